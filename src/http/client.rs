@@ -1,0 +1,529 @@
+//! The HTTP client of every upstream and of the Kubernetes API.
+//!
+//! It decides once, for everybody: how TLS is verified, that each call has a limit, how large an
+//! answer may be, that redirects are reported and never followed (they would carry `X-Auth-Token`
+//! to another host), and how a failure reads. It knows no service's format.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ureq::http::header::{HeaderMap, HeaderName, HeaderValue};
+use ureq::http::{self, Uri};
+use ureq::tls::{RootCerts, TlsConfig};
+use ureq::{Agent, Timeout};
+
+use super::trust::{Trust, TrustError};
+use crate::metrics::Metrics;
+use crate::secret::Secret;
+
+/// Answers above this are refused (3,000 ports with all their keys take about 3 MiB).
+pub const BODY_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
+/// Long enough for a lost SYN to be repeated twice.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// Per connection and direction; ureq's own 128 KiB would cost megabytes for a dozen connections.
+const BUFFER_BYTES: usize = 16 * 1024;
+const USER_AGENT: &str = concat!("multinic-operator/", env!("CARGO_PKG_VERSION"));
+
+/// Whom a client speaks to: a label in metrics and in messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum Service {
+    Contrabass,
+    Keystone,
+    Neutron,
+    Nova,
+    Viola,
+    Kubernetes,
+}
+
+impl Service {
+    /// The name as people write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Service::Contrabass => "Contrabass",
+            Service::Keystone => "Keystone",
+            Service::Neutron => "Neutron",
+            Service::Nova => "Nova",
+            Service::Viola => "Viola",
+            Service::Kubernetes => "Kubernetes",
+        }
+    }
+}
+
+impl fmt::Display for Service {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// How a client behaves; fixed for its life.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// Limit of one whole call, body included.
+    pub call_limit: Duration,
+    /// Whom TLS connections trust.
+    pub trust: Trust,
+    /// How long an unused connection is kept. Short where a request can't be repeated safely.
+    pub idle_limit: Duration,
+}
+
+/// One request. Headers are given as text; a secret goes in [`Request::secret_header`].
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    service: Service,
+    method: &'static str,
+    url: &'a str,
+    headers: Vec<(&'static str, &'a str)>,
+    secret_header: Option<(&'static str, &'static str, &'a Secret)>,
+    body: Option<&'a [u8]>,
+    repeatable: bool,
+    call_limit: Option<Duration>,
+}
+
+impl<'a> Request<'a> {
+    /// A GET, which may be repeated once when a kept connection turns out to be dead.
+    pub fn get(service: Service, url: &'a str) -> Request<'a> {
+        Request { repeatable: true, ..Request::new(service, "GET", url, None) }
+    }
+
+    /// A request with a body (`POST`, `PUT`, `PATCH`), never repeated unless [`Request::repeatable`].
+    pub fn with_body(
+        service: Service,
+        method: &'static str,
+        url: &'a str,
+        content_type: &'static str,
+        body: &'a [u8],
+    ) -> Request<'a> {
+        Request::new(service, method, url, Some(body)).header("content-type", content_type)
+    }
+
+    /// A DELETE without a body.
+    pub fn delete(service: Service, url: &'a str) -> Request<'a> {
+        Request::new(service, "DELETE", url, None)
+    }
+
+    fn new(
+        service: Service,
+        method: &'static str,
+        url: &'a str,
+        body: Option<&'a [u8]>,
+    ) -> Request<'a> {
+        let headers = vec![("accept", "application/json")];
+        Request {
+            service,
+            method,
+            url,
+            headers,
+            secret_header: None,
+            body,
+            repeatable: false,
+            call_limit: None,
+        }
+    }
+
+    /// Adds a header, or replaces the one of that name.
+    pub fn header(mut self, name: &'static str, value: &'a str) -> Request<'a> {
+        self.headers.retain(|(known, _)| *known != name);
+        self.headers.push((name, value));
+        self
+    }
+
+    /// A header whose value, after `prefix`, is a secret: it is marked so that no log shows it.
+    pub fn secret_header(
+        mut self,
+        name: &'static str,
+        prefix: &'static str,
+        secret: &'a Secret,
+    ) -> Request<'a> {
+        self.secret_header = Some((name, prefix, secret));
+        self
+    }
+
+    /// Says that doing it twice does no harm, so that a dead kept connection is tried again once.
+    pub fn repeatable(mut self) -> Request<'a> {
+        self.repeatable = true;
+        self
+    }
+
+    /// Another limit than the client's for this call.
+    pub fn call_limit(mut self, limit: Duration) -> Request<'a> {
+        self.call_limit = Some(limit);
+        self
+    }
+
+    fn path(&self) -> String {
+        let path = self.url.parse::<Uri>().map(|uri| uri.path().to_owned());
+        path.unwrap_or_else(|_| self.url.split(['?', '#']).next().unwrap_or_default().to_owned())
+    }
+}
+
+/// A whole answer, whatever its status.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// HTTP status code.
+    pub status: u16,
+    /// Header fields; names compare without regard to case.
+    pub headers: HeaderMap,
+    /// The whole body.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// A header's value where it is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// `Retry-After` in its form of whole seconds, the only one these services send.
+    pub fn retry_after(&self) -> Option<Duration> {
+        retry_after(&self.headers)
+    }
+}
+
+/// An answer whose body is still arriving; dropping it closes the connection.
+pub struct Stream {
+    /// HTTP status code.
+    pub status: u16,
+    /// Header fields.
+    pub headers: HeaderMap,
+    /// The body. A read that exceeded its limit fails with an error [`is_read_timeout`] knows.
+    pub reader: Box<dyn Read + Send>,
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get("retry-after")?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// A call that brought no whole answer: what was tried, and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpError {
+    /// Whom we asked.
+    pub service: Service,
+    /// The HTTP method.
+    pub method: &'static str,
+    /// The path without its query, which may be long.
+    pub path: String,
+    /// What happened.
+    pub failure: Failure,
+}
+
+/// What can happen to a call. Texts are stable: no addresses, ports or times of day.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// A limit ran out; says which.
+    Timeout {
+        /// What was being waited for.
+        waiting_for: &'static str,
+    },
+    /// Nobody listens at the address.
+    Refused,
+    /// The name has no address.
+    HostNotFound,
+    /// The connection ended before the answer did: nothing is known of the request's effect.
+    Lost,
+    /// The answer is larger than [`BODY_LIMIT_BYTES`].
+    TooLarge,
+    /// The other side's certificate or TLS version isn't acceptable, or ours can't be loaded.
+    Tls(String),
+    /// The URL can't be used.
+    BadUrl(String),
+    /// What came is not HTTP.
+    Protocol(String),
+    /// The operator is stopping.
+    Stopped,
+    /// Anything else the system reports.
+    Io(String),
+}
+
+impl fmt::Display for HttpError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let HttpError { service, method, path, failure } = self;
+        write!(formatter, "{service} {method} {path}: {failure}")
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Timeout { waiting_for } => {
+                write!(formatter, "timed out while waiting for {waiting_for}")
+            }
+            Failure::Refused => formatter.write_str("connection refused"),
+            Failure::HostNotFound => formatter.write_str("the host name could not be resolved"),
+            Failure::Lost => {
+                formatter.write_str("the connection ended before the answer was complete")
+            }
+            Failure::TooLarge => {
+                write!(formatter, "the answer exceeds {} MiB", BODY_LIMIT_BYTES >> 20)
+            }
+            Failure::Tls(text) => write!(formatter, "TLS: {text}"),
+            Failure::BadUrl(text) => write!(formatter, "the URL can't be used: {text}"),
+            Failure::Protocol(text) => write!(formatter, "the answer is not HTTP: {text}"),
+            Failure::Stopped => formatter.write_str("not sent, the operator is stopping"),
+            Failure::Io(text) => formatter.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for HttpError {}
+
+/// A client for upstreams that share one trust and one limit. Connections are kept and reused.
+pub struct Client {
+    options: ClientOptions,
+    plain: Agent,
+    /// Made at the first https call: root certificates cost milliseconds and memory.
+    secure: Mutex<Option<SecureAgent>>,
+    metrics: Arc<Metrics>,
+}
+
+struct SecureAgent {
+    agent: Agent,
+    fingerprint: Vec<u8>,
+}
+
+impl Client {
+    /// A client; no connection is made and no certificate is read yet.
+    pub fn new(options: ClientOptions, metrics: Arc<Metrics>) -> Client {
+        let plain = agent(&options, None);
+        Client { options, plain, secure: Mutex::new(None), metrics }
+    }
+
+    /// Sends the request and reads the whole answer, whatever its status.
+    pub fn call(&self, request: &Request<'_>) -> Result<Answer, HttpError> {
+        let result = match self.call_once(request, false) {
+            Err(error) if error.failure == Failure::Lost && request.repeatable => {
+                // A kept connection may have died unseen; a new one settles it.
+                self.call_once(request, true)
+            }
+            Err(HttpError { failure: Failure::Tls(_), .. }) if self.trust_changed() => {
+                self.call_once(request, false)
+            }
+            result => result,
+        };
+        let status = match &result {
+            Ok(answer) => answer.status.to_string(),
+            Err(_) => "none".to_owned(),
+        };
+        let labels = [("service", request.service.name()), ("status", &status)];
+        self.metrics.add("multinic_upstream_requests_total", &labels, 1.0);
+        result
+    }
+
+    /// Sends the request and hands over the body as it arrives. `silence_limit` bounds each read;
+    /// the whole may last for ever.
+    pub fn stream(
+        &self,
+        request: &Request<'_>,
+        silence_limit: Duration,
+    ) -> Result<Stream, HttpError> {
+        let agent = self.agent_for(request)?;
+        let http_request = build(request, request.body.unwrap_or_default())?;
+        let configured = agent
+            .configure_request(http_request)
+            .timeout_global(None)
+            .timeout_recv_response(Some(silence_limit))
+            .timeout_per_read(Some(silence_limit))
+            .build();
+        let response =
+            agent.run(configured).map_err(|error| failed(request, failure_of(&error)))?;
+        let (parts, body) = response.into_parts();
+        let reader = Box::new(body.into_reader());
+        Ok(Stream { status: parts.status.as_u16(), headers: parts.headers, reader })
+    }
+
+    /// Ends every connection of this client, also those another thread is blocked on.
+    /// Later calls fail with [`Failure::Stopped`] or [`Failure::Lost`].
+    pub fn shutdown(&self) {
+        self.plain.clone().shutdown();
+        let secure = self.secure.lock().unwrap_or_else(|held| held.into_inner());
+        if let Some(secure) = secure.as_ref() {
+            secure.agent.clone().shutdown();
+        }
+    }
+
+    fn call_once(&self, request: &Request<'_>, fresh: bool) -> Result<Answer, HttpError> {
+        let agent = match (self.agent_for(request)?, fresh) {
+            (agent, false) => agent,
+            (agent, true) => unpooled(&agent),
+        };
+        let limit = request.call_limit.unwrap_or(self.options.call_limit);
+        let run = |error: ureq::Error| failed(request, failure_of(&error));
+        let response = match request.body {
+            Some(body) => {
+                let configured = agent.configure_request(build(request, body)?);
+                agent.run(configured.timeout_global(Some(limit)).build()).map_err(run)?
+            }
+            None => {
+                let configured = agent.configure_request(build(request, ())?);
+                agent.run(configured.timeout_global(Some(limit)).build()).map_err(run)?
+            }
+        };
+        let (parts, mut body) = response.into_parts();
+        let body = body
+            .with_config()
+            .limit(BODY_LIMIT_BYTES)
+            .read_to_vec()
+            .map_err(|error| failed(request, failure_of(&error)))?;
+        Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
+    }
+
+    fn agent_for(&self, request: &Request<'_>) -> Result<Agent, HttpError> {
+        let scheme_is_https =
+            request.url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"));
+        if !scheme_is_https {
+            return Ok(self.plain.clone());
+        }
+        let mut secure = self.secure.lock().unwrap_or_else(|held| held.into_inner());
+        if let Some(secure) = secure.as_ref() {
+            return Ok(secure.agent.clone());
+        }
+        let made = self
+            .secure_agent()
+            .map_err(|error| failed(request, Failure::Tls(error.to_string())))?;
+        let agent = made.agent.clone();
+        *secure = Some(made);
+        Ok(agent)
+    }
+
+    fn secure_agent(&self) -> Result<SecureAgent, TrustError> {
+        let loaded = self.options.trust.load()?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = TlsConfig::builder().unversioned_rustls_crypto_provider(provider);
+        let tls = match loaded.certificates {
+            Some(certificates) => tls.root_certs(RootCerts::new_with_certs(&certificates)).build(),
+            None => tls.disable_verification(true).build(),
+        };
+        let agent = agent(&self.options, Some(tls));
+        Ok(SecureAgent { agent, fingerprint: loaded.fingerprint })
+    }
+
+    /// After a failed handshake: has the CA file changed since it was read? Then the next call
+    /// reads it again.
+    fn trust_changed(&self) -> bool {
+        let mut secure = self.secure.lock().unwrap_or_else(|held| held.into_inner());
+        let Some(known) = secure.as_ref() else { return false };
+        match self.options.trust.load() {
+            Ok(loaded) if loaded.fingerprint != known.fingerprint => {
+                *secure = None;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Did this read end because nothing came within the limit given to [`Client::stream`]?
+pub fn is_read_timeout(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<ureq::Error>());
+    matches!(inner, Some(ureq::Error::Timeout(_)))
+}
+
+fn agent(options: &ClientOptions, tls: Option<TlsConfig>) -> Agent {
+    let mut builder = Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .proxy(None)
+        .user_agent(USER_AGENT)
+        .input_buffer_size(BUFFER_BYTES)
+        .output_buffer_size(BUFFER_BYTES)
+        .max_idle_connections(32)
+        .max_idle_connections_per_host(16)
+        .max_idle_age(options.idle_limit)
+        .timeout_connect(Some(CONNECT_LIMIT.min(options.call_limit)))
+        .timeout_global(Some(options.call_limit));
+    if let Some(tls) = tls {
+        builder = builder.tls_config(tls);
+    }
+    builder.build().into()
+}
+
+/// The same agent with a pool that keeps nothing, so that the call must connect anew.
+fn unpooled(agent: &Agent) -> Agent {
+    let config = agent.config();
+    Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .proxy(None)
+        .user_agent(USER_AGENT)
+        .input_buffer_size(BUFFER_BYTES)
+        .output_buffer_size(BUFFER_BYTES)
+        .max_idle_connections(0)
+        .max_idle_connections_per_host(0)
+        .timeout_connect(config.timeouts().connect)
+        .tls_config(config.tls_config().clone())
+        .build()
+        .into()
+}
+
+fn build<B>(request: &Request<'_>, body: B) -> Result<http::Request<B>, HttpError> {
+    let mut builder = http::Request::builder().method(request.method).uri(request.url);
+    for (name, value) in &request.headers {
+        builder = builder.header(*name, *value);
+    }
+    if let Some((name, prefix, secret)) = request.secret_header {
+        let text = zeroize::Zeroizing::new(format!("{prefix}{}", secret.expose()));
+        let mut value = HeaderValue::from_str(&text).map_err(|_| {
+            failed(request, Failure::BadUrl(format!("{name} has characters no header may hold")))
+        })?;
+        value.set_sensitive(true);
+        builder = builder.header(HeaderName::from_static(name), value);
+    }
+    builder.body(body).map_err(|error| failed(request, Failure::BadUrl(error.to_string())))
+}
+
+fn failed(request: &Request<'_>, failure: Failure) -> HttpError {
+    let path = request.path();
+    HttpError { service: request.service, method: request.method, path, failure }
+}
+
+fn failure_of(error: &ureq::Error) -> Failure {
+    match error {
+        ureq::Error::Timeout(limit) => Failure::Timeout { waiting_for: waiting_for(*limit) },
+        ureq::Error::HostNotFound => Failure::HostNotFound,
+        ureq::Error::ConnectionFailed => Failure::Refused,
+        ureq::Error::BodyExceedsLimit(_) => Failure::TooLarge,
+        ureq::Error::Rustls(error) => Failure::Tls(super::trust::explain(error)),
+        ureq::Error::Tls(text) => Failure::Tls((*text).to_owned()),
+        ureq::Error::BadUri(text) => Failure::BadUrl(text.clone()),
+        ureq::Error::Http(error) => Failure::BadUrl(error.to_string()),
+        ureq::Error::Protocol(error) => Failure::Protocol(error.to_string()),
+        ureq::Error::Io(error) => failure_of_io(error),
+        other => Failure::Io(other.to_string()),
+    }
+}
+
+fn failure_of_io(error: &io::Error) -> Failure {
+    if let Some(inner) = error.get_ref() {
+        if let Some(inner) = inner.downcast_ref::<ureq::Error>() {
+            return failure_of(inner);
+        }
+        if let Some(inner) = inner.downcast_ref::<rustls::Error>() {
+            return Failure::Tls(super::trust::explain(inner));
+        }
+    }
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Failure::Refused,
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
+            Failure::Timeout { waiting_for: "the network" }
+        }
+        io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe => Failure::Lost,
+        io::ErrorKind::NotConnected => Failure::Stopped,
+        kind => Failure::Io(kind.to_string()),
+    }
+}
+
+fn waiting_for(limit: Timeout) -> &'static str {
+    match limit {
+        Timeout::Resolve => "the name to be resolved",
+        Timeout::Connect => "the connection",
+        Timeout::SendRequest | Timeout::SendBody | Timeout::PerWrite => "the request to be taken",
+        Timeout::RecvBody => "the rest of the answer",
+        _ => "the answer",
+    }
+}

@@ -1,0 +1,1 @@
+//! The HTTP server: a gate, and tiny_http behind it.

@@ -1,0 +1,159 @@
+//! Whom a TLS connection trusts: nobody is checked, a bundle of our own, or the system's roots.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rustls::CertificateError;
+use ureq::tls::{Certificate, PemItem, parse_pem};
+
+/// Where distributions keep the bundle of public roots; the first that exists is taken.
+/// `SSL_CERT_FILE` comes before all of them.
+const SYSTEM_BUNDLES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// Whom to trust.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Every certificate, also a forged one; the connection is encrypted and no more.
+    Anyone,
+    /// The roots in a PEM file, and which setting named it.
+    Bundle {
+        /// The environment variable that named the file, for messages.
+        variable: &'static str,
+        /// The PEM file.
+        path: PathBuf,
+    },
+    /// The system's public roots.
+    System,
+}
+
+/// Root certificates as read; `None` in `certificates` means that nothing is verified.
+pub struct Loaded {
+    /// The roots.
+    pub certificates: Option<Vec<Certificate<'static>>>,
+    /// The file's bytes, to notice that it changed (mounts swap symlinks, so times tell nothing).
+    pub fingerprint: Vec<u8>,
+}
+
+/// Why no roots could be loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TrustError {
+    /// The file can't be read.
+    Unreadable {
+        /// Who named the file.
+        variable: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// The file has no certificate in it, or a broken one.
+    NoCertificate {
+        /// Who named the file.
+        variable: &'static str,
+        /// The file.
+        path: PathBuf,
+    },
+    /// None of the usual places has a bundle.
+    NoSystemBundle,
+}
+
+impl fmt::Display for TrustError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TrustError::Unreadable { variable, path, reason } => {
+                write!(
+                    formatter,
+                    "{variable} names {}, which can't be read: {reason}",
+                    path.display()
+                )
+            }
+            TrustError::NoCertificate { variable, path } => write!(
+                formatter,
+                "{variable} names {}, which holds no usable PEM certificate",
+                path.display()
+            ),
+            TrustError::NoSystemBundle => formatter.write_str(
+                "no bundle of public root certificates was found; \
+                 set the service's _CA_FILE variable, or SSL_CERT_FILE",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for TrustError {}
+
+impl Trust {
+    /// Reads the roots; each call reads the file anew.
+    pub fn load(&self) -> Result<Loaded, TrustError> {
+        match self {
+            Trust::Anyone => Ok(Loaded { certificates: None, fingerprint: Vec::new() }),
+            Trust::Bundle { variable, path } => load_bundle(variable, path),
+            Trust::System => {
+                if let Some(path) = std::env::var_os("SSL_CERT_FILE") {
+                    return load_bundle("SSL_CERT_FILE", Path::new(&path));
+                }
+                let found = SYSTEM_BUNDLES.iter().map(Path::new).find(|path| path.exists());
+                let path = found.ok_or(TrustError::NoSystemBundle)?;
+                load_bundle("the system", path)
+            }
+        }
+    }
+}
+
+fn load_bundle(variable: &'static str, path: &Path) -> Result<Loaded, TrustError> {
+    let bytes = fs::read(path).map_err(|error| TrustError::Unreadable {
+        variable,
+        path: path.to_owned(),
+        reason: error.kind().to_string(),
+    })?;
+    let none = || TrustError::NoCertificate { variable, path: path.to_owned() };
+    let mut certificates = Vec::new();
+    for item in parse_pem(&bytes) {
+        if let PemItem::Certificate(certificate) = item.map_err(|_| none())? {
+            certificates.push(certificate);
+        }
+    }
+    if certificates.is_empty() {
+        return Err(none());
+    }
+    Ok(Loaded { certificates: Some(certificates), fingerprint: bytes })
+}
+
+/// A TLS failure in words that say what to do about the certificates OpenStack labs really have.
+pub fn explain(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InvalidCertificate(reason) => explain_certificate(reason),
+        other => other.to_string(),
+    }
+}
+
+fn explain_certificate(reason: &CertificateError) -> String {
+    match reason {
+        CertificateError::UnknownIssuer => {
+            "the certificate is signed by an authority that isn't trusted here; \
+             put its root into the service's _CA_FILE"
+                .to_owned()
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "the certificate has expired".to_owned()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "the certificate isn't valid yet".to_owned()
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "the certificate doesn't name this host; it needs it as a subjectAltName".to_owned()
+        }
+        CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            "the server presents a CA certificate as its own; \
+             issue it a certificate with CA:FALSE"
+                .to_owned()
+        }
+        other => format!("the certificate is refused: {other}"),
+    }
+}

@@ -1,0 +1,1 @@
+//! The inventory: what each node was last told.

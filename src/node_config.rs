@@ -1,0 +1,73 @@
+//! The network configuration of one node: what Viola is told and what the inventory remembers.
+//!
+//! Wire format of both: SPEC sections 5 (steps 10 and 11) and 7. No decisions are made here.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// A node has the interfaces `multinic0` to `multinic9`; the agent knows no more.
+pub const MAX_INTERFACES: usize = 10;
+
+/// One network interface of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Interface {
+    /// 0 to 9; a port keeps it for as long as it stays on the node.
+    pub id: u8,
+    /// `multinic{id}`. Absent from files of the program this one replaces.
+    #[serde(default)]
+    pub name: String,
+    /// Neutron's id of the port.
+    pub port_id: String,
+    /// Lower case, with colons.
+    pub mac_address: String,
+    /// The port's lowest address in the subnet.
+    pub address: IpAddr,
+    /// The subnet's range, such as `10.10.0.0/16`.
+    pub cidr: String,
+    /// The network's MTU in bytes.
+    pub mtu: u32,
+    /// Neutron's id of the network.
+    pub network_id: String,
+    /// Neutron's id of the subnet.
+    pub subnet_id: String,
+}
+
+impl Interface {
+    /// The name that belongs to an id.
+    pub fn name_of(id: u8) -> String {
+        format!("multinic{id}")
+    }
+}
+
+/// All interfaces of one node, as sent to Viola.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeConfig {
+    /// The Kubernetes node.
+    pub node_name: String,
+    /// Nova's id of the VM.
+    pub instance_id: String,
+    /// Ordered by id.
+    pub interfaces: Vec<Interface>,
+}
+
+impl NodeConfig {
+    /// Can the interface ids be relied on? Files of the replaced program have neither names nor
+    /// ids that count from 0: ids without their name are not kept.
+    pub fn ids_are_ours(&self) -> bool {
+        self.interfaces.iter().all(|interface| interface.name == Interface::name_of(interface.id))
+    }
+
+    /// SHA-256 of the compact JSON, in hexadecimal: the inventory's `lastConfigHash`.
+    pub fn hash(&self) -> String {
+        let bytes = serde_json::to_vec(self).unwrap_or_default();
+        hexadecimal(ring::digest::digest(&ring::digest::SHA256, &bytes).as_ref())
+    }
+}
+
+/// Lower-case hexadecimal text.
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

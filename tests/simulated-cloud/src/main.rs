@@ -1,0 +1,2 @@
+//! Simulated cloud.
+fn main() {}
