@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::io::{self, Read};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -276,6 +277,7 @@ pub struct Client {
     plain: Agent,
     /// Made at the first https call: root certificates cost milliseconds and memory.
     secure: Mutex<Option<SecureAgent>>,
+    stopped: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
@@ -288,7 +290,8 @@ impl Client {
     /// A client; no connection is made and no certificate is read yet.
     pub fn new(options: ClientOptions, metrics: Arc<Metrics>) -> Client {
         let plain = agent(&options, None);
-        Client { options, plain, secure: Mutex::new(None), metrics }
+        let stopped = AtomicBool::new(false);
+        Client { options, plain, secure: Mutex::new(None), stopped, metrics }
     }
 
     /// Sends the request and reads the whole answer, whatever its status.
@@ -303,26 +306,35 @@ impl Client {
             }
             result => result,
         };
-        let status = match &result {
-            Ok(answer) => answer.status.to_string(),
-            Err(_) => "none".to_owned(),
-        };
-        let labels = [("service", request.service.name()), ("status", &status)];
-        self.metrics.add("multinic_upstream_requests_total", &labels, 1.0);
-        result
+        self.count(request, result.as_ref().ok().map(|answer| answer.status));
+        self.stopped_or(result)
     }
 
-    /// Sends the request and hands over the body as it arrives. `silence_limit` bounds each read;
-    /// the whole may last for ever.
+    /// Sends the request, without a body, and hands over the answer's body as it arrives.
+    /// `silence_limit` bounds each read; the whole may last for ever.
     pub fn stream(
         &self,
         request: &Request<'_>,
         silence_limit: Duration,
     ) -> Result<Stream, HttpError> {
+        let result = match self.stream_once(request, silence_limit) {
+            Err(HttpError { failure: Failure::Tls(_), .. }) if self.trust_changed() => {
+                self.stream_once(request, silence_limit)
+            }
+            result => result,
+        };
+        self.count(request, result.as_ref().ok().map(|stream| stream.status));
+        self.stopped_or(result)
+    }
+
+    fn stream_once(
+        &self,
+        request: &Request<'_>,
+        silence_limit: Duration,
+    ) -> Result<Stream, HttpError> {
         let agent = self.agent_for(request)?;
-        let http_request = build(request, request.body.unwrap_or_default())?;
         let configured = agent
-            .configure_request(http_request)
+            .configure_request(build(request, ())?)
             .timeout_global(None)
             .timeout_recv_response(Some(silence_limit))
             .timeout_per_read(Some(silence_limit))
@@ -335,8 +347,10 @@ impl Client {
     }
 
     /// Ends every connection of this client, also those another thread is blocked on.
-    /// Later calls fail with [`Failure::Stopped`] or [`Failure::Lost`].
+    /// Interrupted and later calls fail with [`Failure::Stopped`]; a name lookup or a connect that
+    /// is under way runs to its own limit first.
     pub fn shutdown(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
         self.plain.clone().shutdown();
         let secure = self.secure.lock().unwrap_or_else(|held| held.into_inner());
         if let Some(secure) = secure.as_ref() {
@@ -377,6 +391,10 @@ impl Client {
             return Ok(self.plain.clone());
         }
         let mut secure = self.secure.lock().unwrap_or_else(|held| held.into_inner());
+        // Asked under the lock: a shutdown that comes later finds the agent made below.
+        if self.stopped.load(Ordering::SeqCst) {
+            return Err(failed(request, Failure::Stopped));
+        }
         if let Some(secure) = secure.as_ref() {
             return Ok(secure.agent.clone());
         }
@@ -386,6 +404,20 @@ impl Client {
         let agent = made.agent.clone();
         *secure = Some(made);
         Ok(agent)
+    }
+
+    fn count(&self, request: &Request<'_>, status: Option<u16>) {
+        let status = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
+        let labels = [("service", request.service.name()), ("status", &status)];
+        self.metrics.add("multinic_upstream_requests_total", &labels, 1.0);
+    }
+
+    /// After a shutdown a broken connection looks like a lost peer; our own flag knows better.
+    fn stopped_or<T>(&self, result: Result<T, HttpError>) -> Result<T, HttpError> {
+        result.map_err(|error| match self.stopped.load(Ordering::SeqCst) {
+            true => HttpError { failure: Failure::Stopped, ..error },
+            false => error,
+        })
     }
 
     fn secure_agent(&self) -> Result<SecureAgent, TrustError> {
@@ -512,8 +544,8 @@ fn failure_of_io(error: &io::Error) -> Failure {
         io::ErrorKind::UnexpectedEof
         | io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::NotConnected
         | io::ErrorKind::BrokenPipe => Failure::Lost,
-        io::ErrorKind::NotConnected => Failure::Stopped,
         kind => Failure::Io(kind.to_string()),
     }
 }

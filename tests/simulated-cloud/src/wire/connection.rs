@@ -9,7 +9,7 @@ use socket2::SockRef;
 use super::message::{Body, Framing, Request, Response};
 use super::{Limits, Shared, Stop};
 use crate::faults::{FaultKind, Trouble};
-use crate::journal::LoggedRequest;
+use crate::journal::{LoggedRequest, Service};
 
 /// No head may be longer, whatever a service allows.
 const HEAD_MAXIMUM: usize = 256 * 1024;
@@ -100,87 +100,105 @@ fn read_request(
     received: &mut Vec<u8>,
 ) -> io::Result<Option<Incoming>> {
     let limits = shared.handler.limits();
-    let mut logged = LoggedRequest {
-        sequence: 0,
-        service: shared.service,
-        method: String::new(),
-        target: String::new(),
-        headers: Vec::new(),
-        body: Vec::new(),
-        status: None,
-        head_bytes: 0,
-        connection,
-        arrived_ms: 0,
-        answered_ms: None,
-    };
-    let head_bytes = loop {
-        if let Some(end) = find(received, b"\r\n\r\n") {
-            break end + 4;
-        }
-        if received.len() > HEAD_MAXIMUM {
-            refuse(shared, stream, logged, Some(431))?;
+    let mut head_bytes = None;
+    while head_bytes.is_none() && received.len() <= HEAD_MAXIMUM {
+        head_bytes = find(received, b"\r\n\r\n").map(|end| end + 4);
+        if head_bytes.is_none() && !receive(stream, received)? {
             return Ok(None);
         }
-        if !receive(stream, received)? {
-            return Ok(None);
-        }
-    };
-    logged.head_bytes = head_bytes;
-    let mut headers = [httparse::EMPTY_HEADER; 100];
-    let mut parsed = httparse::Request::new(&mut headers);
-    if parsed.parse(&received[..head_bytes]).is_err() {
-        refuse(shared, stream, logged, Some(400))?;
-        return Ok(None);
     }
-    logged.method = parsed.method.unwrap_or_default().to_owned();
-    logged.target = parsed.path.unwrap_or_default().to_owned();
-    logged.headers = parsed
-        .headers
-        .iter()
-        .map(|header| {
-            let value = String::from_utf8_lossy(header.value).into_owned();
-            (header.name.to_owned(), value)
-        })
-        .collect();
-    let version = parsed.version;
-
-    if let Some(status) = too_long(limits, received, head_bytes) {
-        refuse(shared, stream, logged, status)?;
-        return Ok(None);
-    }
-    if logged.header("transfer-encoding").is_some() {
-        refuse(shared, stream, logged, Some(411))?;
-        return Ok(None);
-    }
-    let length = logged.header("content-length").map(str::parse::<usize>);
-    let length = match length {
-        None => 0,
-        Some(Ok(length)) if length <= BODY_MAXIMUM => length,
-        Some(_) => {
-            refuse(shared, stream, logged, Some(413))?;
+    let head = Head::parse(limits, received, head_bytes, shared.service, connection);
+    let Head { mut logged, length, keep } = match head {
+        Ok(head) => head,
+        Err((logged, status)) => {
+            refuse(shared, stream, *logged, status)?;
             return Ok(None);
         }
     };
     if logged.header("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue")) {
         stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
     }
-    while received.len() < head_bytes + length {
+    let end = logged.head_bytes + length;
+    while received.len() < end {
         if !receive(stream, received)? {
             return Ok(None);
         }
     }
-    logged.body = received[head_bytes..head_bytes + length].to_vec();
-    received.drain(..head_bytes + length);
-    let closing = logged
-        .header("connection")
-        .is_some_and(|value| value.to_ascii_lowercase().contains("close"));
+    logged.body = received[logged.head_bytes..end].to_vec();
+    received.drain(..end);
     let request =
         Request::new(&logged.method, &logged.target, logged.headers.clone(), logged.body.clone());
-    Ok(Some(Incoming {
-        request,
-        sequence: shared.journal.arrived(logged),
-        keep: version == Some(1) && !closing,
-    }))
+    Ok(Some(Incoming { request, sequence: shared.journal.arrived(logged), keep }))
+}
+
+/// What a head says.
+struct Head {
+    logged: LoggedRequest,
+    /// Bytes of the body.
+    length: usize,
+    /// Whether the connection may be kept.
+    keep: bool,
+}
+
+/// What can be logged of a request that can't be taken, and the status that it gets, if any.
+type Refused = (Box<LoggedRequest>, Option<u16>);
+
+impl Head {
+    /// Reads a head; no `head_bytes`: it didn't end within the maximum.
+    fn parse(
+        limits: Limits,
+        received: &[u8],
+        head_bytes: Option<usize>,
+        service: Service,
+        connection: u64,
+    ) -> Result<Head, Refused> {
+        let mut logged = LoggedRequest {
+            sequence: 0,
+            service,
+            method: String::new(),
+            target: String::new(),
+            headers: Vec::new(),
+            body: Vec::new(),
+            status: None,
+            head_bytes: head_bytes.unwrap_or(received.len()),
+            connection,
+            arrived_ms: 0,
+            answered_ms: None,
+        };
+        let Some(head_bytes) = head_bytes else {
+            return Err((Box::new(logged), Some(431)));
+        };
+        let mut headers = [httparse::EMPTY_HEADER; 100];
+        let mut parsed = httparse::Request::new(&mut headers);
+        if parsed.parse(&received[..head_bytes]).is_err() {
+            return Err((Box::new(logged), Some(400)));
+        }
+        logged.method = parsed.method.unwrap_or_default().to_owned();
+        logged.target = parsed.path.unwrap_or_default().to_owned();
+        logged.headers = parsed
+            .headers
+            .iter()
+            .map(|header| {
+                let value = String::from_utf8_lossy(header.value).into_owned();
+                (header.name.to_owned(), value)
+            })
+            .collect();
+        if let Some(status) = too_long(limits, received, head_bytes) {
+            return Err((Box::new(logged), status));
+        }
+        if logged.header("transfer-encoding").is_some() {
+            return Err((Box::new(logged), Some(411)));
+        }
+        let length = match logged.header("content-length").map(str::parse::<usize>) {
+            None => 0,
+            Some(Ok(length)) if length <= BODY_MAXIMUM => length,
+            Some(_) => return Err((Box::new(logged), Some(413))),
+        };
+        let closing = logged
+            .header("connection")
+            .is_some_and(|value| value.to_ascii_lowercase().contains("close"));
+        Ok(Head { keep: parsed.version == Some(1) && !closing, logged, length })
+    }
 }
 
 /// Whether the request is longer than the service takes, and the status that it then gets.

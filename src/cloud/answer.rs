@@ -1,0 +1,185 @@
+//! What an upstream's answer says, whether or not it is what was hoped for.
+//!
+//! Error bodies differ by service and by what stands in front of it: OpenStack's JSON in four
+//! shapes, HTML of proxies, or nothing. None of them may hide the status or break the reading.
+
+use serde::de::DeserializeOwned;
+
+use super::error::{CloudError, Step};
+use crate::http::client::{Answer, Service};
+use crate::secret::Secret;
+
+/// Characters of a service's own error text that go into a status message.
+const TEXT_LIMIT: usize = 240;
+
+/// What was asked, for messages: `Neutron GET /v2.0/ports`.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// Whom.
+    pub service: Service,
+    /// The HTTP method.
+    pub method: &'a str,
+    /// The path, without its query.
+    pub path: &'a str,
+    /// Which step failed if the answer is no good.
+    pub step: Step,
+}
+
+impl Question<'_> {
+    /// An answer that can't be used: its status and the service's own words.
+    pub fn refused(&self, answer: &Answer) -> CloudError {
+        let Question { service, method, path, step } = *self;
+        let text = error_text(&answer.body);
+        let separator = if text.is_empty() { "" } else { ": " };
+        let status = answer.status;
+        let hint = match status {
+            300..=399 => " (redirects aren't followed; check the URL)",
+            _ => "",
+        };
+        let message = format!("{service} {method} {path}: HTTP {status}{separator}{text}{hint}");
+        CloudError {
+            step,
+            message,
+            retry_after: answer.retry_after().filter(|_| matches!(status, 413 | 429 | 503)),
+            refused: status == 401,
+        }
+    }
+
+    /// Reads the JSON of a good answer; anything but the expected shape is a failure, never an
+    /// empty result.
+    pub fn read<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, CloudError> {
+        let Question { service, method, path, step } = *self;
+        serde_json::from_slice(body).map_err(|error| {
+            let what = if is_html(body) {
+                "the answer is HTML, not JSON (is this the service, or something in front of it?)"
+                    .to_owned()
+            } else if error.is_eof() {
+                "the answer ends early".to_owned()
+            } else {
+                format!("the answer can't be read: {}", without_position(&error.to_string()))
+            };
+            CloudError::new(step, format!("{service} {method} {path}: {what}"))
+        })
+    }
+}
+
+/// serde_json ends its messages with a line and a column, which would differ with every answer.
+fn without_position(text: &str) -> &str {
+    text.rsplit_once(" at line ").map_or(text, |(text, _)| text)
+}
+
+fn is_html(body: &[u8]) -> bool {
+    body.trim_ascii_start().first() == Some(&b'<')
+}
+
+/// The service's own explanation, on one line and shortened; empty where there is none.
+pub fn error_text(body: &[u8]) -> String {
+    let text = match serde_json::from_slice::<serde_json::Value>(body) {
+        Ok(value) => json_text(&value).unwrap_or_default(),
+        Err(_) if is_html(body) => html_text(&String::from_utf8_lossy(body)),
+        Err(_) => String::from_utf8_lossy(body).into_owned(),
+    };
+    shortened(&without_request_ids(&text), TEXT_LIMIT)
+}
+
+/// `{"error": {"message"}}` (Keystone), `{"NeutronError": {"message"}}`,
+/// `{"itemNotFound": {"message"}}` (Nova: the error's name is the key),
+/// `{"returnMessage"}` (Contrabass), `{"error": "..."}` and `{"message"}` (many).
+fn json_text(value: &serde_json::Value) -> Option<String> {
+    let object = value.as_object()?;
+    for key in ["message", "returnMessage", "error", "errorMessage"] {
+        if let Some(text) = object.get(key).and_then(serde_json::Value::as_str) {
+            return Some(text.to_owned());
+        }
+    }
+    object
+        .values()
+        .find_map(|inner| inner.get("message").and_then(serde_json::Value::as_str))
+        .map(str::to_owned)
+}
+
+fn html_text(html: &str) -> String {
+    let lower = html.to_ascii_lowercase();
+    let between = |open: &str, close: &str| {
+        let start = lower.find(open)? + open.len();
+        let end = start + lower.get(start..)?.find(close)?;
+        html.get(start..end)
+    };
+    let title = between("<title>", "</title>").or_else(|| between("<h1>", "</h1>"));
+    title.unwrap_or("an HTML page").trim().to_owned()
+}
+
+/// Request ids differ with each answer, and a status that churns is a hot loop in waiting.
+fn without_request_ids(text: &str) -> String {
+    let mut kept = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find("req-") {
+        let end = rest[start + 4..]
+            .find(|c: char| !c.is_ascii_hexdigit() && c != '-')
+            .map_or(rest.len(), |length| start + 4 + length);
+        kept.push_str(&rest[..start]);
+        // A request id is `req-` and a UUID; shorter words are left as they are.
+        let word = &rest[start..end];
+        kept.push_str(if word.len() >= 36 { "req-..." } else { word });
+        rest = &rest[end..];
+    }
+    kept.push_str(rest);
+    kept
+}
+
+/// One line without control characters, at most `limit` characters.
+pub fn shortened(text: &str, limit: usize) -> String {
+    let line = text.split(|c: char| c.is_whitespace() || c.is_control());
+    let line = line.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(limit) {
+        Some((end, _)) => format!("{}...", line[..end].trim_end()),
+        None => line,
+    }
+}
+
+/// The text with every occurrence of a secret blotted out, should a service echo one.
+pub fn redacted(text: &str, secrets: &[&Secret]) -> String {
+    let mut text = text.to_owned();
+    for secret in secrets.iter().filter(|secret| secret.expose().len() >= 4) {
+        text = text.replace(secret.expose(), "***");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::error_text;
+
+    #[test]
+    fn each_service_own_words_are_found() {
+        let cases: [(&str, &str); 8] = [
+            (
+                r#"{"error":{"code":401,"message":"requires\nauthentication."}}"#,
+                "requires authentication.",
+            ),
+            (r#"{"NeutronError":{"type":"X","message":"no port","detail":""}}"#, "no port"),
+            (r#"{"itemNotFound":{"code":404,"message":"no server"}}"#, "no server"),
+            (r#"{"returnCode":"500","returnMessage":"FAILED"}"#, "FAILED"),
+            ("<html><head><TITLE>502 Bad Gateway</TITLE></head></html>", "502 Bad Gateway"),
+            ("upstream went away", "upstream went away"),
+            ("", ""),
+            ("[1]", ""),
+        ];
+        for (body, text) in cases {
+            assert_eq!(error_text(body.as_bytes()), text, "{body}");
+        }
+    }
+
+    #[test]
+    fn equal_failures_give_equal_texts() {
+        let id = "req-b87666d5-8ed6-4e18-88af-8c4321cc54f7";
+        assert_eq!(error_text(format!("failed ({id})").as_bytes()), "failed (req-...)");
+        assert_eq!(error_text(b"a req-uest"), "a req-uest");
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        let text = error_text("ä".repeat(1000).as_bytes());
+        assert!(text.ends_with("...") && text.chars().count() == 243, "{text}");
+    }
+}

@@ -1,0 +1,175 @@
+//! The service catalog: which endpoint is meant (SPEC 5, step 5). Pure.
+
+use std::fmt;
+
+use serde::Deserialize;
+
+/// One service of a token's catalog.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct CatalogService {
+    /// `network`, `compute`, ...
+    #[serde(rename = "type", default)]
+    pub kind: Option<String>,
+    /// Its endpoints, in no particular order.
+    #[serde(default)]
+    pub endpoints: Option<Vec<Endpoint>>,
+}
+
+/// One endpoint. Old catalogs have only `region`, new ones both: two fields, not one with an alias,
+/// which would refuse the catalogs that have both.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct Endpoint {
+    /// `public`, `internal` or `admin`.
+    #[serde(default)]
+    pub interface: Option<String>,
+    /// The region's name in old catalogs.
+    #[serde(default)]
+    pub region: Option<String>,
+    /// The region's id.
+    #[serde(default)]
+    pub region_id: Option<String>,
+    /// The URL, as free a text as its installer chose.
+    #[serde(default)]
+    pub url: Option<String>,
+}
+
+/// What is looked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The types it goes by, best first.
+    pub kinds: &'a [&'a str],
+    /// `public`, `internal` or `admin`.
+    pub interface: &'a str,
+    /// Only this region; none for any.
+    pub region: Option<&'a str>,
+}
+
+/// Neutron; some tools write `networking`.
+pub const NETWORK: [&str; 2] = ["network", "networking"];
+/// Nova, and never `compute_legacy`.
+pub const COMPUTE: [&str; 1] = ["compute"];
+
+/// No endpoint matches; says what there is instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoEndpoint {
+    wanted: String,
+    present: Vec<String>,
+}
+
+impl fmt::Display for NoEndpoint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let NoEndpoint { wanted, present } = self;
+        write!(formatter, "the catalog has no {wanted}; ")?;
+        if present.is_empty() {
+            return formatter.write_str("it is empty");
+        }
+        write!(formatter, "it has {}", present.join(", "))
+    }
+}
+
+/// The endpoint's URL as it stands in the catalog. Several matches are told apart by their URL,
+/// because their order differs from answer to answer.
+pub fn select(catalog: &[CatalogService], wanted: &Wanted<'_>) -> Result<String, NoEndpoint> {
+    for kind in wanted.kinds {
+        let mut urls: Vec<&str> = catalog
+            .iter()
+            .filter(|service| service.kind.as_deref() == Some(*kind))
+            .flat_map(|service| service.endpoints.iter().flatten())
+            .filter(|endpoint| matches(endpoint, wanted))
+            .filter_map(|endpoint| endpoint.url.as_deref())
+            .map(str::trim)
+            .filter(|url| !url.is_empty())
+            .collect();
+        urls.sort_unstable();
+        if let Some(url) = urls.first() {
+            return Ok((*url).to_owned());
+        }
+    }
+    Err(no_endpoint(catalog, wanted))
+}
+
+fn matches(endpoint: &Endpoint, wanted: &Wanted<'_>) -> bool {
+    let interface = endpoint.interface.as_deref().map(interface_name);
+    let region = |region: &str| {
+        endpoint.region_id.as_deref() == Some(region) || endpoint.region.as_deref() == Some(region)
+    };
+    interface == Some(wanted.interface) && wanted.region.is_none_or(region)
+}
+
+/// `publicURL` is how the second version of the identity API said `public`.
+fn interface_name(interface: &str) -> &str {
+    interface.strip_suffix("URL").unwrap_or(interface)
+}
+
+fn no_endpoint(catalog: &[CatalogService], wanted: &Wanted<'_>) -> NoEndpoint {
+    let kind = wanted.kinds.first().copied().unwrap_or_default();
+    let region = wanted.region.map(|region| format!(" in region {region}")).unwrap_or_default();
+    let mut present: Vec<String> = catalog
+        .iter()
+        .flat_map(|service| {
+            let kind = service.kind.as_deref().unwrap_or("?");
+            service.endpoints.iter().flatten().map(move |endpoint| {
+                let interface = endpoint.interface.as_deref().map_or("?", interface_name);
+                let region = endpoint.region_id.as_deref().or(endpoint.region.as_deref());
+                format!("{kind} {interface} {}", region.unwrap_or("?"))
+            })
+        })
+        .collect();
+    present.sort_unstable();
+    present.dedup();
+    let more = present.len().saturating_sub(20);
+    present.truncate(20);
+    if more > 0 {
+        present.push(format!("{more} more"));
+    }
+    NoEndpoint { wanted: format!("{} endpoint of type {kind}{region}", wanted.interface), present }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CatalogService, NETWORK, Wanted, select};
+    use serde_json::json;
+
+    fn catalog() -> Vec<CatalogService> {
+        serde_json::from_value(json!([
+            {"type": "network", "endpoints": [
+                {"interface": "internal", "region": "R1", "region_id": "R1", "url": "http://int"},
+                {"interface": "public", "region_id": "R2", "url": "http://two"},
+                {"interface": "public", "region": "R1", "url": "http://one-b"},
+                {"interface": "public", "region": "R1", "region_id": "R1", "url": "http://one-a"},
+                {"interface": null, "url": null},
+            ]},
+            {"type": "compute"},
+        ]))
+        .unwrap()
+    }
+
+    fn wanted<'a>(interface: &'a str, region: Option<&'a str>) -> Wanted<'a> {
+        Wanted { kinds: &NETWORK, interface, region }
+    }
+
+    #[test]
+    fn type_interface_and_region_choose_and_the_order_of_the_catalog_does_not() {
+        let mut catalog = catalog();
+        for _ in 0..2 {
+            let url = |interface, region| select(&catalog, &wanted(interface, region)).unwrap();
+            assert_eq!(url("public", Some("R1")), "http://one-a");
+            assert_eq!(url("public", Some("R2")), "http://two");
+            assert_eq!(url("internal", None), "http://int");
+            assert_eq!(url("public", None), "http://one-a");
+            catalog[0].endpoints.as_mut().unwrap().reverse();
+        }
+    }
+
+    #[test]
+    fn no_match_says_what_there_is() {
+        let error = select(&catalog(), &wanted("admin", Some("R3"))).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "the catalog has no admin endpoint of type network in region R3; it has \
+             network ? ?, network internal R1, network public R1, network public R2"
+        );
+        let error = select(&[], &wanted("public", None)).unwrap_err().to_string();
+        assert!(error.ends_with("it is empty"), "{error}");
+    }
+}

@@ -1,0 +1,181 @@
+//! Keystone: a project-scoped token and the service catalog (SPEC 5, step 4).
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::answer::{Question, redacted};
+use super::catalog::CatalogService;
+use super::contrabass::Provider;
+use super::error::{CloudError, Step};
+use crate::http::client::{Client, Request, Service};
+use crate::http::url::{ending_in, path_of};
+use crate::secret::Secret;
+
+/// A token and what comes with it.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// The token.
+    pub token: Secret,
+    /// How long it is good for, by the server's own clock.
+    pub lifetime: Duration,
+    /// Every service the token's project may use.
+    pub catalog: Vec<CatalogService>,
+    /// How the user's domain was spelled when it worked.
+    pub domain: DomainSpelling,
+}
+
+/// Contrabass gives a domain without saying whether it is a name or an id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DomainSpelling {
+    /// `{"domain": {"id": ...}}`.
+    Id,
+    /// `{"domain": {"name": ...}}`.
+    Name,
+}
+
+impl DomainSpelling {
+    /// The likelier spelling: Keystone makes ids of 32 hexadecimal digits, and its bootstrap domain
+    /// has the id `default` and the name `Default`.
+    fn likely(domain: &str) -> DomainSpelling {
+        let is_id = domain == "default"
+            || (domain.len() == 32 && domain.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        if is_id { DomainSpelling::Id } else { DomainSpelling::Name }
+    }
+
+    fn other(self) -> DomainSpelling {
+        match self {
+            DomainSpelling::Id => DomainSpelling::Name,
+            DomainSpelling::Name => DomainSpelling::Id,
+        }
+    }
+
+    fn json(self, domain: &str) -> serde_json::Value {
+        match self {
+            DomainSpelling::Id => json!({"id": domain}),
+            DomainSpelling::Name => json!({"name": domain}),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Body {
+    token: Token,
+}
+
+#[derive(Deserialize)]
+struct Token {
+    expires_at: Option<Timestamp>,
+    issued_at: Option<Timestamp>,
+    #[serde(default)]
+    catalog: Option<Vec<CatalogService>>,
+}
+
+/// Logs in. `known` is the spelling of the domain that worked before; without it the likelier one
+/// is tried first. Keystone's refusal doesn't tell a wrong domain from a wrong password, so the
+/// other spelling is tried once.
+pub fn log_in(
+    client: &Client,
+    provider: &Provider,
+    project_id: &str,
+    known: Option<DomainSpelling>,
+    wall: Timestamp,
+) -> Result<Login, CloudError> {
+    let first = known.unwrap_or_else(|| DomainSpelling::likely(&provider.domain));
+    match log_in_as(client, provider, project_id, first, wall) {
+        Err(error) if error.refused => log_in_as(client, provider, project_id, first.other(), wall),
+        result => result,
+    }
+}
+
+fn log_in_as(
+    client: &Client,
+    provider: &Provider,
+    project_id: &str,
+    domain: DomainSpelling,
+    wall: Timestamp,
+) -> Result<Login, CloudError> {
+    let url = format!("{}/auth/tokens", ending_in(&provider.keystone_url, "v3"));
+    let path = path_of(&url);
+    let question =
+        Question { service: Service::Keystone, method: "POST", path, step: Step::Keystone };
+    let body = Zeroizing::new(request_body(provider, project_id, domain));
+    // A second token does no harm, so a dead kept connection may be tried again.
+    let request =
+        Request::with_body(Service::Keystone, "POST", &url, "application/json", &body).repeatable();
+    let answer =
+        client.call(&request).map_err(|error| CloudError::transport(Step::Keystone, &error))?;
+    if answer.status != 201 && answer.status != 200 {
+        let mut error = question.refused(&answer);
+        error.message = redacted(&error.message, &[&provider.password]);
+        if answer.status == 401 {
+            error.message = format!(
+                "{}; the user {:?} of domain {:?}, its password, or its role in project {} is wrong",
+                error.message, provider.user, provider.domain, project_id
+            );
+        }
+        return Err(error);
+    }
+    let fail =
+        |what: &str| CloudError::new(Step::Keystone, format!("Keystone POST {path}: {what}"));
+    let token = answer
+        .header("x-subject-token")
+        .map(str::trim)
+        .filter(|token| !token.is_empty())
+        .ok_or_else(|| fail("the answer has no X-Subject-Token"))?;
+    let body: Body = question.read(&answer.body)?;
+    let expires_at = body.token.expires_at.ok_or_else(|| fail("the token has no expires_at"))?;
+    // The server's clock counts, not ours: `Date` if it sent one, else the moment of issue.
+    let server_now =
+        answer.header("date").and_then(http_date).or(body.token.issued_at).unwrap_or(wall);
+    let lifetime = expires_at.duration_since(server_now);
+    Ok(Login {
+        token: Secret::new(token.to_owned()),
+        lifetime: Duration::try_from(lifetime).unwrap_or_default(),
+        catalog: body.token.catalog.unwrap_or_default(),
+        domain,
+    })
+}
+
+fn request_body(provider: &Provider, project_id: &str, domain: DomainSpelling) -> Vec<u8> {
+    let body = json!({"auth": {
+        "identity": {
+            "methods": ["password"],
+            "password": {"user": {
+                "name": provider.user,
+                "domain": domain.json(&provider.domain),
+                "password": provider.password.expose(),
+            }},
+        },
+        "scope": {"project": {"id": project_id}},
+    }});
+    body.to_string().into_bytes()
+}
+
+/// `Sun, 22 Nov 2026 20:48:08 GMT`.
+fn http_date(text: &str) -> Option<Timestamp> {
+    let parsed = jiff::fmt::rfc2822::parse(text).ok()?;
+    Some(parsed.timestamp())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DomainSpelling, http_date};
+
+    #[test]
+    fn the_date_header_is_read() {
+        let time = http_date("Sun, 22 Nov 2026 20:48:08 GMT").unwrap();
+        assert_eq!(time.to_string(), "2026-11-22T20:48:08Z");
+        assert_eq!(http_date("yesterday"), None);
+    }
+
+    #[test]
+    fn the_bootstrap_domain_is_an_id_in_one_spelling_and_a_name_in_the_other() {
+        assert_eq!(DomainSpelling::likely("default"), DomainSpelling::Id);
+        assert_eq!(DomainSpelling::likely("Default"), DomainSpelling::Name);
+        assert_eq!(DomainSpelling::likely("0123456789abcdef0123456789abcdef"), DomainSpelling::Id);
+    }
+}

@@ -1,0 +1,424 @@
+//! Neutron: the subnet, its network, and the ports of the VMs (SPEC 5, steps 6 and 7).
+//!
+//! Two habits of Neutron shape this file. An admin's token sees every project and filters compare
+//! without regard to case, so every answer is compared again. And a list may be cut into pages
+//! whether or not that was asked for, so [`AllPorts`] can only be had once every page came.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::answer::Question;
+use super::error::{CloudError, Step};
+use crate::http::client::{Answer, Client, Request, Service};
+use crate::http::url::{path_of, path_segment, query_value};
+use crate::secret::Secret;
+
+/// The strictest common front end (uwsgi's default buffer) takes 4,096 bytes of request head and
+/// closes the connection on anything larger, which looks like a network failure.
+const HEAD_LIMIT_BYTES: usize = 3_600;
+/// `&device_id=` and a UUID.
+const DEVICE_ID_BYTES: usize = 47;
+/// Fits every front end that was measured.
+const MAX_DEVICE_IDS: usize = 50;
+/// Request line, `Host`, `Accept`, `User-Agent`, header names and line ends, generously.
+const HEAD_BASE_BYTES: usize = 400;
+/// A list that never ends is a fault of the server.
+const MAX_PAGES: usize = 10_000;
+/// How often a list starts over because its marker vanished between two pages.
+const MAX_RESTARTS: usize = 3;
+/// Only what is used; an answer shrinks to a quarter.
+const PORT_FIELDS: &str = "&fields=id&fields=device_id&fields=mac_address&fields=status\
+                           &fields=network_id&fields=fixed_ips&fields=project_id&fields=tenant_id";
+
+/// How to reach Neutron with a token.
+#[derive(Clone, Copy)]
+pub struct Neutron<'a> {
+    /// The client.
+    pub client: &'a Client,
+    /// URL that ends in `/v2.0`.
+    pub endpoint: &'a str,
+    /// The token.
+    pub token: &'a Secret,
+}
+
+/// A subnet, as far as nodes are concerned.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Subnet {
+    /// Its id.
+    pub id: String,
+    /// The network it belongs to.
+    pub network_id: String,
+    /// Its range.
+    pub cidr: String,
+    /// Its name.
+    #[serde(default)]
+    pub name: Option<String>,
+    #[serde(default)]
+    project_id: Option<String>,
+    #[serde(default)]
+    tenant_id: Option<String>,
+}
+
+/// A port, as far as nodes are concerned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Its id.
+    pub id: String,
+    /// The VM it belongs to, in lower case.
+    pub device_id: String,
+    /// In lower case.
+    pub mac_address: String,
+    /// In upper case: ACTIVE, DOWN, BUILD, ERROR, ...
+    pub status: String,
+    /// The network it is on.
+    pub network_id: String,
+    /// Its addresses by subnet, in no particular order.
+    pub fixed_ips: Vec<(String, IpAddr)>,
+}
+
+/// Every port of the VMs that were asked for. Only [`Neutron::ports`] makes one, and only when each
+/// page of each request came: planning from half an answer is impossible.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct AllPorts(BTreeMap<String, Port>);
+
+impl AllPorts {
+    /// The ports, ordered by id.
+    pub fn iter(&self) -> impl Iterator<Item = &Port> {
+        self.0.values()
+    }
+
+    /// Puts the answers to several requests together; one failure fails the whole.
+    pub fn all(parts: Vec<Result<AllPorts, CloudError>>) -> Result<AllPorts, CloudError> {
+        let mut whole = BTreeMap::new();
+        for part in parts {
+            whole.append(&mut part?.0);
+        }
+        Ok(AllPorts(whole))
+    }
+
+    /// For tests of what is decided from ports.
+    #[cfg(test)]
+    pub fn of(ports: Vec<Port>) -> AllPorts {
+        AllPorts(ports.into_iter().map(|port| (port.id.clone(), port)).collect())
+    }
+}
+
+#[derive(Deserialize)]
+struct SubnetBody {
+    subnet: Subnet,
+}
+
+#[derive(Deserialize)]
+struct SubnetPage {
+    subnets: Vec<Subnet>,
+    #[serde(default)]
+    subnets_links: Option<Vec<Link>>,
+}
+
+#[derive(Deserialize)]
+struct NetworkBody {
+    network: NetworkMtu,
+}
+
+#[derive(Deserialize)]
+struct NetworkMtu {
+    id: String,
+    #[serde(default)]
+    mtu: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct PortPage {
+    ports: Vec<GivenPort>,
+    #[serde(default)]
+    ports_links: Option<Vec<Link>>,
+}
+
+#[derive(Deserialize)]
+struct GivenPort {
+    id: String,
+    device_id: Option<String>,
+    mac_address: String,
+    status: Option<String>,
+    network_id: String,
+    #[serde(default)]
+    fixed_ips: Option<Vec<FixedIp>>,
+    #[serde(default)]
+    project_id: Option<String>,
+    #[serde(default)]
+    tenant_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct FixedIp {
+    subnet_id: String,
+    ip_address: String,
+}
+
+/// A link of a paged list, in Neutron and in Nova.
+#[derive(Deserialize)]
+pub(super) struct Link {
+    rel: String,
+    href: String,
+}
+
+/// The marker of the next page. Only the marker is taken: the link's host may be one that only the
+/// service's proxy knows, and the token must not go there.
+pub(super) fn next_marker(links: Option<&[Link]>) -> Option<String> {
+    let next = links?.iter().find(|link| link.rel == "next")?;
+    let query = next.href.split_once('?')?.1;
+    let marker = query.split('&').find_map(|pair| pair.strip_prefix("marker="))?;
+    let marker = percent_encoding::percent_decode_str(marker).decode_utf8().ok()?;
+    (!marker.is_empty()).then(|| marker.into_owned())
+}
+
+fn same(left: &str, right: &str) -> bool {
+    left.eq_ignore_ascii_case(right)
+}
+
+/// Where neither key is there, the `project_id` in the question has to do.
+fn in_project(project: Option<&str>, tenant: Option<&str>, wanted: &str) -> bool {
+    project.or(tenant).is_none_or(|owner| same(owner, wanted))
+}
+
+impl Neutron<'_> {
+    /// A subnet by its id, whichever project it belongs to: shared networks belong to others.
+    pub fn subnet_by_id(&self, id: &str) -> Result<Subnet, CloudError> {
+        let url = format!("{}/subnets/{}", self.endpoint, path_segment(id));
+        let answer = self.get(&url, Step::Subnet)?;
+        if answer.status == 404 && neutron_error_type(&answer).as_deref() == Some("SubnetNotFound")
+        {
+            let message = format!("Neutron has no subnet {id}");
+            return Err(CloudError::new(Step::SubnetNotFound, message));
+        }
+        let body: SubnetBody = self.read(&url, Step::Subnet, &answer)?;
+        if !same(&body.subnet.id, id) {
+            let message = format!("Neutron answered with subnet {} for {id}", body.subnet.id);
+            return Err(CloudError::new(Step::Subnet, message));
+        }
+        Ok(body.subnet)
+    }
+
+    /// The one subnet of that name in the project.
+    pub fn subnet_by_name(&self, project_id: &str, name: &str) -> Result<Subnet, CloudError> {
+        let url = format!(
+            "{}/subnets?project_id={}&name={}",
+            self.endpoint,
+            query_value(project_id),
+            query_value(name)
+        );
+        let mut found: BTreeMap<String, Subnet> = BTreeMap::new();
+        self.pages(&url, Step::Subnet, |page: SubnetPage| {
+            let next = next_marker(page.subnets_links.as_deref());
+            let of_that_name = page.subnets.into_iter().filter(|subnet| {
+                subnet.name.as_deref() == Some(name)
+                    && in_project(
+                        subnet.project_id.as_deref(),
+                        subnet.tenant_id.as_deref(),
+                        project_id,
+                    )
+            });
+            found.extend(of_that_name.map(|subnet| (subnet.id.clone(), subnet)));
+            Ok(next)
+        })?;
+        match (found.len(), found.pop_first()) {
+            (1, Some((_, subnet))) => Ok(subnet),
+            (count, Some((first, _))) => {
+                let ids: Vec<String> = std::iter::once(first).chain(found.into_keys()).collect();
+                let message = format!(
+                    "project {project_id} has {count} subnets named {name:?}: {}; \
+                     set spec.subnetID to the one that is meant",
+                    ids.join(", ")
+                );
+                Err(CloudError::new(Step::SubnetNotUnique, message))
+            }
+            _ => {
+                let message = format!("project {project_id} has no subnet named {name:?}");
+                Err(CloudError::new(Step::SubnetNotFound, message))
+            }
+        }
+    }
+
+    /// The MTU of a network, in bytes.
+    pub fn network_mtu(&self, network_id: &str) -> Result<u32, CloudError> {
+        let url = format!("{}/networks/{}", self.endpoint, path_segment(network_id));
+        let answer = self.get(&url, Step::Subnet)?;
+        let body: NetworkBody = self.read(&url, Step::Subnet, &answer)?;
+        if !same(&body.network.id, network_id) {
+            let other = body.network.id;
+            let message = format!("Neutron answered with network {other} for {network_id}");
+            return Err(CloudError::new(Step::Subnet, message));
+        }
+        // Some releases write 0 for "unknown"; a made-up MTU would break the node's traffic.
+        body.network.mtu.filter(|mtu| *mtu > 0).ok_or_else(|| {
+            let message = format!("Neutron tells no MTU of network {network_id}");
+            CloudError::new(Step::Subnet, message)
+        })
+    }
+
+    /// How many VMs one request may ask for, so that its head stays within the limit.
+    pub fn device_ids_per_request(&self, project_id: &str) -> usize {
+        let used = HEAD_BASE_BYTES
+            + self.endpoint.len()
+            + self.token.expose().len()
+            + project_id.len()
+            + PORT_FIELDS.len();
+        (HEAD_LIMIT_BYTES.saturating_sub(used) / DEVICE_ID_BYTES).clamp(1, MAX_DEVICE_IDS)
+    }
+
+    /// Every port of these VMs (lower-case ids, none blank) in the project; one request a page.
+    pub fn ports(&self, project_id: &str, vm_ids: &[String]) -> Result<AllPorts, CloudError> {
+        let wanted: BTreeSet<&str> =
+            vm_ids.iter().map(String::as_str).filter(|id| !id.trim().is_empty()).collect();
+        if wanted.is_empty() {
+            return Ok(AllPorts::default());
+        }
+        let mut url = format!("{}/ports?project_id={}", self.endpoint, query_value(project_id));
+        for vm_id in &wanted {
+            url.push_str("&device_id=");
+            url.push_str(&query_value(vm_id));
+        }
+        url.push_str(PORT_FIELDS);
+        let mut found = BTreeMap::new();
+        self.pages(&url, Step::Ports, |page: PortPage| {
+            let next = next_marker(page.ports_links.as_deref());
+            for given in page.ports {
+                let project =
+                    in_project(given.project_id.as_deref(), given.tenant_id.as_deref(), project_id);
+                let device_id = given.device_id.as_deref().unwrap_or_default().to_ascii_lowercase();
+                if project && wanted.contains(device_id.as_str()) {
+                    let port = port(given, device_id)?;
+                    found.insert(port.id.clone(), port);
+                }
+            }
+            Ok(next)
+        })?;
+        Ok(AllPorts(found))
+    }
+
+    /// Reads a list page by page. A marker whose row vanished is a 404 that doesn't mean "nothing
+    /// there": the list starts over, and `take` must not mind seeing rows twice.
+    fn pages<P: DeserializeOwned>(
+        &self,
+        url: &str,
+        step: Step,
+        mut take: impl FnMut(P) -> Result<Option<String>, CloudError>,
+    ) -> Result<(), CloudError> {
+        let (mut marker, mut restarts): (Option<String>, usize) = (None, 0);
+        for _ in 0..MAX_PAGES {
+            let page_url = match &marker {
+                None => url.to_owned(),
+                Some(marker) => format!("{url}&marker={}", query_value(marker)),
+            };
+            let answer = self.get(&page_url, step)?;
+            if marker.is_some() && matches!(answer.status, 400 | 404) && restarts < MAX_RESTARTS {
+                restarts += 1;
+                marker = None;
+                continue;
+            }
+            let next = take(self.read(url, step, &answer)?)?;
+            match next {
+                None => return Ok(()),
+                Some(next) if marker.as_deref() == Some(&next) => break,
+                Some(next) => marker = Some(next),
+            }
+        }
+        let message = format!("Neutron GET {}: the list's pages don't end", path_of(url));
+        Err(CloudError::new(step, message))
+    }
+
+    fn get(&self, url: &str, step: Step) -> Result<Answer, CloudError> {
+        let request =
+            Request::get(Service::Neutron, url).secret_header("x-auth-token", "", self.token);
+        self.client.call(&request).map_err(|error| CloudError::transport(step, &error))
+    }
+
+    fn read<T: DeserializeOwned>(
+        &self,
+        url: &str,
+        step: Step,
+        answer: &Answer,
+    ) -> Result<T, CloudError> {
+        let question =
+            Question { service: Service::Neutron, method: "GET", path: path_of(url), step };
+        match answer.status {
+            200 => question.read(&answer.body),
+            _ => Err(question.refused(answer)),
+        }
+    }
+}
+
+fn port(given: GivenPort, device_id: String) -> Result<Port, CloudError> {
+    let fail = |what: String| {
+        let message = format!("Neutron GET /v2.0/ports: port {}: {what}", given.id);
+        CloudError::new(Step::Ports, message)
+    };
+    let mac_address = given.mac_address.trim().to_ascii_lowercase();
+    if !is_mac_address(&mac_address) {
+        return Err(fail(format!("{:?} is no MAC address", given.mac_address)));
+    }
+    let mut fixed_ips = Vec::new();
+    for fixed_ip in given.fixed_ips.iter().flatten() {
+        let text = fixed_ip.ip_address.trim();
+        let address: IpAddr =
+            text.parse().map_err(|_| fail(format!("{text:?} is no IP address")))?;
+        fixed_ips.push((fixed_ip.subnet_id.clone(), address));
+    }
+    Ok(Port {
+        device_id,
+        mac_address,
+        status: given.status.as_deref().unwrap_or_default().trim().to_ascii_uppercase(),
+        network_id: given.network_id,
+        fixed_ips,
+        id: given.id,
+    })
+}
+
+fn is_mac_address(text: &str) -> bool {
+    let mut bytes = text.split(':');
+    let six = bytes
+        .by_ref()
+        .take(6)
+        .filter(|byte| byte.len() == 2 && byte.bytes().all(|digit| digit.is_ascii_hexdigit()));
+    six.count() == 6 && bytes.next().is_none()
+}
+
+/// `{"NeutronError": {"type": "SubnetNotFound", ...}}`: a 404 of a mistyped path says
+/// `HTTPNotFound` instead, and that doesn't mean that the object is gone.
+fn neutron_error_type(answer: &Answer) -> Option<String> {
+    let body: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
+    Some(body.get("NeutronError")?.get("type")?.as_str()?.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Link, is_mac_address, next_marker};
+
+    fn links(links: &[(&str, &str)]) -> Vec<Link> {
+        let link =
+            |(rel, href): &(&str, &str)| Link { rel: (*rel).to_owned(), href: (*href).to_owned() };
+        links.iter().map(link).collect()
+    }
+
+    #[test]
+    fn only_the_marker_of_a_next_link_is_used() {
+        let page = links(&[
+            ("previous", "http://h/ports?marker=first&page_reverse=True"),
+            ("next", "http://internal:1/v2.0/ports?limit=2&marker=a%2Fb&x=1"),
+        ]);
+        assert_eq!(next_marker(Some(&page)).as_deref(), Some("a/b"));
+        assert_eq!(next_marker(Some(&links(&[("previous", "http://h?marker=x")]))), None);
+        assert_eq!(next_marker(None), None);
+    }
+
+    #[test]
+    fn a_mac_address_has_six_bytes() {
+        assert!(is_mac_address("fa:16:3e:cd:62:6a"));
+        for text in ["", "fa:16:3e:cd:62", "fa:16:3e:cd:62:6a:00", "fa:16:3e:cd:62:6g", "fa-16"] {
+            assert!(!is_mac_address(text), "{text}");
+        }
+    }
+}

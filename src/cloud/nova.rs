@@ -1,0 +1,306 @@
+//! Nova: the names of the VMs (SPEC 5, step 8), by the cheapest of the ways it offers.
+//!
+//! There is no way to ask for several servers by id: `uuid=` is ignored for members and takes the
+//! last for admins. What is left are one request for each VM, or a list of the whole project.
+//! Which is cheaper depends on how many VMs are wanted and how many servers the project has, and
+//! that is measured: every list tells the size of the project.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::answer::Question;
+use super::error::{CloudError, Step};
+use super::neutron::{Link, next_marker};
+use crate::http::client::{Answer, Client, Request, Service};
+use crate::http::url::{path_of, path_segment, query_value};
+use crate::secret::Secret;
+use crate::threads::{Task, side_by_side};
+
+/// Requests one sync may have open at Nova at the same time.
+const SIDE_BY_SIDE: usize = 4;
+/// A list that never ends is a fault of the server.
+const MAX_PAGES: usize = 10_000;
+/// How often a list starts over because its marker vanished between two pages.
+const MAX_RESTARTS: usize = 3;
+
+/// Costs to the service in milliseconds, measured on Nova 26 (Zed): of one server's details,
+const SHOW_MS: usize = 125;
+/// of one server's metadata alone,
+const METADATA_MS: usize = 30;
+/// per server of a list with details,
+const DETAIL_MS: usize = 5;
+/// and per server of a list of names.
+const BRIEF_MS: usize = 1;
+
+/// How to reach Nova with a token.
+#[derive(Clone, Copy)]
+pub struct Nova<'a> {
+    /// The client.
+    pub client: &'a Client,
+    /// URL up to the version, without a slash at its end.
+    pub endpoint: &'a str,
+    /// The token.
+    pub token: &'a Secret,
+    /// The project whose servers a list shows.
+    pub project_id: &'a str,
+    /// Metadata key that holds the node name.
+    pub metadata_key: Option<&'a str>,
+}
+
+/// What Nova says of one VM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerName {
+    /// Its node name; none if it has neither that metadata nor a name.
+    Known(Option<String>),
+    /// Nova has no such server.
+    Unknown,
+    /// Nova couldn't say. That is not "no name".
+    Failed(CloudError),
+}
+
+/// The answers for all VMs, and what was learned on the way.
+#[derive(Clone, Debug, Default)]
+pub struct ServerNames {
+    /// By VM id; every id that was asked for is there.
+    pub names: HashMap<String, ServerName>,
+    /// How many servers the project has, where a list was read.
+    pub project_size: Option<usize>,
+}
+
+/// One way to learn the names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// `GET /servers`: ids and names of the project.
+    Brief,
+    /// `GET /servers/detail`: with metadata.
+    Detail,
+    /// `GET /servers/{id}` for each.
+    Show,
+    /// `GET /servers/{id}/metadata` for each, and its details where the key is missing.
+    Metadata,
+}
+
+/// The cheapest way for so many VMs in a project of that size, as far as it is known.
+fn cheapest(vms: usize, project_size: Option<usize>, with_metadata: bool) -> Way {
+    if with_metadata {
+        let detail = match project_size {
+            Some(size) => size * DETAIL_MS,
+            // Unknown: a project is taken to be some ten times the VMs asked for.
+            None => vms * 10 * DETAIL_MS,
+        };
+        if vms * METADATA_MS < detail { Way::Metadata } else { Way::Detail }
+    } else {
+        let brief = match project_size {
+            Some(size) => size * BRIEF_MS,
+            None => vms * 10 * BRIEF_MS,
+        };
+        if vms <= 1 || vms * SHOW_MS < brief { Way::Show } else { Way::Brief }
+    }
+}
+
+#[derive(Deserialize)]
+struct ServerPage {
+    servers: Vec<Server>,
+    #[serde(default)]
+    servers_links: Option<Vec<Link>>,
+}
+
+#[derive(Deserialize)]
+struct ServerBody {
+    server: Server,
+}
+
+#[derive(Deserialize)]
+struct Server {
+    id: String,
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    metadata: Option<BTreeMap<String, serde_json::Value>>,
+}
+
+#[derive(Deserialize)]
+struct MetadataBody {
+    metadata: BTreeMap<String, serde_json::Value>,
+}
+
+impl Nova<'_> {
+    /// The names of these VMs (lower-case ids). Never fails as a whole: what couldn't be learned
+    /// is told for each VM.
+    pub fn names(&self, vm_ids: &[String], project_size: Option<usize>) -> ServerNames {
+        match cheapest(vm_ids.len(), project_size, self.metadata_key.is_some()) {
+            Way::Brief => self.names_by_list("servers", vm_ids),
+            Way::Detail => self.names_by_list("servers/detail", vm_ids),
+            Way::Show => self.one_by_one(vm_ids, |nova, id| nova.show(id)),
+            Way::Metadata => self.one_by_one(vm_ids, |nova, id| nova.metadata_or_show(id)),
+        }
+    }
+
+    /// A list shows the project's servers; who isn't in it may still exist, so each of those is
+    /// asked for by its id.
+    fn names_by_list(&self, collection: &str, vm_ids: &[String]) -> ServerNames {
+        let wanted: BTreeSet<&str> = vm_ids.iter().map(String::as_str).collect();
+        let listed = match self.list(collection, &wanted) {
+            Ok(listed) => listed,
+            Err(error) => {
+                let failed = |id: &String| (id.clone(), ServerName::Failed(error.clone()));
+                return ServerNames {
+                    names: vm_ids.iter().map(failed).collect(),
+                    project_size: None,
+                };
+            }
+        };
+        let (mut names, size) = listed;
+        let absent: Vec<String> =
+            vm_ids.iter().filter(|id| !names.contains_key(*id)).cloned().collect();
+        names.extend(self.one_by_one(&absent, |nova, id| nova.show(id)).names);
+        ServerNames { names, project_size: Some(size) }
+    }
+
+    fn list(
+        &self,
+        collection: &str,
+        wanted: &BTreeSet<&str>,
+    ) -> Result<(HashMap<String, ServerName>, usize), CloudError> {
+        let url = format!("{}/{collection}", self.endpoint);
+        let mut seen: BTreeSet<String> = BTreeSet::new();
+        let mut names = HashMap::new();
+        let (mut marker, mut restarts): (Option<String>, usize) = (None, 0);
+        for _ in 0..MAX_PAGES {
+            let page_url = match &marker {
+                None => url.clone(),
+                Some(marker) => format!("{url}?marker={}", query_value(marker)),
+            };
+            let answer = self.get(&page_url)?;
+            if marker.is_some() && matches!(answer.status, 400 | 404) && restarts < MAX_RESTARTS {
+                restarts += 1;
+                marker = None;
+                continue;
+            }
+            let page: ServerPage = self.read(&url, &answer)?;
+            let next = next_marker(page.servers_links.as_deref());
+            for server in page.servers {
+                let id = server.id.to_ascii_lowercase();
+                // A row without a name is one whose cell is down: it is asked for by its id.
+                if wanted.contains(id.as_str()) && server.name.is_some() {
+                    names.insert(id.clone(), ServerName::Known(self.node_name(&server)));
+                }
+                seen.insert(id);
+            }
+            match next {
+                None => return Ok((names, seen.len())),
+                Some(next) if marker.as_deref() == Some(&next) => break,
+                Some(next) => marker = Some(next),
+            }
+        }
+        let message = format!("Nova GET {}: the list's pages don't end", path_of(&url));
+        Err(CloudError::new(Step::Nova, message))
+    }
+
+    fn one_by_one(
+        &self,
+        vm_ids: &[String],
+        ask: impl Fn(&Self, &str) -> Result<ServerName, CloudError> + Sync,
+    ) -> ServerNames {
+        let ask = &ask;
+        let tasks = vm_ids
+            .iter()
+            .map(|id| {
+                let name = move || ask(self, id).unwrap_or_else(ServerName::Failed);
+                Box::new(move || (id.clone(), name())) as Task<'_, (String, ServerName)>
+            })
+            .collect();
+        let names = side_by_side(SIDE_BY_SIDE, tasks).into_iter().collect();
+        ServerNames { names, project_size: None }
+    }
+
+    fn show(&self, id: &str) -> Result<ServerName, CloudError> {
+        let url = format!("{}/servers/{}", self.endpoint, path_segment(id));
+        let answer = self.get(&url)?;
+        if is_item_not_found(&answer) {
+            return Ok(ServerName::Unknown);
+        }
+        let body: ServerBody = self.read(&url, &answer)?;
+        if !body.server.id.eq_ignore_ascii_case(id) {
+            let message = format!("Nova answered with server {} for {id}", body.server.id);
+            return Err(CloudError::new(Step::Nova, message));
+        }
+        Ok(ServerName::Known(self.node_name(&body.server)))
+    }
+
+    fn metadata_or_show(&self, id: &str) -> Result<ServerName, CloudError> {
+        let url = format!("{}/servers/{}/metadata", self.endpoint, path_segment(id));
+        let answer = self.get(&url)?;
+        if is_item_not_found(&answer) {
+            return Ok(ServerName::Unknown);
+        }
+        let body: MetadataBody = self.read(&url, &answer)?;
+        match self.name_in(&body.metadata) {
+            Some(name) => Ok(ServerName::Known(Some(name))),
+            None => self.show(id),
+        }
+    }
+
+    /// Metadata before the server's name; blanks count as absent.
+    fn node_name(&self, server: &Server) -> Option<String> {
+        let from_metadata = server.metadata.as_ref().and_then(|metadata| self.name_in(metadata));
+        from_metadata.or_else(|| server.name.as_deref().and_then(trimmed))
+    }
+
+    fn name_in(&self, metadata: &BTreeMap<String, serde_json::Value>) -> Option<String> {
+        metadata.get(self.metadata_key?)?.as_str().and_then(trimmed)
+    }
+
+    fn get(&self, url: &str) -> Result<Answer, CloudError> {
+        let request =
+            Request::get(Service::Nova, url).secret_header("x-auth-token", "", self.token);
+        self.client.call(&request).map_err(|error| CloudError::transport(Step::Nova, &error))
+    }
+
+    fn read<T: DeserializeOwned>(&self, url: &str, answer: &Answer) -> Result<T, CloudError> {
+        let question = Question {
+            service: Service::Nova,
+            method: "GET",
+            path: path_of(url),
+            step: Step::Nova,
+        };
+        match answer.status {
+            200 => question.read(&answer.body),
+            _ => Err(question.refused(answer)),
+        }
+    }
+}
+
+fn trimmed(text: &str) -> Option<String> {
+    let text = text.trim();
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// A 404 of Nova's own, not of a mistyped path or of something in front of it.
+fn is_item_not_found(answer: &Answer) -> bool {
+    let body = || serde_json::from_slice::<serde_json::Value>(&answer.body).ok();
+    answer.status == 404 && body().is_some_and(|body| body.get("itemNotFound").is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Way, cheapest};
+
+    #[test]
+    fn a_list_wins_until_the_project_is_large_for_the_vms_asked_for() {
+        assert_eq!(cheapest(1, None, false), Way::Show);
+        assert_eq!(cheapest(3, None, false), Way::Brief);
+        assert_eq!(cheapest(3, Some(300), false), Way::Brief);
+        assert_eq!(cheapest(3, Some(1_000), false), Way::Show);
+        assert_eq!(cheapest(30, Some(1_000), false), Way::Brief);
+    }
+
+    #[test]
+    fn with_a_metadata_key_the_details_must_be_worth_it() {
+        assert_eq!(cheapest(3, Some(10), true), Way::Detail);
+        assert_eq!(cheapest(3, Some(300), true), Way::Metadata);
+        assert_eq!(cheapest(60, Some(300), true), Way::Detail);
+    }
+}

@@ -1,0 +1,427 @@
+//! Reads each variable, remembers what is wrong with it, and checks values against each other.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{
+    Config, ConfigReport, Intervals, Inventory, LeaderElection, LogFormat, OpenStack, Required,
+    Upstream,
+};
+use crate::go_duration;
+use crate::http::trust::Trust;
+use crate::kube::access::Access;
+use crate::secret::Secret;
+
+/// Where a pod finds the name of its own namespace.
+const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+/// More workers than this would only queue up at the services.
+const MAX_WORKERS: usize = 64;
+
+/// One environment variable, for the documentation and `--help`.
+pub struct Variable {
+    /// Its name.
+    pub name: &'static str,
+    /// Its default as the documentation writes it.
+    pub default: &'static str,
+    /// What it does, in a few words.
+    pub help: &'static str,
+}
+
+macro_rules! variables {
+    ($($name:literal, $default:literal, $help:literal;)*) => {
+        /// Every variable that is read, in the order of the documentation.
+        pub const VARIABLES: &[Variable] =
+            &[$(Variable { name: $name, default: $default, help: $help }),*];
+    };
+}
+
+variables! {
+    "CONTRABASS_ENDPOINT", "required", "base URL of Contrabass";
+    "CONTRABASS_ENCRYPT_KEY", "required", "decrypts its secrets: 16 bytes (AES-128), 24 or 32";
+    "CONTRABASS_TIMEOUT", "30s", "limit of one whole call to Contrabass";
+    "CONTRABASS_INSECURE_TLS", "true", "accept any certificate of Contrabass";
+    "CONTRABASS_CA_FILE", "", "PEM bundle that Contrabass' certificate must lead to";
+    "OPENSTACK_TIMEOUT", "30s", "limit of one whole call to Keystone, Neutron or Nova";
+    "OPENSTACK_INSECURE_TLS", "true", "accept any certificate of Keystone, Neutron and Nova";
+    "OPENSTACK_CA_FILE", "", "PEM bundle that their certificates must lead to";
+    "OPENSTACK_NEUTRON_ENDPOINT", "", "overrides the catalog's Neutron";
+    "OPENSTACK_NOVA_ENDPOINT", "", "overrides the catalog's Nova";
+    "OPENSTACK_ENDPOINT_INTERFACE", "public", "public, internal or admin";
+    "OPENSTACK_ENDPOINT_REGION", "", "only endpoints of this region";
+    "OPENSTACK_NODE_NAME_METADATA_KEY", "", "server metadata key that holds the node name";
+    "OPENSTACK_PORT_ALLOWED_STATUSES", "ACTIVE,DOWN", "port statuses that count; * for all";
+    "DOWN_PORT_FAST_RETRY_MAX", "5", "resends for DOWN ports at the fast interval";
+    "POLL_FAST_INTERVAL", "20s", "poll interval after a change";
+    "POLL_SLOW_INTERVAL", "2m", "poll interval in quiet times";
+    "POLL_ERROR_INTERVAL", "30s", "poll interval after an error";
+    "POLL_FAST_WINDOW", "3m", "how long after a change polls stay fast";
+    "VIOLA_ENDPOINT", "required", "base URL of the Viola API";
+    "VIOLA_TIMEOUT", "30s", "limit of one whole call to Viola";
+    "VIOLA_INSECURE_TLS", "false", "accept any certificate of Viola";
+    "VIOLA_CA_FILE", "", "PEM bundle that Viola's certificate must lead to";
+    "VIOLA_RESYNC_INTERVAL", "", "send every node again this often; empty for never";
+    "INVENTORY_ENABLED", "true", "serve the inventory's API";
+    "INVENTORY_ADDR", ":18081", "where the inventory's API listens";
+    "INVENTORY_DB_PATH", "/var/lib/multinic-operator/inventory.json", "the inventory's file";
+    "INVENTORY_CORS_ORIGIN", "", "Access-Control-Allow-Origin of the API";
+    "INVENTORY_TOKEN_FILE", "", "file with the bearer token that clients must show";
+    "HEALTH_ADDR", ":8081", "where /healthz, /readyz and /metrics listen";
+    "WATCH_NAMESPACES", "", "namespaces to watch, comma-separated; empty for all";
+    "LEADER_ELECT", "false", "let only one of several replicas work";
+    "POD_NAMESPACE", "", "namespace of the Lease; default: the pod's own";
+    "POD_NAME", "", "this replica's name in the Lease; default: the host name";
+    "SYNC_WORKERS", "4", "objects that are synced at the same time";
+    "KUBE_API_URL", "in-cluster", "the Kubernetes API, such as http://127.0.0.1:8001";
+    "KUBE_TOKEN_FILE", "in-cluster", "file with the bearer token for it";
+    "KUBE_CA_FILE", "in-cluster", "PEM bundle that its certificate must lead to";
+    "RUST_LOG", "info", "log filter";
+    "LOG_FORMAT", "text", "text or json";
+}
+
+/// The variables under which an in-cluster pod finds the API server.
+const KUBERNETES_HOST: &str = "KUBERNETES_SERVICE_HOST";
+const KUBERNETES_PORT: &str = "KUBERNETES_SERVICE_PORT";
+
+struct Reader<'a> {
+    lookup: &'a dyn Fn(&str) -> Option<String>,
+    problems: Vec<String>,
+}
+
+pub(super) fn read(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigReport> {
+    let mut reader = Reader { lookup, problems: Vec::new() };
+    let config = reader.config();
+    if reader.problems.is_empty() {
+        Ok(config)
+    } else {
+        Err(ConfigReport { problems: reader.problems })
+    }
+}
+
+impl Reader<'_> {
+    fn config(&mut self) -> Config {
+        let contrabass = self.upstream(
+            "CONTRABASS_ENDPOINT",
+            "CONTRABASS_TIMEOUT",
+            ("CONTRABASS_INSECURE_TLS", true, "CONTRABASS_CA_FILE"),
+        );
+        let encrypt_key = self.encrypt_key();
+        let openstack = self.openstack();
+        let intervals = self.intervals();
+        let viola = self.upstream(
+            "VIOLA_ENDPOINT",
+            "VIOLA_TIMEOUT",
+            ("VIOLA_INSECURE_TLS", false, "VIOLA_CA_FILE"),
+        );
+        let inventory = Inventory {
+            enabled: self.boolean("INVENTORY_ENABLED", true),
+            address: self.address("INVENTORY_ADDR", ":18081"),
+            path: self
+                .text("INVENTORY_DB_PATH")
+                .unwrap_or_else(|| "/var/lib/multinic-operator/inventory.json".to_owned())
+                .into(),
+            cors_origin: self.text("INVENTORY_CORS_ORIGIN"),
+            token_file: self.text("INVENTORY_TOKEN_FILE").map(PathBuf::from),
+        };
+        let log_format = match self.text("LOG_FORMAT").as_deref() {
+            None | Some("text") => LogFormat::Text,
+            Some("json") => LogFormat::Json,
+            Some(other) => {
+                self.problem("LOG_FORMAT", &format!("{other:?} is neither text nor json"));
+                LogFormat::Text
+            }
+        };
+        Config {
+            contrabass,
+            encrypt_key,
+            openstack,
+            viola,
+            intervals,
+            inventory,
+            health_address: self.address("HEALTH_ADDR", ":8081"),
+            watch_namespaces: self.namespaces(),
+            leader_election: self.leader_election(),
+            workers: self.count("SYNC_WORKERS", 4, 1..=MAX_WORKERS),
+            kubernetes: self.kubernetes(),
+            log_filter: self.text("RUST_LOG").unwrap_or_else(|| "info".to_owned()),
+            log_format,
+        }
+    }
+
+    /// A variable's trimmed value; blank counts as not set, as in a ConfigMap's empty entry.
+    fn text(&self, name: &str) -> Option<String> {
+        let value = (self.lookup)(name)?;
+        let value = value.trim();
+        (!value.is_empty()).then(|| value.to_owned())
+    }
+
+    fn problem(&mut self, name: &str, what: &str) {
+        self.problems.push(format!("{name}: {what}"));
+    }
+
+    fn upstream(
+        &mut self,
+        endpoint: &'static str,
+        timeout: &'static str,
+        (insecure, insecure_default, ca_file): (&'static str, bool, &'static str),
+    ) -> Upstream {
+        let endpoint = match self.url(endpoint) {
+            Some(url) => Required::Given(url),
+            None => Required::Missing(endpoint),
+        };
+        let timeout = self.interval(timeout, Duration::from_secs(30));
+        Upstream { endpoint, timeout, trust: self.trust(insecure, insecure_default, ca_file) }
+    }
+
+    fn openstack(&mut self) -> OpenStack {
+        let interface =
+            self.text("OPENSTACK_ENDPOINT_INTERFACE").unwrap_or_else(|| "public".to_owned());
+        if !["public", "internal", "admin"].contains(&interface.as_str()) {
+            let what = format!("{interface:?} is none of public, internal, admin");
+            self.problem("OPENSTACK_ENDPOINT_INTERFACE", &what);
+        }
+        OpenStack {
+            timeout: self.interval("OPENSTACK_TIMEOUT", Duration::from_secs(30)),
+            trust: self.trust("OPENSTACK_INSECURE_TLS", true, "OPENSTACK_CA_FILE"),
+            neutron_endpoint: self.url("OPENSTACK_NEUTRON_ENDPOINT"),
+            nova_endpoint: self.url("OPENSTACK_NOVA_ENDPOINT"),
+            interface,
+            region: self.text("OPENSTACK_ENDPOINT_REGION"),
+            node_name_metadata_key: self.text("OPENSTACK_NODE_NAME_METADATA_KEY"),
+            port_statuses: self.port_statuses(),
+        }
+    }
+
+    /// Not set at all means the default; set but empty, or `*`, means all.
+    fn port_statuses(&self) -> Option<Vec<String>> {
+        let given = (self.lookup)("OPENSTACK_PORT_ALLOWED_STATUSES")
+            .unwrap_or_else(|| "ACTIVE,DOWN".to_owned());
+        let statuses: Vec<String> = given
+            .split(',')
+            .map(|status| status.trim().to_ascii_uppercase())
+            .filter(|status| !status.is_empty())
+            .collect();
+        let all = statuses.is_empty() || statuses.iter().any(|status| status == "*");
+        (!all).then_some(statuses)
+    }
+
+    fn intervals(&mut self) -> Intervals {
+        let fast = self.interval("POLL_FAST_INTERVAL", Duration::from_secs(20));
+        let slow = self.interval("POLL_SLOW_INTERVAL", Duration::from_secs(120));
+        let error = self.interval("POLL_ERROR_INTERVAL", Duration::from_secs(30));
+        let fast_window = self.duration("POLL_FAST_WINDOW").unwrap_or(Duration::from_secs(180));
+        if slow < fast {
+            let (slow, fast) = (go_duration::show(slow), go_duration::show(fast));
+            let what = format!("{slow} is shorter than POLL_FAST_INTERVAL, {fast}");
+            self.problem("POLL_SLOW_INTERVAL", &what);
+        }
+        let resync = self.duration("VIOLA_RESYNC_INTERVAL");
+        if resync.is_some_and(|resync| resync.is_zero()) {
+            self.problem(
+                "VIOLA_RESYNC_INTERVAL",
+                "must be longer than zero; leave it empty for never",
+            );
+        }
+        let down_port_fast_retries = self.count("DOWN_PORT_FAST_RETRY_MAX", 5, 0..=1_000_000);
+        Intervals {
+            fast,
+            slow,
+            error,
+            fast_window,
+            down_port_fast_retries: u32::try_from(down_port_fast_retries).unwrap_or(u32::MAX),
+            resync,
+        }
+    }
+
+    fn trust(
+        &mut self,
+        insecure: &'static str,
+        insecure_default: bool,
+        ca_file: &'static str,
+    ) -> Trust {
+        let insecure_given = self.text(insecure).is_some();
+        let insecure_value = self.boolean(insecure, insecure_default);
+        match self.text(ca_file) {
+            Some(path) => {
+                if insecure_given && insecure_value {
+                    let what = format!("true contradicts {ca_file}, which turns verification on");
+                    self.problem(insecure, &what);
+                }
+                let trust = Trust::Bundle { variable: ca_file, path: path.into() };
+                if let Err(error) = trust.load() {
+                    self.problem(ca_file, &error.to_string());
+                }
+                trust
+            }
+            None if insecure_value => Trust::Anyone,
+            None => Trust::System,
+        }
+    }
+
+    fn encrypt_key(&mut self) -> Required<Secret> {
+        const NAME: &str = "CONTRABASS_ENCRYPT_KEY";
+        // Not trimmed: a space may be part of a key. A file's last line end is not.
+        let value = (self.lookup)(NAME).unwrap_or_default();
+        let value = value.trim_end_matches(['\r', '\n']);
+        if value.trim().is_empty() {
+            return Required::Missing(NAME);
+        }
+        if ![16, 24, 32].contains(&value.len()) {
+            let what = format!("has {} bytes; AES needs 16, 24 or 32", value.len());
+            self.problem(NAME, &what);
+        }
+        Required::Given(Secret::new(value.to_owned()))
+    }
+
+    fn kubernetes(&mut self) -> Access {
+        let in_cluster = match (self.text(KUBERNETES_HOST), self.text(KUBERNETES_PORT)) {
+            (Some(host), port) => Some(Access::in_cluster(&host, port.as_deref().unwrap_or("443"))),
+            _ => None,
+        };
+        let token_file = self.text("KUBE_TOKEN_FILE").map(PathBuf::from);
+        let ca_file = self.text("KUBE_CA_FILE").map(PathBuf::from);
+        let mut access = match (self.url("KUBE_API_URL"), in_cluster) {
+            (Some(api_url), _) => Access { api_url, token_file: None, trust: Trust::System },
+            (None, Some(access)) => access,
+            (None, None) => {
+                let what = "is not set, and neither is KUBERNETES_SERVICE_HOST, \
+                            which a pod would have";
+                self.problem("KUBE_API_URL", what);
+                Access { api_url: String::new(), token_file: None, trust: Trust::System }
+            }
+        };
+        if let Some(path) = token_file {
+            access.token_file = Some(path);
+        }
+        if let Some(path) = ca_file {
+            access.trust = Trust::Bundle { variable: "KUBE_CA_FILE", path };
+            if let Err(error) = access.trust.load() {
+                self.problem("KUBE_CA_FILE", &error.to_string());
+            }
+        }
+        access
+    }
+
+    fn namespaces(&mut self) -> Vec<String> {
+        let given = self.text("WATCH_NAMESPACES").unwrap_or_default();
+        let mut namespaces: Vec<String> = given
+            .split(',')
+            .map(|name| name.trim().to_owned())
+            .filter(|name| !name.is_empty())
+            .collect();
+        namespaces.sort_unstable();
+        namespaces.dedup();
+        for name in &namespaces {
+            let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            if name.len() > 63 || !name.chars().all(allowed) {
+                self.problems.push(format!("WATCH_NAMESPACES: {name:?} is no namespace's name"));
+            }
+        }
+        namespaces
+    }
+
+    fn leader_election(&mut self) -> Option<LeaderElection> {
+        if !self.boolean("LEADER_ELECT", false) {
+            return None;
+        }
+        let from_file = || std::fs::read_to_string(Path::new(NAMESPACE_FILE)).ok();
+        let namespace = self
+            .text("POD_NAMESPACE")
+            .or_else(from_file)
+            .map(|namespace| namespace.trim().to_owned())
+            .unwrap_or_else(|| "default".to_owned());
+        let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+        let name = self
+            .text("POD_NAME")
+            .or_else(host)
+            .map(|name| name.trim().to_owned())
+            .unwrap_or_else(|| "multinic-operator".to_owned());
+        // A pod that restarts keeps its name, so a number tells its lives apart.
+        let identity = format!("{name}_{:08x}", fastrand::u32(..));
+        Some(LeaderElection { namespace, identity })
+    }
+
+    fn url(&mut self, name: &'static str) -> Option<String> {
+        let text = self.text(name)?;
+        let url = text.trim_end_matches('/').to_owned();
+        let uri = url.parse::<ureq::http::Uri>().ok();
+        let usable = uri.as_ref().is_some_and(|uri| {
+            matches!(uri.scheme_str(), Some("http" | "https"))
+                && uri.host().is_some_and(|host| !host.is_empty())
+                && uri.query().is_none()
+                && !uri.authority().is_some_and(|authority| authority.as_str().contains('@'))
+        });
+        if !usable {
+            // The value isn't shown: it may hold a password.
+            self.problem(name, "is no http or https base URL without user, query and fragment");
+        }
+        Some(url)
+    }
+
+    fn duration(&mut self, name: &'static str) -> Option<Duration> {
+        let text = self.text(name)?;
+        let parsed = go_duration::parse(&text);
+        if parsed.is_none() {
+            self.problem(name, &format!("{text:?} is no duration such as 90s, 1h30m or 500ms"));
+        }
+        parsed
+    }
+
+    fn interval(&mut self, name: &'static str, default: Duration) -> Duration {
+        let value = self.duration(name).unwrap_or(default);
+        if value.is_zero() {
+            self.problem(name, "must be longer than zero");
+        }
+        value
+    }
+
+    /// Go's `strconv.ParseBool`.
+    fn boolean(&mut self, name: &'static str, default: bool) -> bool {
+        let Some(text) = self.text(name) else { return default };
+        match text.as_str() {
+            "1" | "t" | "T" | "TRUE" | "true" | "True" => true,
+            "0" | "f" | "F" | "FALSE" | "false" | "False" => false,
+            _ => {
+                self.problem(name, &format!("{text:?} is neither true nor false"));
+                default
+            }
+        }
+    }
+
+    fn count(
+        &mut self,
+        name: &'static str,
+        default: usize,
+        range: std::ops::RangeInclusive<usize>,
+    ) -> usize {
+        let Some(text) = self.text(name) else { return default };
+        match text.parse() {
+            Ok(value) if range.contains(&value) => value,
+            _ => {
+                let (low, high) = range.into_inner();
+                let what = format!("{text:?} is no whole number from {low} to {high}");
+                self.problem(name, &what);
+                default
+            }
+        }
+    }
+
+    /// `:18081` means all addresses, by IPv6's wildcard, which takes IPv4 as well on Linux.
+    fn address(&mut self, name: &'static str, default: &str) -> SocketAddr {
+        let text = self.text(name).unwrap_or_else(|| default.to_owned());
+        let parsed = match text.strip_prefix(':') {
+            Some(port) => port
+                .parse()
+                .ok()
+                .map(|port| SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)),
+            None => text.replace("localhost:", "127.0.0.1:").parse().ok(),
+        };
+        parsed.unwrap_or_else(|| {
+            self.problem(
+                name,
+                &format!("{text:?} is no address such as :18081 or 127.0.0.1:18081"),
+            );
+            SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0)
+        })
+    }
+}

@@ -1,0 +1,144 @@
+//! The environment as given against the settings as meant.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::{Config, ConfigReport, LogFormat, Required};
+use crate::http::trust::Trust;
+
+const MINIMAL: [(&str, &str); 4] = [
+    ("CONTRABASS_ENDPOINT", "http://contrabass:8080/"),
+    ("CONTRABASS_ENCRYPT_KEY", "multinic-demo-16"),
+    ("VIOLA_ENDPOINT", "https://viola"),
+    ("KUBE_API_URL", "http://127.0.0.1:8001"),
+];
+
+fn read(variables: &[(&str, &str)]) -> Result<Config, ConfigReport> {
+    let table: HashMap<String, String> = MINIMAL
+        .iter()
+        .chain(variables)
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    Config::read(|name| table.get(name).cloned())
+}
+
+#[test]
+fn the_defaults_are_those_of_the_documentation() {
+    let config = read(&[]).unwrap();
+    assert_eq!(config.contrabass.endpoint, Required::Given("http://contrabass:8080".to_owned()));
+    assert_eq!(config.contrabass.timeout, Duration::from_secs(30));
+    assert_eq!(config.contrabass.trust, Trust::Anyone);
+    assert_eq!(config.openstack.trust, Trust::Anyone);
+    assert_eq!(config.viola.trust, Trust::System);
+    assert_eq!(config.openstack.interface, "public");
+    let statuses = vec!["ACTIVE".to_owned(), "DOWN".to_owned()];
+    assert_eq!(config.openstack.port_statuses, Some(statuses));
+    assert_eq!(config.intervals.fast, Duration::from_secs(20));
+    assert_eq!(config.intervals.slow, Duration::from_secs(120));
+    assert_eq!(config.intervals.error, Duration::from_secs(30));
+    assert_eq!(config.intervals.fast_window, Duration::from_secs(180));
+    assert_eq!(config.intervals.resync, None);
+    assert_eq!(config.intervals.down_port_fast_retries, 5);
+    assert_eq!(config.inventory.address.port(), 18081);
+    assert!(config.inventory.address.ip().is_unspecified());
+    assert_eq!(config.health_address.port(), 8081);
+    assert_eq!(config.workers, 4);
+    assert_eq!(config.log_format, LogFormat::Text);
+    assert!(config.leader_election.is_none() && config.watch_namespaces.is_empty());
+    assert_eq!(config.unverified(), ["Contrabass", "OpenStack"]);
+}
+
+#[test]
+fn one_report_lists_every_bad_variable() {
+    let report = read(&[
+        ("CONTRABASS_TIMEOUT", "soon"),
+        ("CONTRABASS_ENCRYPT_KEY", "too short"),
+        ("VIOLA_INSECURE_TLS", "yes"),
+        ("POLL_FAST_INTERVAL", "0"),
+        ("POLL_SLOW_INTERVAL", "-1m"),
+        ("OPENSTACK_ENDPOINT_INTERFACE", "outside"),
+        ("INVENTORY_ADDR", "18081"),
+        ("SYNC_WORKERS", "0"),
+        ("LOG_FORMAT", "xml"),
+        ("VIOLA_ENDPOINT", "viola:8080"),
+        ("OPENSTACK_CA_FILE", "/no/such/file.pem"),
+        ("VIOLA_RESYNC_INTERVAL", "0s"),
+        ("WATCH_NAMESPACES", "good,Bad Name"),
+    ])
+    .unwrap_err();
+    let text = report.to_string();
+    for name in [
+        "CONTRABASS_TIMEOUT",
+        "CONTRABASS_ENCRYPT_KEY",
+        "VIOLA_INSECURE_TLS",
+        "POLL_FAST_INTERVAL",
+        "POLL_SLOW_INTERVAL",
+        "OPENSTACK_ENDPOINT_INTERFACE",
+        "INVENTORY_ADDR",
+        "SYNC_WORKERS",
+        "LOG_FORMAT",
+        "VIOLA_ENDPOINT",
+        "OPENSTACK_CA_FILE",
+        "VIOLA_RESYNC_INTERVAL",
+        "WATCH_NAMESPACES",
+    ] {
+        assert!(text.contains(&format!("  {name}: ")), "{name} is not in {text}");
+    }
+    assert_eq!(report.problems.len(), 13, "{text}");
+}
+
+#[test]
+fn a_slow_interval_below_the_fast_one_makes_no_sense() {
+    let report = read(&[("POLL_SLOW_INTERVAL", "10s")]).unwrap_err();
+    assert_eq!(
+        report.problems,
+        ["POLL_SLOW_INTERVAL: 10s is shorter than POLL_FAST_INTERVAL, 20s"]
+    );
+}
+
+#[test]
+fn missing_required_variables_are_no_reason_to_stop() {
+    let config = read(&[("CONTRABASS_ENDPOINT", " "), ("CONTRABASS_ENCRYPT_KEY", "")]).unwrap();
+    assert_eq!(config.all_missing(), ["CONTRABASS_ENDPOINT", "CONTRABASS_ENCRYPT_KEY"]);
+    assert_eq!(config.encrypt_key, Required::Missing("CONTRABASS_ENCRYPT_KEY"));
+}
+
+#[test]
+fn a_ca_file_turns_verification_on_and_an_explicit_insecure_flag_contradicts_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ca.pem");
+    let pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    std::fs::write(&path, pem).unwrap();
+    let path = path.to_str().unwrap();
+    let config = read(&[("OPENSTACK_CA_FILE", path)]).unwrap();
+    assert!(matches!(config.openstack.trust, Trust::Bundle { variable: "OPENSTACK_CA_FILE", .. }));
+    let report =
+        read(&[("OPENSTACK_CA_FILE", path), ("OPENSTACK_INSECURE_TLS", "true")]).unwrap_err();
+    assert!(report.problems[0].starts_with("OPENSTACK_INSECURE_TLS: "), "{report}");
+}
+
+#[test]
+fn all_port_statuses_are_a_star_or_nothing() {
+    for value in ["*", "", " , "] {
+        let config = read(&[("OPENSTACK_PORT_ALLOWED_STATUSES", value)]).unwrap();
+        assert_eq!(config.openstack.port_statuses, None, "{value:?}");
+    }
+    let config = read(&[("OPENSTACK_PORT_ALLOWED_STATUSES", "active, Build")]).unwrap();
+    let statuses = vec!["ACTIVE".to_owned(), "BUILD".to_owned()];
+    assert_eq!(config.openstack.port_statuses, Some(statuses));
+}
+
+#[test]
+fn inside_a_cluster_the_service_address_is_used() {
+    let table =
+        HashMap::from([("KUBERNETES_SERVICE_HOST", "fd00::1"), ("KUBERNETES_SERVICE_PORT", "443")]);
+    let config = Config::read(|name| table.get(name).map(|value| (*value).to_owned())).unwrap();
+    assert_eq!(config.kubernetes.api_url, "https://[fd00::1]:443");
+    assert!(config.kubernetes.token_file.is_some());
+}
+
+#[test]
+fn settings_in_a_debug_print_show_no_key() {
+    let shown = format!("{:?}", read(&[]).unwrap());
+    assert!(!shown.contains("multinic-demo-16"));
+}

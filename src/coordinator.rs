@@ -1,0 +1,572 @@
+//! The one owner of what changes: which objects exist, when each is due, what each was told.
+//!
+//! Pure: [`Event`]s and the time go in, [`Effect`]s come out, nothing is waited for. Whoever asks
+//! "what can happen?" reads [`Event`]; "what can it do?" is [`Effect`]. The queue decides who is
+//! next, [`crate::sync`] what a sync comes to, this file what follows from it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::clock::Now;
+use crate::cloud::contrabass::RabbitMq;
+use crate::config::Intervals;
+use crate::metrics::Metrics;
+use crate::overview::{ObjectState, Overview};
+use crate::queue::Queue;
+use crate::resources::{ObjectKey, OpenstackConfig, Status};
+use crate::sync::claims::Claims;
+use crate::sync::schedule::{Facts, next_due};
+use crate::sync::status::{self, Reason, Report};
+use crate::sync::{Job, Outcome};
+
+/// An object that waits for an older one looks again after this long, should nobody wake it.
+const WAIT_FOR_OLDER: Duration = Duration::from_secs(1);
+
+/// Everything that can happen.
+#[derive(Debug)]
+pub enum Event {
+    /// A whole scope as it is: what isn't in it doesn't exist any more.
+    Listed {
+        /// The namespace; none for all of them.
+        scope: Option<String>,
+        /// All its objects.
+        objects: Vec<OpenstackConfig>,
+    },
+    /// An object was created or changed, or perhaps not at all.
+    Applied(Box<OpenstackConfig>),
+    /// An object is gone.
+    Deleted {
+        /// Its key.
+        key: ObjectKey,
+        /// Its uid: a successor of the same name may already be known.
+        uid: String,
+    },
+    /// A worker is done.
+    Finished {
+        /// The job it was given.
+        job: Box<Job>,
+        /// What came of it.
+        outcome: Box<Outcome>,
+        /// How long it took.
+        took: Duration,
+    },
+    /// What became of an object's Secret.
+    SecretChecked {
+        /// The owner's key.
+        key: ObjectKey,
+        /// The owner's uid.
+        uid: String,
+        /// What people should know of it; none when all is well.
+        note: Option<SecretNote>,
+    },
+    /// This replica may work, or may no longer.
+    Leading(bool),
+}
+
+/// Trouble with an object's Secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretNote {
+    /// For the status.
+    pub text: String,
+    /// The name is taken by a Secret of somebody else's, which was left alone.
+    pub foreign: bool,
+}
+
+/// Everything that can be done about it.
+#[derive(Debug)]
+pub enum Effect {
+    /// Give a free worker this job.
+    Sync(Job),
+    /// Write the whole status.
+    WriteStatus(Arc<OpenstackConfig>, Status),
+    /// See that the object's Secret holds this.
+    EnsureSecret(Arc<OpenstackConfig>, RabbitMq),
+    /// Say something where `kubectl describe` shows it.
+    Tell(Arc<OpenstackConfig>, Notice),
+    /// The object is gone: nothing more is written about it.
+    Forget(Arc<OpenstackConfig>),
+}
+
+/// A Kubernetes Event about an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// Somebody should look.
+    pub warning: bool,
+    /// A word for programs.
+    pub reason: &'static str,
+    /// A sentence for people.
+    pub note: String,
+}
+
+/// What is known of one object.
+#[derive(Debug)]
+struct Tracked {
+    object: Arc<OpenstackConfig>,
+    /// As last written, or as found.
+    status: Status,
+    /// Uptime of the last change that was sent.
+    changed_at: Option<Duration>,
+    /// Somebody asked for everything accepted up to this moment to be sent again.
+    resend_until: Option<Timestamp>,
+    /// The next sync is caused by a change or a person.
+    fresh: bool,
+    /// Serial of the provider's answer its Secret was last made from.
+    secret_serial: Option<u64>,
+    secret_note: Option<SecretNote>,
+    /// RabbitMQ's access can't be used.
+    rabbitmq_problem: Option<String>,
+    unwritten: Option<String>,
+    over_limit: usize,
+    down_ports: usize,
+    /// How its last sync ended, and of which generation.
+    verdict: Option<(status::Verdict, i64)>,
+}
+
+/// The owner of all that.
+pub struct Coordinator {
+    intervals: Intervals,
+    objects: BTreeMap<ObjectKey, Tracked>,
+    queue: Queue<ObjectKey>,
+    claims: Arc<Claims>,
+    /// Objects that wait until an older one has been synced.
+    waiting: BTreeSet<ObjectKey>,
+    /// Objects whose last sync left nodes to older ones.
+    conflicting: BTreeSet<ObjectKey>,
+    /// Scopes whose first list has come.
+    listed: BTreeSet<Option<String>>,
+    leading: bool,
+    stopping: bool,
+    effects: Vec<Effect>,
+    random: fastrand::Rng,
+    metrics: Arc<Metrics>,
+    overview: Arc<Overview>,
+}
+
+impl Coordinator {
+    /// Knows nothing yet. Works only once [`Event::Leading`] says so.
+    pub fn new(
+        intervals: Intervals,
+        workers: usize,
+        claims: Arc<Claims>,
+        random: fastrand::Rng,
+        metrics: Arc<Metrics>,
+        overview: Arc<Overview>,
+    ) -> Coordinator {
+        Coordinator {
+            intervals,
+            objects: BTreeMap::new(),
+            queue: Queue::new(workers),
+            claims,
+            waiting: BTreeSet::new(),
+            conflicting: BTreeSet::new(),
+            listed: BTreeSet::new(),
+            leading: false,
+            stopping: false,
+            effects: Vec::new(),
+            random,
+            metrics,
+            overview,
+        }
+    }
+
+    /// Takes note of what happened.
+    pub fn handle(&mut self, now: Now, event: Event) {
+        match event {
+            Event::Listed { scope, objects } => self.listed(now, scope, objects),
+            Event::Applied(object) => self.applied(now, *object),
+            Event::Deleted { key, uid } => self.deleted(now, &key, &uid),
+            Event::Finished { job, outcome, took } => self.finished(now, &job, *outcome, took),
+            Event::SecretChecked { key, uid, note } => self.secret_checked(now, &key, &uid, note),
+            Event::Leading(leading) => self.leading = leading,
+        }
+    }
+
+    /// Gives jobs to free workers; call it after every turn. Gives what is to be done.
+    pub fn dispatch(&mut self, now: Now) -> Vec<Effect> {
+        while self.leading && !self.stopping {
+            let Some(key) = self.queue.next(now.uptime) else { break };
+            self.start(now, &key);
+        }
+        self.metrics.set(
+            "workqueue_depth",
+            &[("name", "openstackconfig")],
+            self.queue.depth() as f64,
+        );
+        let busy = self.queue.busy() as f64;
+        let labels = [("controller", "openstackconfig")];
+        self.metrics.set("controller_runtime_active_workers", &labels, busy);
+        std::mem::take(&mut self.effects)
+    }
+
+    /// The uptime at which [`Coordinator::dispatch`] has something to do by time alone.
+    pub fn next_due(&self) -> Option<Duration> {
+        if self.leading && !self.stopping { self.queue.next_due() } else { None }
+    }
+
+    /// No new syncs from now on.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+    }
+
+    /// Is any worker still at work?
+    pub fn is_busy(&self) -> bool {
+        self.queue.busy() > 0
+    }
+
+    /// How many scopes have been listed.
+    pub fn scopes_listed(&self) -> usize {
+        self.listed.len()
+    }
+
+    fn listed(&mut self, now: Now, scope: Option<String>, objects: Vec<OpenstackConfig>) {
+        let present: BTreeSet<&str> = objects.iter().map(|object| object.uid.as_str()).collect();
+        let gone: Vec<(ObjectKey, String)> = self
+            .objects
+            .iter()
+            .filter(|(key, _)| scope.as_ref().is_none_or(|scope| *scope == key.namespace))
+            .filter(|(_, tracked)| !present.contains(tracked.object.uid.as_str()))
+            .map(|(key, tracked)| (key.clone(), tracked.object.uid.clone()))
+            .collect();
+        for (key, uid) in gone {
+            self.deleted(now, &key, &uid);
+        }
+        // All are known before any is due: which of two keeps a node depends on both.
+        for object in &objects {
+            if !object.being_deleted {
+                self.claims.know(object);
+            }
+        }
+        for object in objects {
+            self.applied(now, object);
+        }
+        self.listed.insert(scope);
+    }
+
+    fn applied(&mut self, now: Now, object: OpenstackConfig) {
+        let key = object.key.clone();
+        if object.being_deleted {
+            let uid = object.uid.clone();
+            return self.deleted(now, &key, &uid);
+        }
+        match self.objects.get(&key).map(|tracked| Arc::clone(&tracked.object)) {
+            Some(known) if known.uid == object.uid => self.changed(now, &known, object),
+            Some(known) => {
+                let uid = known.uid.clone();
+                self.deleted(now, &key, &uid);
+                self.appeared(now, object);
+            }
+            None => self.appeared(now, object),
+        }
+    }
+
+    fn appeared(&mut self, now: Now, object: OpenstackConfig) {
+        self.claims.know(&object);
+        let key = object.key.clone();
+        let object = Arc::new(object);
+        let tracked = Tracked {
+            status: object.status.clone(),
+            object,
+            changed_at: None,
+            resend_until: None,
+            fresh: true,
+            secret_serial: None,
+            secret_note: None,
+            rabbitmq_problem: None,
+            unwritten: None,
+            over_limit: 0,
+            down_ports: 0,
+            verdict: None,
+        };
+        self.objects.insert(key.clone(), tracked);
+        self.make_due(now, &key);
+        self.show(now, &key);
+    }
+
+    /// Our own status writes come back as changes too: only the spec and the annotation count.
+    fn changed(&mut self, now: Now, known: &OpenstackConfig, object: OpenstackConfig) {
+        let key = object.key.clone();
+        let forced = known.force != object.force;
+        let acts = forced || known.generation != object.generation;
+        if acts {
+            self.claims.know(&object);
+        }
+        let Some(tracked) = self.objects.get_mut(&key) else { return };
+        if !self.leading {
+            // The leader writes the status; should we follow it, we go on from there.
+            tracked.status = object.status.clone();
+        }
+        tracked.object = Arc::new(object);
+        if forced {
+            tracked.resend_until = Some(now.wall);
+            tracked.secret_serial = None;
+        }
+        if acts {
+            tracked.fresh = true;
+            let provider = tracked.object.spec.as_ref().ok().map(|spec| spec.provider_id.clone());
+            self.make_due(now, &key);
+            self.wake_conflicting(now, &key, provider.as_deref());
+        }
+    }
+
+    fn deleted(&mut self, now: Now, key: &ObjectKey, uid: &str) {
+        self.claims.forget(uid);
+        if self.objects.get(key).is_none_or(|tracked| tracked.object.uid != uid) {
+            return;
+        }
+        if let Some(tracked) = self.objects.remove(key) {
+            self.queue.remove(key);
+            self.waiting.remove(key);
+            self.conflicting.remove(key);
+            self.overview.remove(&key.namespace, &key.name);
+            let provider = tracked.object.spec.as_ref().ok().map(|spec| spec.provider_id.clone());
+            self.effects.push(Effect::Forget(tracked.object));
+            self.wake_conflicting(now, key, provider.as_deref());
+            self.wake_waiting(now);
+        }
+    }
+
+    fn start(&mut self, now: Now, key: &ObjectKey) {
+        let Some(tracked) = self.objects.get_mut(key) else {
+            return self.queue.finish(key, None);
+        };
+        if self.claims.must_wait_for(&tracked.object.uid).is_some() {
+            self.waiting.insert(key.clone());
+            return self.queue.finish(key, Some(now.uptime + WAIT_FOR_OLDER));
+        }
+        let job = Job {
+            object: Arc::clone(&tracked.object),
+            resend_accepted_until: tracked.resend_until,
+            down_port_retry: tracked.status.down_port_retry.clone(),
+            fresh: std::mem::take(&mut tracked.fresh),
+        };
+        self.effects.push(Effect::Sync(job));
+    }
+
+    fn finished(&mut self, now: Now, job: &Job, outcome: Outcome, took: Duration) {
+        self.count(now, &outcome, took);
+        let key = &job.object.key;
+        self.wake_waiting(now);
+        let tracked = self.objects.get_mut(key).filter(|t| t.object.uid == job.object.uid);
+        let Some(tracked) = tracked else { return self.queue.finish(key, None) };
+        if outcome.cut_short {
+            return self.queue.finish(key, Some(now.uptime + self.intervals.error));
+        }
+        if outcome.changed {
+            tracked.changed_at = Some(now.uptime);
+        }
+        if outcome.resent && tracked.resend_until == job.resend_accepted_until {
+            tracked.resend_until = None;
+        }
+        let freed = outcome.nodes.is_some() && outcome.nodes != tracked.status.nodes;
+        if outcome.verdict.reason == Reason::NodeConflict {
+            self.conflicting.insert(key.clone());
+        } else {
+            self.conflicting.remove(key);
+        }
+        tracked.unwritten = outcome.unwritten.clone();
+        tracked.down_ports = outcome.down_ports;
+        Self::secret(&mut self.effects, tracked, &outcome);
+        Self::notices(&mut self.effects, tracked, &outcome);
+        let facts = Facts {
+            failed: !outcome.verdict.reason.is_success(),
+            retry_after: outcome.retry_after,
+            changed_at: tracked.changed_at,
+            down_ports: outcome.down_port_retry.as_ref(),
+            resync_at: outcome.resync_at,
+        };
+        let due = next_due(now, &facts, &self.intervals, self.random.f64());
+        let provider = job.object.spec.as_ref().ok().map(|spec| spec.provider_id.clone());
+        let notes = tracked.notes();
+        let report = Report {
+            generation: job.object.generation,
+            nodes: outcome.nodes,
+            down_port_retry: outcome.down_port_retry,
+            notes: &notes,
+        };
+        let status = status::next(&tracked.status, &outcome.verdict, &report, now);
+        tracked.verdict = Some((outcome.verdict, job.object.generation));
+        Self::write(&mut self.effects, tracked, status);
+        self.queue.finish(key, Some(due));
+        if freed {
+            self.wake_conflicting(now, key, provider.as_deref());
+        }
+        self.show(now, key);
+    }
+
+    /// RabbitMQ's access goes into the Secret once for each answer of Contrabass.
+    fn secret(effects: &mut Vec<Effect>, tracked: &mut Tracked, outcome: &Outcome) {
+        let Some((serial, access)) = &outcome.rabbitmq else { return };
+        match access {
+            Ok(rabbitmq) if tracked.secret_serial != Some(*serial) => {
+                tracked.secret_serial = Some(*serial);
+                tracked.rabbitmq_problem = None;
+                let object = Arc::clone(&tracked.object);
+                effects.push(Effect::EnsureSecret(object, rabbitmq.clone()));
+            }
+            Ok(_) => {}
+            Err(problem) => tracked.rabbitmq_problem = Some(problem.clone()),
+        }
+    }
+
+    /// Events are for transitions only; a state that lasts is in the status.
+    fn notices(effects: &mut Vec<Effect>, tracked: &mut Tracked, outcome: &Outcome) {
+        let mut tell = |warning, reason, note: String| {
+            let notice = Notice { warning, reason, note };
+            effects.push(Effect::Tell(Arc::clone(&tracked.object), notice));
+        };
+        let verdict = &outcome.verdict;
+        let before = tracked.status.condition("Ready");
+        let was = before.map(|ready| (ready.status.as_str(), ready.reason.as_str()));
+        let reason = verdict.reason.name();
+        if verdict.reason.is_success() {
+            if was.is_some_and(|(status, _)| status == "False") {
+                tell(false, Reason::Synced.name(), verdict.message.clone());
+            }
+        } else if was.is_none_or(|(_, known)| known != reason) {
+            tell(true, reason, verdict.message.clone());
+        }
+        if outcome.nodes.is_some() {
+            if outcome.over_limit > tracked.over_limit {
+                let note = format!(
+                    "{} ports are over the limit of 10 interfaces a node",
+                    outcome.over_limit
+                );
+                tell(true, "InterfacesTruncated", note);
+            }
+            tracked.over_limit = outcome.over_limit;
+        }
+    }
+
+    fn secret_checked(&mut self, now: Now, key: &ObjectKey, uid: &str, note: Option<SecretNote>) {
+        let Some(tracked) = self.objects.get_mut(key) else { return };
+        if tracked.object.uid != uid || tracked.secret_note == note {
+            return;
+        }
+        if let Some(note) = note.as_ref().filter(|note| note.foreign) {
+            let notice = Notice { warning: true, reason: "ForeignSecret", note: note.text.clone() };
+            self.effects.push(Effect::Tell(Arc::clone(&tracked.object), notice));
+        }
+        tracked.secret_note = note;
+        let notes = tracked.notes();
+        if let Some((verdict, generation)) = &tracked.verdict {
+            let report = Report {
+                generation: *generation,
+                nodes: None,
+                down_port_retry: tracked.status.down_port_retry.clone(),
+                notes: &notes,
+            };
+            let mut status = status::next(&tracked.status, verdict, &report, now);
+            // No sync has ended: only the note is new.
+            status.last_synced_at.clone_from(&tracked.status.last_synced_at);
+            Self::write(&mut self.effects, tracked, status);
+            self.show(now, key);
+        }
+    }
+
+    fn write(effects: &mut Vec<Effect>, tracked: &mut Tracked, status: Status) {
+        if tracked.status != status {
+            tracked.status = status.clone();
+            effects.push(Effect::WriteStatus(Arc::clone(&tracked.object), status));
+        }
+    }
+
+    fn make_due(&mut self, now: Now, key: &ObjectKey) {
+        let Some(tracked) = self.objects.get(key) else { return };
+        let group = match &tracked.object.spec {
+            Ok(spec) => spec.provider_id.as_str(),
+            Err(_) => "",
+        };
+        self.queue.add(key, group, now.uptime);
+        self.metrics.add("workqueue_adds_total", &[("name", "openstackconfig")], 1.0);
+    }
+
+    /// Nodes may have become free: whoever was refused some looks again.
+    fn wake_conflicting(&mut self, now: Now, cause: &ObjectKey, provider: Option<&str>) {
+        let of_provider = |key: &&ObjectKey| {
+            let spec = self.objects.get(*key).and_then(|tracked| tracked.object.spec.as_ref().ok());
+            *key != cause && spec.is_some_and(|spec| Some(spec.provider_id.as_str()) == provider)
+        };
+        let refused: Vec<ObjectKey> =
+            self.conflicting.iter().filter(of_provider).cloned().collect();
+        for key in refused {
+            self.make_due(now, &key);
+        }
+    }
+
+    fn wake_waiting(&mut self, now: Now) {
+        for key in std::mem::take(&mut self.waiting) {
+            self.make_due(now, &key);
+        }
+    }
+
+    fn show(&self, now: Now, key: &ObjectKey) {
+        let Some(tracked) = self.objects.get(key) else { return };
+        let ready = tracked.status.condition("Ready");
+        let text = |read: fn(&crate::resources::Condition) -> &String| {
+            ready.map(|condition| read(condition).clone()).unwrap_or_default()
+        };
+        self.overview.put(ObjectState {
+            namespace: key.namespace.clone(),
+            name: key.name.clone(),
+            provider_id: match &tracked.object.spec {
+                Ok(spec) => spec.provider_id.clone(),
+                Err(_) => String::new(),
+            },
+            ready: ready.map_or_else(|| "Unknown".to_owned(), |ready| ready.status.clone()),
+            reason: text(|ready| &ready.reason),
+            message: text(|ready| &ready.message),
+            nodes: tracked.status.nodes,
+            last_synced_at: tracked.status.last_synced_at.as_ref().and_then(|t| t.parse().ok()),
+            next_due: self
+                .queue
+                .due_at(key)
+                .and_then(|due| now.wall.checked_add(due.saturating_sub(now.uptime)).ok()),
+        });
+    }
+
+    fn count(&self, now: Now, outcome: &Outcome, took: Duration) {
+        let success = outcome.verdict.reason.is_success();
+        let controller = ("controller", "openstackconfig");
+        let result = if success { "success" } else { "error" };
+        let labels = [controller, ("result", result)];
+        self.metrics.add("controller_runtime_reconcile_total", &labels, 1.0);
+        self.metrics.observe("controller_runtime_reconcile_time_seconds", &[controller], took);
+        self.metrics.add("multinic_nodes_sent_total", &[], outcome.sent as f64);
+        if success {
+            let seconds = now.wall.as_second() as f64;
+            self.metrics.set("multinic_last_success_timestamp_seconds", &[], seconds);
+        } else {
+            self.metrics.add("controller_runtime_reconcile_errors_total", &[controller], 1.0);
+        }
+    }
+
+    /// Gauges over all objects; costs as much as there are objects, so it is for every few seconds.
+    pub fn publish_gauges(&self) {
+        let mut by_reason: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut down_ports = 0;
+        for tracked in self.objects.values() {
+            let ready = tracked.status.condition("Ready");
+            *by_reason.entry(ready.map_or("", |ready| ready.reason.as_str())).or_default() += 1;
+            down_ports += tracked.down_ports;
+        }
+        self.metrics.clear("multinic_objects");
+        for (reason, count) in by_reason {
+            self.metrics.set("multinic_objects", &[("reason", reason)], count as f64);
+        }
+        self.metrics.set("multinic_down_ports", &[], down_ports as f64);
+    }
+}
+
+impl Tracked {
+    /// What people should know beside the verdict.
+    fn notes(&self) -> Vec<String> {
+        let secret = self.secret_note.as_ref().map(|note| note.text.clone());
+        [secret, self.rabbitmq_problem.clone(), self.unwritten.clone()]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+}

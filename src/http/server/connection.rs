@@ -1,0 +1,214 @@
+//! One client, from its first byte to its last answer, on a thread of its own.
+
+use std::io::{self, IoSlice, Read as _, Write as _};
+use std::net::Shutdown;
+use std::panic::{self, AssertUnwindSafe};
+use std::time::Duration;
+
+use super::accept::{Guest, House};
+use super::head::{self, Head, Refusal};
+use super::{Method, Response, answer};
+
+/// A write that waits longer comes back to look at its deadline.
+const WRITE_SLICE: Duration = Duration::from_secs(1);
+
+/// What is written at a time, so that progress is seen.
+const WRITE_BYTES: usize = 256 * 1024;
+
+/// What a refused client may still send before the connection is cut: it should see the answer
+/// instead of a reset.
+const LINGER: Duration = Duration::from_millis(300);
+const LINGER_BYTES: usize = 256 * 1024;
+
+/// How waiting for a head ended.
+enum Arrival {
+    Request(Head),
+    Refused(Refusal),
+    /// The client went, or never said anything.
+    Gone,
+}
+
+struct Connection<'a> {
+    house: &'a House,
+    guest: &'a Guest,
+    buffer: Box<[u8]>,
+    filled: usize,
+    read_timeout: Duration,
+}
+
+/// Serves a client until it goes, fails, or keeps us waiting too long.
+pub(super) fn serve(house: &House, guest: &Guest) {
+    let prepared = guest
+        .stream
+        .set_nodelay(true)
+        .and_then(|()| guest.stream.set_write_timeout(Some(WRITE_SLICE)));
+    if prepared.is_err() {
+        return;
+    }
+    let buffer = vec![0; house.limits.head_bytes].into_boxed_slice();
+    let mut connection =
+        Connection { house, guest, buffer, filled: 0, read_timeout: Duration::ZERO };
+    let mut first = true;
+    // An error means that the client is gone; there is nobody to tell.
+    while let Ok(true) = connection.exchange(first) {
+        first = false;
+    }
+}
+
+impl Connection<'_> {
+    /// One request and its answer. Gives whether the connection goes on.
+    fn exchange(&mut self, first: bool) -> io::Result<bool> {
+        match self.await_head(first)? {
+            Arrival::Gone => Ok(false),
+            Arrival::Refused(refusal) => {
+                self.guest.works();
+                self.house.refused(refusal.reason);
+                let mut response = Response::error(refusal.status, &refusal.message);
+                if refusal.status == 405 {
+                    response = response.with("Allow", "GET, HEAD, OPTIONS");
+                }
+                self.write(&response, false, true)?;
+                self.linger();
+                Ok(false)
+            }
+            Arrival::Request(head) => {
+                let (response, failed) = self.handle(&head);
+                let close = head.close || failed || self.house.is_stopping();
+                self.write(&response, head.request.method == Method::Head, close)?;
+                Ok(!close)
+            }
+        }
+    }
+
+    fn handle(&self, head: &Head) -> (Response, bool) {
+        let handler = &self.house.handler;
+        match panic::catch_unwind(AssertUnwindSafe(|| handler.answer(&head.request))) {
+            Ok(response) => (response, false),
+            Err(_) => {
+                log::error!("{}: a request ended in a panic", self.house.name);
+                (Response::error(500, "internal error"), true)
+            }
+        }
+    }
+
+    /// Reads until a head is whole. What follows it stays in the buffer: it is the next request.
+    fn await_head(&mut self, first: bool) -> io::Result<Arrival> {
+        let limits = &self.house.limits;
+        let began = self.house.clock.now().uptime;
+        self.guest.waits(began);
+        let mut deadline = began + if first { limits.head } else { limits.idle };
+        let mut timed_by_head = first;
+        let mut scanned = 0;
+        loop {
+            match head::end_of_head(&self.buffer[..self.filled], &mut scanned) {
+                Ok(Some(end)) => {
+                    self.guest.works();
+                    let parsed = head::parse(&self.buffer[..end]);
+                    self.buffer.copy_within(end..self.filled, 0);
+                    self.filled -= end;
+                    return Ok(parsed.map_or_else(Arrival::Refused, Arrival::Request));
+                }
+                Ok(None) => {}
+                Err(refusal) => return Ok(Arrival::Refused(refusal)),
+            }
+            if self.filled == self.buffer.len() {
+                return Ok(Arrival::Refused(head::too_large(&self.buffer)));
+            }
+            let now = self.house.clock.now().uptime;
+            if self.filled > 0 && !timed_by_head {
+                deadline = now + limits.head;
+                timed_by_head = true;
+            }
+            if now >= deadline {
+                return Ok(self.too_late());
+            }
+            self.set_read_timeout(deadline - now)?;
+            match (&self.guest.stream).read(&mut self.buffer[self.filled..]) {
+                Ok(0) => return Ok(Arrival::Gone),
+                Ok(read) => self.filled += read,
+                Err(error) if is_pause(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn too_late(&self) -> Arrival {
+        match self.filled {
+            0 => Arrival::Gone,
+            _ => Arrival::Refused(Refusal::new(408, "head-timeout", "the request took too long")),
+        }
+    }
+
+    /// A system call only where it makes a difference: a limit may be overrun by a tenth.
+    fn set_read_timeout(&mut self, wanted: Duration) -> io::Result<()> {
+        let set = self.read_timeout;
+        if wanted > set || set - wanted > set / 10 {
+            self.guest.stream.set_read_timeout(Some(wanted.max(Duration::from_millis(1))))?;
+            self.read_timeout = wanted;
+        }
+        Ok(())
+    }
+
+    fn write(&self, response: &Response, without_body: bool, close: bool) -> io::Result<()> {
+        let head = answer::head(response, close)?;
+        let body = match without_body || answer::has_no_body(response.status) {
+            true => &[],
+            false => response.body.bytes(),
+        };
+        let limits = &self.house.limits;
+        let for_size = Duration::from_secs(body.len() as u64 / limits.slowest_reader.max(1));
+        let now = self.house.clock.now().uptime;
+        let deadline = now + limits.answer + for_size;
+        self.guest.waits(now);
+        let (mut head, mut body) = (&head[..], body);
+        while !head.is_empty() || !body.is_empty() {
+            let piece = &body[..body.len().min(WRITE_BYTES)];
+            match (&self.guest.stream).write_vectored(&[IoSlice::new(head), IoSlice::new(piece)]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    let of_head = written.min(head.len());
+                    head = &head[of_head..];
+                    body = &body[written - of_head..];
+                    self.guest.waits(self.house.clock.now().uptime);
+                }
+                Err(error) if is_pause(&error) => {}
+                Err(error) => return Err(error),
+            }
+            let late = self.house.clock.now().uptime > deadline;
+            if late && !(head.is_empty() && body.is_empty()) {
+                self.house.refused("slow-reader");
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in what a refused client is still sending, within limits.
+    fn linger(&mut self) {
+        if self.guest.stream.shutdown(Shutdown::Write).is_err() {
+            return;
+        }
+        let began = self.house.clock.now().uptime;
+        self.guest.waits(began);
+        let mut taken = 0;
+        while taken < LINGER_BYTES {
+            let spent = self.house.clock.now().uptime.saturating_sub(began);
+            let Some(left) = LINGER.checked_sub(spent).filter(|left| !left.is_zero()) else {
+                return;
+            };
+            if self.guest.stream.set_read_timeout(Some(left)).is_err() {
+                return;
+            }
+            match (&self.guest.stream).read(&mut self.buffer) {
+                Ok(read) if read > 0 => taken += read,
+                _ => return,
+            }
+        }
+    }
+}
+
+/// A timeout of the socket, or a signal: the deadline decides, not this.
+fn is_pause(error: &io::Error) -> bool {
+    let pauses = [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut, io::ErrorKind::Interrupted];
+    pauses.contains(&error.kind())
+}

@@ -1,0 +1,64 @@
+//! Parts of URLs: escaped once, joined without double slashes.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// Everything but RFC 3986's unreserved characters.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// A text as one segment of a path.
+pub fn path_segment(text: &str) -> String {
+    match text {
+        // Clients and proxies resolve these two away.
+        "." => "%2E".to_owned(),
+        ".." => "%2E%2E".to_owned(),
+        _ => utf8_percent_encode(text, ESCAPED).to_string(),
+    }
+}
+
+/// A text as the value of a query.
+pub fn query_value(text: &str) -> String {
+    utf8_percent_encode(text, ESCAPED).to_string()
+}
+
+/// The base URL without slashes at its end and with `segment` as its last one, whether or not it
+/// already was.
+pub fn ending_in(base: &str, segment: &str) -> String {
+    let base = base.trim().trim_end_matches('/');
+    match base.rsplit('/').next() {
+        Some(last) if last == segment => base.to_owned(),
+        _ => format!("{base}/{segment}"),
+    }
+}
+
+/// The path of a URL, for messages.
+pub fn path_of(url: &str) -> &str {
+    let after_scheme = url.find("://").map_or(0, |start| start + 3);
+    let rest = &url[after_scheme..];
+    let path = rest.find('/').map_or("/", |start| &rest[start..]);
+    path.split(['?', '#']).next().unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ending_in, path_of, path_segment};
+
+    #[test]
+    fn a_version_is_appended_exactly_once() {
+        for base in ["http://h:1", "http://h:1/", "http://h:1/v3", " http://h:1/v3// "] {
+            assert_eq!(ending_in(base, "v3"), "http://h:1/v3", "{base}");
+        }
+        assert_eq!(ending_in("https://h/identity/", "v3"), "https://h/identity/v3");
+    }
+
+    #[test]
+    fn a_segment_cannot_leave_its_place() {
+        assert_eq!(path_segment("a/b ?#%"), "a%2Fb%20%3F%23%25");
+        assert_eq!(path_segment(".."), "%2E%2E");
+    }
+
+    #[test]
+    fn the_path_of_a_url_has_no_query() {
+        assert_eq!(path_of("https://h:1/v2.0/ports?x=1"), "/v2.0/ports");
+        assert_eq!(path_of("http://h"), "/");
+    }
+}

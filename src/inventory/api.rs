@@ -1,0 +1,292 @@
+//! The inventory over HTTP: read-only routes, the page, and who may see them.
+//!
+//! | route | answer |
+//! |---|---|
+//! | `/v1/inventory/node-configs` | array of records, filtered and paged |
+//! | `/v1/inventory/node-configs/{nodeName}` | array of the records of that name; none is 404 |
+//! | `/v1/inventory/changes` | array of timelines, filtered and paged likewise |
+//! | `/v1/overview` | state of the store and of every OpenstackConfig |
+//! | `/healthz` | the process answers; open to everybody |
+//! | `/`, `/docs`, `/openapi.yaml` and their parts | the page, embedded in the program |
+//!
+//! Everything is served from memory: prepared bytes of an immutable snapshot. There is no path to
+//! a file system, and nothing to write to. The wire format is `page/openapi.yaml`, which a test
+//! holds against real answers.
+
+mod assets;
+mod etag;
+mod query;
+mod token;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use serde::Serialize;
+
+use super::contents::{Inventory, Stored};
+use super::document::Timeline;
+use super::store::Store;
+use crate::http::server::{Body, Handler, Method, Request, Response};
+use crate::overview::{ObjectState, Overview};
+
+use assets::Asset;
+use query::ListQuery;
+use token::{Access, TokenFile};
+
+const NODE_CONFIGS: &str = "/v1/inventory/node-configs";
+const CHANGES: &str = "/v1/inventory/changes";
+
+/// What the settings say about the API.
+#[derive(Clone, Debug, Default)]
+pub struct ApiSettings {
+    /// The one web origin whose pages may read the API, or `*`; none: no other origin may.
+    pub cors_origin: Option<String>,
+    /// A file with the token that data is shown for; none: everybody sees it.
+    pub token_file: Option<PathBuf>,
+}
+
+/// Says who leads, if it isn't this replica.
+pub type Leadership = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
+/// The routes.
+pub struct Api {
+    store: Arc<Store>,
+    overview: Arc<Overview>,
+    cors_origin: Option<String>,
+    token: Option<TokenFile>,
+    leadership: Leadership,
+    /// Differs from run to run, so that a version number is never taken for one of another run.
+    run: u64,
+    whole_list: Mutex<WholeList>,
+}
+
+/// The answer to the most frequent question, made once per version.
+#[derive(Default)]
+struct WholeList {
+    version: Option<u64>,
+    bytes: Arc<[u8]>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OverviewAnswer<'a> {
+    store: StoreAnswer<'a>,
+    objects: Vec<ObjectState>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StoreAnswer<'a> {
+    state: &'a str,
+    reason: Option<&'a str>,
+    since: Option<jiff::Timestamp>,
+    findings: Vec<String>,
+    records: usize,
+}
+
+impl Api {
+    /// The routes over a store and an overview.
+    pub fn new(
+        store: Arc<Store>,
+        overview: Arc<Overview>,
+        settings: ApiSettings,
+        leadership: Leadership,
+    ) -> Api {
+        Api {
+            token: settings.token_file.map(|path| TokenFile::new(path, store.clock().clone())),
+            store,
+            overview,
+            cors_origin: settings.cors_origin.filter(|origin| !origin.is_empty()),
+            leadership,
+            run: fastrand::u64(..),
+            whole_list: Mutex::default(),
+        }
+    }
+
+    fn route(&self, request: &Request) -> Response {
+        if request.method == Method::Options {
+            return preflight();
+        }
+        if request.path == "/healthz" {
+            return json(200, Body::Static(b"{\"status\":\"ok\"}"))
+                .with("Cache-Control", "no-store");
+        }
+        if let Some(asset) = Asset::at(&request.path) {
+            return asset.answer(request);
+        }
+        let node_name =
+            request.path.strip_prefix(NODE_CONFIGS).and_then(|rest| rest.strip_prefix('/'));
+        let known = [NODE_CONFIGS, CHANGES, "/v1/overview"].contains(&request.path.as_str());
+        if !known && node_name.is_none_or(str::is_empty) {
+            return Response::error(404, "there is nothing here; see /docs for what there is");
+        }
+        let answer = self.refusal(request).map_or_else(|| self.data(request, node_name), Err);
+        answer.unwrap_or_else(|refusal| refusal)
+    }
+
+    /// Why this client gets no data, if it doesn't.
+    fn refusal(&self, request: &Request) -> Option<Response> {
+        match self.token.as_ref().map(|token| token.check(request.authorization.as_ref())) {
+            None | Some(Access::Granted) => {}
+            Some(Access::Denied(message)) => {
+                let refusal = Response::error(401, message);
+                return Some(
+                    refusal.with("WWW-Authenticate", "Bearer realm=\"multinic-inventory\""),
+                );
+            }
+            Some(Access::NotConfigured(message)) => return Some(Response::error(503, &message)),
+        }
+        let leader = (self.leadership)()?;
+        let message =
+            format!("this replica does not lead and knows nothing: the leader is {leader}");
+        Some(Response::error(503, &message).with("Retry-After", "5"))
+    }
+
+    fn data(&self, request: &Request, node_name: Option<&str>) -> Result<Response, Response> {
+        if request.path == "/v1/overview" {
+            return Ok(self.overview_answer(request));
+        }
+        let state = self.store.state();
+        if !state.remembers() {
+            return Err(Response::error(503, &state.to_string()).with("Retry-After", "5"));
+        }
+        let inventory = self.store.snapshot();
+        match node_name {
+            Some(node_name) => self.single(request, &inventory, node_name),
+            None if request.path == CHANGES => self.list(request, &inventory, timeline_json),
+            None => self.list(request, &inventory, record_json),
+        }
+    }
+
+    fn single(
+        &self,
+        request: &Request,
+        inventory: &Inventory,
+        node_name: &str,
+    ) -> Result<Response, Response> {
+        let provider = query::single(&request.query)?;
+        let found = match &provider {
+            Some(provider) => inventory.get(provider, node_name).cloned().into_iter().collect(),
+            None => inventory.by_name(node_name),
+        };
+        if found.is_empty() {
+            return Err(Response::error(404, &format!("there is no record of node {node_name}")));
+        }
+        let body = array(found.iter().map(|stored| record_json(stored)));
+        Ok(self.tagged(request, etag::of_content(&body), || json(200, Body::Owned(body))))
+    }
+
+    fn list(
+        &self,
+        request: &Request,
+        inventory: &Inventory,
+        item: fn(&Stored) -> Arc<[u8]>,
+    ) -> Result<Response, Response> {
+        let query = ListQuery::parse(&request.query)?;
+        let tag = format!("\"{:016x}-{}\"", self.run, inventory.version());
+        Ok(self.tagged(request, tag, || {
+            if query.is_everything() && request.path == NODE_CONFIGS {
+                return json(200, Body::Shared(self.whole_list(inventory)));
+            }
+            let (found, next) = query.select(inventory);
+            let body = array(found.iter().map(|stored| item(stored)));
+            let response = json(200, Body::Owned(body));
+            match next {
+                None => response,
+                Some(next) => response
+                    .with("Link", format!("<{}?{}>; rel=\"next\"", request.path, query.link(&next)))
+                    .with("X-Continue", next),
+            }
+        }))
+    }
+
+    fn whole_list(&self, inventory: &Inventory) -> Arc<[u8]> {
+        let mut kept = self.whole_list.lock().unwrap_or_else(|held| held.into_inner());
+        if kept.version != Some(inventory.version()) {
+            let bytes = array(inventory.iter().map(|stored| stored.json.clone()));
+            *kept = WholeList { version: Some(inventory.version()), bytes: bytes.into() };
+        }
+        kept.bytes.clone()
+    }
+
+    fn overview_answer(&self, request: &Request) -> Response {
+        let state = self.store.state();
+        let store = StoreAnswer {
+            state: state.name(),
+            reason: state.reason(),
+            since: state.since(),
+            findings: self.store.findings(),
+            records: self.store.snapshot().len(),
+        };
+        let answer = OverviewAnswer { store, objects: self.overview.all().1 };
+        let body = serde_json::to_vec(&answer).unwrap_or_default();
+        self.tagged(request, etag::of_content(&body), || json(200, Body::Owned(body)))
+    }
+
+    /// The answer, or 304 if the client has it already.
+    fn tagged(
+        &self,
+        request: &Request,
+        tag: String,
+        answer: impl FnOnce() -> Response,
+    ) -> Response {
+        let known = request.if_none_match.as_deref().is_some_and(|list| etag::matches(list, &tag));
+        let response = if known { Response::new(304, Body::Empty) } else { answer() };
+        let scope = if self.token.is_some() { "private, no-cache" } else { "no-cache" };
+        response.with("ETag", tag).with("Cache-Control", scope)
+    }
+
+    /// Lets pages of the one configured origin read the answer.
+    fn with_cors(&self, request: &Request, response: Response) -> Response {
+        let Some(allowed) = &self.cors_origin else { return response };
+        let response = if allowed == "*" { response } else { response.with("Vary", "Origin") };
+        if allowed != "*" && request.origin.as_ref() != Some(allowed) {
+            return response;
+        }
+        let response = response
+            .with("Access-Control-Allow-Origin", allowed.clone())
+            .with("Access-Control-Expose-Headers", "ETag, Link, X-Continue");
+        match request.method {
+            Method::Options => response
+                .with("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS")
+                .with("Access-Control-Allow-Headers", "Authorization, If-None-Match")
+                .with("Access-Control-Max-Age", "600"),
+            _ => response,
+        }
+    }
+}
+
+impl Handler for Api {
+    fn answer(&self, request: &Request) -> Response {
+        let response = self.with_cors(request, self.route(request));
+        response.with("X-Content-Type-Options", "nosniff").with("Referrer-Policy", "no-referrer")
+    }
+}
+
+fn preflight() -> Response {
+    Response::new(204, Body::Empty).with("Allow", "GET, HEAD, OPTIONS")
+}
+
+fn json(status: u16, body: Body) -> Response {
+    Response::new(status, body).with("Content-Type", "application/json")
+}
+
+fn record_json(stored: &Stored) -> Arc<[u8]> {
+    stored.json.clone()
+}
+
+fn timeline_json(stored: &Stored) -> Arc<[u8]> {
+    serde_json::to_vec(&Timeline::of(stored)).unwrap_or_default().into()
+}
+
+fn array(items: impl Iterator<Item = Arc<[u8]>>) -> Vec<u8> {
+    let mut bytes = vec![b'['];
+    for (index, item) in items.enumerate() {
+        if index > 0 {
+            bytes.push(b',');
+        }
+        bytes.extend_from_slice(&item);
+    }
+    bytes.push(b']');
+    bytes
+}

@@ -1,0 +1,191 @@
+//! The inventory as one JSON file that a person can read. Pure.
+//!
+//! `records` is the format of SPEC 7, so the replaced program's file loads, and ours loads there.
+//! The other keys are ours: `sequence` is the last commit the file includes, `checksum` covers
+//! records and timelines (not their layout), so that an edit by hand or damage is noticed.
+
+use std::io;
+
+use jiff::Timestamp;
+use ring::digest::{Context, SHA256};
+use serde::{Deserialize, Serialize};
+
+use super::contents::{Inventory, Stored};
+use super::record::{self, Record};
+use super::timeline;
+use crate::node_config::hexadecimal;
+
+/// What this program writes; a file with a higher number is not touched.
+pub const FORMAT: u32 = 1;
+
+/// A file is written in pieces of about this size.
+const PIECE_BYTES: usize = 256 * 1024;
+
+/// A node's timeline in the file and over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Timeline {
+    /// The cloud, by its Contrabass id.
+    pub provider_id: String,
+    /// The Kubernetes node.
+    pub node_name: String,
+    /// What changed, oldest first.
+    pub changes: Vec<timeline::Entry>,
+}
+
+impl Timeline {
+    /// The timeline of a stored record.
+    pub fn of(stored: &Stored) -> Timeline {
+        Timeline {
+            provider_id: stored.record.provider_id.clone(),
+            node_name: stored.record.node_name.clone(),
+            changes: stored.timeline.clone(),
+        }
+    }
+}
+
+/// A file that was read.
+#[derive(Debug, Default)]
+pub struct Document {
+    /// What it holds.
+    pub inventory: Inventory,
+    /// The last commit it includes; none in a file that this program didn't write.
+    pub sequence: Option<u64>,
+    /// What it holds is what was written. True for a file without a checksum.
+    pub checksum_agrees: bool,
+    /// Part of it couldn't be read.
+    pub damaged: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Parsed {
+    format: Option<u32>,
+    sequence: Option<u64>,
+    // The replaced program writes an empty list as null.
+    records: Option<Vec<Record>>,
+    timelines: Option<Vec<Timeline>>,
+    checksum: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct OnlyFormat {
+    format: Option<u32>,
+}
+
+/// Writes the file, piece by piece. Fails only as `write` fails.
+pub fn encode(
+    inventory: &Inventory,
+    sequence: u64,
+    at: Timestamp,
+    mut write: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut piece = Vec::with_capacity(PIECE_BYTES + 4096);
+    let mut context = Context::new(&SHA256);
+    let head = format!(
+        "{{\n  \"format\": {FORMAT},\n  \"sequence\": {sequence},\n  \"writtenAt\": \"{at}\",\n"
+    );
+    piece.extend_from_slice(head.as_bytes());
+    let mut list = |name: &str, item: fn(&Stored) -> Option<(Vec<u8>, Vec<u8>)>| {
+        piece.extend_from_slice(format!("  \"{name}\": [").as_bytes());
+        let mut separator = "\n    ";
+        for (compact, pretty) in inventory.iter().filter_map(|stored| item(stored)) {
+            context.update(&compact);
+            context.update(b"\n");
+            piece.extend_from_slice(separator.as_bytes());
+            push_indented(&mut piece, &pretty);
+            separator = ",\n    ";
+            if piece.len() >= PIECE_BYTES {
+                write(&piece)?;
+                piece.clear();
+            }
+        }
+        piece.extend_from_slice(b"\n  ],\n");
+        Ok::<(), io::Error>(())
+    };
+    list("records", |stored| {
+        let pretty = serde_json::to_vec_pretty(&stored.record).unwrap_or_default();
+        Some((stored.json.to_vec(), pretty))
+    })?;
+    list("timelines", |stored| {
+        let timeline = (!stored.timeline.is_empty()).then(|| Timeline::of(stored))?;
+        Some((serde_json::to_vec(&timeline).ok()?, serde_json::to_vec_pretty(&timeline).ok()?))
+    })?;
+    let checksum = hexadecimal(context.finish().as_ref());
+    piece.extend_from_slice(format!("  \"checksum\": \"{checksum}\"\n}}\n").as_bytes());
+    write(&piece)
+}
+
+/// JSON texts hold no raw line feed, so each one begins a line of layout.
+fn push_indented(piece: &mut Vec<u8>, pretty: &[u8]) {
+    for line in pretty.split_inclusive(|byte| *byte == b'\n') {
+        piece.extend_from_slice(line);
+        if line.ends_with(b"\n") {
+            piece.extend_from_slice(b"    ");
+        }
+    }
+}
+
+/// Reads a file. Of a damaged one, every whole record counts.
+///
+/// # Errors
+/// The number of a format that this program doesn't know and so must not touch.
+pub fn decode(bytes: &[u8]) -> Result<Document, u32> {
+    if let Ok(OnlyFormat { format: Some(format) }) = serde_json::from_slice(bytes)
+        && format > FORMAT
+    {
+        return Err(format);
+    }
+    let Ok(parsed) = serde_json::from_slice::<Parsed>(bytes) else {
+        return Ok(salvage(bytes));
+    };
+    let mut inventory = Inventory::default();
+    for record in parsed.records.into_iter().flatten() {
+        restore(&mut inventory, record, Vec::new());
+    }
+    for timeline in parsed.timelines.into_iter().flatten() {
+        if let Some(stored) = inventory.get(&timeline.provider_id, &timeline.node_name) {
+            let record = stored.record.clone();
+            restore(&mut inventory, record, timeline.changes);
+        }
+    }
+    let checksum_agrees = parsed.checksum.is_none_or(|stated| stated == checksum(&inventory));
+    debug_assert!(parsed.format.is_none_or(|format| format <= FORMAT));
+    Ok(Document { inventory, sequence: parsed.sequence, checksum_agrees, damaged: false })
+}
+
+fn restore(inventory: &mut Inventory, record: Record, timeline: Vec<timeline::Entry>) {
+    let json = record::to_json(&record);
+    inventory.restore(Stored { record, json, timeline });
+}
+
+fn checksum(inventory: &Inventory) -> String {
+    let mut context = Context::new(&SHA256);
+    for stored in inventory.iter() {
+        context.update(&stored.json);
+        context.update(b"\n");
+    }
+    for stored in inventory.iter().filter(|stored| !stored.timeline.is_empty()) {
+        context.update(&serde_json::to_vec(&Timeline::of(stored)).unwrap_or_default());
+        context.update(b"\n");
+    }
+    hexadecimal(context.finish().as_ref())
+}
+
+/// Finds the whole records in bytes that are no whole document.
+fn salvage(bytes: &[u8]) -> Document {
+    let mut inventory = Inventory::default();
+    let mut rest = bytes;
+    while let Some(start) = rest.iter().position(|byte| *byte == b'{') {
+        rest = &rest[start..];
+        let mut stream = serde_json::Deserializer::from_slice(rest).into_iter::<Record>();
+        match stream.next() {
+            Some(Ok(record)) => {
+                rest = &rest[stream.byte_offset()..];
+                restore(&mut inventory, record, Vec::new());
+            }
+            _ => rest = &rest[1..],
+        }
+    }
+    Document { inventory, sequence: None, checksum_agrees: false, damaged: true }
+}

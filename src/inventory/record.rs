@@ -1,0 +1,108 @@
+//! What is remembered of one node, in the shape it has on disk and over HTTP.
+//!
+//! The first six fields are the file format of the program this one replaces (SPEC 7); the others
+//! are extra keys that it ignores. No secret is among them.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::node_config::NodeConfig;
+
+/// What Viola last accepted for one node of one provider.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// The cloud, by its Contrabass id.
+    pub provider_id: String,
+    /// The Kubernetes node; with the provider the key of the record.
+    pub node_name: String,
+    /// Nova's id of the VM.
+    pub instance_id: String,
+    /// What was sent.
+    pub config: NodeConfig,
+    /// [`NodeConfig::hash`] of `config`, or what the replaced program wrote.
+    pub last_config_hash: String,
+    /// When Viola last accepted it.
+    pub updated_at: Timestamp,
+    /// The `x-provider-id` it was accepted under; unknown in files of the replaced program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted_by: Option<String>,
+    /// The object that sent it; unknown in files of the replaced program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
+    /// Neutron ids of the ports that were DOWN when it was sent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub down_ports: Vec<String>,
+    /// Ports that were over the limit of ten and so left out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out_ports: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// The OpenstackConfig a record came from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// Namespace of the object.
+    pub namespace: String,
+    /// Name of the object.
+    pub name: String,
+    /// Its uid: an object deleted and made anew is another one.
+    pub uid: String,
+}
+
+/// One change of the inventory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Change {
+    /// Remember this record in place of what was remembered under its key.
+    Upsert(Record),
+    /// Forget a record: its VM goes by another node name now.
+    #[serde(rename_all = "camelCase")]
+    Remove {
+        /// The cloud, by its Contrabass id.
+        provider_id: String,
+        /// The node name that is no longer used.
+        node_name: String,
+    },
+}
+
+impl Change {
+    /// Provider and node name.
+    pub fn key(&self) -> (&str, &str) {
+        match self {
+            Change::Upsert(record) => (&record.provider_id, &record.node_name),
+            Change::Remove { provider_id, node_name } => (provider_id, node_name),
+        }
+    }
+}
+
+/// A change together with the bytes of its record, made once for journal, file and API.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    pub(super) change: Change,
+    /// The record as compact JSON; empty for a removal.
+    pub(super) json: Arc<[u8]>,
+}
+
+impl Prepared {
+    /// Serialises the record, which is why it's done before any lock is taken.
+    pub fn new(change: Change) -> Prepared {
+        let json = match &change {
+            Change::Upsert(record) => to_json(record),
+            Change::Remove { .. } => Arc::default(),
+        };
+        Prepared { change, json }
+    }
+}
+
+/// Compact JSON of a record; the one place that writes it.
+pub fn to_json(record: &Record) -> Arc<[u8]> {
+    // Strings, numbers and lists only: serialisation has nothing to fail on.
+    serde_json::to_vec(record).unwrap_or_default().into()
+}

@@ -1,0 +1,457 @@
+//! What can come of a call to the Kubernetes API, as types that can be asked.
+//!
+//! Most refusals carry a `Status` object, but not all: an unknown group is a plain-text 404, the
+//! load shedder answers a plain-text 429, and proxies have pages of their own.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::http::client::{Failure, HttpError};
+
+/// Texts of other programs are cut to this many characters.
+const TEXT_LIMIT: usize = 600;
+
+/// A call that didn't bring what was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KubeError {
+    /// No whole answer came.
+    Transport(HttpError),
+    /// The server refused.
+    Refused(Refusal),
+    /// The answer was a success in a form we can't read.
+    Unreadable {
+        /// Verb and path.
+        call: Call,
+        /// Where reading failed.
+        reason: String,
+    },
+    /// There is no token to log in with.
+    NoToken {
+        /// File and reason.
+        reason: String,
+    },
+}
+
+/// What was tried: the verb as RBAC knows it, and the path without its query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// The verb as RBAC knows it.
+    pub verb: &'static str,
+    /// The HTTP method.
+    pub method: &'static str,
+    /// The path.
+    pub path: String,
+}
+
+/// A refusal: what was tried and what the server said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What was tried.
+    pub call: Call,
+    /// What the server said.
+    pub status: ApiStatus,
+}
+
+/// The server's `Status`, or as much of one as a plain-text answer gives.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ApiStatus {
+    /// HTTP status code.
+    pub code: u16,
+    /// Machine-readable reason, such as `Expired`; empty where none was given.
+    pub reason: String,
+    /// The server's words.
+    pub message: String,
+    /// `details.causes`.
+    pub causes: Vec<Cause>,
+    /// `details.name`: whom the server speaks of.
+    pub name: String,
+    /// `details.kind`: the plural in some errors and the kind in others.
+    pub kind: String,
+    /// `Retry-After`, or the same from the body.
+    pub retry_after: Option<Duration>,
+    /// Was the answer a `Status` object, that is: did it come from the API itself?
+    pub from_api: bool,
+}
+
+/// One of several causes in a `Status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Cause {
+    /// Machine-readable reason.
+    pub reason: String,
+    /// The server's words.
+    pub message: String,
+    /// Path of the field.
+    pub field: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct StatusBody {
+    kind: String,
+    message: Option<String>,
+    reason: Option<String>,
+    code: Option<u16>,
+    details: Option<Details>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Details {
+    name: Option<String>,
+    kind: Option<String>,
+    causes: Option<Vec<Cause>>,
+    retry_after_seconds: Option<u64>,
+}
+
+impl ApiStatus {
+    /// Reads the body of a refusal; `code` is the HTTP status and `retry_after` the header.
+    pub fn of_answer(code: u16, retry_after: Option<Duration>, body: &[u8]) -> ApiStatus {
+        let mut status = ApiStatus::of_body(body).unwrap_or_else(|| ApiStatus {
+            message: shorten(&String::from_utf8_lossy(body)),
+            ..ApiStatus::default()
+        });
+        status.code = code;
+        status.retry_after = retry_after.or(status.retry_after);
+        status
+    }
+
+    /// Reads a `Status` object, such as that of an `ERROR` event; none if it isn't one.
+    pub fn of_body(body: &[u8]) -> Option<ApiStatus> {
+        let body: StatusBody = serde_json::from_slice(body).ok()?;
+        if body.kind != "Status" {
+            return None;
+        }
+        let details = body.details.unwrap_or_default();
+        Some(ApiStatus {
+            code: body.code.unwrap_or_default(),
+            reason: body.reason.unwrap_or_default(),
+            message: shorten(&body.message.unwrap_or_default()),
+            causes: details.causes.unwrap_or_default(),
+            name: details.name.unwrap_or_default(),
+            kind: details.kind.unwrap_or_default(),
+            retry_after: details.retry_after_seconds.map(Duration::from_secs),
+            from_api: true,
+        })
+    }
+
+    /// The version or continue token is too old: list anew.
+    pub fn is_expired(&self) -> bool {
+        self.code == 410 || self.reason == "Expired" || self.reason == "Gone"
+    }
+
+    /// The version is one the server hasn't reached; older servers say so in the message only.
+    pub fn is_too_large_resource_version(&self) -> bool {
+        self.causes.iter().any(|cause| cause.reason == "ResourceVersionTooLarge")
+            || self.message.contains("Too large resource version")
+    }
+
+    /// The API says that this object doesn't exist.
+    pub fn is_not_found(&self) -> bool {
+        self.code == 404 && self.from_api && !self.name.is_empty()
+    }
+
+    /// The path isn't served: the CRD isn't installed, or the server only starts.
+    pub fn is_not_served(&self) -> bool {
+        self.code == 404 && (!self.from_api || self.name.is_empty())
+    }
+
+    /// The token isn't accepted.
+    pub fn is_unauthorized(&self) -> bool {
+        self.code == 401
+    }
+
+    /// An RBAC rule is missing.
+    pub fn is_forbidden(&self) -> bool {
+        self.code == 403
+    }
+
+    /// The object changed in between: read again and retry.
+    pub fn is_conflict(&self) -> bool {
+        self.code == 409 && self.reason == "Conflict" && !self.is_field_manager_conflict()
+    }
+
+    /// Another manager owns a field: retrying can't help.
+    pub fn is_field_manager_conflict(&self) -> bool {
+        self.causes.iter().any(|cause| cause.reason == "FieldManagerConflict")
+    }
+
+    /// The name is taken.
+    pub fn is_already_exists(&self) -> bool {
+        self.code == 409 && self.reason == "AlreadyExists"
+    }
+
+    /// What was sent can't be accepted, however often it is sent.
+    pub fn is_invalid(&self) -> bool {
+        matches!(self.code, 400 | 405 | 406 | 413 | 415 | 422)
+    }
+}
+
+impl KubeError {
+    /// The server's refusal, if that is what happened.
+    pub fn status(&self) -> Option<&ApiStatus> {
+        match self {
+            KubeError::Refused(refusal) => Some(&refusal.status),
+            _ => None,
+        }
+    }
+
+    /// See [`ApiStatus::is_not_found`].
+    pub fn is_not_found(&self) -> bool {
+        self.status().is_some_and(ApiStatus::is_not_found)
+    }
+
+    /// See [`ApiStatus::is_not_served`].
+    pub fn is_not_served(&self) -> bool {
+        self.status().is_some_and(ApiStatus::is_not_served)
+    }
+
+    /// See [`ApiStatus::is_expired`].
+    pub fn is_expired(&self) -> bool {
+        self.status().is_some_and(ApiStatus::is_expired)
+    }
+
+    /// See [`ApiStatus::is_too_large_resource_version`].
+    pub fn is_too_large_resource_version(&self) -> bool {
+        self.status().is_some_and(ApiStatus::is_too_large_resource_version)
+    }
+
+    /// See [`ApiStatus::is_unauthorized`].
+    pub fn is_unauthorized(&self) -> bool {
+        self.status().is_some_and(ApiStatus::is_unauthorized)
+    }
+
+    /// See [`ApiStatus::is_forbidden`].
+    pub fn is_forbidden(&self) -> bool {
+        self.status().is_some_and(ApiStatus::is_forbidden)
+    }
+
+    /// See [`ApiStatus::is_conflict`].
+    pub fn is_conflict(&self) -> bool {
+        self.status().is_some_and(ApiStatus::is_conflict)
+    }
+
+    /// See [`ApiStatus::is_field_manager_conflict`].
+    pub fn is_field_manager_conflict(&self) -> bool {
+        self.status().is_some_and(ApiStatus::is_field_manager_conflict)
+    }
+
+    /// See [`ApiStatus::is_already_exists`].
+    pub fn is_already_exists(&self) -> bool {
+        self.status().is_some_and(ApiStatus::is_already_exists)
+    }
+
+    /// See [`ApiStatus::is_invalid`].
+    pub fn is_invalid(&self) -> bool {
+        self.status().is_some_and(ApiStatus::is_invalid)
+    }
+
+    /// Is the trouble with the server or the way to it, rather than with this one object?
+    pub fn is_server_trouble(&self) -> bool {
+        match self {
+            KubeError::Transport(_) | KubeError::NoToken { .. } => true,
+            KubeError::Refused(refusal) => matches!(refusal.status.code, 401 | 429 | 502..=504),
+            KubeError::Unreadable { .. } => false,
+        }
+    }
+
+    /// Were we told to stop?
+    pub fn is_stopped(&self) -> bool {
+        matches!(self, KubeError::Transport(HttpError { failure: Failure::Stopped, .. }))
+    }
+
+    /// How long the server asked us to stay away.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.status().and_then(|status| status.retry_after)
+    }
+}
+
+impl fmt::Display for KubeError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            KubeError::Transport(error) => error.fmt(formatter),
+            KubeError::Refused(refusal) => refusal.fmt(formatter),
+            KubeError::Unreadable { call, reason } => {
+                write!(formatter, "{call}: the answer can't be read: {reason}")
+            }
+            KubeError::NoToken { reason } => {
+                write!(formatter, "Kubernetes: there is no service account token: {reason}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for KubeError {}
+
+impl fmt::Display for Call {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Kubernetes {} {}", self.method, self.path)
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Refusal { call, status } = self;
+        write!(formatter, "{call}: ")?;
+        match status.code {
+            401 => formatter.write_str(
+                "401 Unauthorized: the API server doesn't accept the service account token",
+            ),
+            403 => match Rule::of(call) {
+                Some(rule) => write!(
+                    formatter,
+                    "403 Forbidden: the service account lacks the RBAC rule {rule} ({})",
+                    status.message
+                ),
+                None => write!(formatter, "403 Forbidden: {}", status.message),
+            },
+            404 if status.is_not_served() => write!(
+                formatter,
+                "404: not served, the CRD may not be installed ({})",
+                status.message
+            ),
+            code if status.reason.is_empty() => write!(formatter, "{code}: {}", status.message),
+            code => write!(formatter, "{code} {}: {}", status.reason, status.message),
+        }
+    }
+}
+
+/// The RBAC rule that a call needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// The verb.
+    pub verb: &'static str,
+    /// API group; empty for the core group.
+    pub group: String,
+    /// The plural, with its subresource after a slash.
+    pub resource: String,
+    /// None: a ClusterRole bound for the whole cluster is needed.
+    pub namespace: Option<String>,
+}
+
+impl Rule {
+    /// Which rule a call needs, by its path; none for paths outside `/api` and `/apis`.
+    pub fn of(call: &Call) -> Option<Rule> {
+        let mut segments = call.path.split('/').filter(|segment| !segment.is_empty()).peekable();
+        let group = match segments.next()? {
+            "api" => "",
+            "apis" => segments.next()?,
+            _ => return None,
+        };
+        segments.next()?;
+        let namespace = match segments.peek() {
+            Some(&"namespaces") => {
+                segments.next();
+                Some(segments.next()?.to_owned())
+            }
+            _ => None,
+        };
+        let mut resource = segments.next()?.to_owned();
+        if let Some(subresource) = segments.nth(1) {
+            resource = format!("{resource}/{subresource}");
+        }
+        Some(Rule { verb: call.verb, group: group.to_owned(), resource, namespace })
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Rule { verb, group, resource, namespace } = self;
+        write!(formatter, "verb {verb} on {resource} in API group {group:?}, ")?;
+        match namespace {
+            Some(namespace) => write!(formatter, "namespace {namespace}"),
+            None => formatter.write_str("in all namespaces"),
+        }
+    }
+}
+
+fn shorten(text: &str) -> String {
+    let text = text.trim();
+    match text.char_indices().nth(TEXT_LIMIT) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ApiStatus, Call, KubeError, Refusal};
+    use crate::kube::recordings::Recording;
+    use std::time::Duration;
+
+    fn refusal(name: &str, verb: &'static str, method: &'static str) -> KubeError {
+        let recording = Recording::load(name);
+        let status =
+            ApiStatus::of_answer(recording.status, recording.retry_after(), &recording.body);
+        let call = Call { verb, method, path: recording.path() };
+        KubeError::Refused(Refusal { call, status })
+    }
+
+    #[test]
+    fn a_403_names_the_missing_rule_with_its_subresource() {
+        let text =
+            refusal("patch-403-status-needs-its-own-rule.http", "patch", "PATCH").to_string();
+        assert!(
+            text.contains(
+                "lacks the RBAC rule verb patch on openstackconfigs/status in API group \
+                 \"multinic.example.com\", namespace default"
+            ),
+            "{text}"
+        );
+        let text = refusal("list-403-forbidden-cluster-scope.http", "list", "GET").to_string();
+        assert!(text.contains("verb list on openstackconfigs"), "{text}");
+        assert!(text.contains("in all namespaces"), "{text}");
+        let text = refusal("create-403-forbidden.http", "create", "POST").to_string();
+        assert!(text.contains("verb create on secrets in API group \"\""), "{text}");
+    }
+
+    #[test]
+    fn a_401_is_told_apart_from_a_403() {
+        let error = refusal("list-401-bad-token.http", "list", "GET");
+        assert!(error.is_unauthorized() && !error.is_forbidden());
+        assert!(error.to_string().contains("doesn't accept the service account token"));
+    }
+
+    #[test]
+    fn the_three_meanings_of_409_are_told_apart() {
+        let taken = refusal("create-409-already-exists.http", "create", "POST");
+        assert!(taken.is_already_exists() && !taken.is_conflict());
+        let stale = refusal("put-409-stale-resourceVersion.http", "update", "PUT");
+        assert!(stale.is_conflict() && !stale.is_already_exists());
+        let owned = refusal("apply-secret-409-field-conflict.http", "patch", "PATCH");
+        assert!(owned.is_field_manager_conflict() && !owned.is_conflict());
+    }
+
+    #[test]
+    fn a_plain_text_404_is_a_missing_crd_and_a_status_404_a_missing_object() {
+        let crd = refusal("list-404-crd-not-installed-admin.http", "list", "GET");
+        assert!(crd.is_not_served() && !crd.is_not_found());
+        let object = refusal("apply-status-404-does-not-create.http", "patch", "PATCH");
+        assert!(object.is_not_found() && !object.is_not_served());
+    }
+
+    #[test]
+    fn both_kinds_of_429_say_how_long_to_stay_away() {
+        for name in ["list-429-too-many-requests.http", "list-429-crd-just-created.http"] {
+            let error = refusal(name, "list", "GET");
+            assert_eq!(error.retry_after(), Some(Duration::from_secs(1)), "{name}");
+            assert!(error.is_server_trouble());
+        }
+    }
+
+    #[test]
+    fn an_old_and_a_future_version_are_recognised() {
+        assert!(refusal("list-410-continue-expired.http", "list", "GET").is_expired());
+        let future = refusal("list-504-resourceVersion-in-the-future.http", "list", "GET");
+        assert!(future.is_too_large_resource_version() && !future.is_expired());
+    }
+
+    #[test]
+    fn a_page_of_a_proxy_is_shortened_and_never_a_missing_object() {
+        let page = "<html>".repeat(1000);
+        let status = ApiStatus::of_answer(404, None, page.as_bytes());
+        assert!(!status.is_not_found() && status.message.len() < 700);
+    }
+}

@@ -1,0 +1,179 @@
+//! Leader election by a Lease (`coordination.k8s.io/v1`): at most one replica leads.
+//!
+//! The decisions are [`election`]'s, which is pure. The thread here reads and writes the Lease as
+//! that asks for, and tells a closure who leads. A leader hears [`Leadership::Lost`] before another
+//! replica can take over, and must have stopped its work by the time the Lease runs out.
+
+pub mod election;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use serde_json::Value;
+
+use super::client::KubeClient;
+use super::error::KubeError;
+use super::resource::Resource;
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::threads;
+use election::{Election, Input, Task};
+pub use election::{Leadership, LeaseSettings, LeaseTiming};
+
+/// A running election. Dropping it ends the thread without releasing the Lease.
+pub struct LeaderElection {
+    client: KubeClient,
+    stop: Sender<Stop>,
+    ended: Receiver<std::convert::Infallible>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    Release,
+}
+
+impl LeaderElection {
+    /// Starts the thread. `sink` runs on it and must return quickly: while it runs, the Lease isn't
+    /// renewed.
+    pub fn spawn(
+        client: &KubeClient,
+        settings: LeaseSettings,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        sink: impl FnMut(Leadership) + Send + 'static,
+    ) -> io::Result<LeaderElection> {
+        let client = client.with_own_connections();
+        let (stop, stopped) = bounded(1);
+        let (alive, ended) = bounded(0);
+        let rng = fastrand::Rng::new();
+        let mut candidate = Candidate {
+            collection: Resource::LEASES.collection(Some(&settings.namespace)),
+            path: Resource::LEASES.object(&settings.namespace, &settings.name),
+            election: Election::new(settings, rng),
+            client: client.clone(),
+            clock,
+            metrics,
+            stopped,
+            sink,
+            last_trouble: String::new(),
+        };
+        threads::spawn("leader-election", move || {
+            candidate.run();
+            drop(alive);
+        })?;
+        Ok(LeaderElection { client, stop, ended })
+    }
+
+    /// Gives the Lease back, if it is ours, so that another replica takes over at once, and ends
+    /// the thread. To be called when all work has stopped. Takes at most `limit`; says whether the
+    /// thread has ended by then.
+    pub fn release(self, limit: Duration) -> bool {
+        let _ = self.stop.try_send(Stop::Release);
+        matches!(self.ended.recv_timeout(limit), Err(RecvTimeoutError::Disconnected))
+    }
+}
+
+impl Drop for LeaderElection {
+    fn drop(&mut self) {
+        self.client.shutdown();
+    }
+}
+
+struct Candidate<S> {
+    collection: String,
+    path: String,
+    election: Election,
+    client: KubeClient,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    stopped: Receiver<Stop>,
+    sink: S,
+    last_trouble: String,
+}
+
+impl<S: FnMut(Leadership)> Candidate<S> {
+    fn run(&mut self) {
+        self.show(false);
+        let mut task = self.election.first_task();
+        loop {
+            let input = match task {
+                Task::Read { limit } => {
+                    let lease = self.client.with_call_limit(limit).get::<Value>(&self.path);
+                    self.read(lease)
+                }
+                Task::Create { object, limit } => {
+                    let client = self.client.with_call_limit(limit);
+                    self.written(client.create::<Value>(&self.collection, &object))
+                }
+                Task::Replace { object, limit } => {
+                    let client = self.client.with_call_limit(limit);
+                    self.written(client.put::<Value>(&self.path, &object))
+                }
+                Task::Wait(wait) => match self.stopped.recv_timeout(wait) {
+                    Err(RecvTimeoutError::Timeout) => Input::Waited,
+                    Err(RecvTimeoutError::Disconnected) => return,
+                    Ok(Stop::Release) => return self.release(),
+                },
+            };
+            let (next, news) = self.election.step(input, self.clock.now());
+            task = next;
+            for leadership in news {
+                self.tell(leadership);
+            }
+        }
+    }
+
+    fn read(&mut self, result: Result<Value, KubeError>) -> Input {
+        match result {
+            Ok(lease) => Input::Read(Some(lease)),
+            Err(error) if error.is_not_found() => Input::Read(None),
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    fn written(&mut self, result: Result<Value, KubeError>) -> Input {
+        match result {
+            Ok(lease) => {
+                self.last_trouble.clear();
+                Input::Written(lease)
+            }
+            Err(error) if error.is_conflict() || error.is_already_exists() => Input::RaceLost,
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    fn failed(&mut self, error: &KubeError) -> Input {
+        let text = error.to_string();
+        if text != self.last_trouble {
+            log::warn!("leader election: {text}");
+            self.last_trouble = text;
+        }
+        Input::Failed
+    }
+
+    fn release(&mut self) {
+        let Some((object, limit)) = self.election.release(self.clock.now()) else { return };
+        match self.client.with_call_limit(limit).put::<Value>(&self.path, &object) {
+            Ok(_) => log::info!("leader election: the Lease is released"),
+            Err(error) => log::warn!("leader election: the Lease could not be released: {error}"),
+        }
+        self.show(false);
+    }
+
+    fn tell(&mut self, leadership: Leadership) {
+        match &leadership {
+            Leadership::Leading => log::info!("leader election: this replica leads"),
+            Leadership::Following { leader } => log::info!("leader election: {leader} leads"),
+            Leadership::Lost => log::error!("leader election: the Lease is lost"),
+        }
+        self.show(leadership == Leadership::Leading);
+        (self.sink)(leadership);
+    }
+
+    fn show(&self, is_leading: bool) {
+        let value = if is_leading { 1.0 } else { 0.0 };
+        self.metrics.set("leader_election_master_status", &[("name", "multinic-operator")], value);
+    }
+}

@@ -1,0 +1,333 @@
+//! Who leads, decided from the Lease as it was read and from our own clock.
+//!
+//! Pure. Clocks of replicas may differ: nobody compares a time in the Lease with its own clock.
+//! What counts is how long ago, on our monotonic clock, we saw the Lease change.
+//!
+//! ```text
+//!                    +-------------------------+
+//!                    v                         | held by another, or failed
+//!      Waited --> Read --> free or run out --> Create / Replace --> Written: leading
+//!        ^                                          |                  |
+//!        +------------------ race lost -------------+                  | each retry
+//!        +---- renewal failed up to the deadline, or taken: Lost <-----+
+//! ```
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::clock::{Now, to_micro_text};
+
+/// Which Lease, and who we are.
+#[derive(Clone, Debug)]
+pub struct LeaseSettings {
+    /// Namespace of the Lease.
+    pub namespace: String,
+    /// Name of the Lease.
+    pub name: String,
+    /// Our name: another one for each process, such as the pod's name.
+    pub identity: String,
+    /// Limits and waits.
+    pub timing: LeaseTiming,
+}
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug)]
+pub struct LeaseTiming {
+    /// How long a Lease holds that isn't renewed.
+    pub duration: Duration,
+    /// A leader that can't renew for so long has lost. The rest of `duration` is for its workers
+    /// to stop in, and for clocks that run at different speeds.
+    pub renew_deadline: Duration,
+    /// The wait between two looks, or two renewals.
+    pub retry: Duration,
+}
+
+impl Default for LeaseTiming {
+    /// A follower may see the last renewal one `retry` late, then waits for `duration`: a killed
+    /// leader is replaced after 14 s at the latest. (client-go's 15, 10 and 2 s make it 17 s.)
+    fn default() -> LeaseTiming {
+        LeaseTiming {
+            duration: Duration::from_secs(12),
+            renew_deadline: Duration::from_secs(8),
+            retry: Duration::from_secs(2),
+        }
+    }
+}
+
+impl LeaseTiming {
+    /// No call may last longer than this, so that several fit before the deadline.
+    fn call_limit(&self) -> Duration {
+        self.renew_deadline / 3
+    }
+}
+
+/// Who leads, as news.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Leadership {
+    /// We do.
+    Leading,
+    /// Another replica does.
+    Following {
+        /// Its identity.
+        leader: String,
+    },
+    /// We did, and don't any more: all work must stop at once.
+    Lost,
+}
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Task {
+    /// Read the Lease: [`Input::Read`] or [`Input::Failed`].
+    Read {
+        /// Limit of the call.
+        limit: Duration,
+    },
+    /// Create the Lease: [`Input::Written`], [`Input::RaceLost`] or [`Input::Failed`].
+    Create {
+        /// The Lease.
+        object: Value,
+        /// Limit of the call.
+        limit: Duration,
+    },
+    /// Replace the Lease, likewise.
+    Replace {
+        /// The Lease, with the version it replaces.
+        object: Value,
+        /// Limit of the call.
+        limit: Duration,
+    },
+    /// [`Input::Waited`] afterwards.
+    Wait(Duration),
+}
+
+/// What came of a task.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The Lease, if there is one.
+    Read(Option<Value>),
+    /// The Lease as it is after our write.
+    Written(Value),
+    /// Somebody else wrote first.
+    RaceLost,
+    /// The API couldn't be asked.
+    Failed,
+    /// The wait is over.
+    Waited,
+}
+
+/// One replica's view of the election.
+pub struct Election {
+    settings: LeaseSettings,
+    rng: fastrand::Rng,
+    /// The Lease as last seen, and when it was first seen like this.
+    seen: Option<(Value, Duration)>,
+    /// When the call began that last renewed our leadership; none while we don't lead.
+    renewed_at: Option<Duration>,
+    /// When the write that is under way began.
+    writing_since: Duration,
+    /// Our write came too late: what we saw is old, so look before the next write.
+    must_look: bool,
+    /// Whom we last told of.
+    told_leader: Option<String>,
+}
+
+impl Election {
+    /// A candidate that knows nothing yet.
+    pub fn new(settings: LeaseSettings, rng: fastrand::Rng) -> Election {
+        Election {
+            settings,
+            rng,
+            seen: None,
+            renewed_at: None,
+            writing_since: Duration::ZERO,
+            must_look: false,
+            told_leader: None,
+        }
+    }
+
+    /// What to do first.
+    pub fn first_task(&self) -> Task {
+        Task::Read { limit: self.settings.timing.call_limit() }
+    }
+
+    /// Takes what came of the last task; gives the next, and what is new.
+    pub fn step(&mut self, input: Input, now: Now) -> (Task, Vec<Leadership>) {
+        let mut news = Vec::new();
+        if self.renewed_at.is_some_and(|at| self.is_past_deadline(at, &input, now)) {
+            self.lose(&mut news);
+        }
+        let task = match input {
+            Input::Read(lease) => self.read(lease, now, &mut news),
+            Input::Written(lease) => {
+                self.written(lease, now, &mut news);
+                self.wait(now)
+            }
+            Input::RaceLost => {
+                self.must_look = true;
+                Task::Wait(self.retry() / 10)
+            }
+            // A write that failed may have been carried out; then the next loses a race to it.
+            Input::Failed => self.wait(now),
+            Input::Waited => match (self.renewed_at, &self.seen) {
+                (Some(_), Some((lease, _))) if !self.must_look => {
+                    let lease = lease.clone();
+                    self.write(Some(lease), now)
+                }
+                _ => self.look(now),
+            },
+        };
+        (task, news)
+    }
+
+    /// The Lease to write when we stop, and the limit for it; none if we don't lead.
+    pub fn release(&mut self, now: Now) -> Option<(Value, Duration)> {
+        self.renewed_at.take()?;
+        let (mut lease, _) = self.seen.take()?;
+        let time = to_micro_text(now.wall);
+        let spec = &mut lease["spec"];
+        spec["holderIdentity"] = json!("");
+        spec["leaseDurationSeconds"] = json!(1);
+        spec["acquireTime"] = json!(time);
+        spec["renewTime"] = json!(time);
+        Some((lease, self.settings.timing.call_limit()))
+    }
+
+    fn is_past_deadline(&self, renewed_at: Duration, input: &Input, now: Now) -> bool {
+        // A renewal that succeeded counts from its beginning, before which nobody can have seen it.
+        let from = match input {
+            Input::Written(_) => self.writing_since,
+            _ => renewed_at,
+        };
+        now.uptime.saturating_sub(from) >= self.settings.timing.renew_deadline
+    }
+
+    fn read(&mut self, lease: Option<Value>, now: Now, news: &mut Vec<Leadership>) -> Task {
+        self.must_look = false;
+        let Some(lease) = lease else {
+            if self.renewed_at.is_some() {
+                self.lose(news);
+            }
+            self.seen = None;
+            return self.write(None, now);
+        };
+        let is_new = self.seen.as_ref().is_none_or(|(known, _)| known["spec"] != lease["spec"]);
+        let since = match &self.seen {
+            Some((_, since)) if !is_new => *since,
+            _ => now.uptime,
+        };
+        let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned();
+        let duration = lease["spec"]["leaseDurationSeconds"].as_u64();
+        let duration = duration.map_or(self.settings.timing.duration, Duration::from_secs);
+        self.seen = Some((lease.clone(), since));
+        if holder == self.settings.identity {
+            return self.write(Some(lease), now);
+        }
+        if self.renewed_at.is_some() {
+            self.lose(news);
+        }
+        if holder.is_empty() || now.uptime.saturating_sub(since) >= duration {
+            return self.write(Some(lease), now);
+        }
+        if self.told_leader.as_ref() != Some(&holder) {
+            self.told_leader = Some(holder.clone());
+            news.push(Leadership::Following { leader: holder });
+        }
+        let left = duration.saturating_sub(now.uptime.saturating_sub(since));
+        // Not later than the Lease runs out: who polls past it is late by a whole retry.
+        Task::Wait(self.retry().min(left))
+    }
+
+    fn written(&mut self, lease: Value, now: Now, news: &mut Vec<Leadership>) {
+        let was_leading = self.renewed_at.is_some();
+        self.seen = Some((lease, now.uptime));
+        let took = now.uptime.saturating_sub(self.writing_since);
+        if took >= self.settings.timing.renew_deadline {
+            // So late that others may already count it as run out: look again first.
+            return;
+        }
+        self.renewed_at = Some(self.writing_since);
+        self.told_leader = None;
+        if !was_leading {
+            news.push(Leadership::Leading);
+        }
+    }
+
+    fn write(&mut self, lease: Option<Value>, now: Now) -> Task {
+        self.writing_since = now.uptime;
+        let limit = self.call_limit(now);
+        let time = to_micro_text(now.wall);
+        let timing = self.settings.timing;
+        let identity = self.settings.identity.clone();
+        let Some(mut lease) = lease else {
+            let object = json!({
+                "apiVersion": "coordination.k8s.io/v1",
+                "kind": "Lease",
+                "metadata": { "name": self.settings.name, "namespace": self.settings.namespace },
+                "spec": {
+                    "holderIdentity": identity,
+                    "leaseDurationSeconds": timing.duration.as_secs().max(1),
+                    "acquireTime": time,
+                    "renewTime": time,
+                    "leaseTransitions": 0,
+                },
+            });
+            return Task::Create { object, limit };
+        };
+        if !lease["spec"].is_object() {
+            lease["spec"] = json!({});
+        }
+        let spec = &mut lease["spec"];
+        if spec["holderIdentity"] != json!(identity) {
+            let transitions = spec["leaseTransitions"].as_u64().unwrap_or_default();
+            spec["leaseTransitions"] = json!(transitions.saturating_add(1));
+            spec["acquireTime"] = json!(time);
+        }
+        spec["holderIdentity"] = json!(identity);
+        spec["leaseDurationSeconds"] = json!(timing.duration.as_secs().max(1));
+        spec["renewTime"] = json!(time);
+        Task::Replace { object: lease, limit }
+    }
+
+    fn look(&self, now: Now) -> Task {
+        Task::Read { limit: self.call_limit(now) }
+    }
+
+    /// No call of a leader lasts beyond its deadline.
+    fn call_limit(&self, now: Now) -> Duration {
+        let timing = self.settings.timing;
+        let left = match self.renewed_at {
+            Some(at) => timing.renew_deadline.saturating_sub(now.uptime.saturating_sub(at)),
+            None => timing.renew_deadline,
+        };
+        timing.call_limit().min(left).max(Duration::from_millis(10))
+    }
+
+    fn wait(&mut self, now: Now) -> Task {
+        let retry = self.retry();
+        let wait = match self.renewed_at {
+            // A leader in trouble hears of its loss at the deadline, not a retry later.
+            Some(at) => {
+                let spent = now.uptime.saturating_sub(at);
+                retry.min(self.settings.timing.renew_deadline.saturating_sub(spent))
+            }
+            None => retry,
+        };
+        Task::Wait(wait)
+    }
+
+    /// A little sooner than asked for, at random, so that replicas don't look in step.
+    fn retry(&mut self) -> Duration {
+        self.settings.timing.retry.mul_f64(0.8 + 0.2 * self.rng.f64())
+    }
+
+    fn lose(&mut self, news: &mut Vec<Leadership>) {
+        self.renewed_at = None;
+        self.told_leader = None;
+        news.push(Leadership::Lost);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,184 @@
+//! Bytes into lines, for a stream that brings one JSON document a line.
+//!
+//! Pure over [`Read`]: it knows neither HTTP nor JSON. A line has a limit, so that a server can't
+//! make us hold more, and a line torn by the end of the stream is never handed out.
+
+use std::fmt;
+use std::io::{self, Read};
+
+/// A watch line holds one object (etcd refuses above about 1.5 MiB) and its managedFields.
+pub const LINE_LIMIT_BYTES: usize = 8 * 1024 * 1024;
+const READ_BYTES: usize = 16 * 1024;
+/// A buffer that a huge line has grown isn't kept for the hours the watch may go on.
+const KEPT_BYTES: usize = 256 * 1024;
+
+/// Why no line could be read.
+#[derive(Debug)]
+pub enum LineError {
+    /// The line exceeds the limit; the rest of the stream is of no use.
+    TooLong {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The stream failed.
+    Io(io::Error),
+}
+
+impl fmt::Display for LineError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LineError::TooLong { limit } => {
+                write!(formatter, "a line exceeds {} MiB", limit >> 20)
+            }
+            LineError::Io(error) => error.fmt(formatter),
+        }
+    }
+}
+
+/// Hands out the lines of a stream.
+pub struct Lines<R> {
+    reader: R,
+    limit: usize,
+    buffer: Vec<u8>,
+    /// Where the line to come begins in the buffer.
+    start: usize,
+    /// Up to where the buffer has been searched for a line's end.
+    searched: usize,
+    ended: bool,
+}
+
+impl<R: Read> Lines<R> {
+    /// Lines of at most `limit` bytes.
+    pub fn new(reader: R, limit: usize) -> Lines<R> {
+        Lines { reader, limit, buffer: Vec::new(), start: 0, searched: 0, ended: false }
+    }
+
+    /// The next line without its line feed; none at the stream's end, where an unfinished line is
+    /// dropped. Empty lines are left out. After an error the stream has ended: a reader that
+    /// failed once may report a clean end the next time.
+    pub fn next_line(&mut self) -> Result<Option<&[u8]>, LineError> {
+        loop {
+            let found = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n');
+            if let Some(offset) = found {
+                let (from, to) = (self.start, self.searched + offset);
+                self.start = to + 1;
+                self.searched = self.start;
+                if to - from > self.limit {
+                    self.ended = true;
+                    return Err(LineError::TooLong { limit: self.limit });
+                }
+                if self.buffer[from..to].iter().any(|byte| !byte.is_ascii_whitespace()) {
+                    return Ok(Some(&self.buffer[from..to]));
+                }
+                continue;
+            }
+            self.drop_consumed();
+            if self.ended {
+                return Ok(None);
+            }
+            if self.buffer.len() > self.limit {
+                self.ended = true;
+                self.buffer = Vec::new();
+                self.searched = 0;
+                return Err(LineError::TooLong { limit: self.limit });
+            }
+            self.read_more()?;
+        }
+    }
+
+    fn drop_consumed(&mut self) {
+        self.buffer.drain(..self.start);
+        self.start = 0;
+        self.searched = self.buffer.len();
+        if self.buffer.len() < KEPT_BYTES {
+            self.buffer.shrink_to(KEPT_BYTES);
+        }
+    }
+
+    fn read_more(&mut self) -> Result<(), LineError> {
+        let filled = self.buffer.len();
+        self.buffer.resize(filled + READ_BYTES, 0);
+        let result = self.reader.read(&mut self.buffer[filled..]);
+        let count = *result.as_ref().unwrap_or(&0);
+        self.buffer.truncate(filled + count);
+        match result {
+            Ok(0) => {
+                self.ended = true;
+                self.buffer.clear();
+                self.searched = 0;
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            Err(error) => {
+                self.ended = true;
+                self.buffer.clear();
+                self.searched = 0;
+                Err(LineError::Io(error))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LineError, Lines};
+    use std::io::{self, Read};
+
+    /// Gives its bytes in pieces of the given size, then fails if it is told to.
+    struct Pieces<'a>(&'a [u8], usize, bool);
+
+    impl Read for Pieces<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if self.0.is_empty() && std::mem::take(&mut self.2) {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let count = self.0.len().min(self.1).min(buffer.len());
+            buffer[..count].copy_from_slice(&self.0[..count]);
+            self.0 = &self.0[count..];
+            Ok(count)
+        }
+    }
+
+    fn all(mut lines: Lines<Pieces<'_>>) -> Result<Vec<String>, LineError> {
+        let mut found = Vec::new();
+        while let Some(line) = lines.next_line()? {
+            found.push(String::from_utf8_lossy(line).into_owned());
+        }
+        Ok(found)
+    }
+
+    #[test]
+    fn lines_are_the_same_however_the_bytes_are_cut() {
+        for size in 1..12 {
+            let lines = Lines::new(Pieces(b"one\n\ntwo two\r\n\nthree\ntorn", size, false), 100);
+            assert_eq!(all(lines).unwrap(), ["one", "two two\r", "three"], "pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn a_line_over_the_limit_ends_the_stream_and_one_at_the_limit_does_not() {
+        for size in [1, 3, 100] {
+            let exact = Lines::new(Pieces(b"12345678\nok\n", size, false), 8);
+            assert_eq!(all(exact).unwrap(), ["12345678", "ok"]);
+            let mut long = Lines::new(Pieces(b"123456789\nok\n", size, false), 8);
+            assert!(matches!(long.next_line(), Err(LineError::TooLong { limit: 8 })));
+        }
+    }
+
+    #[test]
+    fn after_a_failure_the_stream_is_at_its_end_and_the_torn_line_is_dropped() {
+        let mut lines = Lines::new(Pieces(b"one\nto", 100, true), 100);
+        assert_eq!(lines.next_line().unwrap(), Some(b"one".as_slice()));
+        assert!(matches!(lines.next_line(), Err(LineError::Io(_))));
+        assert!(lines.next_line().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_line_of_a_mebibyte_passes() {
+        let mut bytes = vec![b'x'; 1 << 20];
+        bytes.extend_from_slice(b"\nsmall\n");
+        let found = all(Lines::new(Pieces(&bytes, 5000, false), 8 << 20)).unwrap();
+        assert_eq!((found[0].len(), found[1].as_str()), (1 << 20, "small"));
+    }
+}

@@ -1,0 +1,77 @@
+//! Kinds of the Kubernetes API and the paths they live under.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// Everything but what RFC 3986 calls unreserved.
+const UNSAFE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// One kind of object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Resource {
+    /// API group; empty for the core group.
+    pub group: &'static str,
+    /// Version of the group, such as `v1`.
+    pub version: &'static str,
+    /// The name in paths and in RBAC rules.
+    pub plural: &'static str,
+    /// The name inside objects.
+    pub kind: &'static str,
+}
+
+impl Resource {
+    /// `core/v1` Secrets.
+    pub const SECRETS: Resource =
+        Resource { group: "", version: "v1", plural: "secrets", kind: "Secret" };
+    /// `events.k8s.io/v1` Events.
+    pub const EVENTS: Resource =
+        Resource { group: "events.k8s.io", version: "v1", plural: "events", kind: "Event" };
+    /// `coordination.k8s.io/v1` Leases.
+    pub const LEASES: Resource =
+        Resource { group: "coordination.k8s.io", version: "v1", plural: "leases", kind: "Lease" };
+
+    /// What objects carry as `apiVersion`.
+    pub fn api_version(&self) -> String {
+        match self.group {
+            "" => self.version.to_owned(),
+            group => format!("{group}/{}", self.version),
+        }
+    }
+
+    /// Path of the collection; no namespace means all of them.
+    pub fn collection(&self, namespace: Option<&str>) -> String {
+        let root = match self.group {
+            "" => format!("/api/{}", self.version),
+            group => format!("/apis/{group}/{}", self.version),
+        };
+        match namespace {
+            Some(namespace) => format!("{root}/namespaces/{}/{}", encode(namespace), self.plural),
+            None => format!("{root}/{}", self.plural),
+        }
+    }
+
+    /// Path of one object.
+    pub fn object(&self, namespace: &str, name: &str) -> String {
+        format!("{}/{}", self.collection(Some(namespace)), encode(name))
+    }
+}
+
+/// A value as it may stand in a path segment or a query.
+pub fn encode(value: &str) -> String {
+    utf8_percent_encode(value, UNSAFE).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Resource, encode};
+
+    #[test]
+    fn paths_are_those_of_the_api() {
+        assert_eq!(
+            Resource::SECRETS.object("default", "a"),
+            "/api/v1/namespaces/default/secrets/a"
+        );
+        assert_eq!(Resource::LEASES.collection(None), "/apis/coordination.k8s.io/v1/leases");
+        assert_eq!(Resource::SECRETS.api_version(), "v1");
+        assert_eq!(encode("a/b?c"), "a%2Fb%3Fc");
+    }
+}

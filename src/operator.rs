@@ -1,0 +1,502 @@
+//! Builds the parts, joins them, and stops them in order: the only file that knows everybody.
+//!
+//! ```text
+//!  watchers ──▶ events ──▶ Coordinator ──▶ jobs ──▶ workers: sync
+//!  writer   ──▶   ▲            │                      │
+//!  election ──▶   │            └──▶ writer            │
+//!                 └───────────── Finished ◀───────────┘
+//! ```
+//!
+//! The events' channel has many senders and one receiver, this thread; the jobs' channel has one
+//! place for each worker, and a job is only made for a free one. So this thread never waits in a
+//! send, and the two channels can't hold each other up.
+
+mod effects;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never, select};
+
+use crate::clock::Clock;
+use crate::cloud::Cloud;
+use crate::config::{Config, LeaderElection as ElectionSettings};
+use crate::coordinator::{Coordinator, Event};
+use crate::health::{Health, Probes};
+use crate::http::server::{Handler, Limits, Request, Response, Server};
+use crate::inventory::api::{Api, ApiSettings};
+use crate::inventory::store::Store;
+use crate::kube::client::KubeClient;
+use crate::kube::lease::{LeaderElection, Leadership, LeaseSettings, LeaseTiming};
+use crate::kube::resource::Resource;
+use crate::kube::watch::Timing;
+use crate::kube::watcher::{WatchSettings, Watcher};
+use crate::kube::writer::{Reporter, Writer};
+use crate::metrics::Metrics;
+use crate::overview::Overview;
+use crate::resources::{GROUP, KIND, PLURAL, VERSION};
+use crate::sync::claims::Claims;
+use crate::sync::{Context, Job};
+use crate::viola::Viola;
+use crate::{signals, worker};
+
+/// Our custom resource.
+pub const OPENSTACK_CONFIGS: Resource =
+    Resource { group: GROUP, version: VERSION, plural: PLURAL, kind: KIND };
+
+/// Events that may wait; watchers wait when it is full.
+const EVENT_PLACES: usize = 1024;
+/// Events taken in one turn before work is handed out again.
+const EVENTS_PER_TURN: usize = 256;
+/// The loop turns at least this often, so that a stuck one is noticed.
+const TURN_LIMIT: Duration = Duration::from_secs(1);
+/// Gauges over all objects are worked out this often.
+const GAUGES_EVERY: Duration = Duration::from_secs(5);
+
+/// Of the ten seconds a stop may take: for running syncs to finish,
+const SYNC_GRACE: Duration = Duration::from_secs(4);
+/// for those cut short to notice,
+const CUT_GRACE: Duration = Duration::from_millis(1500);
+/// for the last statuses,
+const WRITER_GRACE: Duration = Duration::from_millis(1500);
+/// and for the Lease and the servers.
+const LAST_GRACE: Duration = Duration::from_millis(500);
+
+/// Why a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Signal,
+    LeadershipLost,
+    ThreadEnded,
+}
+
+/// Runs until a signal, and gives the exit code: 0 after an orderly stop, 1 after trouble.
+pub fn run(config: Config) -> ExitCode {
+    let stop = match signals::stop_requests() {
+        Ok(stop) => stop,
+        Err(error) => return failed(&format!("signals can't be handled: {error}")),
+    };
+    announce(&config);
+    match Operator::start(config, stop) {
+        Ok(operator) => operator.run(),
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &str) -> ExitCode {
+    log::error!("{error}");
+    ExitCode::FAILURE
+}
+
+fn announce(config: &Config) {
+    log::info!("multinic-operator {} starts", env!("CARGO_PKG_VERSION"));
+    for service in config.unverified() {
+        log::warn!("certificates of {service} are not verified (set its _CA_FILE to change that)");
+    }
+    for variable in config.all_missing() {
+        log::error!("{variable} is not set; until it is, every OpenstackConfig says ConfigError");
+    }
+}
+
+/// What exists from start to stop, whether or not this replica leads.
+struct Operator {
+    config: Arc<Config>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    overview: Arc<Overview>,
+    health: Arc<Health>,
+    /// Set once this replica works.
+    store: Arc<OnceLock<Arc<Store>>>,
+    api: Arc<OnceLock<Api>>,
+    /// Who leads instead of us.
+    leader: Arc<Mutex<Option<String>>>,
+    /// May this process still act on the outside world?
+    may_act: Arc<AtomicBool>,
+    kubernetes: KubeClient,
+    servers: Vec<Server>,
+    stop: Receiver<()>,
+}
+
+impl Operator {
+    fn start(config: Config, stop: Receiver<()>) -> Result<Operator, String> {
+        let clock = Clock::system();
+        let metrics = Arc::new(Metrics::default());
+        metrics.set("multinic_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+        let labels = [("controller", "openstackconfig")];
+        metrics.set("controller_runtime_max_concurrent_reconciles", &labels, config.workers as f64);
+        let kubernetes =
+            KubeClient::new(config.kubernetes.clone(), clock.clone(), Arc::clone(&metrics));
+        let mut operator = Operator {
+            config: Arc::new(config),
+            clock,
+            metrics,
+            overview: Arc::default(),
+            health: Arc::default(),
+            store: Arc::default(),
+            api: Arc::default(),
+            leader: Arc::default(),
+            may_act: Arc::new(AtomicBool::new(true)),
+            kubernetes,
+            servers: Vec::new(),
+            stop,
+        };
+        operator.serve()?;
+        Ok(operator)
+    }
+
+    /// Health and inventory answer from the first moment.
+    fn serve(&mut self) -> Result<(), String> {
+        let probes = Probes {
+            health: Arc::clone(&self.health),
+            store: Arc::clone(&self.store),
+            metrics: Arc::clone(&self.metrics),
+            clock: self.clock.clone(),
+        };
+        let health_address = self.config.health_address;
+        self.listen("health", "HEALTH_ADDR", health_address, Arc::new(probes))?;
+        if self.config.inventory.enabled {
+            let gate =
+                InventoryGate { api: Arc::clone(&self.api), leader: Arc::clone(&self.leader) };
+            let address = self.config.inventory.address;
+            self.listen("inventory", "INVENTORY_ADDR", address, Arc::new(gate))?;
+        }
+        Ok(())
+    }
+
+    fn listen(
+        &mut self,
+        name: &'static str,
+        variable: &str,
+        address: SocketAddr,
+        handler: Arc<dyn Handler>,
+    ) -> Result<(), String> {
+        let start = |address| {
+            let (clock, metrics) = (self.clock.clone(), Arc::clone(&self.metrics));
+            Server::start(name, address, Limits::default(), Arc::clone(&handler), clock, metrics)
+        };
+        let started = start(address).or_else(|error| {
+            // Nodes without IPv6 have no wildcard that takes both.
+            let any = address.ip().is_unspecified() && address.is_ipv6();
+            match any && error.kind() != io::ErrorKind::AddrInUse {
+                true => start(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()))),
+                false => Err(error),
+            }
+        });
+        let server =
+            started.map_err(|error| format!("{variable}: can't listen on {address}: {error}"))?;
+        log::info!("{name} listens on {}", server.address());
+        self.servers.push(server);
+        Ok(())
+    }
+
+    fn run(self) -> ExitCode {
+        let (events, received) = bounded(EVENT_PLACES);
+        let end = match &self.config.leader_election {
+            None => self.work(&events, &received, never()),
+            Some(settings) => self.work_when_leading(settings, &events, &received),
+        };
+        for server in &self.servers {
+            server.stop(LAST_GRACE);
+        }
+        match end {
+            Ok(End::Signal) => {
+                log::info!("stopped");
+                ExitCode::SUCCESS
+            }
+            Ok(End::LeadershipLost) => failed("leadership was lost; starting anew is the way back"),
+            Ok(End::ThreadEnded) => failed("a thread ended unexpectedly; see the lines above"),
+            Err(error) => failed(&format!("a thread can't be started: {error}")),
+        }
+    }
+
+    /// Waits for the Lease, works while holding it, and gives it back.
+    fn work_when_leading(
+        &self,
+        settings: &ElectionSettings,
+        events: &Sender<Event>,
+        received: &Receiver<Event>,
+    ) -> io::Result<End> {
+        let (news, heard) = bounded::<Leadership>(16);
+        let (leader, may_act) = (Arc::clone(&self.leader), Arc::clone(&self.may_act));
+        let identity = settings.identity.clone();
+        *lock(&self.leader) = Some("not known yet".to_owned());
+        let sink = move |leadership: Leadership| {
+            match &leadership {
+                Leadership::Leading => log::info!("{identity} leads"),
+                Leadership::Following { leader } => log::info!("{leader} leads; standing by"),
+                Leadership::Lost => {
+                    // Before anything else: not one more request may go out.
+                    may_act.store(false, Ordering::SeqCst);
+                    log::error!("leadership is lost");
+                }
+            }
+            *lock(&leader) = match &leadership {
+                Leadership::Leading => None,
+                Leadership::Following { leader } => Some(leader.clone()),
+                Leadership::Lost => Some("not known".to_owned()),
+            };
+            let _ = news.try_send(leadership);
+        };
+        let lease = LeaseSettings {
+            namespace: settings.namespace.clone(),
+            name: "multinic-operator".to_owned(),
+            identity: settings.identity.clone(),
+            timing: LeaseTiming::default(),
+        };
+        let (clock, metrics) = (self.clock.clone(), Arc::clone(&self.metrics));
+        let election = LeaderElection::spawn(&self.kubernetes, lease, clock, metrics, sink)?;
+        let end = loop {
+            select! {
+                recv(self.stop) -> _ => break End::Signal,
+                recv(heard) -> leadership => match leadership {
+                    Ok(Leadership::Leading) => break self.work(events, received, lost(heard)?)?,
+                    Ok(_) => {}
+                    Err(_) => break End::ThreadEnded,
+                },
+                default(TURN_LIMIT) => self.health.turned(self.clock.now().uptime),
+            }
+        };
+        election.release(LAST_GRACE);
+        Ok(end)
+    }
+
+    /// The work itself, until a signal, or until `lost` says that the Lease is gone.
+    fn work(
+        &self,
+        events: &Sender<Event>,
+        received: &Receiver<Event>,
+        lost: Receiver<()>,
+    ) -> io::Result<End> {
+        let path = &self.config.inventory.path;
+        let store = Arc::new(Store::open(path, self.clock.clone(), Arc::clone(&self.metrics)));
+        let _ = self.store.set(Arc::clone(&store));
+        let _ = self.api.set(self.api(&store));
+        let context = Arc::new(self.context(&store));
+        let (jobs, taken) = bounded::<Job>(self.config.workers);
+        for number in 1..=self.config.workers {
+            let (context, metrics) = (Arc::clone(&context), Arc::clone(&self.metrics));
+            worker::spawn(number, context, taken.clone(), events.clone(), metrics)?;
+        }
+        let writer = self.writer(events)?;
+        let watchers = self.watchers(events)?;
+        let coordinator = Coordinator::new(
+            self.config.intervals,
+            self.config.workers,
+            Arc::clone(&context.claims),
+            fastrand::Rng::new(),
+            Arc::clone(&self.metrics),
+            Arc::clone(&self.overview),
+        );
+        let mut work = Work { operator: self, coordinator, context, jobs, writer, watchers };
+        let end = work.turn_until_stopped(received, &lost);
+        work.stop(received, end);
+        store.flush_and_close();
+        Ok(end)
+    }
+
+    fn api(&self, store: &Arc<Store>) -> Api {
+        let settings = ApiSettings {
+            cors_origin: self.config.inventory.cors_origin.clone(),
+            token_file: self.config.inventory.token_file.clone(),
+        };
+        let leader = Arc::clone(&self.leader);
+        let leadership = Arc::new(move || lock(&leader).clone());
+        Api::new(Arc::clone(store), Arc::clone(&self.overview), settings, leadership)
+    }
+
+    fn context(&self, store: &Arc<Store>) -> Context {
+        let may_act = Arc::clone(&self.may_act);
+        Context {
+            config: Arc::clone(&self.config),
+            cloud: Arc::new(Cloud::new(&self.config, self.clock.clone(), &self.metrics)),
+            viola: Arc::new(Viola::new(&self.config, &self.metrics)),
+            store: Arc::clone(store),
+            claims: Arc::new(Claims::default()),
+            clock: self.clock.clone(),
+            may_act: Arc::new(move || may_act.load(Ordering::SeqCst)),
+        }
+    }
+
+    fn writer(&self, events: &Sender<Event>) -> io::Result<Writer> {
+        let instance = match &self.config.leader_election {
+            Some(settings) => settings.identity.clone(),
+            None => "multinic-operator".to_owned(),
+        };
+        let reporter = Reporter { controller: "multinic-operator", instance, action: "Sync" };
+        let (clock, metrics, events) =
+            (self.clock.clone(), Arc::clone(&self.metrics), events.clone());
+        let notes = Mutex::new(BTreeMap::new());
+        Writer::spawn(&self.kubernetes, reporter, clock, metrics, move |report| {
+            if let Some(event) = effects::event_of(&notes, report) {
+                let _ = events.send(event);
+            }
+        })
+    }
+
+    fn watchers(&self, events: &Sender<Event>) -> io::Result<Vec<Watcher>> {
+        let scopes: Vec<Option<String>> = match self.config.watch_namespaces.as_slice() {
+            [] => vec![None],
+            namespaces => namespaces.iter().cloned().map(Some).collect(),
+        };
+        let watcher = |namespace: Option<String>| {
+            let name = namespace
+                .as_deref()
+                .map_or_else(|| "watch".to_owned(), |namespace| format!("watch-{namespace}"));
+            let settings = WatchSettings {
+                resource: OPENSTACK_CONFIGS,
+                namespace,
+                timing: Timing::default(),
+                seed: fastrand::u64(..),
+            };
+            let (clock, metrics, events) =
+                (self.clock.clone(), Arc::clone(&self.metrics), events.clone());
+            Watcher::spawn(&name, &self.kubernetes, settings, clock, metrics, move |observation| {
+                if let Some(event) = effects::event_of_observation(observation) {
+                    let _ = events.send(event);
+                }
+            })
+        };
+        scopes.into_iter().map(watcher).collect()
+    }
+}
+
+/// A channel that says once that the Lease is lost.
+fn lost(heard: Receiver<Leadership>) -> io::Result<Receiver<()>> {
+    let (tell, told) = bounded(1);
+    crate::threads::spawn("leadership", move || {
+        for leadership in heard {
+            if leadership == Leadership::Lost {
+                let _ = tell.try_send(());
+            }
+        }
+    })?;
+    Ok(told)
+}
+
+/// The loop and what it turns.
+struct Work<'a> {
+    operator: &'a Operator,
+    coordinator: Coordinator,
+    context: Arc<Context>,
+    jobs: Sender<Job>,
+    writer: Writer,
+    watchers: Vec<Watcher>,
+}
+
+impl Work<'_> {
+    fn turn_until_stopped(&mut self, received: &Receiver<Event>, lost: &Receiver<()>) -> End {
+        let clock = self.operator.clock.clone();
+        self.coordinator.handle(clock.now(), Event::Leading(true));
+        let mut gauges_due = Duration::ZERO;
+        loop {
+            let now = clock.now();
+            self.operator.health.turned(now.uptime);
+            if now.uptime >= gauges_due {
+                gauges_due = now.uptime + GAUGES_EVERY;
+                self.coordinator.publish_gauges();
+                if self.watchers.iter().any(|watcher| watcher.join(Duration::ZERO)) {
+                    return End::ThreadEnded;
+                }
+            }
+            let due = self.coordinator.next_due().unwrap_or(Duration::MAX);
+            let wait = due.saturating_sub(now.uptime).min(TURN_LIMIT);
+            select! {
+                recv(self.operator.stop) -> _ => return End::Signal,
+                recv(lost) -> _ => return End::LeadershipLost,
+                recv(received) -> event => self.take(received, event.ok()),
+                default(wait) => {}
+            }
+            self.dispatch();
+        }
+    }
+
+    fn take(&mut self, received: &Receiver<Event>, first: Option<Event>) {
+        let now = self.operator.clock.now();
+        let waiting = received.try_iter().take(EVENTS_PER_TURN);
+        for event in first.into_iter().chain(waiting) {
+            self.coordinator.handle(now, event);
+        }
+        if self.coordinator.scopes_listed() >= self.watchers.len() {
+            self.operator.health.listed();
+        }
+    }
+
+    fn dispatch(&mut self) {
+        let now = self.operator.clock.now();
+        for effect in self.coordinator.dispatch(now) {
+            effects::perform(effect, &self.jobs, &self.writer.handle());
+        }
+    }
+
+    /// In order: no new work, what runs may finish or is cut at a safe point, the last statuses
+    /// are written. A POST that is cut counts as not accepted, so its nodes are sent again.
+    fn stop(mut self, received: &Receiver<Event>, end: End) {
+        log::info!("stopping");
+        self.operator.health.stopping();
+        self.coordinator.stop();
+        for watcher in &mut self.watchers {
+            watcher.stop();
+        }
+        if end != End::LeadershipLost {
+            self.wait_for_workers(received, SYNC_GRACE);
+        }
+        self.operator.may_act.store(false, Ordering::SeqCst);
+        self.context.cloud.shutdown();
+        self.context.viola.shutdown();
+        self.wait_for_workers(received, CUT_GRACE);
+        if end == End::LeadershipLost {
+            // Another replica may be writing by now.
+            return;
+        }
+        if !self.writer.stop(WRITER_GRACE) {
+            log::warn!("the last statuses could not be written");
+        }
+    }
+
+    fn wait_for_workers(&mut self, received: &Receiver<Event>, limit: Duration) {
+        let clock = self.operator.clock.clone();
+        let until = clock.now().uptime + limit;
+        while self.coordinator.is_busy() {
+            let left = until.saturating_sub(clock.now().uptime);
+            match received.recv_timeout(left) {
+                Ok(event @ Event::Finished { .. }) => {
+                    self.coordinator.handle(clock.now(), event);
+                    self.dispatch();
+                }
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+}
+
+/// The inventory's API, or who leads in our place.
+struct InventoryGate {
+    api: Arc<OnceLock<Api>>,
+    leader: Arc<Mutex<Option<String>>>,
+}
+
+impl Handler for InventoryGate {
+    fn answer(&self, request: &Request) -> Response {
+        if let Some(api) = self.api.get() {
+            return api.answer(request);
+        }
+        if request.path == "/healthz" {
+            let body = crate::http::server::Body::Static(b"{\"status\":\"ok\"}");
+            return Response::new(200, body).with("Content-Type", "application/json");
+        }
+        let leader = lock(&self.leader).clone().unwrap_or_else(|| "about to start here".to_owned());
+        let message =
+            format!("this replica does not lead and knows nothing: the leader is {leader}");
+        Response::error(503, &message).with("Retry-After", "5")
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|held| held.into_inner())
+}

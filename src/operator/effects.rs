@@ -1,0 +1,128 @@
+//! Between the coordinator's words and the Kubernetes room's: observations and reports become
+//! events, effects become writes.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use crossbeam_channel::Sender;
+
+use super::OPENSTACK_CONFIGS;
+use crate::cloud::contrabass::RabbitMq;
+use crate::coordinator::{Effect, Event, Notice, SecretNote};
+use crate::kube::objects::ObjectReference;
+use crate::kube::watch::Observation;
+use crate::kube::writer::{EventKind, SecretManifest, WriteReport, WriterHandle};
+use crate::resources::{ObjectKey, OpenstackConfig};
+use crate::secret::Secret;
+use crate::sync::Job;
+
+/// What an observation means to the coordinator.
+pub(super) fn event_of_observation(observation: Observation) -> Option<Event> {
+    match observation {
+        Observation::Replaced { scope, objects } => {
+            let objects = objects.iter().map(OpenstackConfig::from_raw).collect();
+            Some(Event::Listed { scope, objects })
+        }
+        Observation::Applied(object) => {
+            Some(Event::Applied(Box::new(OpenstackConfig::from_raw(&object))))
+        }
+        Observation::Deleted(object) => {
+            let object = OpenstackConfig::from_raw(&object);
+            Some(Event::Deleted { key: object.key, uid: object.uid })
+        }
+        Observation::Trouble { text, .. } => {
+            log::error!("{text}");
+            None
+        }
+        Observation::Recovered => {
+            log::info!("the Kubernetes API can be read again");
+            None
+        }
+    }
+}
+
+/// What a write's result means to the coordinator. `told` holds the Secrets whose last result was
+/// trouble, so that only news is passed on.
+pub(super) fn event_of(
+    told: &Mutex<BTreeMap<String, SecretNote>>,
+    report: WriteReport,
+) -> Option<Event> {
+    let (owner, note) = match report {
+        WriteReport::StatusFailed { object, text } => {
+            log::warn!("{object}: the status can't be written for now: {text}");
+            return None;
+        }
+        WriteReport::StatusWritten { .. } | WriteReport::ObjectGone { .. } => return None,
+        WriteReport::SecretOk { owner, .. } => (owner, None),
+        WriteReport::SecretFailed { owner, name, text } => {
+            let text = format!("Secret {name} can't be written: {text}");
+            log::warn!("{owner}: {text}");
+            (owner, Some(SecretNote { text, foreign: false }))
+        }
+        WriteReport::SecretForeign { owner, name } => {
+            let text = format!("Secret {name} belongs to somebody else and is left alone");
+            log::warn!("{owner}: {text}");
+            (owner, Some(SecretNote { text, foreign: true }))
+        }
+    };
+    let mut told = told.lock().unwrap_or_else(|held| held.into_inner());
+    let before = match &note {
+        Some(note) => told.insert(owner.uid.clone(), note.clone()),
+        None => told.remove(&owner.uid),
+    };
+    let key = ObjectKey { namespace: owner.namespace, name: owner.name };
+    (before != note).then_some(Event::SecretChecked { key, uid: owner.uid, note })
+}
+
+/// Does what the coordinator decided. Never waits: a job is only made for a free worker, and the
+/// writer keeps what it can't write yet.
+pub(super) fn perform(effect: Effect, jobs: &Sender<Job>, writer: &WriterHandle) {
+    match effect {
+        Effect::Sync(job) => {
+            if jobs.try_send(job).is_err() {
+                log::error!("a job found no free worker; that is a bug");
+            }
+        }
+        Effect::WriteStatus(object, status) => match serde_json::to_value(&status) {
+            Ok(status) => writer.apply_status(reference(&object), status),
+            Err(error) => log::error!("{}: the status can't be written: {error}", object.key),
+        },
+        Effect::EnsureSecret(object, rabbitmq) => {
+            writer.ensure_secret(manifest(&object, &rabbitmq));
+        }
+        Effect::Tell(object, Notice { warning, reason, note }) => {
+            let kind = if warning { EventKind::Warning } else { EventKind::Normal };
+            log::log!(
+                if warning { log::Level::Warn } else { log::Level::Info },
+                "{}: {reason}: {note}",
+                object.key
+            );
+            writer.record_event(reference(&object), kind, reason, &note);
+        }
+        Effect::Forget(object) => writer.forget(&reference(&object)),
+    }
+}
+
+fn reference(object: &OpenstackConfig) -> ObjectReference {
+    ObjectReference {
+        resource: OPENSTACK_CONFIGS,
+        namespace: object.key.namespace.clone(),
+        name: object.key.name.clone(),
+        uid: object.uid.clone(),
+    }
+}
+
+/// `rabbitmq-<object>`, owned by the object, so that it goes with it.
+fn manifest(object: &OpenstackConfig, rabbitmq: &RabbitMq) -> SecretManifest {
+    let data = BTreeMap::from([
+        ("RABBITMQ_URLS".to_owned(), Secret::new(rabbitmq.urls.join(","))),
+        ("RABBITMQ_USER".to_owned(), Secret::new(rabbitmq.user.clone())),
+        ("RABBITMQ_PASSWORD".to_owned(), rabbitmq.password.clone()),
+    ]);
+    SecretManifest {
+        namespace: object.key.namespace.clone(),
+        name: format!("rabbitmq-{}", object.key.name),
+        data,
+        owner: reference(object),
+    }
+}

@@ -1,0 +1,312 @@
+//! The custom resource `OpenstackConfig` as Rust types (SPEC section 3).
+//!
+//! An object that breaks the schema (an older cluster lets it through) is still an object: its
+//! metadata is read, and what is wrong with its spec is told on itself. A test holds these types
+//! to the CRD in `manifests/crd/`.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::kube::objects::{ObjectMeta, RawObject};
+
+/// API group of the custom resource.
+pub const GROUP: &str = "multinic.example.com";
+/// Its version.
+pub const VERSION: &str = "v1alpha1";
+/// Its kind.
+pub const KIND: &str = "OpenstackConfig";
+/// Its plural, as in paths.
+pub const PLURAL: &str = "openstackconfigs";
+/// Any change of this annotation's value means: sync now, and send every node again.
+pub const FORCE_ANNOTATION: &str = "multinic.example.com/force-reconcile";
+
+/// Names an object over its whole life and beyond.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectKey {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// One object as last seen.
+#[derive(Clone, Debug)]
+pub struct OpenstackConfig {
+    /// Namespace and name.
+    pub key: ObjectKey,
+    /// Tells an object from its successor of the same name.
+    pub uid: String,
+    /// Moves with each change of the spec.
+    pub generation: i64,
+    /// When it was created; decides which of two objects keeps a node.
+    pub created: Timestamp,
+    /// Somebody asked for its deletion.
+    pub being_deleted: bool,
+    /// Value of [`FORCE_ANNOTATION`].
+    pub force: Option<String>,
+    /// What is wanted, or what is wrong with it.
+    pub spec: Result<Spec, String>,
+    /// What was last reported; empty where it can't be read.
+    pub status: Status,
+}
+
+/// What the user asks for, checked and in one spelling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spec {
+    /// Which subnet; the id wins over the name.
+    pub subnet: Option<SubnetSelector>,
+    /// VM ids in lower case, each once, in the order given.
+    pub vm_ids: Vec<String>,
+    /// Contrabass' id of the cloud.
+    pub provider_id: String,
+    /// The OpenStack project.
+    pub project_id: String,
+    /// The cluster Viola hands the configuration to; none means the provider's id.
+    pub k8s_provider_id: Option<String>,
+}
+
+impl Spec {
+    /// Value of `x-provider-id`: whom Viola hands the configuration to.
+    pub fn target(&self) -> &str {
+        self.k8s_provider_id.as_deref().unwrap_or(&self.provider_id)
+    }
+}
+
+/// How the user names the subnet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SubnetSelector {
+    /// By Neutron's id.
+    Id(String),
+    /// By its name within the project.
+    Name(String),
+}
+
+/// The status subresource: all of it is ours, so it is always written whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Status {
+    /// `Ready` and `Degraded`.
+    pub conditions: Vec<Condition>,
+    /// The last sync that ended well, whether or not anything was sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_synced_at: Option<String>,
+    /// Empty after success.
+    pub last_error: String,
+    /// How far resends for DOWN ports have come.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub down_port_retry: Option<DownPortRetry>,
+    /// The generation this status speaks of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Nodes computed last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<u32>,
+}
+
+/// `metav1.Condition`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// `Ready` or `Degraded`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `True`, `False` or `Unknown`.
+    pub status: String,
+    /// A word for programs.
+    pub reason: String,
+    /// A sentence for people.
+    #[serde(default)]
+    pub message: String,
+    /// Moves only when `status` does.
+    pub last_transition_time: String,
+    /// The generation this condition speaks of.
+    #[serde(default)]
+    pub observed_generation: i64,
+}
+
+/// `status.downPortRetry`: lets a restart go on counting.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DownPortRetry {
+    /// SHA-256 of the sorted ids of the DOWN ports.
+    pub hash: String,
+    /// When their nodes were last sent.
+    pub last_attempt: Timestamp,
+    /// Resends so far at the fast interval.
+    pub fast_attempts: u32,
+}
+
+impl Status {
+    /// The condition of that type.
+    pub fn condition(&self, kind: &str) -> Option<&Condition> {
+        self.conditions.iter().find(|condition| condition.kind == kind)
+    }
+}
+
+/// The spec as it stands in the object, before it is checked. Names as in the CRD.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct GivenSpec {
+    #[serde(rename = "subnetID")]
+    subnet_id: Option<String>,
+    subnet_name: Option<String>,
+    vm_names: Vec<String>,
+    credentials: GivenCredentials,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct GivenCredentials {
+    #[serde(rename = "openstackProviderID")]
+    openstack_provider_id: String,
+    #[serde(rename = "projectID")]
+    project_id: String,
+    #[serde(rename = "k8sProviderID")]
+    k8s_provider_id: Option<String>,
+}
+
+impl OpenstackConfig {
+    /// Reads an object as it came from the API server. Never fails: a spec that can't be read is
+    /// a problem of that object, a status that can't be read is started anew.
+    pub fn from_raw(raw: &RawObject) -> OpenstackConfig {
+        let ObjectMeta { namespace, name, uid, generation, .. } = &raw.metadata;
+        let body: Body = raw.parse().unwrap_or_default();
+        OpenstackConfig {
+            key: ObjectKey { namespace: namespace.clone(), name: name.clone() },
+            uid: uid.clone(),
+            generation: *generation,
+            created: raw.metadata.creation_timestamp.unwrap_or(Timestamp::MIN),
+            being_deleted: raw.metadata.deletion_timestamp.is_some(),
+            force: raw.metadata.annotations.get(FORCE_ANNOTATION).cloned(),
+            spec: read_spec(body.spec.as_ref()),
+            status: read_status(body.status.as_ref()),
+        }
+    }
+}
+
+/// The parts of an object beside its metadata.
+#[derive(Default, Deserialize)]
+struct Body {
+    spec: Option<serde_json::Value>,
+    status: Option<serde_json::Value>,
+}
+
+fn read_spec(spec: Option<&serde_json::Value>) -> Result<Spec, String> {
+    let spec = spec.ok_or("spec is missing")?;
+    let given = GivenSpec::deserialize(spec).map_err(|error| format!("spec: {error}"))?;
+    let required = |value: String, name: &str| {
+        let value = value.trim().to_owned();
+        if value.is_empty() { Err(format!("spec.{name} is blank")) } else { Ok(value) }
+    };
+    let optional = |value: Option<String>| {
+        value.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+    };
+    // A subnet's name is compared exactly, so only an id is trimmed.
+    let name = given.subnet_name.filter(|name| !name.trim().is_empty());
+    let subnet = match (optional(given.subnet_id), name) {
+        (Some(id), _) => Some(SubnetSelector::Id(id)),
+        (None, Some(name)) => Some(SubnetSelector::Name(name)),
+        (None, None) => None,
+    };
+    let mut seen = BTreeSet::new();
+    let vm_ids: Vec<String> = given
+        .vm_names
+        .into_iter()
+        .map(|id| id.trim().to_ascii_lowercase())
+        // A blank id would match every port that belongs to no VM at all.
+        .filter(|id| !id.is_empty() && seen.insert(id.clone()))
+        .collect();
+    if vm_ids.is_empty() {
+        return Err("spec.vmNames names no VM".to_owned());
+    }
+    let credentials = given.credentials;
+    Ok(Spec {
+        subnet,
+        vm_ids,
+        provider_id: required(
+            credentials.openstack_provider_id,
+            "credentials.openstackProviderID",
+        )?,
+        project_id: required(credentials.project_id, "credentials.projectID")?,
+        k8s_provider_id: optional(credentials.k8s_provider_id),
+    })
+}
+
+fn read_status(status: Option<&serde_json::Value>) -> Status {
+    let Some(status) = status else { return Status::default() };
+    // Field by field, so that one unreadable field (written by hand) doesn't cost the others.
+    let field = |name: &str| status.get(name).cloned().unwrap_or_default();
+    Status {
+        conditions: serde_json::from_value(field("conditions")).unwrap_or_default(),
+        last_synced_at: serde_json::from_value(field("lastSyncedAt")).unwrap_or_default(),
+        last_error: serde_json::from_value(field("lastError")).unwrap_or_default(),
+        down_port_retry: serde_json::from_value(field("downPortRetry")).unwrap_or_default(),
+        observed_generation: serde_json::from_value(field("observedGeneration"))
+            .unwrap_or_default(),
+        nodes: serde_json::from_value(field("nodes")).unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SubnetSelector, read_spec, read_status};
+    use serde_json::json;
+
+    fn spec(change: impl FnOnce(&mut serde_json::Value)) -> serde_json::Value {
+        let mut spec = json!({
+            "subnetID": "s1", "subnetName": "lan",
+            "vmNames": ["A", "b"],
+            "credentials": {"openstackProviderID": "p", "projectID": "q"},
+        });
+        change(&mut spec);
+        spec
+    }
+
+    #[test]
+    fn the_subnet_id_wins_and_blank_selectors_count_as_absent() {
+        let read = |body| read_spec(Some(&body)).unwrap().subnet;
+        assert_eq!(read(spec(|_| ())), Some(SubnetSelector::Id("s1".to_owned())));
+        let by_name = read(spec(|spec| spec["subnetID"] = json!(" ")));
+        assert_eq!(by_name, Some(SubnetSelector::Name("lan".to_owned())));
+        let none = read(spec(|spec| {
+            spec["subnetID"] = json!(null);
+            spec["subnetName"] = json!("");
+        }));
+        assert_eq!(none, None);
+    }
+
+    #[test]
+    fn vm_ids_count_once_in_one_spelling_and_blank_ones_not_at_all() {
+        let body = spec(|spec| spec["vmNames"] = json!([" A", "a", "", "B "]));
+        assert_eq!(read_spec(Some(&body)).unwrap().vm_ids, ["a", "b"]);
+    }
+
+    #[test]
+    fn what_breaks_the_schema_is_told_in_words() {
+        let problem =
+            |change: fn(&mut serde_json::Value)| read_spec(Some(&spec(change))).unwrap_err();
+        assert!(problem(|spec| spec["vmNames"] = json!("a")).contains("expected a sequence"));
+        assert!(problem(|spec| spec["vmNames"] = json!(null)).contains("invalid type: null"));
+        assert!(problem(|spec| spec["vmNames"] = json!([])).contains("spec.vmNames"));
+        assert!(problem(|spec| spec["vmNames"] = json!([7])).contains("expected a string"));
+        assert!(problem(|spec| spec["credentials"] = json!({})).contains("openstackProviderID"));
+        let blank = problem(|spec| spec["credentials"]["projectID"] = json!(" "));
+        assert_eq!(blank, "spec.credentials.projectID is blank");
+        assert_eq!(read_spec(None).unwrap_err(), "spec is missing");
+    }
+
+    #[test]
+    fn one_unreadable_status_field_does_not_cost_the_others() {
+        let status = read_status(Some(&json!({"nodes": "three", "lastError": "x"})));
+        assert_eq!((status.nodes, status.last_error.as_str()), (None, "x"));
+    }
+}

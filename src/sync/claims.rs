@@ -1,0 +1,281 @@
+//! Which object manages which node: of two that claim one, the older keeps it (SPEC 5, step 10).
+//!
+//! [`ClaimTable`] decides and is pure. [`Claims`] is the lock around it, and makes "decide, send,
+//! remember" one step for a node: an older object that takes a node over waits until the younger
+//! one's POST is done, so that the last word at Viola is the older one's.
+//!
+//! Over a restart claims are taken from the inventory: until an object has been synced in this
+//! process it holds the nodes it is recorded as the owner of.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+use jiff::Timestamp;
+
+use crate::inventory::contents::Inventory;
+use crate::resources::{ObjectKey, OpenstackConfig};
+
+/// Orders objects by age; objects of one second by their names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Seniority {
+    created: Timestamp,
+    key: ObjectKey,
+    uid: String,
+}
+
+#[derive(Debug)]
+struct Claimant {
+    seniority: Seniority,
+    provider_id: String,
+    vm_ids: BTreeSet<String>,
+    /// Nodes claimed in the last whole reading; none before the first one in this process.
+    claimed: Option<BTreeSet<String>>,
+    /// A sync has ended, well or not.
+    attempted: bool,
+}
+
+type Node = (String, String);
+
+/// Who claims what.
+#[derive(Debug, Default)]
+pub struct ClaimTable {
+    claimants: BTreeMap<Seniority, Claimant>,
+    seniorities: HashMap<String, Seniority>,
+    by_node: BTreeMap<Node, BTreeSet<Seniority>>,
+    by_vm: BTreeMap<Node, BTreeSet<Seniority>>,
+    /// Nodes that are being sent right now.
+    sending: BTreeSet<Node>,
+}
+
+/// A node another object manages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// The node.
+    pub node_name: String,
+    /// The older object.
+    pub manager: ObjectKey,
+}
+
+/// Which of the wanted nodes an object may send.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decision {
+    /// Nodes that are its own.
+    pub granted: BTreeSet<String>,
+    /// Nodes it must leave to others.
+    pub conflicts: Vec<Conflict>,
+}
+
+impl ClaimTable {
+    /// An object as it is now. What it claimed stays claimed until its next sync, unless it now
+    /// belongs to another cloud.
+    pub fn know(&mut self, object: &OpenstackConfig) {
+        let (provider_id, vm_ids) = match &object.spec {
+            Ok(spec) => (spec.provider_id.clone(), spec.vm_ids.iter().cloned().collect()),
+            Err(_) => (String::new(), BTreeSet::new()),
+        };
+        let seniority =
+            Seniority { created: object.created, key: object.key.clone(), uid: object.uid.clone() };
+        let before = self.take(&object.uid);
+        let (claimed, attempted) = match before {
+            Some(before) if before.provider_id == provider_id => (before.claimed, before.attempted),
+            _ => (None, false),
+        };
+        for node in claimed.iter().flatten() {
+            self.insert(&provider_id, node, &seniority);
+        }
+        for vm_id in &vm_ids {
+            let vm = (provider_id.clone(), vm_id.clone());
+            self.by_vm.entry(vm).or_default().insert(seniority.clone());
+        }
+        self.seniorities.insert(object.uid.clone(), seniority.clone());
+        let claimant =
+            Claimant { seniority: seniority.clone(), provider_id, vm_ids, claimed, attempted };
+        self.claimants.insert(seniority, claimant);
+    }
+
+    /// The object is gone, and so are its claims.
+    pub fn forget(&mut self, uid: &str) {
+        self.take(uid);
+    }
+
+    /// A sync of the object ended, well or not.
+    pub fn attempted(&mut self, uid: &str) {
+        if let Some(claimant) = self.claimant_mut(uid) {
+            claimant.attempted = true;
+        }
+    }
+
+    /// An older object that names one of the same VMs and hasn't been synced yet in this process:
+    /// until it has, nobody knows which nodes are its own.
+    pub fn must_wait_for(&self, uid: &str) -> Option<ObjectKey> {
+        let claimant = self.claimants.get(self.seniorities.get(uid)?)?;
+        let sharers = claimant
+            .vm_ids
+            .iter()
+            .filter_map(|vm_id| self.by_vm.get(&(claimant.provider_id.clone(), vm_id.clone())));
+        let older = sharers.flat_map(|set| set.range(..claimant.seniority.clone()));
+        let unsynced =
+            older.filter_map(|seniority| self.claimants.get(seniority)).find(|c| !c.attempted);
+        unsynced.map(|claimant| claimant.seniority.key.clone())
+    }
+
+    /// Replaces the object's claims by these nodes, and says which of them are its own.
+    pub fn claim(
+        &mut self,
+        uid: &str,
+        nodes: &BTreeSet<String>,
+        inventory: &Inventory,
+    ) -> Decision {
+        let Some(claimant) = self.claimant_mut(uid) else { return Decision::default() };
+        let (seniority, provider_id) = (claimant.seniority.clone(), claimant.provider_id.clone());
+        let before = claimant.claimed.replace(nodes.clone()).unwrap_or_default();
+        for node in before.difference(nodes) {
+            self.release(&provider_id, node, &seniority);
+        }
+        let mut decision = Decision::default();
+        for node in nodes {
+            self.insert(&provider_id, node, &seniority);
+            match self.older_manager(&provider_id, node, &seniority, inventory) {
+                Some(manager) => {
+                    let node_name = node.clone();
+                    decision.conflicts.push(Conflict { node_name, manager });
+                }
+                None => {
+                    decision.granted.insert(node.clone());
+                }
+            }
+        }
+        decision
+    }
+
+    fn older_manager(
+        &self,
+        provider_id: &str,
+        node: &str,
+        seniority: &Seniority,
+        inventory: &Inventory,
+    ) -> Option<ObjectKey> {
+        let key = (provider_id.to_owned(), node.to_owned());
+        let first = self.by_node.get(&key).and_then(BTreeSet::first);
+        if let Some(first) = first.filter(|first| *first < seniority) {
+            return Some(first.key.clone());
+        }
+        let stored = inventory.get(provider_id, node)?;
+        let owner = self.seniorities.get(&stored.record.owner.as_ref()?.uid)?;
+        let owner = self.claimants.get(owner).filter(|_| owner < seniority)?;
+        let holds = owner.claimed.is_none()
+            && owner.provider_id == provider_id
+            && owner.vm_ids.contains(&stored.record.instance_id);
+        holds.then(|| owner.seniority.key.clone())
+    }
+
+    fn claimant_mut(&mut self, uid: &str) -> Option<&mut Claimant> {
+        self.claimants.get_mut(self.seniorities.get(uid)?)
+    }
+
+    fn insert(&mut self, provider_id: &str, node: &str, seniority: &Seniority) {
+        let key = (provider_id.to_owned(), node.to_owned());
+        self.by_node.entry(key).or_default().insert(seniority.clone());
+    }
+
+    fn release(&mut self, provider_id: &str, node: &str, seniority: &Seniority) {
+        remove(&mut self.by_node, provider_id, node, seniority);
+    }
+
+    fn take(&mut self, uid: &str) -> Option<Claimant> {
+        let claimant = self.claimants.remove(&self.seniorities.remove(uid)?)?;
+        for node in claimant.claimed.iter().flatten() {
+            remove(&mut self.by_node, &claimant.provider_id, node, &claimant.seniority);
+        }
+        for vm_id in &claimant.vm_ids {
+            remove(&mut self.by_vm, &claimant.provider_id, vm_id, &claimant.seniority);
+        }
+        Some(claimant)
+    }
+}
+
+fn remove(
+    index: &mut BTreeMap<Node, BTreeSet<Seniority>>,
+    provider_id: &str,
+    name: &str,
+    seniority: &Seniority,
+) {
+    let key = (provider_id.to_owned(), name.to_owned());
+    if let Some(set) = index.get_mut(&key) {
+        set.remove(seniority);
+        if set.is_empty() {
+            index.remove(&key);
+        }
+    }
+}
+
+/// The table, shared by the workers.
+#[derive(Debug, Default)]
+pub struct Claims {
+    table: Mutex<ClaimTable>,
+    sent: Condvar,
+}
+
+impl Claims {
+    /// See [`ClaimTable::know`].
+    pub fn know(&self, object: &OpenstackConfig) {
+        self.lock().know(object);
+    }
+
+    /// See [`ClaimTable::forget`].
+    pub fn forget(&self, uid: &str) {
+        self.lock().forget(uid);
+    }
+
+    /// See [`ClaimTable::attempted`].
+    pub fn attempted(&self, uid: &str) {
+        self.lock().attempted(uid);
+    }
+
+    /// See [`ClaimTable::must_wait_for`].
+    pub fn must_wait_for(&self, uid: &str) -> Option<ObjectKey> {
+        self.lock().must_wait_for(uid)
+    }
+
+    /// Claims the nodes; nobody else sends one of the granted ones before [`Held`] is dropped.
+    /// Waits for others that are sending one of them; how long their POST may take is bounded.
+    pub fn claim(
+        self: &Arc<Claims>,
+        uid: &str,
+        provider_id: &str,
+        nodes: &BTreeSet<String>,
+        inventory: &Inventory,
+    ) -> (Decision, Held) {
+        let key = |node: &String| (provider_id.to_owned(), node.clone());
+        let mut table = self.lock();
+        while nodes.iter().any(|node| table.sending.contains(&key(node))) {
+            table = self.sent.wait(table).unwrap_or_else(|held| held.into_inner());
+        }
+        let decision = table.claim(uid, nodes, inventory);
+        let held: Vec<Node> = decision.granted.iter().map(key).collect();
+        table.sending.extend(held.iter().cloned());
+        (decision, Held { claims: Arc::clone(self), nodes: held })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ClaimTable> {
+        self.table.lock().unwrap_or_else(|held| held.into_inner())
+    }
+}
+
+/// Nodes that are being sent.
+#[derive(Debug)]
+pub struct Held {
+    claims: Arc<Claims>,
+    nodes: Vec<Node>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut table = self.claims.lock();
+        for node in &self.nodes {
+            table.sending.remove(node);
+        }
+        drop(table);
+        self.claims.sent.notify_all();
+    }
+}

@@ -1,0 +1,495 @@
+//! One object's sync, top to bottom: the thirteen steps of the contract, in order.
+//!
+//! | step | what | where |
+//! |---|---|---|
+//! | 1 | the object is due, its spec makes sense | [`crate::coordinator`], [`Pass::check`] |
+//! | 2 | Contrabass: where is the cloud | [`Pass::look_up_provider`] |
+//! | 3 | RabbitMQ's access becomes a Secret | [`Pass::hand_over_rabbitmq`] |
+//! | 4, 5 | Keystone: token and catalog; Neutron's endpoint | [`Pass::log_in`] |
+//! | 6, 7, 8 | subnet and network, ports, servers, side by side | [`Pass::ask`] |
+//! | 9, 10 | what each node should be told | [`plan`], [`interfaces`] |
+//! | 10 | which nodes are this object's | [`claims`] |
+//! | 11 | nodes that differ from what Viola accepted are posted | [`changes`], [`Pass::post`] |
+//! | 12 | what was accepted is remembered | [`Pass::remember`] |
+//! | 13 | when to look again | [`schedule`], by the coordinator |
+//!
+//! The files beside this one are pure: no I/O, no clock. Threads, timers and Kubernetes are not
+//! known here.
+
+pub mod changes;
+pub mod claims;
+pub mod down_ports;
+pub mod interfaces;
+pub mod plan;
+pub mod schedule;
+pub mod status;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use self::changes::{Resend, Why};
+use self::claims::{Claims, Decision};
+use self::plan::{Plan, PlannedNode, Sources};
+use self::status::{Reason, Summary, Verdict};
+use crate::clock::Clock;
+use crate::cloud::CloudError;
+use crate::cloud::contrabass::RabbitMq;
+use crate::cloud::session::{Answers, Cloud, FoundProvider, LoggedIn, Query};
+use crate::config::Config;
+use crate::inventory::contents::Inventory;
+use crate::inventory::record::{Change, Owner, Record};
+use crate::inventory::store::Store;
+use crate::node_config::NodeConfig;
+use crate::resources::{DownPortRetry, OpenstackConfig, Spec, SubnetSelector};
+use crate::viola::{Delivery, Viola};
+
+/// How often a pass starts over because the provider or the token turned out to be outdated: once
+/// for each of them, and once for a password that was changed in between.
+const MAX_ATTEMPTS: usize = 3;
+
+/// What every sync uses.
+pub struct Context {
+    /// Settings.
+    pub config: Arc<Config>,
+    /// Contrabass, Keystone, Neutron, Nova.
+    pub cloud: Arc<Cloud>,
+    /// Viola.
+    pub viola: Arc<Viola>,
+    /// What nodes were told.
+    pub store: Arc<Store>,
+    /// Which object manages which node.
+    pub claims: Arc<Claims>,
+    /// The time.
+    pub clock: Clock,
+    /// May this process still act? False once leadership is lost or a stop has begun.
+    pub may_act: Arc<dyn Fn() -> bool + Send + Sync>,
+}
+
+/// One sync to do.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// The object as it is at the start.
+    pub object: Arc<OpenstackConfig>,
+    /// Send again whatever was accepted up to this moment: somebody asked for it.
+    pub resend_accepted_until: Option<Timestamp>,
+    /// Resends for DOWN ports so far.
+    pub down_port_retry: Option<DownPortRetry>,
+    /// A change or a person caused it, not a timer: remembered failures don't count.
+    pub fresh: bool,
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// In a word and a sentence.
+    pub verdict: Verdict,
+    /// Nodes computed; none if it didn't come to that.
+    pub nodes: Option<u32>,
+    /// Nodes were sent because they differ from what Viola had.
+    pub changed: bool,
+    /// Nodes Viola accepted in this pass.
+    pub sent: usize,
+    /// Everything that should have been sent again was accepted.
+    pub resent: bool,
+    /// Resends for DOWN ports from here on.
+    pub down_port_retry: Option<DownPortRetry>,
+    /// DOWN ports of nodes that are this object's.
+    pub down_ports: usize,
+    /// Ports over the limit of interfaces.
+    pub over_limit: usize,
+    /// When the oldest accepted node must be sent again.
+    pub resync_at: Option<Timestamp>,
+    /// A service asked to be left alone for so long.
+    pub retry_after: Option<Duration>,
+    /// RabbitMQ's access and the serial of the answer it came with, or why it can't be used.
+    pub rabbitmq: Option<(u64, Result<RabbitMq, String>)>,
+    /// The inventory couldn't be written.
+    pub unwritten: Option<String>,
+    /// The operator is stopping; this says nothing about the object.
+    pub cut_short: bool,
+}
+
+impl Outcome {
+    /// The outcome of a pass that came to nothing: what was known before stays.
+    pub fn failed(job: &Job, reason: Reason, message: impl Into<String>) -> Outcome {
+        Outcome::of(job, Verdict { reason, message: message.into() })
+    }
+
+    fn of(job: &Job, verdict: Verdict) -> Outcome {
+        Outcome {
+            verdict,
+            nodes: None,
+            changed: false,
+            sent: 0,
+            resent: false,
+            down_port_retry: job.down_port_retry.clone(),
+            down_ports: 0,
+            over_limit: 0,
+            resync_at: None,
+            retry_after: None,
+            rabbitmq: None,
+            unwritten: None,
+            cut_short: false,
+        }
+    }
+}
+
+/// A pass that ended early.
+struct Failed {
+    reason: Reason,
+    message: String,
+    retry_after: Option<Duration>,
+}
+
+impl From<CloudError> for Failed {
+    fn from(error: CloudError) -> Failed {
+        let CloudError { step, message, retry_after, .. } = error;
+        Failed { reason: step.into(), message, retry_after }
+    }
+}
+
+impl Failed {
+    fn new(reason: Reason, message: impl Into<String>) -> Failed {
+        Failed { reason, message: message.into(), retry_after: None }
+    }
+}
+
+/// Does one sync. Never fails: what went wrong is the outcome.
+pub fn sync(context: &Context, job: &Job) -> Outcome {
+    let mut pass = Pass { context, job, rabbitmq: None };
+    let result = pass.run();
+    context.claims.attempted(&job.object.uid);
+    let mut outcome = result.unwrap_or_else(|failed| {
+        let Failed { reason, message, retry_after } = failed;
+        Outcome { retry_after, ..Outcome::failed(job, reason, message) }
+    });
+    outcome.rabbitmq = pass.rabbitmq;
+    outcome.cut_short = !outcome.verdict.reason.is_success() && !(context.may_act)();
+    outcome
+}
+
+/// One sync under way.
+struct Pass<'a> {
+    context: &'a Context,
+    job: &'a Job,
+    rabbitmq: Option<(u64, Result<RabbitMq, String>)>,
+}
+
+impl<'a> Pass<'a> {
+    fn run(&mut self) -> Result<Outcome, Failed> {
+        let (spec, subnet) = self.check()?;
+        let answers = self.read(spec, subnet)?;
+        let inventory = self.context.store.snapshot();
+        let plan = plan::plan(&self.sources(spec, &answers, &inventory));
+        let names = plan.nodes.iter().map(|node| node.config.node_name.clone()).collect();
+        let claims = &self.context.claims;
+        let (decision, held) =
+            claims.claim(&self.job.object.uid, &spec.provider_id, &names, &inventory);
+        let outcome = self.send(spec, &plan, &decision);
+        drop(held);
+        Ok(outcome)
+    }
+
+    /// Step 1: does the object say enough to begin?
+    fn check(&self) -> Result<(&'a Spec, &'a SubnetSelector), Failed> {
+        let missing = self.context.config.all_missing();
+        if !missing.is_empty() {
+            let message = format!("the operator's settings lack {}", missing.join(", "));
+            return Err(Failed::new(Reason::ConfigError, message));
+        }
+        let spec = self.job.object.spec.as_ref();
+        let spec = spec.map_err(|problem| Failed::new(Reason::ConfigError, problem.clone()))?;
+        let subnet = spec.subnet.as_ref().ok_or_else(|| {
+            let message = "set spec.subnetID or spec.subnetName; neither is given";
+            Failed::new(Reason::SubnetRequired, message)
+        })?;
+        let state = self.context.store.state();
+        if !state.remembers() {
+            // Without memory ids would be handed out anew, and live network cards renamed.
+            let why = state.reason().unwrap_or_default();
+            let message = format!("no node may be sent while the inventory isn't known: {why}");
+            return Err(Failed::new(Reason::ConfigError, message));
+        }
+        Ok((spec, subnet))
+    }
+
+    /// Steps 2 to 8, once more from the start when the access turns out to be outdated.
+    fn read(&mut self, spec: &Spec, subnet: &SubnetSelector) -> Result<Answers, Failed> {
+        if self.job.fresh {
+            self.context.cloud.forget_failures(&spec.provider_id, &spec.project_id);
+        }
+        let (mut outdated_login, mut password_refused) = (None, false);
+        for attempt in 1..=MAX_ATTEMPTS {
+            let last = attempt == MAX_ATTEMPTS;
+            let found = self.look_up_provider(spec, None)?;
+            self.hand_over_rabbitmq(&found);
+            let login = match self.log_in(spec, &found, outdated_login) {
+                Err(error) if error.refused && !password_refused => {
+                    // Perhaps the password was changed: Contrabass is asked again, once.
+                    password_refused = true;
+                    let again = self.look_up_provider(spec, Some(found.serial))?;
+                    if again.provider == found.provider {
+                        return Err(error.into());
+                    }
+                    self.context.cloud.forget_failures(&spec.provider_id, &spec.project_id);
+                    continue;
+                }
+                login => login?,
+            };
+            match self.ask(spec, subnet, &found, &login) {
+                Ok((answers, current)) if current.provider == found.provider => {
+                    self.hand_over_rabbitmq(&current);
+                    return Ok(answers);
+                }
+                // The answers were got with access that Contrabass no longer vouches for.
+                Ok(_) => {}
+                Err(error) if error.refused && !last && outdated_login.is_none() => {
+                    outdated_login = Some(login.serial);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let message = "Contrabass describes the provider differently each time it is asked";
+        Err(Failed::new(Reason::ContrabassError, message))
+    }
+
+    /// Step 2.
+    fn look_up_provider(
+        &self,
+        spec: &Spec,
+        outdated: Option<u64>,
+    ) -> Result<FoundProvider, CloudError> {
+        self.context.cloud.provider(&spec.provider_id, &spec.project_id, outdated)
+    }
+
+    /// Step 3: the coordinator has the Secret written; trouble there never stops a sync.
+    fn hand_over_rabbitmq(&mut self, found: &FoundProvider) {
+        let provider = &found.provider;
+        let access = match (&provider.rabbitmq, &provider.rabbitmq_problem) {
+            (Some(rabbitmq), _) => Ok(rabbitmq.clone()),
+            (None, Some(problem)) => Err(problem.clone()),
+            (None, None) => return,
+        };
+        self.rabbitmq = Some((found.serial, access));
+    }
+
+    /// Steps 4 and 5.
+    fn log_in(
+        &self,
+        spec: &Spec,
+        found: &FoundProvider,
+        outdated: Option<u64>,
+    ) -> Result<LoggedIn, CloudError> {
+        self.context.cloud.log_in(&found.provider, &spec.project_id, outdated)
+    }
+
+    /// Steps 6, 7 and 8.
+    fn ask(
+        &self,
+        spec: &Spec,
+        subnet: &SubnetSelector,
+        found: &FoundProvider,
+        login: &LoggedIn,
+    ) -> Result<(Answers, FoundProvider), CloudError> {
+        let query = Query { project_id: &spec.project_id, subnet, vm_ids: &spec.vm_ids };
+        self.context.cloud.ask(found, login, &query)
+    }
+
+    fn sources<'b>(
+        &'b self,
+        spec: &'b Spec,
+        answers: &'b Answers,
+        inventory: &'b Inventory,
+    ) -> Sources<'b> {
+        Sources {
+            provider_id: &spec.provider_id,
+            vm_ids: &spec.vm_ids,
+            answers,
+            statuses: self.context.config.openstack.port_statuses.as_deref(),
+            inventory,
+        }
+    }
+
+    /// Steps 11 and 12 for the nodes that are this object's.
+    fn send(&self, spec: &Spec, plan: &Plan, decision: &Decision) -> Outcome {
+        let intervals = &self.context.config.intervals;
+        let own: Vec<&PlannedNode> = plan
+            .nodes
+            .iter()
+            .filter(|node| decision.granted.contains(&node.config.node_name))
+            .collect();
+        let wall = self.context.clock.now().wall;
+        let before = self.job.down_port_retry.as_ref();
+        let resend = Resend {
+            accepted_until: self.resend_until(wall),
+            down_ports: self
+                .down_hash(spec, &own)
+                .is_some_and(|hash| down_ports::is_due(before, &hash, intervals, wall)),
+        };
+        let due = self.due(spec, &own, resend);
+        let delivery = self.post(spec, &due);
+        let unwritten = self.remember(spec, &due, &delivery);
+
+        let accepted = |kind: Why| {
+            let accepted = |(node, why): &&(&PlannedNode, Why)| {
+                *why == kind && delivery.accepted.contains(&node.config.node_name)
+            };
+            due.iter().filter(accepted).count()
+        };
+        let (changed, for_down_ports) = (accepted(Why::Changed), accepted(Why::DownPorts));
+        let summary = Summary {
+            plan,
+            conflicts: &decision.conflicts,
+            nodes: own.len(),
+            delivery: &delivery,
+            again: accepted(Why::Again) + for_down_ports,
+        };
+        let down_port_retry = down_ports::next(
+            before,
+            self.down_hash(spec, &own),
+            for_down_ports > 0,
+            changed > 0,
+            intervals,
+            wall,
+        );
+        Outcome {
+            nodes: Some(u32::try_from(own.len()).unwrap_or(u32::MAX)),
+            changed: changed > 0,
+            sent: delivery.accepted.len(),
+            resent: delivery.problems.is_empty(),
+            down_port_retry,
+            down_ports: own.iter().map(|node| node.down_ports.len()).sum(),
+            over_limit: own.iter().map(|node| node.over_limit).sum(),
+            resync_at: self.resync_at(spec, &own),
+            retry_after: delivery.retry_after,
+            unwritten,
+            ..Outcome::of(self.job, status::verdict(&summary))
+        }
+    }
+
+    /// Of the DOWN ports of nodes that Viola has accepted at some time; none if there are none.
+    fn down_hash(&self, spec: &Spec, own: &[&PlannedNode]) -> Option<String> {
+        let inventory = self.context.store.snapshot();
+        let accepted = own
+            .iter()
+            .filter(|node| inventory.get(&spec.provider_id, &node.config.node_name).is_some());
+        let ids: Vec<&str> =
+            accepted.flat_map(|node| node.down_ports.iter().map(String::as_str)).collect();
+        (!ids.is_empty()).then(|| down_ports::hash(ids))
+    }
+
+    /// What was accepted up to this moment is sent again: somebody asked, or it is too long ago.
+    fn resend_until(&self, wall: Timestamp) -> Option<Timestamp> {
+        let by_interval = self
+            .context
+            .config
+            .intervals
+            .resync
+            .and_then(|interval| wall.checked_sub(interval).ok());
+        self.job.resend_accepted_until.into_iter().chain(by_interval).max()
+    }
+
+    fn due<'b>(
+        &self,
+        spec: &Spec,
+        own: &[&'b PlannedNode],
+        resend: Resend,
+    ) -> Vec<(&'b PlannedNode, Why)> {
+        let inventory = self.context.store.snapshot();
+        let why = |node: &PlannedNode| {
+            let stored = inventory.get(&spec.provider_id, &node.config.node_name);
+            let record = stored.map(|stored| &stored.record);
+            changes::why(node, record, spec.target(), resend)
+        };
+        own.iter().filter_map(|node| Some((*node, why(node)?))).collect()
+    }
+
+    /// Step 11.
+    fn post(&self, spec: &Spec, due: &[(&PlannedNode, Why)]) -> Delivery {
+        if due.is_empty() {
+            return Delivery::default();
+        }
+        let nodes: Vec<&NodeConfig> = due.iter().map(|(node, _)| &node.config).collect();
+        if !(self.context.may_act)() {
+            let names = nodes.iter().map(|node| node.node_name.clone()).collect();
+            let message = "not sent, this replica may no longer act".to_owned();
+            let problem = crate::viola::Problem { nodes: names, message };
+            return Delivery { problems: vec![problem], ..Delivery::default() };
+        }
+        self.context.viola.post(spec.target(), &nodes)
+    }
+
+    /// Step 12: in one durable write. Gives what is wrong with the disk, if anything is.
+    fn remember(
+        &self,
+        spec: &Spec,
+        due: &[(&PlannedNode, Why)],
+        delivery: &Delivery,
+    ) -> Option<String> {
+        let store = &self.context.store;
+        let accepted: Vec<&PlannedNode> = due
+            .iter()
+            .map(|(node, _)| *node)
+            .filter(|node| delivery.accepted.contains(&node.config.node_name))
+            .collect();
+        if !accepted.is_empty() {
+            let changes = self.changes(spec, &accepted);
+            // The commit keeps what it couldn't write and goes on trying; the state says so below.
+            if let Err(error) = store.commit(changes) {
+                log::error!("{}: {error}", self.job.object.key);
+            }
+        }
+        store.state().reason().map(|reason| format!("the inventory isn't on disk: {reason}"))
+    }
+
+    fn changes(&self, spec: &Spec, accepted: &[&PlannedNode]) -> Vec<Change> {
+        let inventory = self.context.store.snapshot();
+        let updated_at = self.context.clock.now().wall;
+        let kept: BTreeSet<&str> =
+            accepted.iter().map(|node| node.config.node_name.as_str()).collect();
+        let mut changes = Vec::new();
+        for node in accepted {
+            // A VM whose node name changed replaces its old record.
+            for old in inventory.by_instance(&spec.provider_id, &node.config.instance_id) {
+                let node_name = old.record.node_name.clone();
+                if !kept.contains(node_name.as_str()) {
+                    let provider_id = spec.provider_id.clone();
+                    changes.push(Change::Remove { provider_id, node_name });
+                }
+            }
+        }
+        let object = &self.job.object;
+        changes.extend(accepted.iter().map(|node| {
+            Change::Upsert(Record {
+                provider_id: spec.provider_id.clone(),
+                node_name: node.config.node_name.clone(),
+                instance_id: node.config.instance_id.clone(),
+                config: node.config.clone(),
+                last_config_hash: node.config.hash(),
+                updated_at,
+                accepted_by: Some(spec.target().to_owned()),
+                owner: Some(Owner {
+                    namespace: object.key.namespace.clone(),
+                    name: object.key.name.clone(),
+                    uid: object.uid.clone(),
+                }),
+                down_ports: node.down_ports.clone(),
+                left_out_ports: u32::try_from(node.over_limit).unwrap_or(u32::MAX),
+            })
+        }));
+        changes
+    }
+
+    fn resync_at(&self, spec: &Spec, own: &[&PlannedNode]) -> Option<Timestamp> {
+        let interval = self.context.config.intervals.resync?;
+        let inventory = self.context.store.snapshot();
+        let accepted = own
+            .iter()
+            .filter_map(|node| inventory.get(&spec.provider_id, &node.config.node_name))
+            .map(|stored| stored.record.updated_at);
+        accepted.min()?.checked_add(interval).ok()
+    }
+}

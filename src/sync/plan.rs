@@ -1,0 +1,176 @@
+//! From what the cloud said to what each node should be told (SPEC 5, steps 8 to 10). Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::interfaces::{Attached, assign};
+use crate::cloud::neutron::{Port, Subnet};
+use crate::cloud::nova::ServerName;
+use crate::cloud::session::Answers;
+use crate::inventory::contents::Inventory;
+use crate::node_config::NodeConfig;
+
+/// What a plan is made from.
+#[derive(Clone, Copy)]
+pub struct Sources<'a> {
+    /// The cloud.
+    pub provider_id: &'a str,
+    /// The VMs, in lower case, each once.
+    pub vm_ids: &'a [String],
+    /// What the cloud said, whole.
+    pub answers: &'a Answers,
+    /// Port statuses that count, in upper case; none for all.
+    pub statuses: Option<&'a [String]>,
+    /// What nodes were told before: keeps ids and names stable.
+    pub inventory: &'a Inventory,
+}
+
+/// What each node should be told, and who was left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Nodes with at least one interface, ordered by name.
+    pub nodes: Vec<PlannedNode>,
+    /// VMs without a usable port in the subnet.
+    pub without_ports: Vec<String>,
+    /// VMs that Nova doesn't know; they go by their id.
+    pub unknown: Vec<String>,
+    /// Ports left out for their status: node, status, how many.
+    pub by_status: BTreeMap<(String, String), usize>,
+    /// VMs whose name Nova couldn't tell and nobody remembers, and why.
+    pub nameless: Vec<(String, String)>,
+    /// Names that several VMs share, and those VMs; none of them is sent.
+    pub twins: BTreeMap<String, Vec<String>>,
+}
+
+/// One node to be told about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedNode {
+    /// What it should be told.
+    pub config: NodeConfig,
+    /// Ids of its interfaces' ports with status DOWN, sorted.
+    pub down_ports: Vec<String>,
+    /// Ports over the limit of interfaces.
+    pub over_limit: usize,
+}
+
+/// Makes the plan. The same answers and the same inventory give the same plan.
+pub fn plan(sources: &Sources<'_>) -> Plan {
+    let mut plan = Plan::default();
+    let ports = ports_by_vm(sources.answers);
+    let mut nodes: BTreeMap<String, Vec<(String, Option<PlannedNode>)>> = BTreeMap::new();
+    for vm_id in sources.vm_ids {
+        let Some(name) = node_name(sources, vm_id, &mut plan) else { continue };
+        let vm_ports = ports.get(vm_id.as_str()).map(Vec::as_slice).unwrap_or_default();
+        let node = node(sources, vm_id, &name, vm_ports, &mut plan);
+        nodes.entry(name).or_default().push((vm_id.clone(), node));
+    }
+    for (name, mut vms) in nodes {
+        if vms.len() > 1 {
+            plan.twins.insert(name, vms.into_iter().map(|(vm_id, _)| vm_id).collect());
+        } else if let Some((vm_id, node)) = vms.pop() {
+            match node {
+                Some(node) => plan.nodes.push(node),
+                None => plan.without_ports.push(vm_id),
+            }
+        }
+    }
+    plan
+}
+
+fn ports_by_vm(answers: &Answers) -> BTreeMap<&str, Vec<&Port>> {
+    let mut by_vm: BTreeMap<&str, Vec<&Port>> = BTreeMap::new();
+    for port in answers.ports.iter() {
+        by_vm.entry(&port.device_id).or_default().push(port);
+    }
+    by_vm
+}
+
+/// The VM's node name, or none if it must be left out of this pass.
+fn node_name(sources: &Sources<'_>, vm_id: &str, plan: &mut Plan) -> Option<String> {
+    match sources.answers.servers.names.get(vm_id) {
+        Some(ServerName::Known(Some(name))) => Some(name.clone()),
+        // Without a compute service nobody was asked.
+        Some(ServerName::Known(None)) | None => Some(vm_id.to_owned()),
+        Some(ServerName::Unknown) => {
+            plan.unknown.push(vm_id.to_owned());
+            Some(vm_id.to_owned())
+        }
+        Some(ServerName::Failed(error)) => {
+            // "Nova can't say" is not "no name": posting the id would make up a node.
+            let known = sources.inventory.by_instance(sources.provider_id, vm_id);
+            let last = known.into_iter().max_by_key(|stored| stored.record.updated_at);
+            if last.is_none() {
+                plan.nameless.push((vm_id.to_owned(), error.to_string()));
+            }
+            last.map(|stored| stored.record.node_name.clone())
+        }
+    }
+}
+
+fn node(
+    sources: &Sources<'_>,
+    vm_id: &str,
+    name: &str,
+    ports: &[&Port],
+    plan: &mut Plan,
+) -> Option<PlannedNode> {
+    let subnet = &sources.answers.subnet;
+    let mut attached = Vec::new();
+    for port in ports {
+        let Some(address) = address_in(port, subnet) else { continue };
+        if is_allowed(&port.status, sources.statuses) {
+            attached.push(Attached { port, address });
+        } else {
+            let key = (name.to_owned(), port.status.clone());
+            *plan.by_status.entry(key).or_default() += 1;
+        }
+    }
+    if attached.is_empty() {
+        return None;
+    }
+    let remembered = remembered_ids(sources, vm_id, name);
+    let assigned = assign(&attached, &remembered, subnet, sources.answers.mtu);
+    let sent: BTreeSet<&str> =
+        assigned.interfaces.iter().map(|interface| interface.port_id.as_str()).collect();
+    let mut down_ports: Vec<String> = attached
+        .iter()
+        .filter(|attached| attached.port.status == "DOWN")
+        .map(|attached| attached.port.id.clone())
+        .filter(|id| sent.contains(id.as_str()))
+        .collect();
+    down_ports.sort_unstable();
+    let config = NodeConfig {
+        node_name: name.to_owned(),
+        instance_id: vm_id.to_owned(),
+        interfaces: assigned.interfaces,
+    };
+    Some(PlannedNode { config, down_ports, over_limit: assigned.over_limit })
+}
+
+/// The port's lowest address in the subnet, if it is on the subnet's network at all.
+fn address_in(port: &Port, subnet: &Subnet) -> Option<std::net::IpAddr> {
+    if !port.network_id.eq_ignore_ascii_case(&subnet.network_id) {
+        return None;
+    }
+    let in_subnet = |(subnet_id, _): &&(String, _)| subnet_id.eq_ignore_ascii_case(&subnet.id);
+    port.fixed_ips.iter().filter(in_subnet).map(|(_, address)| *address).min()
+}
+
+fn is_allowed(status: &str, allowed: Option<&[String]>) -> bool {
+    allowed.is_none_or(|allowed| allowed.iter().any(|wanted| wanted == status))
+}
+
+/// The ids the VM's ports were last given: under its node name and, should it have been renamed,
+/// under its former one.
+fn remembered_ids(sources: &Sources<'_>, vm_id: &str, name: &str) -> BTreeMap<String, u8> {
+    let Sources { provider_id, inventory, .. } = sources;
+    let mut records = inventory.by_instance(provider_id, vm_id);
+    records.extend(inventory.get(provider_id, name).cloned());
+    // What was told last counts most.
+    records.sort_by_key(|stored| stored.record.updated_at);
+    let mut ids = BTreeMap::new();
+    for stored in records.iter().filter(|stored| stored.record.config.ids_are_ours()) {
+        let interfaces = stored.record.config.interfaces.iter();
+        ids.extend(interfaces.map(|interface| (interface.port_id.clone(), interface.id)));
+    }
+    ids
+}

@@ -1,0 +1,264 @@
+//! What an object is told of its sync: reason, message and conditions (SPEC 3). Pure.
+
+use std::fmt::Write as _;
+
+use super::claims::Conflict;
+use super::plan::Plan;
+use crate::clock::{Now, to_seconds_text};
+use crate::cloud::Step;
+use crate::resources::{Condition, DownPortRetry, Status};
+use crate::viola::Delivery;
+
+/// Names listed in a message before the rest is only counted.
+const NAMES_SHOWN: usize = 5;
+/// Characters of a message; a status is read in a terminal.
+const MESSAGE_LIMIT: usize = 1_500;
+
+/// Reasons of the Ready condition; dashboards match on their names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum Reason {
+    Synced,
+    NoChange,
+    ConfigError,
+    ContrabassError,
+    KeystoneError,
+    NeutronEndpointError,
+    NeutronPortError,
+    SubnetRequired,
+    NeutronSubnetError,
+    SubnetNotFound,
+    SubnetNotUnique,
+    NovaError,
+    NodeConflict,
+    ViolaPostError,
+}
+
+impl Reason {
+    /// The word in the condition.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::Synced => "Synced",
+            Reason::NoChange => "NoChange",
+            Reason::ConfigError => "ConfigError",
+            Reason::ContrabassError => "ContrabassError",
+            Reason::KeystoneError => "KeystoneError",
+            Reason::NeutronEndpointError => "NeutronEndpointError",
+            Reason::NeutronPortError => "NeutronPortError",
+            Reason::SubnetRequired => "SubnetRequired",
+            Reason::NeutronSubnetError => "NeutronSubnetError",
+            Reason::SubnetNotFound => "SubnetNotFound",
+            Reason::SubnetNotUnique => "SubnetNotUnique",
+            Reason::NovaError => "NovaError",
+            Reason::NodeConflict => "NodeConflict",
+            Reason::ViolaPostError => "ViolaPostError",
+        }
+    }
+
+    /// Is the object as it should be?
+    pub fn is_success(self) -> bool {
+        matches!(self, Reason::Synced | Reason::NoChange)
+    }
+}
+
+impl From<Step> for Reason {
+    fn from(step: Step) -> Reason {
+        match step {
+            Step::Contrabass => Reason::ContrabassError,
+            Step::Keystone => Reason::KeystoneError,
+            Step::NeutronEndpoint => Reason::NeutronEndpointError,
+            Step::Subnet => Reason::NeutronSubnetError,
+            Step::SubnetNotFound => Reason::SubnetNotFound,
+            Step::SubnetNotUnique => Reason::SubnetNotUnique,
+            Step::Ports => Reason::NeutronPortError,
+            Step::Nova => Reason::NovaError,
+        }
+    }
+}
+
+/// How a sync ended, in a word and in a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The word.
+    pub reason: Reason,
+    /// The sentence.
+    pub message: String,
+}
+
+/// What a whole pass came to.
+pub struct Summary<'a> {
+    /// What was planned.
+    pub plan: &'a Plan,
+    /// Nodes left to older objects.
+    pub conflicts: &'a [Conflict],
+    /// How many nodes the object manages.
+    pub nodes: usize,
+    /// What was sent, and what became of it.
+    pub delivery: &'a Delivery,
+    /// Of the accepted nodes, how many had been sent before just the same.
+    pub again: usize,
+}
+
+/// The verdict of a pass that read everything it needed. What went wrong comes first in the
+/// message; what went well and what was left out follow.
+pub fn verdict(summary: &Summary<'_>) -> Verdict {
+    let Summary { plan, conflicts, nodes, delivery, again } = summary;
+    let problems = problems(summary);
+    let sent = delivery.accepted.len();
+    let reason = if !delivery.problems.is_empty() {
+        Reason::ViolaPostError
+    } else if !conflicts.is_empty() || !plan.twins.is_empty() {
+        Reason::NodeConflict
+    } else if !plan.nameless.is_empty() {
+        Reason::NovaError
+    } else if sent > 0 {
+        Reason::Synced
+    } else {
+        Reason::NoChange
+    };
+    let mut message = problems.join("; ");
+    if !message.is_empty() {
+        message.push_str("; ");
+    }
+    let _ = match (sent, *nodes) {
+        (0, nodes) => write!(message, "{} unchanged", count(nodes, "node")),
+        (sent, nodes) if sent == nodes => write!(message, "synced {}", count(nodes, "node")),
+        (sent, nodes) => write!(message, "synced {}, {sent} of them sent", count(nodes, "node")),
+    };
+    if *again > 0 {
+        let _ = write!(message, " ({again} again without a change)");
+    }
+    let left_out = left_out(plan);
+    if !left_out.is_empty() {
+        let _ = write!(message, "; left out: {}", left_out.join(", "));
+    }
+    Verdict { reason, message: limited(&message) }
+}
+
+fn problems(summary: &Summary<'_>) -> Vec<String> {
+    let Summary { plan, conflicts, delivery, .. } = summary;
+    let mut problems = Vec::new();
+    for problem in &delivery.problems {
+        problems.push(format!("{} (not accepted: {})", problem.message, listed(&problem.nodes)));
+    }
+    for (name, vm_ids) in &plan.twins {
+        problems.push(format!("{} share the node name {name:?}, none of them is sent", {
+            format!("VMs {}", listed(vm_ids))
+        }));
+    }
+    for conflict in conflicts.iter().take(NAMES_SHOWN) {
+        let Conflict { node_name, manager } = conflict;
+        problems
+            .push(format!("node {node_name} is managed by the older OpenstackConfig {manager}"));
+    }
+    if conflicts.len() > NAMES_SHOWN {
+        let more = conflicts.len() - NAMES_SHOWN;
+        problems.push(format!("{more} more nodes are managed by older objects"));
+    }
+    let mut by_message: std::collections::BTreeMap<&str, Vec<String>> = Default::default();
+    for (vm_id, message) in &plan.nameless {
+        by_message.entry(message).or_default().push(vm_id.clone());
+    }
+    for (message, vm_ids) in by_message {
+        problems
+            .push(format!("{message} (left out, their names aren't known: {})", listed(&vm_ids)));
+    }
+    problems
+}
+
+fn left_out(plan: &Plan) -> Vec<String> {
+    let mut parts = Vec::new();
+    if !plan.without_ports.is_empty() {
+        let vms = count(plan.without_ports.len(), "VM");
+        parts.push(format!("{vms} without ports in the subnet ({})", listed(&plan.without_ports)));
+    }
+    if !plan.unknown.is_empty() {
+        let vms = count(plan.unknown.len(), "VM");
+        parts.push(format!("{vms} unknown to Nova ({})", listed(&plan.unknown)));
+    }
+    let statuses = plan
+        .by_status
+        .iter()
+        .map(|((node, status), number)| format!("{} {status} on {node}", count(*number, "port")));
+    parts.extend(few(statuses.collect(), "more nodes with ports left out for their status"));
+    let over = plan.nodes.iter().filter(|node| node.over_limit > 0).map(|node| {
+        let ports = count(node.over_limit, "port");
+        format!("{ports} of {} over the limit of 10", node.config.node_name)
+    });
+    parts.extend(few(over.collect(), "more nodes with ports over the limit"));
+    parts
+}
+
+fn count(number: usize, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}
+
+fn listed(names: &[String]) -> String {
+    few(names.to_vec(), "more").join(", ")
+}
+
+fn few(mut items: Vec<String>, rest: &str) -> Vec<String> {
+    let more = items.len().saturating_sub(NAMES_SHOWN);
+    items.truncate(NAMES_SHOWN);
+    if more > 0 {
+        items.push(format!("{more} {rest}"));
+    }
+    items
+}
+
+fn limited(message: &str) -> String {
+    crate::cloud::answer::shortened(message, MESSAGE_LIMIT)
+}
+
+/// What goes into the status beside the verdict.
+#[derive(Clone, Debug, Default)]
+pub struct Report<'a> {
+    /// The generation that was synced.
+    pub generation: i64,
+    /// Nodes computed; none if it didn't come to that.
+    pub nodes: Option<u32>,
+    /// Resends for DOWN ports.
+    pub down_port_retry: Option<DownPortRetry>,
+    /// What is wrong although the sync went well, such as a full disk; empty if nothing is.
+    pub notes: &'a [String],
+}
+
+/// The whole status after a sync. `before` keeps what this sync has nothing to say about, and the
+/// moment of each condition's last transition.
+pub fn next(before: &Status, verdict: &Verdict, report: &Report<'_>, now: Now) -> Status {
+    let success = verdict.reason.is_success();
+    let mut message = verdict.message.clone();
+    for note in report.notes {
+        let _ = write!(message, "; note: {note}");
+    }
+    let message = limited(&message);
+    let healthy = success && report.notes.is_empty();
+    let time = to_seconds_text(now.wall);
+    let condition = |kind: &str, status: bool, reason: &str, message: &str| {
+        let status = if status { "True" } else { "False" };
+        let known = before.condition(kind).filter(|known| known.status == status);
+        Condition {
+            kind: kind.to_owned(),
+            status: status.to_owned(),
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            last_transition_time: known
+                .map_or_else(|| time.clone(), |known| known.last_transition_time.clone()),
+            observed_generation: report.generation,
+        }
+    };
+    let degraded = if healthy {
+        condition("Degraded", false, "Healthy", "")
+    } else {
+        condition("Degraded", true, "Error", &message)
+    };
+    Status {
+        conditions: vec![condition("Ready", success, verdict.reason.name(), &message), degraded],
+        last_synced_at: if success { Some(time.clone()) } else { before.last_synced_at.clone() },
+        last_error: if success { String::new() } else { message.clone() },
+        down_port_retry: report.down_port_retry.clone(),
+        observed_generation: Some(report.generation),
+        nodes: report.nodes.or(before.nodes),
+    }
+}

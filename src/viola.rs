@@ -1,0 +1,276 @@
+//! Viola: hands each node's configuration to the cluster the node belongs to (SPEC 5, step 11).
+//!
+//! A POST is never repeated blindly: what became of one that brought no answer is unknown, so its
+//! nodes count as not accepted and are sent again in a later pass.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::cloud::answer::{error_text, shortened};
+use crate::config::{Config, Required};
+use crate::http::client::{Client, ClientOptions, Request, Service};
+use crate::metrics::Metrics;
+use crate::node_config::NodeConfig;
+
+/// Where nodes are posted.
+pub const PATH: &str = "/v1/k8s/multinic/node-configs";
+/// Nodes of one request.
+const MAX_NODES: usize = 500;
+/// Bytes of one request's body.
+const MAX_BYTES: usize = 1024 * 1024;
+/// Shorter than any server's own, so that a kept connection is seldom dead: a POST can't be
+/// repeated to find out.
+const IDLE_LIMIT: Duration = Duration::from_secs(4);
+
+/// The client of Viola.
+pub struct Viola {
+    endpoint: Required<String>,
+    client: Client,
+}
+
+/// What became of the nodes that were sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Delivery {
+    /// Names of the nodes Viola accepted.
+    pub accepted: BTreeSet<String>,
+    /// Why the others weren't, each reason once.
+    pub problems: Vec<Problem>,
+    /// Viola asked to be left alone for so long.
+    pub retry_after: Option<Duration>,
+}
+
+/// Nodes that weren't accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Their names.
+    pub nodes: Vec<String>,
+    /// What came back.
+    pub message: String,
+}
+
+#[derive(Deserialize)]
+struct Body {
+    #[serde(default)]
+    errors: Option<Vec<NodeError>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct NodeError {
+    #[serde(default)]
+    node_name: Option<String>,
+    #[serde(default)]
+    error: Option<serde_json::Value>,
+    #[serde(default)]
+    message: Option<serde_json::Value>,
+    #[serde(default)]
+    reason: Option<serde_json::Value>,
+}
+
+impl Viola {
+    /// A client by the configuration; nothing is sent yet.
+    pub fn new(config: &Config, metrics: &std::sync::Arc<Metrics>) -> Viola {
+        let options = ClientOptions {
+            call_limit: config.viola.timeout,
+            trust: config.viola.trust.clone(),
+            idle_limit: IDLE_LIMIT,
+        };
+        let client = Client::new(options, std::sync::Arc::clone(metrics));
+        Viola { endpoint: config.viola.endpoint.clone(), client }
+    }
+
+    /// Sends the nodes (ordered by name) in as few requests as the limits allow. After a request
+    /// without an answer the rest isn't tried: it would only wait as long again.
+    pub fn post(&self, target: &str, nodes: &[&NodeConfig]) -> Delivery {
+        let mut delivery = Delivery::default();
+        let url = match self.endpoint.get() {
+            Ok(endpoint) => format!("{endpoint}{PATH}"),
+            Err(variable) => {
+                delivery.refuse(nodes.iter().copied(), &format!("{variable} is not set"));
+                return delivery;
+            }
+        };
+        let mut batches = batches(nodes).into_iter();
+        while let Some(batch) = batches.next() {
+            let answered = self.post_batch(&url, target, &batch, &mut delivery);
+            if !answered {
+                let rest: Vec<&NodeConfig> = batches.flat_map(|batch| batch.nodes).collect();
+                delivery.refuse(rest, "not tried after that");
+                break;
+            }
+        }
+        delivery
+    }
+
+    /// Says whether an answer came, good or bad.
+    fn post_batch(
+        &self,
+        url: &str,
+        target: &str,
+        batch: &Batch<'_>,
+        delivery: &mut Delivery,
+    ) -> bool {
+        let request =
+            Request::with_body(Service::Viola, "POST", url, "application/json", &batch.body)
+                .header("x-provider-id", target);
+        let answer = match self.client.call(&request) {
+            Ok(answer) => answer,
+            Err(error) => {
+                delivery.refuse(batch.nodes.iter().copied(), &error.to_string());
+                return false;
+            }
+        };
+        let refuse = |delivery: &mut Delivery, what: &str| {
+            let message = format!("Viola POST {PATH}: {what}");
+            delivery.refuse(batch.nodes.iter().copied(), &message);
+        };
+        if !matches!(answer.status, 200 | 201 | 202 | 204) {
+            let text = error_text(&answer.body);
+            let separator = if text.is_empty() { "" } else { ": " };
+            refuse(delivery, &format!("HTTP {}{separator}{text}", answer.status));
+            if matches!(answer.status, 429 | 503) {
+                delivery.retry_after = delivery.retry_after.max(answer.retry_after());
+            }
+            return true;
+        }
+        match node_errors(&answer.body) {
+            Ok(errors) => delivery.take(&batch.nodes, &errors),
+            Err(what) => refuse(delivery, &what),
+        }
+        true
+    }
+
+    /// Cuts every call short; the operator is stopping.
+    pub fn shutdown(&self) {
+        self.client.shutdown();
+    }
+}
+
+impl Delivery {
+    fn refuse<'a>(&mut self, nodes: impl IntoIterator<Item = &'a NodeConfig>, message: &str) {
+        let nodes: Vec<String> = nodes.into_iter().map(|node| node.node_name.clone()).collect();
+        if !nodes.is_empty() {
+            self.problems.push(Problem { nodes, message: message.to_owned() });
+        }
+    }
+
+    fn take(&mut self, nodes: &[&NodeConfig], errors: &BTreeMap<String, String>) {
+        for node in nodes {
+            match errors.get(&node.node_name) {
+                None => {
+                    self.accepted.insert(node.node_name.clone());
+                }
+                Some(text) => {
+                    let separator = if text.is_empty() { "" } else { ": " };
+                    let message = format!("Viola POST {PATH}: refused{separator}{text}");
+                    self.refuse([*node], &message);
+                }
+            }
+        }
+    }
+}
+
+/// Nodes that a successful answer says were not accepted. An answer that isn't JSON says nothing
+/// of the sort; one that begins like JSON and can't be read may have been about to.
+fn node_errors(body: &[u8]) -> Result<BTreeMap<String, String>, String> {
+    if !matches!(body.trim_ascii_start().first(), Some(b'{' | b'[')) {
+        return Ok(BTreeMap::new());
+    }
+    let value: serde_json::Value =
+        serde_json::from_slice(body).map_err(|_| "the answer can't be read".to_owned())?;
+    if value.get("errors").is_none_or(serde_json::Value::is_null) {
+        return Ok(BTreeMap::new());
+    }
+    let body = Body::deserialize(&value)
+        .map_err(|_| "the answer has errors that can't be read".to_owned())?;
+    let mut errors = BTreeMap::new();
+    for error in body.errors.unwrap_or_default() {
+        let text = [error.error, error.message, error.reason].into_iter().flatten().next();
+        let text = text.map(|text| match text {
+            serde_json::Value::String(text) => text,
+            other => other.to_string(),
+        });
+        let text = shortened(&text.unwrap_or_default(), 160);
+        match error.node_name {
+            Some(node) => errors.insert(node, text),
+            None => return Err(format!("the answer has an error without a nodeName: {text}")),
+        };
+    }
+    Ok(errors)
+}
+
+/// One request's nodes and its body.
+struct Batch<'a> {
+    nodes: Vec<&'a NodeConfig>,
+    body: Vec<u8>,
+}
+
+fn batches<'a>(nodes: &[&'a NodeConfig]) -> Vec<Batch<'a>> {
+    let mut batches: Vec<Batch<'a>> = Vec::new();
+    for node in nodes {
+        let json = serde_json::to_vec(node).unwrap_or_default();
+        match batches.last_mut() {
+            Some(batch)
+                if batch.nodes.len() < MAX_NODES
+                    && batch.body.len() + json.len() + 2 <= MAX_BYTES =>
+            {
+                batch.body.push(b',');
+                batch.body.extend_from_slice(&json);
+                batch.nodes.push(node);
+            }
+            _ => {
+                let mut body = Vec::with_capacity(json.len() + 2);
+                body.push(b'[');
+                body.extend_from_slice(&json);
+                batches.push(Batch { nodes: vec![node], body });
+            }
+        }
+    }
+    for batch in &mut batches {
+        batch.body.push(b']');
+    }
+    batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MAX_BYTES, batches, node_errors};
+    use crate::node_config::NodeConfig;
+
+    fn node(name: String) -> NodeConfig {
+        NodeConfig { node_name: name, instance_id: "vm".to_owned(), interfaces: Vec::new() }
+    }
+
+    #[test]
+    fn a_request_has_at_most_500_nodes_and_1_mib() {
+        let nodes: Vec<NodeConfig> = (0..1201).map(|n| node(format!("worker-{n:05}"))).collect();
+        let nodes: Vec<&NodeConfig> = nodes.iter().collect();
+        let sizes: Vec<usize> = batches(&nodes).iter().map(|batch| batch.nodes.len()).collect();
+        assert_eq!(sizes, [500, 500, 201]);
+
+        let long: Vec<NodeConfig> = (0..5).map(|_| node("x".repeat(400_000))).collect();
+        let long: Vec<&NodeConfig> = long.iter().collect();
+        let made = batches(&long);
+        assert_eq!(made.len(), 3);
+        for batch in made {
+            assert!(batch.body.len() <= MAX_BYTES);
+            let read: Vec<NodeConfig> = serde_json::from_slice(&batch.body).unwrap();
+            assert_eq!(read.len(), batch.nodes.len());
+        }
+    }
+
+    #[test]
+    fn errors_name_nodes_and_anything_unclear_is_no_acceptance() {
+        for body in ["", "ok", "{}", r#"{"applied":3}"#, r#"{"errors":[]}"#, r#"{"errors":null}"#] {
+            assert!(node_errors(body.as_bytes()).unwrap().is_empty(), "{body}");
+        }
+        let body = r#"{"errors":[{"nodeName":"a","error":"no"},{"nodeName":"b"}]}"#;
+        let errors = node_errors(body.as_bytes()).unwrap();
+        assert_eq!((errors["a"].as_str(), errors["b"].as_str()), ("no", ""));
+        for body in [r#"{"applied":"#, r#"{"errors":["no"]}"#, r#"{"errors":[{"error":"no"}]}"#] {
+            assert!(node_errors(body.as_bytes()).is_err(), "{body}");
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The inventory from outside: the store on real and simulated disks, the gate, the API, the page.
+
+mod api;
+mod client;
+mod crash;
+mod disks;
+mod figures;
+mod gate;
+mod hostile;
+mod kill;
+mod loading;
+mod openapi;
+mod page;
+mod simulated_disk;
+mod store;
+mod support;

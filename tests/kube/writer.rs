@@ -1,0 +1,240 @@
+//! Statuses, Secrets and Events over real connections.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, unbounded};
+use multinic_operator::clock::Clock;
+use multinic_operator::kube::objects::ObjectReference;
+use multinic_operator::kube::writer::{
+    EventKind, Reporter, SecretManifest, WriteReport, Writer,
+};
+use multinic_operator::secret::Secret;
+use serde_json::{Value, json};
+use simulated_cloud::kubernetes::Denial;
+use simulated_cloud::{Fault, FaultKind, Service};
+
+use crate::support::{Api, CONFIGS, LIMIT, now};
+
+fn start(api: &Api) -> (Writer, Receiver<WriteReport>) {
+    let (sender, reports) = unbounded();
+    let reporter =
+        Reporter { controller: "multinic-operator", instance: "pod-a".to_owned(), action: "Sync" };
+    let metrics = std::sync::Arc::clone(&api.metrics);
+    let writer = Writer::spawn(&api.client(), reporter, Clock::system(), metrics, move |report| {
+        let _ = sender.send(report);
+    });
+    (writer.unwrap(), reports)
+}
+
+fn reference(object: &Value) -> ObjectReference {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let metadata = &object["metadata"];
+    ObjectReference {
+        resource: CONFIGS,
+        namespace: text(&metadata["namespace"]),
+        name: text(&metadata["name"]),
+        uid: text(&metadata["uid"]),
+    }
+}
+
+fn status_of(api: &Api, name: &str) -> Value {
+    api.kubernetes.get("openstackconfigs", "default", name).unwrap()["status"].clone()
+}
+
+fn status_writes(api: &Api) -> usize {
+    let key = ("openstackconfigs/status".to_owned(), "patch".to_owned());
+    api.kubernetes.writes().get(&key).copied().unwrap_or_default()
+}
+
+fn secret(owner: &ObjectReference, password: &str) -> SecretManifest {
+    let data = [("PASSWORD".to_owned(), Secret::new(password.to_owned()))];
+    SecretManifest {
+        namespace: "default".to_owned(),
+        name: format!("rabbitmq-{}", owner.name),
+        data: BTreeMap::from(data),
+        owner: owner.clone(),
+    }
+}
+
+#[test]
+fn a_status_is_applied_by_force_and_an_equal_one_is_not_written_again() {
+    let api = Api::start();
+    let object = reference(&api.put("a", "1"));
+    let (writer, reports) = start(&api);
+    let handle = writer.handle();
+    handle.apply_status(object.clone(), json!({"nodes": 1}));
+    let report = reports.recv_timeout(LIMIT).unwrap();
+    assert!(matches!(&report, WriteReport::StatusWritten { object: o, .. } if *o == object));
+    assert_eq!(status_of(&api, "a"), json!({"nodes": 1}));
+    handle.apply_status(object.clone(), json!({"nodes": 1}));
+    handle.apply_status(object, json!({"nodes": 2}));
+    reports.recv_timeout(LIMIT).unwrap();
+    assert_eq!(status_writes(&api), 2);
+    let requests = api.journal.requests(Service::Kubernetes);
+    let request = requests.iter().find(|request| request.method == "PATCH").unwrap();
+    assert_eq!(request.header("content-type"), Some("application/apply-patch+yaml"));
+    assert!(request.target.contains("/status?fieldManager=multinic-operator&force=true"));
+    assert!(writer.stop(LIMIT));
+}
+
+#[test]
+fn the_status_of_an_object_that_is_gone_or_another_by_now_is_dropped() {
+    let api = Api::start();
+    let gone = reference(&api.put("gone", "1"));
+    let former = reference(&api.put("again", "1"));
+    api.delete("gone");
+    api.delete("again");
+    api.put("again", "2");
+    let (writer, reports) = start(&api);
+    for object in [gone, former] {
+        writer.handle().apply_status(object.clone(), json!({"nodes": 1}));
+        let report = reports.recv_timeout(LIMIT).unwrap();
+        assert_eq!(report, WriteReport::ObjectGone { object });
+    }
+    assert!(writer.stop(LIMIT));
+}
+
+#[test]
+fn while_the_api_is_down_nobody_waits_and_the_newest_status_is_written_once_it_is_back() {
+    let mut api = Api::start();
+    let objects: Vec<_> =
+        (0..20).map(|number| reference(&api.put(&format!("object-{number}"), "1"))).collect();
+    let (writer, reports) = start(&api);
+    api.stop();
+    let begin = now();
+    for nodes in 0..50 {
+        for object in &objects {
+            writer.handle().apply_status(object.clone(), json!({"nodes": nodes}));
+        }
+    }
+    assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+    let report = reports.recv_timeout(LIMIT).unwrap();
+    assert!(matches!(report, WriteReport::StatusFailed { .. }), "{report:?}");
+    api.start_again();
+    let newest = |value: &Value| value["status"]["nodes"] == json!(49);
+    assert!(api.kubernetes.wait_until(
+        |view| view.objects("openstackconfigs").iter().all(newest),
+        LIMIT
+    ));
+    assert!(status_writes(&api) <= objects.len() + 1, "{}", status_writes(&api));
+    assert!(writer.stop(LIMIT));
+}
+
+#[test]
+fn one_object_that_fails_does_not_keep_the_others() {
+    let api = Api::start();
+    let bad = reference(&api.put("bad", "1"));
+    let good = reference(&api.put("good", "1"));
+    let kind = FaultKind::Status { status: 500, headers: Vec::new(), body: b"broken".to_vec() };
+    api.faults.add(Fault::always(Service::Kubernetes, kind).path_contains("/bad/status"));
+    let (writer, reports) = start(&api);
+    writer.handle().apply_status(bad, json!({"nodes": 1}));
+    writer.handle().apply_status(good, json!({"nodes": 1}));
+    assert!(matches!(reports.recv_timeout(LIMIT), Ok(WriteReport::StatusFailed { .. })));
+    assert!(matches!(reports.recv_timeout(LIMIT), Ok(WriteReport::StatusWritten { .. })));
+    api.faults.clear();
+    loop {
+        if let WriteReport::StatusWritten { object, .. } = reports.recv_timeout(LIMIT).unwrap() {
+            assert_eq!(object.name, "bad");
+            break;
+        }
+    }
+    assert!(writer.stop(LIMIT));
+}
+
+#[test]
+fn a_stop_writes_what_is_left_and_is_bounded_if_nobody_answers() {
+    let api = Api::start();
+    let object = reference(&api.put("a", "1"));
+    let (writer, _reports) = start(&api);
+    writer.handle().apply_status(object.clone(), json!({"nodes": 1}));
+    assert!(writer.stop(LIMIT));
+    assert_eq!(status_of(&api, "a"), json!({"nodes": 1}));
+    let (writer, _reports) = start(&api);
+    api.faults.add(Fault::always(Service::Kubernetes, FaultKind::Hang));
+    writer.handle().apply_status(object, json!({"nodes": 2}));
+    let begin = now();
+    assert!(!writer.stop(Duration::from_millis(300)));
+    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+}
+
+#[test]
+fn a_secret_is_created_corrected_put_back_and_never_listed() {
+    let api = Api::start();
+    let owner = reference(&api.put("a", "1"));
+    let (writer, reports) = start(&api);
+    let ok = WriteReport::SecretOk { owner: owner.clone(), name: "rabbitmq-a".to_owned() };
+    let ensure = |password: &str| {
+        writer.handle().ensure_secret(secret(&owner, password));
+        assert_eq!(reports.recv_timeout(LIMIT).unwrap(), ok);
+        api.kubernetes.get("secrets", "default", "rabbitmq-a").unwrap()
+    };
+    let created = ensure("first");
+    assert_eq!(created["data"]["PASSWORD"], "Zmlyc3Q=");
+    assert_eq!(created["metadata"]["ownerReferences"][0]["uid"], json!(owner.uid));
+    assert_eq!(ensure("first")["metadata"]["resourceVersion"], created["metadata"]["resourceVersion"]);
+    assert_eq!(ensure("second")["data"]["PASSWORD"], "c2Vjb25k");
+    api.kubernetes.delete("secrets", "default", "rabbitmq-a").unwrap();
+    assert_eq!(ensure("second")["data"]["PASSWORD"], "c2Vjb25k");
+    let requests = api.journal.requests(Service::Kubernetes);
+    for request in requests.iter().filter(|request| request.target.contains("secrets")) {
+        let is_list = request.method == "GET" && !request.path().ends_with("/rabbitmq-a");
+        assert!(!is_list, "{}", request.target);
+    }
+    assert!(writer.stop(LIMIT));
+}
+
+#[test]
+fn a_foreign_secret_is_left_alone_and_that_of_the_objects_former_self_is_taken_over() {
+    let api = Api::start();
+    let former = reference(&api.put("a", "1"));
+    let (writer, reports) = start(&api);
+    writer.handle().ensure_secret(secret(&former, "first"));
+    reports.recv_timeout(LIMIT).unwrap();
+    api.delete("a");
+    let owner = reference(&api.put("a", "2"));
+    writer.handle().ensure_secret(secret(&owner, "second"));
+    let report = reports.recv_timeout(LIMIT).unwrap();
+    assert!(matches!(report, WriteReport::SecretOk { .. }), "{report:?}");
+    let owned = api.kubernetes.get("secrets", "default", "rabbitmq-a").unwrap();
+    assert_eq!(owned["metadata"]["ownerReferences"].as_array().unwrap().len(), 1);
+    assert_eq!(owned["metadata"]["ownerReferences"][0]["uid"], json!(owner.uid));
+    let other = json!({"apiVersion": "v1", "kind": "Secret", "data": {"PASSWORD": "bWluZQ=="},
+        "metadata": {"name": "rabbitmq-b", "namespace": "default"}});
+    api.kubernetes.apply_object(other).unwrap();
+    let owner = reference(&api.put("b", "1"));
+    writer.handle().ensure_secret(secret(&owner, "ours"));
+    let report = reports.recv_timeout(LIMIT).unwrap();
+    assert_eq!(report, WriteReport::SecretForeign { owner, name: "rabbitmq-b".to_owned() });
+    let kept = api.kubernetes.get("secrets", "default", "rabbitmq-b").unwrap();
+    assert_eq!(kept["data"]["PASSWORD"], "bWluZQ==");
+    assert!(writer.stop(LIMIT));
+}
+
+#[test]
+fn equal_events_are_folded_and_a_refusal_of_events_harms_nothing() {
+    let api = Api::start();
+    let object = reference(&api.put("a", "1"));
+    let (writer, reports) = start(&api);
+    let event = || {
+        writer.handle().record_event(object.clone(), EventKind::Warning, "NovaError", "no answer");
+    };
+    event();
+    assert!(api.kubernetes.wait_until(|view| view.events().len() == 1, LIMIT));
+    event();
+    event();
+    let folded = |view: &simulated_cloud::kubernetes::View<'_>| {
+        let events = view.events();
+        events.len() == 1 && events[0]["series"]["count"] == json!(3)
+    };
+    assert!(api.kubernetes.wait_until(folded, LIMIT), "{:?}", api.kubernetes.events());
+    let shown = &api.kubernetes.events()[0];
+    assert_eq!(shown["involvedObject"]["uid"], json!(object.uid));
+    api.kubernetes.deny(Denial::new("*", "events"));
+    writer.handle().record_event(object.clone(), EventKind::Normal, "Synced", "2 nodes");
+    writer.handle().apply_status(object, json!({"nodes": 2}));
+    assert!(matches!(reports.recv_timeout(LIMIT), Ok(WriteReport::StatusWritten { .. })));
+    assert!(writer.stop(LIMIT), "a refused event is not waited for");
+    assert_eq!(api.kubernetes.events().len(), 1);
+}
