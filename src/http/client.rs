@@ -274,7 +274,7 @@ impl std::error::Error for HttpError {}
 /// A client for upstreams that share one trust and one limit. Connections are kept and reused.
 pub struct Client {
     options: ClientOptions,
-    plain: Agent,
+    plain: Agents,
     /// Made at the first https call: root certificates cost milliseconds and memory.
     secure: Mutex<Option<SecureAgent>>,
     stopped: AtomicBool,
@@ -282,14 +282,35 @@ pub struct Client {
 }
 
 struct SecureAgent {
-    agent: Agent,
+    agents: Agents,
     fingerprint: Vec<u8>,
+}
+
+/// Two agents that differ in one thing. Both live as long as the client, so that a shutdown
+/// reaches the calls of either.
+#[derive(Clone)]
+struct Agents {
+    /// Keeps connections.
+    keeping: Agent,
+    /// Keeps none, so that each call connects anew.
+    fresh: Agent,
+}
+
+impl Agents {
+    fn new(options: &ClientOptions, tls: Option<&TlsConfig>) -> Agents {
+        Agents { keeping: agent(options, tls, true), fresh: agent(options, tls, false) }
+    }
+
+    fn shutdown(&self) {
+        self.keeping.clone().shutdown();
+        self.fresh.clone().shutdown();
+    }
 }
 
 impl Client {
     /// A client; no connection is made and no certificate is read yet.
     pub fn new(options: ClientOptions, metrics: Arc<Metrics>) -> Client {
-        let plain = agent(&options, None);
+        let plain = Agents::new(&options, None);
         let stopped = AtomicBool::new(false);
         Client { options, plain, secure: Mutex::new(None), stopped, metrics }
     }
@@ -297,7 +318,11 @@ impl Client {
     /// Sends the request and reads the whole answer, whatever its status.
     pub fn call(&self, request: &Request<'_>) -> Result<Answer, HttpError> {
         let result = match self.call_once(request, false) {
-            Err(error) if error.failure == Failure::Lost && request.repeatable => {
+            Err(error)
+                if error.failure == Failure::Lost
+                    && request.repeatable
+                    && !self.stopped.load(Ordering::SeqCst) =>
+            {
                 // A kept connection may have died unseen; a new one settles it.
                 self.call_once(request, true)
             }
@@ -332,7 +357,7 @@ impl Client {
         request: &Request<'_>,
         silence_limit: Duration,
     ) -> Result<Stream, HttpError> {
-        let agent = self.agent_for(request)?;
+        let agent = self.agents_for(request)?.keeping;
         let configured = agent
             .configure_request(build(request, ())?)
             .timeout_global(None)
@@ -351,18 +376,16 @@ impl Client {
     /// is under way runs to its own limit first.
     pub fn shutdown(&self) {
         self.stopped.store(true, Ordering::SeqCst);
-        self.plain.clone().shutdown();
+        self.plain.shutdown();
         let secure = self.secure.lock().unwrap_or_else(|held| held.into_inner());
         if let Some(secure) = secure.as_ref() {
-            secure.agent.clone().shutdown();
+            secure.agents.shutdown();
         }
     }
 
     fn call_once(&self, request: &Request<'_>, fresh: bool) -> Result<Answer, HttpError> {
-        let agent = match (self.agent_for(request)?, fresh) {
-            (agent, false) => agent,
-            (agent, true) => unpooled(&agent),
-        };
+        let agents = self.agents_for(request)?;
+        let agent = if fresh { agents.fresh } else { agents.keeping };
         let limit = request.call_limit.unwrap_or(self.options.call_limit);
         let run = |error: ureq::Error| failed(request, failure_of(&error));
         let response = match request.body {
@@ -384,7 +407,7 @@ impl Client {
         Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
     }
 
-    fn agent_for(&self, request: &Request<'_>) -> Result<Agent, HttpError> {
+    fn agents_for(&self, request: &Request<'_>) -> Result<Agents, HttpError> {
         let scheme_is_https =
             request.url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"));
         if !scheme_is_https {
@@ -396,14 +419,14 @@ impl Client {
             return Err(failed(request, Failure::Stopped));
         }
         if let Some(secure) = secure.as_ref() {
-            return Ok(secure.agent.clone());
+            return Ok(secure.agents.clone());
         }
         let made = self
             .secure_agent()
             .map_err(|error| failed(request, Failure::Tls(error.to_string())))?;
-        let agent = made.agent.clone();
+        let agents = made.agents.clone();
         *secure = Some(made);
-        Ok(agent)
+        Ok(agents)
     }
 
     fn count(&self, request: &Request<'_>, status: Option<u16>) {
@@ -428,8 +451,8 @@ impl Client {
             Some(certificates) => tls.root_certs(RootCerts::new_with_certs(&certificates)).build(),
             None => tls.disable_verification(true).build(),
         };
-        let agent = agent(&self.options, Some(tls));
-        Ok(SecureAgent { agent, fingerprint: loaded.fingerprint })
+        let agents = Agents::new(&self.options, Some(&tls));
+        Ok(SecureAgent { agents, fingerprint: loaded.fingerprint })
     }
 
     /// After a failed handshake: has the CA file changed since it was read? Then the next call
@@ -453,7 +476,8 @@ pub fn is_read_timeout(error: &io::Error) -> bool {
     matches!(inner, Some(ureq::Error::Timeout(_)))
 }
 
-fn agent(options: &ClientOptions, tls: Option<TlsConfig>) -> Agent {
+fn agent(options: &ClientOptions, tls: Option<&TlsConfig>, keeps: bool) -> Agent {
+    let (idle, idle_per_host) = if keeps { (32, 16) } else { (0, 0) };
     let mut builder = Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
@@ -461,33 +485,15 @@ fn agent(options: &ClientOptions, tls: Option<TlsConfig>) -> Agent {
         .user_agent(USER_AGENT)
         .input_buffer_size(BUFFER_BYTES)
         .output_buffer_size(BUFFER_BYTES)
-        .max_idle_connections(32)
-        .max_idle_connections_per_host(16)
+        .max_idle_connections(idle)
+        .max_idle_connections_per_host(idle_per_host)
         .max_idle_age(options.idle_limit)
         .timeout_connect(Some(CONNECT_LIMIT.min(options.call_limit)))
         .timeout_global(Some(options.call_limit));
     if let Some(tls) = tls {
-        builder = builder.tls_config(tls);
+        builder = builder.tls_config(tls.clone());
     }
     builder.build().into()
-}
-
-/// The same agent with a pool that keeps nothing, so that the call must connect anew.
-fn unpooled(agent: &Agent) -> Agent {
-    let config = agent.config();
-    Agent::config_builder()
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .proxy(None)
-        .user_agent(USER_AGENT)
-        .input_buffer_size(BUFFER_BYTES)
-        .output_buffer_size(BUFFER_BYTES)
-        .max_idle_connections(0)
-        .max_idle_connections_per_host(0)
-        .timeout_connect(config.timeouts().connect)
-        .tls_config(config.tls_config().clone())
-        .build()
-        .into()
 }
 
 fn build<B>(request: &Request<'_>, body: B) -> Result<http::Request<B>, HttpError> {

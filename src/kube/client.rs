@@ -227,7 +227,7 @@ impl KubeClient {
         call: &Call,
         attempt: impl Fn(Option<&Secret>) -> Result<Result<T, ApiStatus>, HttpError>,
     ) -> Result<T, KubeError> {
-        let refused = |status| KubeError::Refused(Refusal { call: call.clone(), status });
+        let refused = |status| KubeError::Refused(Box::new(Refusal { call: call.clone(), status }));
         let once = |session: &Session| match &session.token {
             None => attempt(None).map_err(KubeError::Transport),
             Some(file) => {

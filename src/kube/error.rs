@@ -19,7 +19,7 @@ pub enum KubeError {
     /// No whole answer came.
     Transport(HttpError),
     /// The server refused.
-    Refused(Refusal),
+    Refused(Box<Refusal>),
     /// The answer was a success in a form we can't read.
     Unreadable {
         /// Verb and path.
@@ -386,7 +386,7 @@ mod tests {
         let status =
             ApiStatus::of_answer(recording.status, recording.retry_after(), &recording.body);
         let call = Call { verb, method, path: recording.path() };
-        KubeError::Refused(Refusal { call, status })
+        KubeError::Refused(Box::new(Refusal { call, status }))
     }
 
     #[test]

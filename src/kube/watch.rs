@@ -167,7 +167,7 @@ pub struct WatchMachine {
 }
 
 /// The trouble that was last spoken of.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Trouble {
     kind: FailureKind,
     text: String,
@@ -415,11 +415,11 @@ impl WatchMachine {
 
     fn say(&mut self, failure: Failure, with_list: bool, step: &mut Step) {
         let Failure { kind, text, .. } = failure;
-        let trouble = Trouble { kind, text, with_list };
-        if self.trouble.as_ref() != Some(&trouble) {
-            step.observations.push(Observation::Trouble { kind, text: trouble.text.clone() });
-            self.trouble = Some(trouble);
+        let is_known = |known: &Trouble| known.kind == kind && known.text == text;
+        if !self.trouble.as_ref().is_some_and(is_known) {
+            step.observations.push(Observation::Trouble { kind, text: text.clone() });
         }
+        self.trouble = Some(Trouble { kind, text, with_list });
     }
 
     fn recovered(&mut self, step: &mut Step) {

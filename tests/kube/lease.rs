@@ -23,10 +23,15 @@ fn candidate(api: &Api, identity: &str) -> (LeaderElection, Receiver<Leadership>
         },
     };
     let metrics = std::sync::Arc::clone(&api.metrics);
-    let election =
-        LeaderElection::spawn(&api.client(), settings, Clock::system(), metrics, move |leadership| {
+    let election = LeaderElection::spawn(
+        &api.client(),
+        settings,
+        Clock::system(),
+        metrics,
+        move |leadership| {
             let _ = sender.send(leadership);
-        });
+        },
+    );
     (election.unwrap(), news)
 }
 

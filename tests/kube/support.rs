@@ -43,12 +43,8 @@ impl Api {
         let kubernetes = Kubernetes::new();
         let (journal, faults) = (Arc::new(Journal::new()), Arc::new(Faults::new()));
         let handler = Arc::clone(&kubernetes) as Arc<dyn simulated_cloud::wire::Handler>;
-        let server = Server::start(
-            Service::Kubernetes,
-            handler,
-            Arc::clone(&journal),
-            Arc::clone(&faults),
-        );
+        let server =
+            Server::start(Service::Kubernetes, handler, Arc::clone(&journal), Arc::clone(&faults));
         let server = server.unwrap();
         let address = server.address();
         let metrics = Arc::new(Metrics::default());
@@ -64,8 +60,7 @@ impl Api {
     pub(crate) fn start_again(&mut self) {
         let handler = Arc::clone(&self.kubernetes) as Arc<dyn simulated_cloud::wire::Handler>;
         let (journal, faults) = (Arc::clone(&self.journal), Arc::clone(&self.faults));
-        let server =
-            Server::start_at(self.address, Service::Kubernetes, handler, journal, faults);
+        let server = Server::start_at(self.address, Service::Kubernetes, handler, journal, faults);
         self.server = Some(server.unwrap());
     }
 
@@ -112,8 +107,10 @@ impl Api {
     pub(crate) fn lists(&self) -> usize {
         let requests = self.journal.requests(Service::Kubernetes);
         let is_list = |target: &str| {
-            target.contains("openstackconfigs") && target.contains("limit=")
-                && !target.contains("watch=1") && !target.contains("continue=")
+            target.contains("openstackconfigs")
+                && target.contains("limit=")
+                && !target.contains("watch=1")
+                && !target.contains("continue=")
         };
         requests.iter().filter(|request| is_list(&request.target)).count()
     }
@@ -219,12 +216,8 @@ pub(crate) fn fast() -> Timing {
 /// Starts a watcher of all OpenstackConfigs of `default`.
 pub(crate) fn watch(api: &Api, client: &KubeClient, timing: Timing) -> (Watcher, Seen) {
     let seen = Seen::default();
-    let settings = WatchSettings {
-        resource: CONFIGS,
-        namespace: Some("default".to_owned()),
-        timing,
-        seed: 1,
-    };
+    let settings =
+        WatchSettings { resource: CONFIGS, namespace: Some("default".to_owned()), timing, seed: 1 };
     let sink = {
         let seen = seen.clone();
         move |observation| seen.take(observation)

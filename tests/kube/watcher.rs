@@ -149,6 +149,7 @@ fn a_crd_that_goes_and_comes_back_is_waited_for_and_said_once() {
     api.put("a", "1");
     let (_watcher, seen) = watch(&api, &api.client(), fast());
     seen.wait_for_equal(&api);
+    assert!(api.kubernetes.wait_until(|view| view.open_watches() == 1, LIMIT));
     api.kubernetes.remove_kind("openstackconfigs");
     seen.wait_for("all to be gone", |state| state.objects.is_empty());
     api.kubernetes.end_watches();
@@ -156,8 +157,12 @@ fn a_crd_that_goes_and_comes_back_is_waited_for_and_said_once() {
         |requests| requests.iter().filter(|request| request.status == Some(404)).count() > 5,
         LIMIT
     ));
-    let kinds = seen.state(|state| state.troubles.iter().map(|trouble| trouble.0).collect::<Vec<_>>());
-    assert!(kinds.len() <= 2 && kinds.iter().all(|kind| *kind == FailureKind::NotServed), "{kinds:?}");
+    let kinds =
+        seen.state(|state| state.troubles.iter().map(|trouble| trouble.0).collect::<Vec<_>>());
+    assert!(
+        kinds.len() <= 2 && kinds.iter().all(|kind| *kind == FailureKind::NotServed),
+        "{kinds:?}"
+    );
     api.kubernetes.register(ResourceKind::openstack_config());
     api.put("b", "1");
     seen.wait_for_equal(&api);
@@ -175,7 +180,8 @@ fn torn_huge_and_unknown_lines_do_not_stop_the_watch() {
         "{\"type\":\"ADDED\",\"object\":{\"meta\n".to_owned(),
         "[".repeat(100_000) + "\n",
         "x".repeat(9 * 1024 * 1024) + "\n",
-        "{\"type\":\"ERROR\",\"object\":{\"kind\":\"Status\",\"code\":500,\"message\":\"m\"}}\n".to_owned(),
+        "{\"type\":\"ERROR\",\"object\":{\"kind\":\"Status\",\"code\":500,\"message\":\"m\"}}\n"
+            .to_owned(),
     ];
     for (number, line) in lines.into_iter().enumerate() {
         assert!(api.kubernetes.wait_until(|view| view.open_watches() == 1, LIMIT));

@@ -6,9 +6,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, unbounded};
 use multinic_operator::clock::Clock;
 use multinic_operator::kube::objects::ObjectReference;
-use multinic_operator::kube::writer::{
-    EventKind, Reporter, SecretManifest, WriteReport, Writer,
-};
+use multinic_operator::kube::writer::{EventKind, Reporter, SecretManifest, WriteReport, Writer};
 use multinic_operator::secret::Secret;
 use serde_json::{Value, json};
 use simulated_cloud::kubernetes::Denial;
@@ -113,10 +111,10 @@ fn while_the_api_is_down_nobody_waits_and_the_newest_status_is_written_once_it_i
     assert!(matches!(report, WriteReport::StatusFailed { .. }), "{report:?}");
     api.start_again();
     let newest = |value: &Value| value["status"]["nodes"] == json!(49);
-    assert!(api.kubernetes.wait_until(
-        |view| view.objects("openstackconfigs").iter().all(newest),
-        LIMIT
-    ));
+    assert!(
+        api.kubernetes
+            .wait_until(|view| view.objects("openstackconfigs").iter().all(newest), LIMIT)
+    );
     assert!(status_writes(&api) <= objects.len() + 1, "{}", status_writes(&api));
     assert!(writer.stop(LIMIT));
 }
@@ -173,7 +171,10 @@ fn a_secret_is_created_corrected_put_back_and_never_listed() {
     let created = ensure("first");
     assert_eq!(created["data"]["PASSWORD"], "Zmlyc3Q=");
     assert_eq!(created["metadata"]["ownerReferences"][0]["uid"], json!(owner.uid));
-    assert_eq!(ensure("first")["metadata"]["resourceVersion"], created["metadata"]["resourceVersion"]);
+    assert_eq!(
+        ensure("first")["metadata"]["resourceVersion"],
+        created["metadata"]["resourceVersion"]
+    );
     assert_eq!(ensure("second")["data"]["PASSWORD"], "c2Vjb25k");
     api.kubernetes.delete("secrets", "default", "rabbitmq-a").unwrap();
     assert_eq!(ensure("second")["data"]["PASSWORD"], "c2Vjb25k");

@@ -21,6 +21,9 @@ const PLACE_WAIT: Duration = Duration::from_millis(50);
 /// to spin, short enough that nobody notices.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
 
+/// One part in so many of the connections is sent away when the house is full.
+const MADE_ROOM_SHARE: usize = 8;
+
 /// A connection that isn't waiting for its client.
 const BUSY: u64 = u64::MAX;
 
@@ -170,10 +173,17 @@ impl House {
         self.changed.notify_all();
     }
 
+    /// Several at once: a crowd that only connects is then let in, and out, faster than the
+    /// system's queue of waiting connections fills up. Behind a full queue an honest client would
+    /// wait a second for its next try.
     fn send_longest_waiting_away(&self, guests: &Guests) {
-        let waiting_since = |guest: &&Arc<Guest>| guest.waiting_since.load(Ordering::Relaxed);
-        let longest = guests.connections.values().min_by_key(waiting_since);
-        if let Some(guest) = longest.filter(|guest| waiting_since(guest) != BUSY) {
+        let number = (self.limits.connections / MADE_ROOM_SHARE).max(1);
+        let waiting_since = |guest: &Arc<Guest>| guest.waiting_since.load(Ordering::Relaxed);
+        let mut waiting: Vec<_> =
+            guests.connections.values().map(|guest| (waiting_since(guest), guest)).collect();
+        waiting.retain(|(since, _)| *since != BUSY);
+        waiting.sort_unstable_by_key(|(since, _)| *since);
+        for (_, guest) in waiting.into_iter().take(number) {
             guest.send_away();
             self.refused("made-room");
         }

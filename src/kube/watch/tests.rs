@@ -117,7 +117,7 @@ fn recorded_refusals_of_a_watch_are_told_apart() {
         let status =
             ApiStatus::of_answer(recording.status, recording.retry_after(), &recording.body);
         let call = Call { verb: "watch", method: "GET", path: recording.path() };
-        let failure = Failure::of_error(&KubeError::Refused(Refusal { call, status }));
+        let failure = Failure::of_error(&KubeError::Refused(Box::new(Refusal { call, status })));
         assert_eq!(failure.kind, kind, "{name}");
         let asked = failure.retry_after.unwrap_or_default();
         let mut machine = machine();

@@ -1,0 +1,151 @@
+//! The operator as a process of its own, set up by its environment alone.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use simulated_cloud::Cloud;
+use tempfile::TempDir;
+
+/// Long enough for anything that should happen at once, on a machine that is busy.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// A running operator; killed when dropped.
+pub(crate) struct Operator {
+    child: Child,
+    log: Arc<Log>,
+    /// Holds the inventory; shared by successors of the same operator.
+    folder: Arc<TempDir>,
+}
+
+#[derive(Default)]
+struct Log {
+    lines: Mutex<Vec<String>>,
+    grown: Condvar,
+}
+
+impl Operator {
+    /// Starts the operator with the cloud's environment and these further variables.
+    pub(crate) fn start(cloud: &Cloud, variables: &[(&str, &str)]) -> Operator {
+        Operator::start_in(cloud, variables, Arc::new(TempDir::new().unwrap()))
+    }
+
+    /// Starts it where another one has worked: the inventory is found again.
+    pub(crate) fn start_in(cloud: &Cloud, variables: &[(&str, &str)], folder: Arc<TempDir>) -> Operator {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_multinic-operator"));
+        command
+            .env_clear()
+            .envs(cloud.environment())
+            .env("HEALTH_ADDR", "127.0.0.1:0")
+            .env("INVENTORY_ADDR", "127.0.0.1:0")
+            .env("INVENTORY_DB_PATH", folder.path().join("inventory.json"))
+            .env("RUST_LOG", "trace")
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let log = Arc::new(Log::default());
+        let stderr = child.stderr.take().unwrap();
+        let written = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                written.lines.lock().unwrap().push(line);
+                written.grown.notify_all();
+            }
+        });
+        Operator { child, log, folder }
+    }
+
+    /// The folder of the inventory, for a successor.
+    pub(crate) fn folder(&self) -> Arc<TempDir> {
+        Arc::clone(&self.folder)
+    }
+
+    /// The inventory's file.
+    pub(crate) fn inventory_file(&self) -> PathBuf {
+        self.folder.path().join("inventory.json")
+    }
+
+    /// Everything logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.lines.lock().unwrap().join("\n")
+    }
+
+    /// The first log line that holds this text, waited for.
+    pub(crate) fn line_with(&self, text: &str) -> String {
+        let lines = self.log.lines.lock().unwrap();
+        let has = |lines: &mut Vec<String>| !lines.iter().any(|line| line.contains(text));
+        let (lines, _) = self.log.grown.wait_timeout_while(lines, SOON, has).unwrap();
+        let found = lines.iter().find(|line| line.contains(text)).cloned();
+        found.unwrap_or_else(|| panic!("{text:?} was never logged:\n{}", lines.join("\n")))
+    }
+
+    fn address(&self, name: &str) -> SocketAddr {
+        let text = format!("{name} listens on ");
+        let line = self.line_with(&text);
+        line.split(&text).nth(1).unwrap().trim().parse().unwrap()
+    }
+
+    /// Status and body of a GET at the inventory's API.
+    pub(crate) fn inventory(&self, path: &str) -> (u16, String) {
+        get(self.address("inventory"), path)
+    }
+
+    /// Status and body of a GET at the health port.
+    pub(crate) fn health(&self, path: &str) -> (u16, String) {
+        get(self.address("health"), path)
+    }
+
+    /// Sends SIGTERM and waits for the end; gives the exit status and how long it took.
+    pub(crate) fn stop(mut self) -> (ExitStatus, Duration) {
+        let started = std::time::Instant::now();
+        self.signal("TERM");
+        let status = self.child.wait().unwrap();
+        (status, started.elapsed())
+    }
+
+    /// Kills it as a crash would.
+    pub(crate) fn kill(mut self) -> Arc<TempDir> {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        Arc::clone(&self.folder)
+    }
+
+    /// Waits for it to end by itself.
+    pub(crate) fn wait(mut self) -> (ExitStatus, String) {
+        let status = self.child.wait().unwrap();
+        (status, self.log())
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap();
+        assert!(sent.success());
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(SOON))
+        .build()
+        .into();
+    let mut answer = agent.get(format!("http://{address}{path}")).call().unwrap();
+    (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap())
+}
+
+/// The repository's fixtures.
+pub(crate) fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
+}
