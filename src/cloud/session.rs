@@ -215,9 +215,12 @@ impl Cloud {
                 let wall = self.clock.now().wall;
                 match keystone::log_in(&self.openstack, provider, project_id, spelling, wall) {
                     Ok(login) => {
-                        let life = login.lifetime;
-                        let margin = TOKEN_MARGIN.min(life / 5);
-                        self.until(Ok(self.session(login)), life - margin)
+                        let life = login.lifetime - TOKEN_MARGIN.min(login.lifetime / 5);
+                        let session = self.session(login);
+                        // A catalog without Neutron is a failure, though its token is good.
+                        let usable = session.neutron.is_ok();
+                        let life = if usable { life } else { life.min(self.failure_life) };
+                        self.until(Ok(session), life)
                     }
                     Err(error) => self.until(Err(error), Duration::ZERO),
                 }
@@ -246,6 +249,13 @@ impl Cloud {
             token: login.token,
             domain: login.domain,
         }
+    }
+
+    /// The endpoints of a login failed: perhaps the catalog has changed, so it is read again soon,
+    /// but no more often than failures are.
+    pub fn doubt(&self, provider: &Provider, project_id: &str) {
+        let until = self.clock.now().uptime + self.failure_life;
+        self.sessions.shorten(&session_key(provider, project_id), until);
     }
 
     /// Everything a sync needs to know, asked for side by side (steps 6, 7 and 8), together with

@@ -111,6 +111,14 @@ impl<K: Clone + Eq + Hash, V, E: Clone> Shared<K, V, E> {
         self.lock().get(key)?.known.clone()
     }
 
+    /// An answer is fresh until `until` at the latest.
+    pub fn shorten(&self, key: &K, until: Duration) {
+        let mut entries = self.lock();
+        if let Some(known) = entries.get_mut(key).and_then(|entry| entry.known.as_mut()) {
+            known.fresh_until = known.fresh_until.min(until);
+        }
+    }
+
     /// Forgets remembered failures, so that the next question is really put.
     pub fn forget_failures(&self, of: impl Fn(&K) -> bool) {
         for (key, entry) in self.lock().iter_mut() {

@@ -203,7 +203,7 @@ impl Server {
     pub fn stop(&self, limit: Duration) {
         self.house.begin_stop();
         // A blocking accept ends only by a connection; it may fail if one is waiting already.
-        let _ = TcpStream::connect_timeout(&reachable(self.address), limit);
+        let _ = TcpStream::connect_timeout(&reachable(self.address), limit / 4);
         self.house.wait_until_empty(limit);
     }
 }

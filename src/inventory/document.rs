@@ -73,6 +73,9 @@ struct OnlyFormat {
     format: Option<u32>,
 }
 
+/// An item as compact JSON, for the checksum, and as a person reads it.
+type Texts = (Vec<u8>, Vec<u8>);
+
 /// Writes the file, piece by piece. Fails only as `write` fails.
 pub fn encode(
     inventory: &Inventory,
@@ -86,7 +89,7 @@ pub fn encode(
         "{{\n  \"format\": {FORMAT},\n  \"sequence\": {sequence},\n  \"writtenAt\": \"{at}\",\n"
     );
     piece.extend_from_slice(head.as_bytes());
-    let mut list = |name: &str, item: fn(&Stored) -> Option<(Vec<u8>, Vec<u8>)>| {
+    let mut list = |name: &str, item: fn(&Stored) -> Option<Texts>| {
         piece.extend_from_slice(format!("  \"{name}\": [").as_bytes());
         let mut separator = "\n    ";
         for (compact, pretty) in inventory.iter().filter_map(|stored| item(stored)) {

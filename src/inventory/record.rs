@@ -57,6 +57,7 @@ pub struct Owner {
 }
 
 /// One change of the inventory.
+#[expect(clippy::large_enum_variant, reason = "nearly all changes are the large one")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Change {

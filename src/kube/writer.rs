@@ -213,7 +213,7 @@ impl<R: Fn(WriteReport)> Actor<R> {
             match next {
                 Next::Write(job) => {
                     let (outcome, report) = self.write(&job);
-                    self.shared.lock().finished(job, outcome, self.shared.clock.now());
+                    self.shared.lock().finished(*job, outcome, self.shared.clock.now());
                     if let Some(report) = report {
                         (self.report)(report);
                     }

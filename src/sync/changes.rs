@@ -23,6 +23,8 @@ pub struct Resend {
     pub accepted_until: Option<Timestamp>,
     /// Nodes with DOWN ports are sent again.
     pub down_ports: bool,
+    /// The time of this pass.
+    pub now: Timestamp,
 }
 
 /// Must the node be sent to the cluster behind `target`?
@@ -39,7 +41,10 @@ pub fn why(
     if record.config != node.config || !same_target {
         return Some(Why::Changed);
     }
-    if resend.accepted_until.is_some_and(|moment| record.updated_at <= moment) {
+    // A record from the future is older than it says: the clock was set back since.
+    let accepted_by =
+        |moment| record.updated_at <= moment || record.updated_at > resend.now;
+    if resend.accepted_until.is_some_and(accepted_by) {
         return Some(Why::Again);
     }
     (resend.down_ports && !node.down_ports.is_empty()).then_some(Why::DownPorts)

@@ -119,23 +119,26 @@ impl ClaimTable {
         unsynced.map(|claimant| claimant.seniority.key.clone())
     }
 
-    /// Replaces the object's claims by these nodes, and says which of them are its own.
+    /// Replaces the object's claims by these nodes of the cloud, and says which of them are its
+    /// own. None if the object is gone or belongs to another cloud by now: whoever asks began
+    /// before that, and has nothing to say about it any more.
     pub fn claim(
         &mut self,
         uid: &str,
+        provider_id: &str,
         nodes: &BTreeSet<String>,
         inventory: &Inventory,
-    ) -> Decision {
-        let Some(claimant) = self.claimant_mut(uid) else { return Decision::default() };
-        let (seniority, provider_id) = (claimant.seniority.clone(), claimant.provider_id.clone());
+    ) -> Option<Decision> {
+        let claimant = self.claimant_mut(uid).filter(|known| known.provider_id == provider_id)?;
+        let seniority = claimant.seniority.clone();
         let before = claimant.claimed.replace(nodes.clone()).unwrap_or_default();
         for node in before.difference(nodes) {
-            self.release(&provider_id, node, &seniority);
+            remove(&mut self.by_node, provider_id, node, &seniority);
         }
         let mut decision = Decision::default();
         for node in nodes {
-            self.insert(&provider_id, node, &seniority);
-            match self.older_manager(&provider_id, node, &seniority, inventory) {
+            self.insert(provider_id, node, &seniority);
+            match self.older_manager(provider_id, node, &seniority, inventory) {
                 Some(manager) => {
                     let node_name = node.clone();
                     decision.conflicts.push(Conflict { node_name, manager });
@@ -145,7 +148,7 @@ impl ClaimTable {
                 }
             }
         }
-        decision
+        Some(decision)
     }
 
     fn older_manager(
@@ -176,10 +179,6 @@ impl ClaimTable {
     fn insert(&mut self, provider_id: &str, node: &str, seniority: &Seniority) {
         let key = (provider_id.to_owned(), node.to_owned());
         self.by_node.entry(key).or_default().insert(seniority.clone());
-    }
-
-    fn release(&mut self, provider_id: &str, node: &str, seniority: &Seniority) {
-        remove(&mut self.by_node, provider_id, node, seniority);
     }
 
     fn take(&mut self, uid: &str) -> Option<Claimant> {
@@ -237,7 +236,7 @@ impl Claims {
         self.lock().must_wait_for(uid)
     }
 
-    /// Claims the nodes; nobody else sends one of the granted ones before [`Held`] is dropped.
+    /// See [`ClaimTable::claim`]; nobody else sends a granted node before [`Held`] is dropped.
     /// Waits for others that are sending one of them; how long their POST may take is bounded.
     pub fn claim(
         self: &Arc<Claims>,
@@ -245,16 +244,16 @@ impl Claims {
         provider_id: &str,
         nodes: &BTreeSet<String>,
         inventory: &Inventory,
-    ) -> (Decision, Held) {
+    ) -> Option<(Decision, Held)> {
         let key = |node: &String| (provider_id.to_owned(), node.clone());
         let mut table = self.lock();
         while nodes.iter().any(|node| table.sending.contains(&key(node))) {
             table = self.sent.wait(table).unwrap_or_else(|held| held.into_inner());
         }
-        let decision = table.claim(uid, nodes, inventory);
+        let decision = table.claim(uid, provider_id, nodes, inventory)?;
         let held: Vec<Node> = decision.granted.iter().map(key).collect();
         table.sending.extend(held.iter().cloned());
-        (decision, Held { claims: Arc::clone(self), nodes: held })
+        Some((decision, Held { claims: Arc::clone(self), nodes: held }))
     }
 
     fn lock(&self) -> MutexGuard<'_, ClaimTable> {

@@ -27,9 +27,9 @@ pub fn wait(retry: &DownPortRetry, intervals: &Intervals, wall: Timestamp) -> Du
     } else {
         intervals.slow
     };
-    // A clock that was set back must not stretch the wait.
-    let elapsed = Duration::try_from(wall.duration_since(retry.last_attempt)).unwrap_or_default();
-    interval.saturating_sub(elapsed)
+    // A clock that was set back must not stretch the wait: who knows how long ago it was is due.
+    let elapsed = Duration::try_from(wall.duration_since(retry.last_attempt));
+    elapsed.map_or(Duration::ZERO, |elapsed| interval.saturating_sub(elapsed))
 }
 
 /// Should nodes with DOWN ports be sent again now? `before` is the state from the last pass, and
@@ -44,7 +44,8 @@ pub fn is_due(
 }
 
 /// The state after a pass. `hash` is none when no accepted node has DOWN ports left; `resent` says
-/// that nodes were sent again for them and accepted, `sent` that any of them was sent at all.
+/// that nodes were sent again for them and accepted, `sent` that a node with DOWN ports was accepted
+/// for whatever reason.
 pub fn next(
     before: Option<&DownPortRetry>,
     hash: Option<String>,
@@ -59,7 +60,8 @@ pub fn next(
     };
     let mut after = before.clone();
     if resent {
-        after.fast_attempts = (after.fast_attempts + 1).min(intervals.down_port_fast_retries);
+        after.fast_attempts =
+            after.fast_attempts.saturating_add(1).min(intervals.down_port_fast_retries);
     }
     if resent || sent {
         after.last_attempt = wall;

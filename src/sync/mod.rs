@@ -108,7 +108,8 @@ pub struct Outcome {
     pub rabbitmq: Option<(u64, Result<RabbitMq, String>)>,
     /// The inventory couldn't be written.
     pub unwritten: Option<String>,
-    /// The operator is stopping; this says nothing about the object.
+    /// The operator is stopping, or the object was moved to another cloud meanwhile; this says
+    /// nothing about the object.
     pub cut_short: bool,
 }
 
@@ -167,7 +168,7 @@ pub fn sync(context: &Context, job: &Job) -> Outcome {
         Outcome { retry_after, ..Outcome::failed(job, reason, message) }
     });
     outcome.rabbitmq = pass.rabbitmq;
-    outcome.cut_short = !outcome.verdict.reason.is_success() && !(context.may_act)();
+    outcome.cut_short |= !outcome.verdict.reason.is_success() && !(context.may_act)();
     outcome
 }
 
@@ -186,8 +187,13 @@ impl<'a> Pass<'a> {
         let plan = plan::plan(&self.sources(spec, &answers, &inventory));
         let names = plan.nodes.iter().map(|node| node.config.node_name.clone()).collect();
         let claims = &self.context.claims;
-        let (decision, held) =
-            claims.claim(&self.job.object.uid, &spec.provider_id, &names, &inventory);
+        let uid = &self.job.object.uid;
+        let Some((decision, held)) = claims.claim(uid, &spec.provider_id, &names, &inventory)
+        else {
+            let message = "the object was moved to another cloud during its sync";
+            let failed = Outcome::failed(self.job, Reason::ConfigError, message);
+            return Ok(Outcome { cut_short: true, ..failed });
+        };
         let outcome = self.send(spec, &plan, &decision);
         drop(held);
         Ok(outcome)
@@ -249,7 +255,10 @@ impl<'a> Pass<'a> {
                 Err(error) if error.refused && !last && outdated_login.is_none() => {
                     outdated_login = Some(login.serial);
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    self.context.cloud.doubt(&found.provider, &spec.project_id);
+                    return Err(error.into());
+                }
             }
         }
         let message = "Contrabass describes the provider differently each time it is asked";
@@ -328,10 +337,13 @@ impl<'a> Pass<'a> {
             down_ports: self
                 .down_hash(spec, &own)
                 .is_some_and(|hash| down_ports::is_due(before, &hash, intervals, wall)),
+            now: wall,
         };
         let due = self.due(spec, &own, resend);
+        // What is asked for while a POST is under way is asked for after it.
+        let sent_at = self.context.clock.now().wall;
         let delivery = self.post(spec, &due);
-        let unwritten = self.remember(spec, &due, &delivery);
+        let unwritten = self.remember(spec, &due, &delivery, sent_at);
 
         let accepted = |kind: Why| {
             let accepted = |(node, why): &&(&PlannedNode, Why)| {
@@ -340,6 +352,9 @@ impl<'a> Pass<'a> {
             due.iter().filter(accepted).count()
         };
         let (changed, for_down_ports) = (accepted(Why::Changed), accepted(Why::DownPorts));
+        let with_down_ports = due.iter().any(|(node, _)| {
+            !node.down_ports.is_empty() && delivery.accepted.contains(&node.config.node_name)
+        });
         let summary = Summary {
             plan,
             conflicts: &decision.conflicts,
@@ -351,7 +366,7 @@ impl<'a> Pass<'a> {
             before,
             self.down_hash(spec, &own),
             for_down_ports > 0,
-            changed > 0,
+            with_down_ports,
             intervals,
             wall,
         );
@@ -428,6 +443,7 @@ impl<'a> Pass<'a> {
         spec: &Spec,
         due: &[(&PlannedNode, Why)],
         delivery: &Delivery,
+        sent_at: Timestamp,
     ) -> Option<String> {
         let store = &self.context.store;
         let accepted: Vec<&PlannedNode> = due
@@ -436,7 +452,7 @@ impl<'a> Pass<'a> {
             .filter(|node| delivery.accepted.contains(&node.config.node_name))
             .collect();
         if !accepted.is_empty() {
-            let changes = self.changes(spec, &accepted);
+            let changes = self.changes(spec, &accepted, sent_at);
             // The commit keeps what it couldn't write and goes on trying; the state says so below.
             if let Err(error) = store.commit(changes) {
                 log::error!("{}: {error}", self.job.object.key);
@@ -445,9 +461,13 @@ impl<'a> Pass<'a> {
         store.state().reason().map(|reason| format!("the inventory isn't on disk: {reason}"))
     }
 
-    fn changes(&self, spec: &Spec, accepted: &[&PlannedNode]) -> Vec<Change> {
+    fn changes(
+        &self,
+        spec: &Spec,
+        accepted: &[&PlannedNode],
+        updated_at: Timestamp,
+    ) -> Vec<Change> {
         let inventory = self.context.store.snapshot();
-        let updated_at = self.context.clock.now().wall;
         let kept: BTreeSet<&str> =
             accepted.iter().map(|node| node.config.node_name.as_str()).collect();
         let mut changes = Vec::new();
@@ -493,3 +513,6 @@ impl<'a> Pass<'a> {
         accepted.min()?.checked_add(interval).ok()
     }
 }
+
+#[cfg(test)]
+mod tests;

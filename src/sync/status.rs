@@ -1,11 +1,13 @@
 //! What an object is told of its sync: reason, message and conditions (SPEC 3). Pure.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::claims::Conflict;
 use super::plan::Plan;
 use crate::clock::{Now, to_seconds_text};
 use crate::cloud::Step;
+use crate::cloud::answer::shortened;
 use crate::resources::{Condition, DownPortRetry, Status};
 use crate::viola::Delivery;
 
@@ -13,6 +15,8 @@ use crate::viola::Delivery;
 const NAMES_SHOWN: usize = 5;
 /// Characters of a message; a status is read in a terminal.
 const MESSAGE_LIMIT: usize = 1_500;
+/// Characters of one problem within it.
+const PROBLEM_LIMIT: usize = 300;
 
 /// Reasons of the Ready condition; dashboards match on their names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -103,8 +107,10 @@ pub struct Summary<'a> {
 /// message; what went well and what was left out follow.
 pub fn verdict(summary: &Summary<'_>) -> Verdict {
     let Summary { plan, conflicts, nodes, delivery, again } = summary;
-    let problems = problems(summary);
+    let mut parts = problems(summary);
     let sent = delivery.accepted.len();
+    let refused: usize = delivery.problems.iter().map(|problem| problem.nodes.len()).sum();
+    let well = nodes.saturating_sub(refused);
     let reason = if !delivery.problems.is_empty() {
         Reason::ViolaPostError
     } else if !conflicts.is_empty() || !plan.twins.is_empty() {
@@ -116,53 +122,54 @@ pub fn verdict(summary: &Summary<'_>) -> Verdict {
     } else {
         Reason::NoChange
     };
-    let mut message = problems.join("; ");
-    if !message.is_empty() {
-        message.push_str("; ");
+    if well > 0 || refused == 0 {
+        let mut done = match sent {
+            0 => format!("{} unchanged", count(well, "node")),
+            sent if sent == well => format!("synced {}", count(well, "node")),
+            sent => format!("synced {}, {sent} of them sent", count(well, "node")),
+        };
+        if *again > 0 {
+            let _ = write!(done, " ({again} again without a change)");
+        }
+        parts.push(done);
     }
-    let _ = match (sent, *nodes) {
-        (0, nodes) => write!(message, "{} unchanged", count(nodes, "node")),
-        (sent, nodes) if sent == nodes => write!(message, "synced {}", count(nodes, "node")),
-        (sent, nodes) => write!(message, "synced {}, {sent} of them sent", count(nodes, "node")),
-    };
-    if *again > 0 {
-        let _ = write!(message, " ({again} again without a change)");
+    if !plan.unknown.is_empty() {
+        let vms = count(plan.unknown.len(), "VM");
+        let go = if plan.unknown.len() == 1 { "goes by its id" } else { "go by their ids" };
+        parts.push(format!("{vms} unknown to Nova {go} ({})", listed(&plan.unknown)));
     }
     let left_out = left_out(plan);
     if !left_out.is_empty() {
-        let _ = write!(message, "; left out: {}", left_out.join(", "));
+        parts.push(format!("left out: {}", left_out.join(", ")));
     }
-    Verdict { reason, message: limited(&message) }
+    Verdict { reason, message: limited(&parts.join("; ")) }
 }
 
 fn problems(summary: &Summary<'_>) -> Vec<String> {
     let Summary { plan, conflicts, delivery, .. } = summary;
-    let mut problems = Vec::new();
-    for problem in &delivery.problems {
-        problems.push(format!("{} (not accepted: {})", problem.message, listed(&problem.nodes)));
-    }
-    for (name, vm_ids) in &plan.twins {
-        problems.push(format!("{} share the node name {name:?}, none of them is sent", {
-            format!("VMs {}", listed(vm_ids))
-        }));
-    }
-    for conflict in conflicts.iter().take(NAMES_SHOWN) {
-        let Conflict { node_name, manager } = conflict;
-        problems
-            .push(format!("node {node_name} is managed by the older OpenstackConfig {manager}"));
-    }
-    if conflicts.len() > NAMES_SHOWN {
-        let more = conflicts.len() - NAMES_SHOWN;
-        problems.push(format!("{more} more nodes are managed by older objects"));
-    }
-    let mut by_message: std::collections::BTreeMap<&str, Vec<String>> = Default::default();
+    let refused = delivery.problems.iter().map(|problem| {
+        let message = shortened(&problem.message, PROBLEM_LIMIT);
+        format!("{message} (not accepted: {})", listed(&problem.nodes))
+    });
+    let twins = plan.twins.iter().map(|(name, vm_ids)| {
+        format!("VMs {} share the node name {name:?}, none of them is sent", listed(vm_ids))
+    });
+    let conflicts = conflicts.iter().map(|Conflict { node_name, manager }| {
+        format!("node {node_name} is managed by the older OpenstackConfig {manager}")
+    });
+    let mut by_message: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for (vm_id, message) in &plan.nameless {
-        by_message.entry(message).or_default().push(vm_id.clone());
+        by_message.entry(message).or_default().insert(vm_id);
     }
-    for (message, vm_ids) in by_message {
-        problems
-            .push(format!("{message} (left out, their names aren't known: {})", listed(&vm_ids)));
-    }
+    let nameless = by_message.into_iter().map(|(message, vm_ids)| {
+        let vm_ids: Vec<String> = vm_ids.into_iter().map(str::to_owned).collect();
+        let message = shortened(message, PROBLEM_LIMIT);
+        format!("{message} (left out, their names aren't known: {})", listed(&vm_ids))
+    });
+    let mut problems = few(refused.collect(), "more such answers of Viola");
+    problems.extend(few(twins.collect(), "more names are shared by several VMs"));
+    problems.extend(few(conflicts.collect(), "more nodes are managed by older objects"));
+    problems.extend(few(nameless.collect(), "more such answers of Nova"));
     problems
 }
 
@@ -171,10 +178,6 @@ fn left_out(plan: &Plan) -> Vec<String> {
     if !plan.without_ports.is_empty() {
         let vms = count(plan.without_ports.len(), "VM");
         parts.push(format!("{vms} without ports in the subnet ({})", listed(&plan.without_ports)));
-    }
-    if !plan.unknown.is_empty() {
-        let vms = count(plan.unknown.len(), "VM");
-        parts.push(format!("{vms} unknown to Nova ({})", listed(&plan.unknown)));
     }
     let statuses = plan
         .by_status
@@ -208,7 +211,7 @@ fn few(mut items: Vec<String>, rest: &str) -> Vec<String> {
 }
 
 fn limited(message: &str) -> String {
-    crate::cloud::answer::shortened(message, MESSAGE_LIMIT)
+    shortened(message, MESSAGE_LIMIT)
 }
 
 /// What goes into the status beside the verdict.
@@ -228,11 +231,11 @@ pub struct Report<'a> {
 /// moment of each condition's last transition.
 pub fn next(before: &Status, verdict: &Verdict, report: &Report<'_>, now: Now) -> Status {
     let success = verdict.reason.is_success();
+    // A message has been shortened already; what is noted beside it must not be cut off.
     let mut message = verdict.message.clone();
     for note in report.notes {
-        let _ = write!(message, "; note: {note}");
+        let _ = write!(message, "; note: {}", shortened(note, PROBLEM_LIMIT));
     }
-    let message = limited(&message);
     let healthy = success && report.notes.is_empty();
     let time = to_seconds_text(now.wall);
     let condition = |kind: &str, status: bool, reason: &str, message: &str| {

@@ -40,6 +40,10 @@ fn world_on(disk: SimulatedDisk, settings: ApiSettings) -> World {
 }
 
 impl World {
+    pub(crate) fn stop_leading(&self, leader: &str) {
+        *self.leader.lock().unwrap() = Some(leader.to_owned());
+    }
+
     fn get(&self, target: &str) -> Answer {
         get(self.server.address(), target)
     }
@@ -52,7 +56,11 @@ impl World {
         let answer = self.get(target);
         assert_eq!(answer.status, 200, "{target}: {:?}", answer.json());
         let name = |record: &serde_json::Value| {
-            format!("{}/{}", record["providerId"].as_str().unwrap(), record["nodeName"].as_str().unwrap())
+            format!(
+                "{}/{}",
+                record["providerId"].as_str().unwrap(),
+                record["nodeName"].as_str().unwrap()
+            )
         };
         answer.json().as_array().unwrap().iter().map(name).collect()
     }
@@ -113,14 +121,19 @@ fn filters_are_combined_and_no_match_is_an_empty_array() {
         ("?providerId=p1&nodeName=worker-0&instanceId=vm-2", &[]),
         ("?providerId=p", &[]),
         ("?providerId=p11", &[]),
-        ("?providerId=&nodeName=", &["p1/worker-0", "p1/worker-1", "p2/worker-0", "p3/한국/노드 <b>"]),
+        (
+            "?providerId=&nodeName=",
+            &["p1/worker-0", "p1/worker-1", "p2/worker-0", "p3/한국/노드 <b>"],
+        ),
         ("?nodeName=%ED%95%9C%EA%B5%AD%2F%EB%85%B8%EB%93%9C+%3Cb%3E", &["p3/한국/노드 <b>"]),
         ("?_=12345", &["p1/worker-0", "p1/worker-1", "p2/worker-0", "p3/한국/노드 <b>"]),
     ];
     for (query, expected) in cases {
         assert_eq!(world.names(&format!("{LIST}{query}")), *expected, "{query}");
     }
-    for query in ["?providerid=p1", "?providerId=a&providerId=b", "?limit=0", "?limit=x", "?continue=!"] {
+    for query in
+        ["?providerid=p1", "?providerId=a&providerId=b", "?limit=0", "?limit=x", "?continue=!"]
+    {
         let answer = world.get(&format!("{LIST}{query}"));
         assert_eq!(answer.status, 400, "{query}");
         assert!(!answer.error().is_empty());
@@ -165,17 +178,20 @@ fn pages_follow_each_other_without_gaps_even_when_records_come_and_go() {
         let (url, relation) = link.split_once("; ").unwrap();
         assert_eq!(relation, "rel=\"next\"");
         target = url.trim_matches(['<', '>']).to_owned();
-        assert!(target.contains(PROVIDER.split('-').next().unwrap()) && target.contains("limit=10"));
+        assert!(
+            target.contains(PROVIDER.split('-').next().unwrap()) && target.contains("limit=10")
+        );
     }
-    let expected: Vec<_> =
-        (0..25).filter(|n| *n != 10).map(|n| format!("n{n:02}")).collect();
+    let expected: Vec<_> = (0..25).filter(|n| *n != 10).map(|n| format!("n{n:02}")).collect();
     assert_eq!(seen, expected);
 }
 
 #[test]
 fn an_etag_saves_the_body_until_something_changes() {
     let world = filled();
-    for target in [LIST, &format!("{LIST}/worker-0"), "/v1/inventory/changes", "/v1/overview", "/page.js"] {
+    for target in
+        [LIST, &format!("{LIST}/worker-0"), "/v1/inventory/changes", "/v1/overview", "/page.js"]
+    {
         let tag = world.get(target).header("etag").unwrap().to_owned();
         for condition in [tag.clone(), format!("\"other\", W/{tag}"), "*".to_owned()] {
             let answer = world.with(target, &format!("If-None-Match: {condition}\r\n"));
@@ -248,8 +264,13 @@ fn data_needs_the_token_where_one_is_set_and_a_new_one_counts_soon() {
     later();
     assert_eq!(status("Authorization: Bearer s3same-open\r\n"), 200);
     assert_eq!(status("authorization: bearer s3same-open\r\n"), 200);
-    for wrong in ["", "Authorization: Bearer s3same-ope\r\n", "Authorization: Bearer \r\n",
-        "Authorization: Basic s3same-open\r\n", "Authorization: Bearer s3same-open2\r\n"] {
+    for wrong in [
+        "",
+        "Authorization: Bearer s3same-ope\r\n",
+        "Authorization: Bearer \r\n",
+        "Authorization: Basic s3same-open\r\n",
+        "Authorization: Bearer s3same-open2\r\n",
+    ] {
         let answer = world.with(LIST, wrong);
         assert_eq!(answer.status, 401, "{wrong:?}");
         assert!(answer.header("www-authenticate").unwrap().starts_with("Bearer"));
@@ -258,7 +279,8 @@ fn data_needs_the_token_where_one_is_set_and_a_new_one_counts_soon() {
     for target in ["/v1/overview", "/v1/inventory/changes", &format!("{LIST}/x")] {
         assert_eq!(world.get(target).status, 401, "{target}");
     }
-    for target in ["/", "/page.js", "/page.css", "/words.js", "/docs", "/openapi.yaml", "/healthz"] {
+    for target in ["/", "/page.js", "/page.css", "/words.js", "/docs", "/openapi.yaml", "/healthz"]
+    {
         assert_eq!(world.get(target).status, 200, "{target} shows no data");
     }
     fs::write(&path, "").unwrap();
@@ -275,11 +297,15 @@ fn data_needs_the_token_where_one_is_set_and_a_new_one_counts_soon() {
 #[test]
 fn a_replica_that_does_not_lead_says_who_does() {
     let world = filled();
-    *world.leader.lock().unwrap() = Some("multinic-operator-1".to_owned());
+    world.stop_leading("multinic-operator-1");
     for target in [LIST, "/v1/overview", "/v1/inventory/changes"] {
         let answer = world.get(target);
         assert_eq!(answer.status, 503);
-        assert!(answer.error().ends_with("the leader is multinic-operator-1"), "{}", answer.error());
+        assert!(
+            answer.error().ends_with("the leader is multinic-operator-1"),
+            "{}",
+            answer.error()
+        );
     }
     assert_eq!(world.get("/healthz").status, 200);
     assert_eq!(world.get("/").status, 200);
@@ -301,8 +327,15 @@ fn an_inventory_that_could_not_be_read_is_not_shown_as_empty() {
 fn no_path_reaches_the_file_system() {
     let world = filled();
     for target in [
-        "/etc/passwd", "/../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/page.css/../../Cargo.toml",
-        "//etc/passwd", "/index.html", "/v1", "/v1/inventory", "/data/inventory.json",
+        "/etc/passwd",
+        "/../etc/passwd",
+        "/%2e%2e/%2e%2e/etc/passwd",
+        "/page.css/../../Cargo.toml",
+        "//etc/passwd",
+        "/index.html",
+        "/v1",
+        "/v1/inventory",
+        "/data/inventory.json",
     ] {
         let answer = world.get(target);
         assert_eq!(answer.status, 404, "{target}");
@@ -331,7 +364,8 @@ fn the_overview_and_the_timelines_are_there_for_the_page() {
     let world = filled();
     world.overview.put(object("shop", "blue", "False", "NovaError"));
     let overview = world.get("/v1/overview").json();
-    let store = json!({"state": "healthy", "reason": null, "since": null, "findings": [], "records": 4});
+    let store =
+        json!({"state": "healthy", "reason": null, "since": null, "findings": [], "records": 4});
     assert_eq!(overview["store"], store);
     assert_eq!(overview["objects"][0]["reason"], "NovaError");
     let changes = world.get("/v1/inventory/changes?providerId=p1&nodeName=worker-1").json();

@@ -61,8 +61,7 @@ fn head_has_the_length_and_no_body_and_not_modified_has_neither() {
 fn pipelined_requests_are_answered_in_order() {
     let server = server();
     let mut stream = connect(server.address());
-    let many: String =
-        (0..50).map(|n| format!("GET /{n} HTTP/1.1\r\nHost: h\r\n\r\n")).collect();
+    let many: String = (0..50).map(|n| format!("GET /{n} HTTP/1.1\r\nHost: h\r\n\r\n")).collect();
     let first = exchange(&mut stream, many.as_bytes()).unwrap();
     assert_eq!(first.body, b"Get /0 []");
     for number in 1..50 {
@@ -74,7 +73,9 @@ fn pipelined_requests_are_answered_in_order() {
 #[test]
 fn a_connection_ends_when_the_client_wants_it_or_speaks_http_1_0() {
     let server = server();
-    for text in ["GET / HTTP/1.1\r\nHost: h\r\nConnection: x, Close\r\n\r\n", "GET / HTTP/1.0\r\n\r\n"] {
+    for text in
+        ["GET / HTTP/1.1\r\nHost: h\r\nConnection: x, Close\r\n\r\n", "GET / HTTP/1.0\r\n\r\n"]
+    {
         let mut stream = connect(server.address());
         let answer = exchange(&mut stream, text.as_bytes()).unwrap();
         assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
@@ -98,7 +99,10 @@ fn what_two_servers_might_read_differently_is_refused() {
         ("GET / HTTP/1.1\r\nHost: h\r\nX: a\r\n b\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nHost: h\r\nX: a\0b\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-        ("GET / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: xchunked\r\nContent-Length: 4\r\n\r\n", 400),
+        (
+            "GET / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: xchunked\r\nContent-Length: 4\r\n\r\n",
+            400,
+        ),
         ("GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000000000000000\r\n\r\n", 413),
         ("GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello", 413),
         ("GET / HTTP/1.1\r\nHost: h\r\nContent-Length: +5\r\n\r\nhello", 413),
@@ -124,8 +128,8 @@ fn what_two_servers_might_read_differently_is_refused() {
         ("nonsense\r\n\r\n", 400),
     ];
     for (text, status) in cases {
-        let (actual, body) = raw(&server, text.as_bytes())
-            .unwrap_or_else(|| panic!("{text:?} got no answer"));
+        let (actual, body) =
+            raw(&server, text.as_bytes()).unwrap_or_else(|| panic!("{text:?} got no answer"));
         assert_eq!(actual, *status, "{text:?}: {body}");
         if *status != 200 {
             let json: serde_json::Value = serde_json::from_str(&body).unwrap();

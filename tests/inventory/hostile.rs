@@ -1,8 +1,9 @@
 //! Hostile crowds: slow heads, slow readers, thousands of connections, no descriptors left.
 //! Threads and memory stay bounded, and a good client is served meanwhile.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -120,4 +121,44 @@ fn a_storm_of_connections_and_resets_leaves_the_port_alive() {
         storm.store(false, Ordering::Relaxed);
     });
     assert_eq!(get(address, "/").body, b"good");
+}
+
+const CHILD_VARIABLE: &str = "GATE_TEST_FEW_DESCRIPTORS";
+
+/// Not a test of its own: the server of [`running_out_of_descriptors_does_not_end_the_port`].
+#[test]
+#[ignore = "started by the descriptor test"]
+fn serves_with_few_descriptors() {
+    if std::env::var(CHILD_VARIABLE).is_err() {
+        return;
+    }
+    let handler = |_: &Request| Response::new(200, Body::Static(b"good"));
+    let server = serve(Arc::new(handler), Limits { connections: 256, ..Limits::default() });
+    println!("serving on {}", server.address());
+    // The parent ends it.
+    std::thread::park_timeout(Duration::from_secs(120));
+}
+
+#[test]
+fn running_out_of_descriptors_does_not_end_the_port() {
+    let program = std::env::current_exe().unwrap();
+    let mut child = Command::new("sh")
+        .args(["-c", "ulimit -n 48; exec \"$0\" \"$@\""])
+        .arg(program)
+        .args(["--exact", "hostile::serves_with_few_descriptors", "--ignored", "--nocapture"])
+        .env(CHILD_VARIABLE, "1")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let address = lines.find_map(|line| line.split_once("serving on ")?.1.parse().ok()).unwrap();
+    let silent: Vec<_> = (0..150).map(|_| connect(address)).collect();
+    let (worst, median) = good_client(address);
+    println!("48 descriptors, 150 silent connections: worst {worst:?}, median {median:?}");
+    drop(silent);
+    assert_eq!(get(address, "/").body, b"good");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(median < Duration::from_millis(100) && worst < Duration::from_millis(1000));
 }

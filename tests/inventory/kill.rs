@@ -53,7 +53,7 @@ fn commits_until_it_is_killed() {
     loop {
         number += 1;
         store.commit(changes(number)).unwrap();
-        if number % 50 == 0 {
+        if number.is_multiple_of(50) {
             store.compact();
         }
         writeln!(out, "acknowledged {number}").unwrap();

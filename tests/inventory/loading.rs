@@ -235,3 +235,45 @@ fn loading_gives_what_was_seen_before() {
     let before = seen(&store.snapshot());
     assert_eq!(seen(&open(&disk.after(Restart::NothingUnsynced)).snapshot()), before);
 }
+
+#[test]
+fn whatever_a_file_holds_the_store_opens_and_nothing_is_lost_without_a_copy() {
+    let disk = SimulatedDisk::default();
+    let store = open(&disk);
+    store.commit((0..5).map(|n| upsert(&format!("n{n}"), &[n], 1)).collect()).unwrap();
+    store.compact();
+    store.commit(vec![upsert("late", &[9], 2)]).unwrap();
+    let disk = disk.after(Restart::Killed);
+    let journal = disk.names().into_iter().find(|name| name.contains("journal-")).unwrap();
+    let paths = [PATH.to_owned(), format!("/data/{journal}")];
+    let whole = seen(&store.snapshot());
+    for seed in 0..1500 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let hit = disk.after(Restart::Killed);
+        let path = Path::new(&paths[random.usize(0..2)]);
+        let mut bytes = hit.read(path).unwrap();
+        for _ in 0..random.usize(1..4) {
+            let place = random.usize(0..bytes.len());
+            match random.u8(0..4) {
+                0 => bytes[place] = random.u8(..),
+                1 => bytes.truncate(place.max(1)),
+                2 => bytes.splice(place..place, (0..9).map(|_| random.u8(..))).for_each(drop),
+                _ => bytes[place] ^= 1 << random.u8(0..8),
+            }
+        }
+        hit.put(path, &bytes);
+        let store = open(&hit);
+        if !store.state().remembers() {
+            assert!(store.state().to_string().contains("format"), "seed {seed}: {}", store.state());
+            assert_eq!(hit.read(path).unwrap(), bytes, "seed {seed}: not ours to touch");
+            continue;
+        }
+        assert!(store.state().is_healthy(), "seed {seed}: {}", store.state());
+        let complete = whole.iter().all(|line| seen(&store.snapshot()).contains(line));
+        // The end of the journal that was cut off can't be told from a torn write.
+        let torn = path != Path::new(PATH) && store.snapshot().len() == 5;
+        let copied = !set_aside(&hit).is_empty();
+        assert!(complete || torn || copied, "seed {seed}: records are gone without a copy");
+        assert_eq!(copied, !store.findings().is_empty(), "seed {seed}: said and done");
+    }
+}

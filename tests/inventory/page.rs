@@ -1,1 +1,84 @@
-//! t
+//! The page in a real headless Chromium; `tests/page` holds what is checked.
+//!
+//! Left out, and said so, where Node or Chromium is missing. `PAGE_SCREENSHOTS=<folder>` keeps
+//! pictures of what was seen.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use multinic_operator::inventory::api::ApiSettings;
+use multinic_operator::inventory::record::Change;
+
+use crate::api::{World, full_record, object, of, world};
+use crate::support::record;
+
+const CHROMIUM: [&str; 3] =
+    ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+
+fn of_p1(node: &str, ports: &[u32], step: u64) -> Change {
+    let mut record = record(node, &format!("vm-{node}"), ports, step);
+    record.provider_id = "p1".to_owned();
+    Change::Upsert(record)
+}
+
+fn shown_world() -> World {
+    let world = world(ApiSettings::default());
+    let mut earlier = record("legacy", "vm-legacy", &[500], 1);
+    earlier.provider_id = "p2".to_owned();
+    earlier.config.interfaces[0].name = String::new();
+    earlier.config.interfaces[0].id = 1;
+    let changes = vec![
+        full_record("p1", "worker-full"),
+        of_p1("worker-3", &[30, 31], 20),
+        of_p1("worker-4", &[400], 30),
+        of_p1("<script>window.taken = true</script>", &[60], 40),
+        of_p1("it's", &[70], 50),
+        of_p1("가나다 노드", &[80], 50),
+        of("p2", "worker-0", "vm-1"),
+        Change::Upsert(earlier),
+    ];
+    world.store.commit(changes).unwrap();
+    let mut changed = record("it's", "vm-it's", &[70, 71], 90);
+    changed.provider_id = "p1".to_owned();
+    changed.config.interfaces[0].mtu = 9000;
+    changed.config.interfaces[0].address = "10.10.77.7".parse().unwrap();
+    world.store.commit(vec![Change::Upsert(changed)]).unwrap();
+    world.overview.put(object("shop", "amber", "True", "Synced"));
+    world.overview.put(object("shop", "blue", "False", "NovaError"));
+    world.overview.put(object("shop", "<b>cyan</b>", "Unknown", ""));
+    world
+}
+
+#[test]
+fn the_page_keeps_its_promises_in_a_real_browser() {
+    let chromium = CHROMIUM.iter().find(|path| Path::new(path).exists());
+    let node = Command::new("node").arg("--version").stdout(Stdio::null()).status();
+    let (Some(chromium), Ok(_)) = (chromium, node) else {
+        println!("left out: the page test needs node and chromium (Debian: nodejs, chromium)");
+        return;
+    };
+    let shown = shown_world();
+    let folder = tempfile::tempdir().unwrap();
+    let token_file = folder.path().join("token");
+    fs::write(&token_file, "open-sesame").unwrap();
+    let guarded = world(ApiSettings { cors_origin: None, token_file: Some(token_file) });
+    guarded.store.commit(vec![of("p1", "worker-0", "vm-1")]).unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/page/page.test.mjs");
+    let mut child = Command::new("node")
+        .arg(script)
+        .arg(format!("http://{}", shown.server.address()))
+        .arg(format!("http://{}", guarded.server.address()))
+        .arg(chromium)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    for line in BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok) {
+        println!("{line}");
+        if line == "change" {
+            shown.store.commit(vec![of_p1("worker-new", &[90], 99)]).unwrap();
+        }
+    }
+    assert!(child.wait().unwrap().success(), "a promise of the page is broken, see above");
+}

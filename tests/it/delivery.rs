@@ -1,1 +1,336 @@
-//! Placeholder.
+//! What Viola is told, when, and what is remembered of it.
+
+use serde_json::{Value, json};
+use simulated_cloud::{Fault, FaultKind, LoggedRequest, Service};
+
+use super::process::{Operator, SOON};
+use super::world::{World, ready_of};
+
+const QUICK: [(&str, &str); 4] = [
+    ("POLL_FAST_INTERVAL", "200ms"),
+    ("POLL_SLOW_INTERVAL", "300ms"),
+    ("POLL_ERROR_INTERVAL", "200ms"),
+    ("POLL_FAST_WINDOW", "1s"),
+];
+
+/// Names of the nodes of each POST, in order.
+fn posts(world: &World) -> Vec<Vec<String>> {
+    let names = |nodes: &[Value]| {
+        nodes.iter().map(|node| node["nodeName"].as_str().unwrap().to_owned()).collect()
+    };
+    world.viola().received().iter().map(|post| names(&post.nodes)).collect()
+}
+
+fn wait_for_polls(world: &World, count: usize) {
+    let from = world.journal().count(Service::Neutron);
+    let more = |log: &[LoggedRequest]| {
+        let ports = |request: &&LoggedRequest| request.service == Service::Neutron;
+        log.iter().filter(ports).count() >= from + 2 * count
+    };
+    assert!(world.journal().wait_for(more, SOON), "no more polls came");
+}
+
+#[test]
+fn an_unchanged_object_is_sent_once_and_only_once() {
+    let world = World::of("three-nodes");
+    let _operator = Operator::start(&world, &QUICK);
+    world.wait_for_reason("NoChange");
+    wait_for_polls(&world, 5);
+    assert_eq!(posts(&world).len(), 1);
+}
+
+#[test]
+fn only_the_node_that_changed_is_sent() {
+    let world = World::of("three-nodes");
+    let _operator = Operator::start(&world, &QUICK);
+    world.wait_for_reason("NoChange");
+    let port = "6354868d-f9b9-4574-9672-af08b0d88eea";
+    world.edit(|state| {
+        state.ports.update(port, |port| port.mac_address = "FA:16:3E:FF:00:01".to_owned());
+    });
+    world.wait_for_posts(2);
+    assert_eq!(posts(&world)[1], ["worker-0"]);
+    let interfaces = world.held()[0].2["interfaces"].clone();
+    let changed = interfaces.as_array().unwrap().iter().find(|i| i["portId"] == port).unwrap();
+    assert_eq!(changed["macAddress"], "fa:16:3e:ff:00:01");
+    assert_eq!(changed["id"], 0, "the port keeps its id though its MAC is now the highest");
+}
+
+#[test]
+fn nodes_viola_refuses_are_named_and_sent_again_and_the_others_are_not() {
+    let world = World::of("three-nodes");
+    world.viola().refuse_node("worker-1", "no such node here");
+    let operator = Operator::start(&world, &QUICK);
+    let message = world.wait_for_reason("ViolaPostError");
+    assert!(message.contains("no such node here") && message.contains("worker-1"), "{message}");
+    world.wait_for_posts(2);
+    assert_eq!(posts(&world)[1], ["worker-1"]);
+    let (status, _) = operator.inventory("/v1/inventory/node-configs/worker-1");
+    assert_eq!(status, 404, "a refused node is not in the inventory");
+    world.viola().accept_all_nodes();
+    world.wait_for_reason("NoChange");
+    assert_eq!(world.held(), world.expected());
+    assert_eq!(operator.inventory("/v1/inventory/node-configs/worker-1").0, 200);
+}
+
+#[test]
+fn every_success_code_counts() {
+    for code in [201, 202, 204] {
+        let world = World::of("three-nodes");
+        world.viola().set_success_status(code);
+        let _operator = Operator::start(&world, &[]);
+        world.wait_for_reason("Synced");
+        assert_eq!(world.held(), world.expected(), "HTTP {code}");
+    }
+}
+
+#[test]
+fn a_post_whose_answer_was_lost_is_not_repeated_blindly_but_by_a_later_pass() {
+    let world = World::of("three-nodes");
+    world.faults().add(Fault::once(Service::Viola, FaultKind::AnswerLost));
+    let _operator = Operator::start(&world, &QUICK);
+    world.wait_for_posts(1);
+    world.wait_for_reason("NoChange");
+    let requests = world.journal().requests(Service::Viola);
+    assert_eq!(requests.len(), 2);
+    let between = requests[1].arrived_ms - requests[0].arrived_ms;
+    assert!(between >= 200, "it was repeated after {between} ms, not after the error interval");
+}
+
+#[test]
+fn a_restart_sends_nothing_that_was_accepted_and_a_crash_forgets_nothing() {
+    let world = World::of("three-nodes");
+    let operator = Operator::start(&world, &QUICK);
+    world.wait_for_reason("NoChange");
+    let folder = operator.kill();
+    let polls = world.journal().count(Service::Neutron);
+    let _successor = Operator::start_in(&world, &QUICK, folder);
+    let more = |log: &[LoggedRequest]| {
+        log.iter().filter(|request| request.service == Service::Neutron).count() >= polls + 6
+    };
+    assert!(world.journal().wait_for(more, SOON));
+    assert_eq!(posts(&world).len(), 1);
+}
+
+#[test]
+fn the_annotation_sends_every_node_again_once() {
+    let world = World::of("three-nodes");
+    let _operator = Operator::start(&world, &[]);
+    world.wait_for_reason("Synced");
+    for turn in ["1", "2"] {
+        world.force(turn);
+        world.wait_for_posts(1 + turn.parse::<usize>().unwrap());
+    }
+    assert_eq!(posts(&world).iter().map(Vec::len).collect::<Vec<_>>(), [3, 3, 3]);
+}
+
+#[test]
+fn a_forced_resend_that_fails_is_not_forgotten() {
+    let world = World::of("three-nodes");
+    let _operator = Operator::start(&world, &QUICK);
+    world.wait_for_reason("NoChange");
+    world.faults().add(Fault::always(Service::Viola, FaultKind::Html { status: 503 }));
+    world.force("again");
+    world.wait_for_reason("ViolaPostError");
+    world.faults().clear();
+    world.wait_for_reason("NoChange");
+    assert_eq!(posts(&world).iter().map(Vec::len).collect::<Vec<_>>(), [3, 3]);
+}
+
+#[test]
+fn a_resync_interval_sends_every_node_again_for_ever() {
+    let world = World::of("three-nodes");
+    let variables = [&QUICK[..], &[("VIOLA_RESYNC_INTERVAL", "400ms")]].concat();
+    let _operator = Operator::start(&world, &variables);
+    world.wait_for_posts(4);
+    assert!(posts(&world).iter().all(|nodes| nodes.len() == 3));
+}
+
+#[test]
+fn another_cluster_has_not_heard_of_what_the_first_one_accepted() {
+    let world = World::of("three-nodes");
+    let operator = Operator::start(&world, &QUICK);
+    world.wait_for_reason("NoChange");
+    world.change_spec(json!({"credentials": {"k8sProviderID": "biz-2"}}));
+    world.wait_for_posts(2);
+    assert_eq!(world.viola().current("biz-2").len(), 3);
+    // Also when the change comes while the operator is away.
+    let folder = operator.kill();
+    world.change_spec(json!({"credentials": {"k8sProviderID": "biz-3"}}));
+    let _successor = Operator::start_in(&world, &QUICK, folder);
+    world.wait_for_posts(3);
+    assert_eq!(world.viola().current("biz-3").len(), 3);
+}
+
+#[test]
+fn down_ports_are_sent_again_soon_then_rarely_and_a_restart_goes_on_counting() {
+    let world = World::of("down-ports");
+    let variables = [
+        ("POLL_FAST_INTERVAL", "300ms"),
+        ("POLL_SLOW_INTERVAL", "1500ms"),
+        ("POLL_FAST_WINDOW", "1ms"),
+        ("DOWN_PORT_FAST_RETRY_MAX", "3"),
+    ];
+    let operator = Operator::start(&world, &variables);
+    world.wait_for_posts(3);
+    let counted = world.kubernetes().wait_until(
+        |view| {
+            let object = view.get("OpenstackConfig", "default", "nodes").unwrap_or_default();
+            object["status"]["downPortRetry"]["fastAttempts"] == 2
+        },
+        SOON,
+    );
+    assert!(counted, "{}", world.status());
+    let folder = operator.kill();
+    let _successor = Operator::start_in(&world, &variables, folder);
+    world.wait_for_posts(6);
+    let at: Vec<u64> =
+        world.journal().requests(Service::Viola).iter().map(|request| request.arrived_ms).collect();
+    let gaps: Vec<u64> = at.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    // Once, three times fast, then slow.
+    assert!(gaps[..3].iter().all(|gap| *gap >= 300), "{gaps:?}");
+    assert!(gaps[3..].iter().all(|gap| *gap >= 1500), "{gaps:?}");
+    let retry = world.status()["downPortRetry"].clone();
+    assert_eq!(retry["fastAttempts"], 3, "{retry}");
+
+    let ports: Vec<String> = world.edit(|state| {
+        state
+            .ports
+            .iter()
+            .filter(|port| port.status == "DOWN")
+            .map(|port| port.id.clone())
+            .collect()
+    });
+    assert!(!ports.is_empty());
+    world.edit(|state| {
+        for id in &ports {
+            state.ports.update(id, |port| port.status = "ACTIVE".to_owned());
+        }
+    });
+    let cleared = world.kubernetes().wait_until(
+        |view| {
+            let object = view.get("OpenstackConfig", "default", "nodes").unwrap_or_default();
+            object["status"]["downPortRetry"].is_null()
+        },
+        SOON,
+    );
+    assert!(cleared, "{}", world.status());
+}
+
+#[test]
+fn a_vm_with_a_new_name_replaces_its_record_and_keeps_its_ids() {
+    let world = World::of("three-nodes");
+    let operator = Operator::start(&world, &QUICK);
+    world.wait_for_reason("NoChange");
+    let vm = "3b8f2c61-9d04-4e7a-a5c2-1f6e8d90b7a4";
+    world.edit(|state| state.servers.update(vm, |server| server.name = "edge-0".to_owned()));
+    world.wait_for_posts(2);
+    assert_eq!(posts(&world)[1], ["edge-0"]);
+    world.wait_for_reason("NoChange");
+    assert_eq!(operator.inventory("/v1/inventory/node-configs/edge-0").0, 200);
+    assert_eq!(operator.inventory("/v1/inventory/node-configs/worker-0").0, 404);
+}
+
+#[test]
+fn a_file_of_the_replaced_program_loads_and_its_node_is_sent_once() {
+    let world = World::of("three-nodes");
+    let folder = std::sync::Arc::new(tempfile::TempDir::new().unwrap());
+    let expected = world.expected();
+    let records: Vec<Value> = expected
+        .iter()
+        .map(|(provider, name, node)| {
+            let mut config = node.clone();
+            if name == "worker-0" {
+                for interface in config["interfaces"].as_array_mut().unwrap() {
+                    interface["id"] = json!(interface["id"].as_u64().unwrap() + 1);
+                    interface.as_object_mut().unwrap().remove("name");
+                }
+            }
+            json!({"providerId": provider, "nodeName": name, "instanceId": node["instanceId"],
+                "config": config, "lastConfigHash": "of-the-other-program",
+                "updatedAt": "2026-10-01T12:00:00Z"})
+        })
+        .collect();
+    let file = folder.path().join("inventory.json");
+    std::fs::write(file, json!({"records": records}).to_string()).unwrap();
+    let _operator = Operator::start_in(&world, &QUICK, folder);
+    world.wait_for_posts(1);
+    world.wait_for_reason("NoChange");
+    wait_for_polls(&world, 2);
+    assert_eq!(posts(&world), [["worker-0"]]);
+    assert_eq!(world.viola().received()[0].nodes[0], expected[0].2);
+}
+
+#[test]
+fn the_rabbitmq_secret_is_made_put_back_and_never_taken_from_somebody_else() {
+    let world = World::of("three-nodes");
+    let _operator = Operator::start(&world, &QUICK);
+    let (namespace, name) = world.object();
+    let secret_name = format!("rabbitmq-{name}");
+    let there = |world: &World| {
+        world
+            .kubernetes()
+            .wait_until(|view| view.get("Secret", &namespace, &secret_name).is_some(), SOON)
+    };
+    assert!(there(&world));
+    let secret = world.kubernetes().get("Secret", &namespace, &secret_name).unwrap();
+    let keys: Vec<&String> = secret["data"].as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["RABBITMQ_PASSWORD", "RABBITMQ_URLS", "RABBITMQ_USER"]);
+    assert_eq!(secret["metadata"]["ownerReferences"][0]["name"], name.as_str());
+    assert_eq!(secret["type"], "Opaque");
+    world.kubernetes().delete("Secret", &namespace, &secret_name).unwrap();
+    assert!(there(&world), "it wasn't put back");
+
+    world.kubernetes().delete("Secret", &namespace, &secret_name).unwrap();
+    let foreign = json!({"apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+        "metadata": {"namespace": namespace, "name": secret_name}, "data": {"mine": "eA=="}});
+    world.kubernetes().apply_object(foreign).unwrap();
+    let told = world.kubernetes().wait_until(
+        |view| {
+            let object = view.get("OpenstackConfig", &namespace, &name).unwrap_or_default();
+            let ready = ready_of(&object).unwrap_or_default();
+            ready["message"].to_string().contains("belongs to somebody else")
+        },
+        SOON,
+    );
+    // Whoever was quicker: ours or theirs, what stands is whole.
+    let secret = world.kubernetes().get("Secret", &namespace, &secret_name).unwrap();
+    if told {
+        assert_eq!(secret["data"], json!({"mine": "eA=="}));
+        assert_eq!(world.ready().unwrap()["status"], "True", "trouble there never stops a sync");
+    } else {
+        panic!("nobody was told of the foreign Secret: {}", world.status());
+    }
+}
+
+#[test]
+fn two_objects_and_one_node_the_younger_takes_over_when_the_older_goes() {
+    let world = World::of("older-object-keeps-node");
+    let _operator = Operator::start(&world, &[]);
+    let message = world.wait_for_reason_of("default", "a-newer", "NodeConflict");
+    assert!(message.contains("default/b-older"), "{message}");
+    let before = posts(&world).len();
+    world.kubernetes().delete("OpenstackConfig", "default", "b-older").unwrap();
+    world.wait_for_reason_of("default", "a-newer", "Synced");
+    assert_eq!(posts(&world).len(), before + 1);
+}
+
+#[test]
+fn node_claims_are_not_forgotten_at_a_restart() {
+    let world = World::of("older-object-keeps-node");
+    let operator = Operator::start(&world, &[]);
+    world.wait_for_reason_of("default", "a-newer", "NodeConflict");
+    world.wait_for_reason_of("default", "b-older", "Synced");
+    let before = world.held();
+    let folder = operator.kill();
+    // The older one's subnet can't be read at first: it keeps its node all the same.
+    world.faults().add(
+        Fault::always(Service::Neutron, FaultKind::Html { status: 503 })
+            .path_contains("/subnets/c1f4"),
+    );
+    world.kubernetes().annotate("OpenstackConfig", "default", "a-newer", "x", "y").unwrap();
+    let quick = [("POLL_ERROR_INTERVAL", "200ms")];
+    let _successor = Operator::start_in(&world, &quick, folder);
+    wait_for_polls(&world, 6);
+    assert_eq!(world.held(), before, "the younger object took the node over");
+}

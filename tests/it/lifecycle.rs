@@ -1,1 +1,143 @@
-//! Placeholder.
+//! Start, readiness and stop of the process.
+
+use std::time::Duration;
+
+use simulated_cloud::{Fault, FaultKind, LoggedRequest, Service};
+
+use super::process::{Operator, SOON};
+use super::world::World;
+
+/// A stop takes ten seconds at most, whatever hangs.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+fn has_asked(world: &World, service: Service) {
+    let asked = |log: &[LoggedRequest]| log.iter().any(|request| request.service == service);
+    assert!(world.journal().wait_for(asked, SOON), "{service:?} was never asked");
+}
+
+#[test]
+fn an_idle_operator_stops_at_once_with_exit_code_0() {
+    let world = World::of("three-nodes");
+    let operator = Operator::start(&world, &[]);
+    world.wait_for_reason("Synced");
+    let (status, took) = operator.stop();
+    assert_eq!(status.code(), Some(0));
+    assert!(took < Duration::from_secs(3), "{took:?}");
+}
+
+#[test]
+fn a_service_that_hangs_does_not_hold_up_the_stop() {
+    for service in [
+        Service::Contrabass,
+        Service::Keystone,
+        Service::Neutron,
+        Service::Nova,
+        Service::Viola,
+        Service::Kubernetes,
+    ] {
+        let world = World::of("three-nodes");
+        world.faults().add(Fault::always(service, FaultKind::Hang));
+        let operator = Operator::start(&world, &[]);
+        has_asked(&world, service);
+        let (status, took) = operator.stop();
+        assert_eq!(status.code(), Some(0), "{service:?}");
+        assert!(took < STOP_LIMIT, "{service:?}: {took:?}");
+    }
+}
+
+#[test]
+fn what_viola_accepts_during_a_stop_is_remembered() {
+    let world = World::of("three-nodes");
+    world.faults().set_latency(Service::Viola, Duration::from_millis(1500));
+    let operator = Operator::start(&world, &[]);
+    has_asked(&world, Service::Viola);
+    let folder = operator.folder();
+    let (status, _) = operator.stop();
+    assert_eq!(status.code(), Some(0));
+    assert_eq!(world.viola().received().len(), 1);
+    let successor = Operator::start_in(&world, &[], folder);
+    world.wait_for_reason("NoChange");
+    assert_eq!(world.viola().received().len(), 1);
+    let (_, body) = successor.inventory("/v1/inventory/node-configs");
+    assert_eq!(body.matches("\"lastConfigHash\"").count(), 3);
+}
+
+#[test]
+fn a_bad_configuration_ends_with_exit_code_2_and_one_report() {
+    let world = World::of("three-nodes");
+    let operator =
+        Operator::start(&world, &[("POLL_FAST_INTERVAL", "soon"), ("SYNC_WORKERS", "many")]);
+    let (status, log) = operator.wait();
+    assert_eq!(status.code(), Some(2));
+    assert!(log.contains("2 problems"), "{log}");
+    assert!(log.contains("POLL_FAST_INTERVAL") && log.contains("SYNC_WORKERS"), "{log}");
+}
+
+#[test]
+fn a_missing_required_variable_is_told_on_every_object() {
+    let world = World::of("three-nodes");
+    let _operator = Operator::start(&world, &[("VIOLA_ENDPOINT", "")]);
+    let message = world.wait_for_reason("ConfigError");
+    assert!(message.contains("VIOLA_ENDPOINT"), "{message}");
+}
+
+#[test]
+fn health_and_metrics_answer() {
+    let world = World::of("three-nodes");
+    let operator = Operator::start(&world, &[]);
+    world.wait_for_reason("Synced");
+    assert_eq!(operator.health("/healthz"), (200, "ok\n".to_owned()));
+    let (status, text) = operator.health("/readyz");
+    assert_eq!(status, 200, "{text}");
+    let (status, metrics) = operator.health("/metrics");
+    assert_eq!(status, 200);
+    for line in [
+        "controller_runtime_reconcile_total{controller=\"openstackconfig\",result=\"success\"} 1",
+        "multinic_nodes_sent_total 3",
+        "multinic_upstream_requests_total{service=\"Viola\",status=\"200\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{line} is not in\n{metrics}");
+    }
+}
+
+#[test]
+fn an_operator_that_has_not_listed_yet_is_alive_and_not_ready() {
+    let world = World::of("three-nodes");
+    world.faults().add(Fault::always(Service::Kubernetes, FaultKind::Hang));
+    let operator = Operator::start(&world, &[]);
+    has_asked(&world, Service::Kubernetes);
+    assert_eq!(operator.health("/healthz").0, 200);
+    let (status, text) = operator.health("/readyz");
+    assert_eq!(status, 503, "{text}");
+}
+
+#[test]
+fn a_failing_kubernetes_api_does_not_stop_the_sync_and_the_newest_status_is_written_later() {
+    let world = World::of("three-nodes");
+    let fault = Fault::always(Service::Kubernetes, FaultKind::Html { status: 500 });
+    world.faults().add(fault.method("PATCH"));
+    let variables = [("POLL_FAST_INTERVAL", "300ms"), ("POLL_SLOW_INTERVAL", "300ms")];
+    let _operator = Operator::start(&world, &variables);
+    world.wait_for_posts(1);
+    let polled = |log: &[LoggedRequest]| {
+        log.iter().filter(|request| request.target.contains("/ports")).count() >= 4
+    };
+    assert!(world.journal().wait_for(polled, SOON));
+    assert!(world.ready().is_none());
+    world.faults().clear();
+    world.wait_for_reason("NoChange");
+}
+
+#[test]
+fn only_the_named_namespaces_are_watched() {
+    let world = World::of("three-nodes");
+    let (namespace, _) = world.object();
+    let variables = [("WATCH_NAMESPACES", format!("{namespace},elsewhere"))];
+    let variables: Vec<(&str, &str)> =
+        variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let _operator = Operator::start(&world, &variables);
+    world.wait_for_reason("Synced");
+    let lists: Vec<String> =
+        world.journal().requests(Service::Kubernetes).iter().map(|r| r.path().to_owned()).collect();
+    assert!(lists.iter().all(|path| path.contains("/namespaces/")), "{lists:?}");
+}

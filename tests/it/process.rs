@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use simulated_cloud::Cloud;
@@ -17,6 +18,7 @@ pub(crate) const SOON: Duration = Duration::from_secs(20);
 pub(crate) struct Operator {
     child: Child,
     log: Arc<Log>,
+    reader: Option<JoinHandle<()>>,
     /// Holds the inventory; shared by successors of the same operator.
     folder: Arc<TempDir>,
 }
@@ -34,7 +36,11 @@ impl Operator {
     }
 
     /// Starts it where another one has worked: the inventory is found again.
-    pub(crate) fn start_in(cloud: &Cloud, variables: &[(&str, &str)], folder: Arc<TempDir>) -> Operator {
+    pub(crate) fn start_in(
+        cloud: &Cloud,
+        variables: &[(&str, &str)],
+        folder: Arc<TempDir>,
+    ) -> Operator {
         let mut command = Command::new(env!("CARGO_BIN_EXE_multinic-operator"));
         command
             .env_clear()
@@ -51,23 +57,18 @@ impl Operator {
         let log = Arc::new(Log::default());
         let stderr = child.stderr.take().unwrap();
         let written = Arc::clone(&log);
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 written.lines.lock().unwrap().push(line);
                 written.grown.notify_all();
             }
         });
-        Operator { child, log, folder }
+        Operator { child, log, reader: Some(reader), folder }
     }
 
     /// The folder of the inventory, for a successor.
     pub(crate) fn folder(&self) -> Arc<TempDir> {
         Arc::clone(&self.folder)
-    }
-
-    /// The inventory's file.
-    pub(crate) fn inventory_file(&self) -> PathBuf {
-        self.folder.path().join("inventory.json")
     }
 
     /// Everything logged so far.
@@ -118,6 +119,8 @@ impl Operator {
     /// Waits for it to end by itself.
     pub(crate) fn wait(mut self) -> (ExitStatus, String) {
         let status = self.child.wait().unwrap();
+        // The log is whole once its pipe has ended.
+        self.reader.take().unwrap().join().unwrap();
         (status, self.log())
     }
 

@@ -41,17 +41,25 @@ fn plays_out(scenario: Scenario) -> Result<(), String> {
         let (namespace, name) = key.split_once('/').ok_or("a key is namespace/name")?;
         let as_wanted = |object: &Value| {
             ready_of(object).is_some_and(|ready| {
-                ready["reason"] == wanted.reason.as_str() && ready["status"] == wanted.ready.as_str()
+                ready["reason"] == wanted.reason.as_str()
+                    && ready["status"] == wanted.ready.as_str()
             })
         };
         let seen = world.kubernetes().wait_until(
-            |view| view.get("OpenstackConfig", namespace, name).is_some_and(|object| as_wanted(&object)),
+            |view| {
+                view.get("OpenstackConfig", namespace, name)
+                    .is_some_and(|object| as_wanted(&object))
+            },
             SOON,
         );
         let object = world.kubernetes().get("OpenstackConfig", namespace, name).unwrap_or_default();
         let ready = ready_of(&object).unwrap_or_default();
         if !seen {
-            return Err(format!("{key} should be {}, is {ready}\n{}", wanted.reason, operator.log()));
+            return Err(format!(
+                "{key} should be {}, is {ready}\n{}",
+                wanted.reason,
+                operator.log()
+            ));
         }
         let message = ready["message"].as_str().unwrap_or_default();
         for part in &wanted.message_contains {
@@ -94,10 +102,7 @@ fn complete_status(object: &Value) -> Result<(), String> {
 }
 
 /// Accepted nodes, and only those, are in the inventory.
-fn inventory_equals(
-    operator: &Operator,
-    held: &[(String, String, Value)],
-) -> Result<(), String> {
+fn inventory_equals(operator: &Operator, held: &[(String, String, Value)]) -> Result<(), String> {
     let (status, body) = operator.inventory("/v1/inventory/node-configs");
     let records: Value = serde_json::from_str(&body).map_err(|error| format!("{error}: {body}"))?;
     let configs: Vec<&Value> =

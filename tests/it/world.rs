@@ -54,7 +54,10 @@ impl World {
         let seen = self.kubernetes().wait_until(
             |view| {
                 let object = view.get("OpenstackConfig", namespace, name);
-                object.as_ref().and_then(ready_of_ref).is_some_and(|ready| ready["reason"] == reason)
+                object
+                    .as_ref()
+                    .and_then(ready_of_ref)
+                    .is_some_and(|ready| ready["reason"] == reason)
             },
             SOON,
         );

@@ -63,7 +63,7 @@ fn after_a_thousand_faults_the_view_equals_the_servers() {
                 api.kubernetes.inject_watch_line(lines[rng.usize(0..lines.len())]);
             }
             _ => {
-                let token = format!("token-{number}");
+                let token = format!("rotated-{number}");
                 api.kubernetes.accept_token(&token, "operator");
                 let old = fs::read_to_string(&file).unwrap();
                 fs::write(&file, &token).unwrap();

@@ -112,8 +112,12 @@ fn a_server_that_takes_connections_and_never_answers_is_given_up() {
 #[test]
 fn a_stop_ends_a_blocked_read_at_once() {
     let api = Api::start();
-    let (mut watcher, _seen) = watch(&api, &api.client(), Timing::default());
+    let (mut watcher, seen) = watch(&api, &api.client(), Timing::default());
     assert!(api.kubernetes.wait_until(|view| view.open_watches() == 1, LIMIT));
+    // What comes over the watch shows that it is being read.
+    api.put("a", "1");
+    seen.wait_for_equal(&api);
+    assert_eq!(api.lists(), 1);
     let begin = now();
     watcher.stop();
     assert!(watcher.join(LIMIT));

@@ -38,7 +38,7 @@ const english = {
   noMatch: "Nothing matches.",
   noChanges: "No changes are known.",
   unknown: "unknown",
-  firstSent: "sent for the first time with {interfaces} interfaces",
+  firstSent: "sent for the first time, interfaces: {interfaces}",
   nodeRenamed: "node renamed, was {from}",
   instanceChanged: "VM {from} replaced by {to}",
   receiverChanged: "sent to {to}, before to {from}",

@@ -67,7 +67,7 @@ impl Job {
 #[derive(Debug, PartialEq)]
 pub(super) enum Next {
     /// Write this, then tell [`Pending::finished`].
-    Write(Job),
+    Write(Box<Job>),
     /// Nothing for so long; none: until something new comes.
     Wait(Option<Duration>),
     /// Nothing ever more.
@@ -234,7 +234,7 @@ impl Pending {
                 },
             };
             self.under_way = Some(waiting);
-            return Next::Write(job);
+            return Next::Write(Box::new(job));
         }
     }
 

@@ -42,8 +42,8 @@ fn status(pending: &mut Pending, name: &str, value: u32) {
 fn next_status(pending: &mut Pending, now: Now) -> Option<(Job, String, Value)> {
     match pending.next(now) {
         Next::Write(job) => {
-            let Job::Status { object, status } = job.clone() else { panic!("{job:?}") };
-            Some((job, object.name, status))
+            let Job::Status { object, status } = Job::clone(&job) else { panic!("{job:?}") };
+            Some((*job, object.name, status))
         }
         _ => None,
     }
@@ -142,7 +142,7 @@ fn a_server_that_is_down_is_probed_with_one_write_and_then_left_alone() {
             Next::Write(job) => {
                 attempts += 1;
                 now += 10.0;
-                pending.finished(job, TROUBLE, at(now));
+                pending.finished(*job, TROUBLE, at(now));
             }
             Next::Wait(Some(wait)) => now += wait.as_secs_f64().max(0.001),
             other => panic!("{other:?}"),
@@ -168,12 +168,12 @@ fn one_object_whose_calls_hang_costs_the_others_little() {
         status(&mut pending, "good", written + 1);
         match pending.next(at(now)) {
             Next::Write(job) => {
-                let Job::Status { object, .. } = &job else { panic!() };
+                let Job::Status { object, .. } = job.as_ref() else { panic!() };
                 let hangs = object.name == "hangs";
                 now += if hangs { 10.0 } else { 0.1 };
                 hung += if hangs { 10.0 } else { 0.0 };
                 written += u32::from(!hangs);
-                pending.finished(job, if hangs { TROUBLE } else { Outcome::Done }, at(now));
+                pending.finished(*job, if hangs { TROUBLE } else { Outcome::Done }, at(now));
             }
             Next::Wait(Some(wait)) => now += wait.as_secs_f64().max(0.001),
             other => panic!("{other:?}"),
@@ -215,8 +215,8 @@ fn event(pending: &mut Pending, note: &str, now: Now) {
 
 fn next_event(pending: &mut Pending, now: Now) -> (Job, EventWrite) {
     let Next::Write(job) = pending.next(now) else { panic!("no event") };
-    let Job::Event { write, .. } = job.clone() else { panic!("{job:?}") };
-    (job, write)
+    let Job::Event { write, .. } = Job::clone(&job) else { panic!("{job:?}") };
+    (*job, write)
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn an_event_that_keeps_failing_is_given_up_and_a_refused_one_at_once() {
     event(&mut pending, "x", at(0.0));
     let mut attempts = 0;
     while let Next::Write(job) = pending.next(at(f64::from(attempts) * 100.0)) {
-        pending.finished(job, Outcome::Retry, at(f64::from(attempts) * 100.0));
+        pending.finished(*job, Outcome::Retry, at(f64::from(attempts) * 100.0));
         attempts += 1;
     }
     assert_eq!(attempts, 5);
@@ -287,6 +287,6 @@ fn a_secret_is_looked_at_each_time_it_is_wanted() {
     for _ in 0..2 {
         pending.put_secret(secret.clone());
         let Next::Write(job) = pending.next(at(0.0)) else { panic!() };
-        pending.finished(job, Outcome::Done, at(0.0));
+        pending.finished(*job, Outcome::Done, at(0.0));
     }
 }

@@ -1,0 +1,281 @@
+//! Which object manages which node (SPEC 5, step 10).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::{PROVIDER, inventory, key, object, owner, record};
+use crate::inventory::contents::Inventory;
+use crate::inventory::record::Record;
+use crate::resources::OpenstackConfig;
+use crate::sync::claims::{ClaimTable, Claims, Decision};
+
+/// A table that knows these objects, and an inventory beside it.
+struct Table {
+    claims: ClaimTable,
+    inventory: Arc<Inventory>,
+}
+
+fn table(objects: &[OpenstackConfig]) -> Table {
+    let mut claims = ClaimTable::default();
+    for object in objects {
+        claims.know(object);
+    }
+    Table { claims, inventory: inventory(&[]) }
+}
+
+fn set(nodes: &[&str]) -> BTreeSet<String> {
+    nodes.iter().map(|node| (*node).to_owned()).collect()
+}
+
+impl Table {
+    fn remembers(mut self, node: &str, vm_id: &str, owned_by: &str) -> Table {
+        let record = Record { owner: Some(owner(owned_by)), ..record(node, vm_id, &[("p", 0)]) };
+        self.inventory = inventory(&[record]);
+        self
+    }
+
+    fn claim(&mut self, uid: &str, nodes: &[&str]) -> Decision {
+        self.claims.claim(uid, PROVIDER, &set(nodes), &self.inventory).unwrap()
+    }
+
+    /// The nodes granted.
+    fn granted(&mut self, uid: &str, nodes: &[&str]) -> Vec<String> {
+        self.claim(uid, nodes).granted.into_iter().collect()
+    }
+}
+
+/// The same object in another cloud.
+fn in_cloud(provider_id: &str, mut object: OpenstackConfig) -> OpenstackConfig {
+    if let Ok(spec) = &mut object.spec {
+        spec.provider_id = provider_id.to_owned();
+    }
+    object
+}
+
+#[test]
+fn of_two_objects_the_older_keeps_the_node_and_the_younger_is_told_by_whom() {
+    let mut table = table(&[object("old", 0, &["vm-1"]), object("young", 9, &["vm-2"])]);
+    assert_eq!(table.granted("old", &["worker-1"]), ["worker-1"]);
+    let decision = table.claim("young", &["worker-1", "worker-2"]);
+    assert_eq!(decision.granted, set(&["worker-2"]));
+    let [conflict] = decision.conflicts.as_slice() else { panic!("{decision:?}") };
+    assert_eq!((conflict.node_name.as_str(), &conflict.manager), ("worker-1", &key("old")));
+    assert_eq!(table.granted("old", &["worker-1"]), ["worker-1"], "it keeps it");
+}
+
+#[test]
+fn an_older_object_takes_over_what_a_younger_one_managed() {
+    let mut table = table(&[object("old", 0, &["vm-1"]), object("young", 9, &["vm-2"])]);
+    assert_eq!(table.granted("young", &["worker-1"]), ["worker-1"]);
+    assert_eq!(table.granted("old", &["worker-1"]), ["worker-1"]);
+    assert!(table.granted("young", &["worker-1"]).is_empty());
+}
+
+#[test]
+fn a_younger_object_takes_over_when_the_older_one_goes() {
+    let mut table = table(&[object("old", 0, &["vm-1"]), object("young", 9, &["vm-2"])]);
+    table.granted("old", &["worker-1"]);
+    table.claims.forget("old");
+    assert_eq!(table.granted("young", &["worker-1"]), ["worker-1"]);
+}
+
+#[test]
+fn a_younger_object_takes_over_when_the_older_one_loses_the_node() {
+    let mut table = table(&[object("old", 0, &["vm-1"]), object("young", 9, &["vm-2"])]);
+    table.granted("old", &["worker-1", "worker-3"]);
+    table.granted("old", &["worker-3"]);
+    assert_eq!(table.granted("young", &["worker-1", "worker-3"]), ["worker-1"]);
+}
+
+#[test]
+fn objects_of_the_same_second_go_by_name() {
+    let mut table = table(&[object("b", 5, &["vm-2"]), object("a", 5, &["vm-1"])]);
+    assert_eq!(table.granted("b", &["worker-1"]), ["worker-1"]);
+    assert_eq!(table.granted("a", &["worker-1"]), ["worker-1"]);
+    assert_eq!(table.claim("b", &["worker-1"]).conflicts[0].manager, key("a"));
+}
+
+#[test]
+fn one_name_in_two_clouds_is_two_nodes() {
+    let elsewhere = in_cloud("elsewhere", object("old", 0, &["vm-1"]));
+    let mut table = table(&[elsewhere, object("young", 9, &["vm-2"])]);
+    let inventory = Arc::clone(&table.inventory);
+    let there = table.claims.claim("old", "elsewhere", &set(&["worker-1"]), &inventory);
+    assert_eq!(there.unwrap().granted, set(&["worker-1"]));
+    assert_eq!(table.granted("young", &["worker-1"]), ["worker-1"]);
+}
+
+#[test]
+fn an_object_that_moved_to_another_cloud_leaves_its_nodes_here() {
+    let mut table = table(&[object("old", 0, &["vm-1"]), object("young", 9, &["vm-2"])]);
+    table.granted("old", &["worker-1"]);
+    table.claims.know(&in_cloud("elsewhere", object("old", 0, &["vm-1"])));
+    assert_eq!(table.granted("young", &["worker-1"]), ["worker-1"]);
+}
+
+#[test]
+fn a_sync_begun_in_the_cloud_an_object_has_left_may_send_nothing() {
+    let mut table = table(&[object("old", 0, &["vm-1"]), object("young", 9, &["vm-2"])]);
+    table.granted("old", &["worker-1"]);
+    table.claims.know(&in_cloud("elsewhere", object("young", 9, &["vm-2"])));
+    let inventory = Arc::clone(&table.inventory);
+    assert_eq!(table.claims.claim("young", PROVIDER, &set(&["worker-1"]), &inventory), None);
+    assert_eq!(table.claims.claim("gone", PROVIDER, &set(&["worker-1"]), &inventory), None);
+}
+
+#[test]
+fn known_again_an_object_keeps_its_claims() {
+    let mut table = table(&[object("old", 0, &["vm-1"]), object("young", 9, &["vm-2"])]);
+    table.granted("old", &["worker-1"]);
+    table.claims.know(&object("old", 0, &["vm-1", "vm-3"]));
+    assert!(table.granted("young", &["worker-1"]).is_empty());
+}
+
+#[test]
+fn over_a_restart_the_recorded_owner_keeps_the_node_until_it_has_been_synced() {
+    let objects = [object("old", 0, &["vm-1"]), object("young", 9, &["vm-2"])];
+    let mut table = table(&objects).remembers("worker-1", "vm-1", "old");
+    assert_eq!(table.claim("young", &["worker-1"]).conflicts[0].manager, key("old"));
+    assert!(table.granted("old", &[]).is_empty());
+    assert_eq!(table.granted("young", &["worker-1"]), ["worker-1"], "it was given up");
+}
+
+#[test]
+fn over_a_restart_an_older_object_takes_a_node_from_its_recorded_owner() {
+    let objects = [object("old", 0, &["vm-1"]), object("young", 9, &["vm-2"])];
+    let mut table = table(&objects).remembers("worker-1", "vm-2", "young");
+    assert_eq!(table.granted("old", &["worker-1"]), ["worker-1"]);
+    assert!(table.granted("young", &["worker-1"]).is_empty());
+}
+
+#[test]
+fn a_recorded_owner_that_is_gone_or_names_the_vm_no_longer_holds_nothing() {
+    let young = || object("young", 9, &["vm-2"]);
+    let mut gone = table(&[young()]).remembers("worker-1", "vm-1", "old");
+    assert_eq!(gone.granted("young", &["worker-1"]), ["worker-1"]);
+    let objects = [object("old", 0, &["vm-7"]), young()];
+    let mut changed = table(&objects).remembers("worker-1", "vm-1", "old");
+    assert_eq!(changed.granted("young", &["worker-1"]), ["worker-1"]);
+}
+
+#[test]
+fn a_younger_object_waits_for_an_older_one_with_the_same_vm_until_that_has_been_tried() {
+    let objects = [object("old", 0, &["vm-1", "vm-2"]), object("young", 9, &["vm-2"])];
+    let mut table = table(&objects);
+    assert_eq!(table.claims.must_wait_for("old"), None);
+    assert_eq!(table.claims.must_wait_for("young"), Some(key("old")));
+    table.claims.attempted("old");
+    assert_eq!(table.claims.must_wait_for("young"), None);
+}
+
+#[test]
+fn nobody_waits_for_an_object_without_a_common_vm_or_in_another_cloud_or_gone() {
+    let waits = |other: OpenstackConfig| {
+        table(&[other, object("young", 9, &["vm-2"])]).claims.must_wait_for("young").is_some()
+    };
+    assert!(waits(object("old", 0, &["vm-2"])));
+    assert!(!waits(object("old", 0, &["vm-1"])));
+    assert!(!waits(object("younger", 10, &["vm-2"])));
+    assert!(!waits(in_cloud("elsewhere", object("old", 0, &["vm-2"]))));
+    let mut table = table(&[object("old", 0, &["vm-2"]), object("young", 9, &["vm-2"])]);
+    table.claims.forget("old");
+    assert_eq!(table.claims.must_wait_for("young"), None);
+}
+
+#[test]
+fn an_older_object_waits_until_the_younger_ones_post_is_done() {
+    let claims = Arc::new(Claims::default());
+    claims.know(&object("old", 0, &["vm-1"]));
+    claims.know(&object("young", 9, &["vm-2"]));
+    let empty = inventory(&[]);
+    let (_, held) = claims.claim("young", PROVIDER, &set(&["worker-1"]), &empty).unwrap();
+    let (tell, told) = mpsc::channel();
+    let waiting = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let claimed = claims.claim("old", PROVIDER, &set(&["worker-1"]), &empty);
+            tell.send(claimed.unwrap().0.granted).unwrap();
+        });
+        // Another node is nobody's business: it is granted meanwhile.
+        let (decision, _) = claims.claim("young", PROVIDER, &set(&["worker-9"]), &empty).unwrap();
+        assert_eq!(decision.granted, set(&["worker-9"]));
+        let early = told.recv_timeout(Duration::from_millis(50));
+        drop(held);
+        early
+    });
+    assert!(waiting.is_err(), "granted while the other was sending: {waiting:?}");
+    assert_eq!(told.recv().unwrap(), set(&["worker-1"]));
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// The object comes, or changes its VMs.
+    Know { who: usize, vms: BTreeSet<usize> },
+    Forget { who: usize },
+    Claim { who: usize, nodes: BTreeSet<usize> },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let few = || proptest::collection::btree_set(0..4usize, 0..4);
+    let step = prop_oneof![
+        2 => (0..5usize, few()).prop_map(|(who, vms)| Step::Know { who, vms }),
+        1 => (0..5usize).prop_map(|who| Step::Forget { who }),
+        5 => (0..5usize, few()).prop_map(|(who, nodes)| Step::Claim { who, nodes }),
+    ];
+    proptest::collection::vec(step, 1..60)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+
+    /// Two of the five objects are of the same second; every node has no record.
+    #[test]
+    fn a_node_is_granted_to_the_oldest_of_those_who_claim_it_and_to_nobody_else(steps in steps()) {
+        let created = [7, 3, 3, 9, 1];
+        let oldest_first = [4, 1, 2, 0, 3];
+        let rank = |who: usize| oldest_first.iter().position(|one| *one == who).unwrap();
+        let name = |who: usize| format!("object-{who}");
+        let mut table = table(&[]);
+        let mut model: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
+        for step in steps {
+            match step {
+                Step::Know { who, vms } => {
+                    let vms: Vec<String> = vms.iter().map(|vm| format!("vm-{vm}")).collect();
+                    let vms: Vec<&str> = vms.iter().map(String::as_str).collect();
+                    table.claims.know(&object(&name(who), created[who], &vms));
+                    model.entry(who).or_default();
+                }
+                Step::Forget { who } => {
+                    table.claims.forget(&name(who));
+                    model.remove(&who);
+                }
+                Step::Claim { who, nodes } => {
+                    let wanted = nodes.iter().map(|node| format!("worker-{node}")).collect();
+                    let inventory = Arc::clone(&table.inventory);
+                    let decision = table.claims.claim(&name(who), PROVIDER, &wanted, &inventory);
+                    if !model.contains_key(&who) {
+                        prop_assert_eq!(decision, None);
+                        continue;
+                    }
+                    let decision = decision.unwrap();
+                    model.insert(who, nodes.clone());
+                    prop_assert_eq!(decision.granted.len() + decision.conflicts.len(), nodes.len());
+                    for node in nodes {
+                        let holders = model.iter().filter(|(_, held)| held.contains(&node));
+                        let oldest = holders.map(|(who, _)| *who).min_by_key(|who| rank(*who));
+                        let granted = decision.granted.contains(&format!("worker-{node}"));
+                        prop_assert_eq!(granted, oldest == Some(who));
+                        let conflict = decision
+                            .conflicts
+                            .iter()
+                            .find(|conflict| conflict.node_name == format!("worker-{node}"));
+                        let manager = oldest.filter(|_| !granted).map(|who| key(&name(who)));
+                        prop_assert_eq!(conflict.map(|one| one.manager.clone()), manager);
+                    }
+                }
+            }
+        }
+    }
+}

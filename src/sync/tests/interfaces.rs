@@ -1,0 +1,171 @@
+//! Which port becomes which interface (SPEC 5, step 10).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::{NETWORK, SUBNET, address, mac, port, subnet};
+use crate::cloud::neutron::Port;
+use crate::node_config::{Interface, MAX_INTERFACES};
+use crate::sync::interfaces::{Assigned, Attached, assign};
+
+fn assigned(ports: &[Port], remembered: &[(&str, u8)]) -> Assigned {
+    let remembered = remembered.iter().map(|(id, number)| ((*id).to_owned(), *number)).collect();
+    assigned_with(ports, &remembered)
+}
+
+fn assigned_with(ports: &[Port], remembered: &BTreeMap<String, u8>) -> Assigned {
+    let attached: Vec<Attached<'_>> =
+        ports.iter().map(|port| Attached { port, address: port.fixed_ips[0].1 }).collect();
+    assign(&attached, remembered, &subnet(), 1450)
+}
+
+/// Port and id, ordered by id.
+fn ids(assigned: &Assigned) -> Vec<(&str, u8)> {
+    assigned.interfaces.iter().map(|one| (one.port_id.as_str(), one.id)).collect()
+}
+
+fn numbered(numbers: std::ops::Range<u8>) -> Vec<Port> {
+    numbers.map(|number| port(&format!("port-{number:02}"), "vm", number)).collect()
+}
+
+#[test]
+fn an_interface_says_everything_the_agent_needs() {
+    let interface = Interface {
+        id: 0,
+        name: "multinic0".to_owned(),
+        port_id: "a".to_owned(),
+        mac_address: mac(7),
+        address: address(7),
+        cidr: "10.0.0.0/16".to_owned(),
+        mtu: 1450,
+        network_id: NETWORK.to_owned(),
+        subnet_id: SUBNET.to_owned(),
+    };
+    assert_eq!(assigned(&[port("a", "vm", 7)], &[]).interfaces, [interface]);
+}
+
+#[test]
+fn on_first_sight_the_order_is_mac_and_then_port_id() {
+    let ports = [port("a", "vm", 9), port("c", "vm", 3), port("b", "vm", 3)];
+    assert_eq!(ids(&assigned(&ports, &[])), [("b", 0), ("c", 1), ("a", 2)]);
+}
+
+#[test]
+fn a_port_keeps_its_id_when_a_port_before_it_goes() {
+    let ports = [port("b", "vm", 2), port("c", "vm", 3)];
+    let remembered = [("a", 0), ("b", 1), ("c", 2)];
+    assert_eq!(ids(&assigned(&ports, &remembered)), [("b", 1), ("c", 2)]);
+}
+
+#[test]
+fn a_port_keeps_its_id_when_a_port_with_a_lower_mac_comes() {
+    let ports = [port("new", "vm", 1), port("a", "vm", 2), port("b", "vm", 3)];
+    let remembered = [("a", 0), ("b", 1)];
+    assert_eq!(ids(&assigned(&ports, &remembered)), [("a", 0), ("b", 1), ("new", 2)]);
+}
+
+#[test]
+fn new_ports_fill_the_gaps_from_the_lowest_in_the_order_of_their_macs() {
+    let ports = [
+        port("z", "vm", 1),
+        port("y", "vm", 2),
+        port("x", "vm", 3),
+        port("old", "vm", 4),
+        port("older", "vm", 5),
+    ];
+    let remembered = [("old", 2), ("older", 0)];
+    let expected = [("older", 0), ("z", 1), ("old", 2), ("y", 3), ("x", 4)];
+    assert_eq!(ids(&assigned(&ports, &remembered)), expected);
+}
+
+#[test]
+fn of_more_than_ten_new_ports_the_first_ten_count_and_the_rest_is_counted() {
+    let assigned = assigned(&numbered(0..13), &[]);
+    assert_eq!(assigned.over_limit, 3);
+    assert_eq!(assigned.interfaces.len(), 10);
+    assert_eq!(assigned.interfaces[9].name, "multinic9");
+    assert_eq!(assigned.interfaces[9].port_id, "port-09");
+}
+
+#[test]
+fn ten_ports_are_not_too_many() {
+    let assigned = assigned(&numbered(0..10), &[]);
+    assert_eq!((assigned.interfaces.len(), assigned.over_limit), (10, 0));
+}
+
+#[test]
+fn a_full_node_keeps_its_ports_although_a_new_one_has_the_lowest_mac() {
+    let mut ports = numbered(1..11);
+    let names: Vec<String> = ports.iter().map(|port| port.id.clone()).collect();
+    let remembered: Vec<(&str, u8)> = names.iter().map(String::as_str).zip(0..10).collect();
+    ports.push(port("new", "vm", 0));
+    let assigned = assigned(&ports, &remembered);
+    assert_eq!((ids(&assigned), assigned.over_limit), (remembered, 1));
+}
+
+#[test]
+fn an_id_remembered_out_of_range_is_given_anew() {
+    let ports = [port("a", "vm", 1), port("b", "vm", 2)];
+    assert_eq!(ids(&assigned(&ports, &[("a", 10), ("b", 9)])), [("a", 0), ("b", 9)]);
+    assert_eq!(ids(&assigned(&ports, &[("a", 255)])), [("a", 0), ("b", 1)]);
+}
+
+#[test]
+fn of_two_ports_remembered_with_one_id_the_first_keeps_it() {
+    let ports = [port("a", "vm", 2), port("b", "vm", 1)];
+    assert_eq!(ids(&assigned(&ports, &[("a", 4), ("b", 4)])), [("a", 0), ("b", 4)]);
+}
+
+#[test]
+fn a_node_without_ports_has_no_interfaces() {
+    assert_eq!(assigned(&[], &[("a", 0)]), Assigned { interfaces: Vec::new(), over_limit: 0 });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+
+    /// Ports come and go between passes; what a pass gave is what the next one remembers.
+    #[test]
+    fn whatever_comes_and_goes_a_port_that_stays_keeps_its_id(
+        passes in proptest::collection::vec(proptest::collection::btree_set(0..24u8, 0..16), 1..12),
+        turn in 0..16usize,
+    ) {
+        let mut remembered: BTreeMap<String, u8> = BTreeMap::new();
+        for present in passes {
+            // MACs run against the ids of the ports, and two ports may share one.
+            let ports: Vec<Port> = present
+                .iter()
+                .map(|number| port(&format!("port-{number:02}"), "vm", (24 - number) / 2))
+                .collect();
+            let assigned = assigned_with(&ports, &remembered);
+            let given: BTreeMap<String, u8> =
+                assigned.interfaces.iter().map(|one| (one.port_id.clone(), one.id)).collect();
+            let used: BTreeSet<u8> = given.values().copied().collect();
+
+            prop_assert_eq!(used.len(), assigned.interfaces.len(), "ids are unique");
+            prop_assert!(used.iter().all(|id| usize::from(*id) < MAX_INTERFACES));
+            prop_assert_eq!(assigned.interfaces.len(), ports.len().min(MAX_INTERFACES));
+            prop_assert_eq!(assigned.over_limit, ports.len() - assigned.interfaces.len());
+            prop_assert!(assigned.interfaces.is_sorted_by_key(|one| one.id));
+            for one in &assigned.interfaces {
+                prop_assert_eq!(&one.name, &format!("multinic{}", one.id));
+                match remembered.get(&one.port_id) {
+                    Some(id) => prop_assert_eq!(one.id, *id, "{} changed its id", one.port_id),
+                    None => prop_assert!((0..one.id).all(|lower| used.contains(&lower))),
+                }
+            }
+            for port in ports.iter().filter(|port| remembered.contains_key(&port.id)) {
+                prop_assert!(given.contains_key(&port.id), "{} lost its place", port.id);
+            }
+            let mut turned = ports.clone();
+            turned.rotate_left(turn % ports.len().max(1));
+            prop_assert_eq!(&assigned_with(&turned, &remembered), &assigned, "order matters");
+
+            // A node without interfaces isn't sent, so what was remembered stays.
+            if !given.is_empty() {
+                remembered = given;
+            }
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The pure core of a sync, held to the contract (SPEC 3, 5 and 7) rule by rule.
+//!
+//! This file has the builders: a cloud in a few words, records of the inventory, invented time.
+
+mod changes;
+mod claims;
+mod down_ports;
+mod interfaces;
+mod plan;
+mod schedule;
+mod status;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::plan::PlannedNode;
+use crate::clock::{Clock, Now};
+use crate::cloud::neutron::{Port, Subnet};
+use crate::config::Intervals;
+use crate::inventory::contents::Inventory;
+use crate::inventory::record::{Change, Owner, Record};
+use crate::inventory::store::Store;
+use crate::metrics::Metrics;
+use crate::node_config::{Interface, NodeConfig};
+use crate::resources::{ObjectKey, OpenstackConfig, Spec, Status, SubnetSelector};
+
+const PROVIDER: &str = "provider-1";
+const NETWORK: &str = "network-1";
+const SUBNET: &str = "subnet-1";
+
+/// Invented time: so many seconds after the start, on both clocks.
+fn at(seconds: u64) -> Now {
+    let start = Now { uptime: Duration::ZERO, wall: "2026-01-02T03:04:05Z".parse().unwrap() };
+    start.after(Duration::from_secs(seconds))
+}
+
+fn wall(seconds: u64) -> Timestamp {
+    at(seconds).wall
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// The defaults of the contract's section 4.
+fn intervals() -> Intervals {
+    Intervals {
+        fast: seconds(20),
+        slow: seconds(120),
+        error: seconds(30),
+        fast_window: seconds(180),
+        down_port_fast_retries: 5,
+        resync: None,
+    }
+}
+
+fn subnet() -> Subnet {
+    let subnet = json!({"id": SUBNET, "network_id": NETWORK, "cidr": "10.0.0.0/16"});
+    serde_json::from_value(subnet).unwrap()
+}
+
+fn mac(number: u8) -> String {
+    format!("fa:16:3e:00:00:{number:02x}")
+}
+
+fn address(number: u8) -> IpAddr {
+    IpAddr::from([10, 0, 0, number])
+}
+
+/// An ACTIVE port of the VM in the subnet; the number makes its MAC and its address.
+fn port(id: &str, vm_id: &str, number: u8) -> Port {
+    Port {
+        id: id.to_owned(),
+        device_id: vm_id.to_owned(),
+        mac_address: mac(number),
+        status: "ACTIVE".to_owned(),
+        network_id: NETWORK.to_owned(),
+        fixed_ips: vec![(SUBNET.to_owned(), address(number))],
+    }
+}
+
+fn interface(port_id: &str, id: u8) -> Interface {
+    Interface {
+        id,
+        name: Interface::name_of(id),
+        port_id: port_id.to_owned(),
+        mac_address: mac(id),
+        address: address(id),
+        cidr: "10.0.0.0/16".to_owned(),
+        mtu: 1450,
+        network_id: NETWORK.to_owned(),
+        subnet_id: SUBNET.to_owned(),
+    }
+}
+
+fn node_config(node: &str, vm_id: &str, ports: &[(&str, u8)]) -> NodeConfig {
+    NodeConfig {
+        node_name: node.to_owned(),
+        instance_id: vm_id.to_owned(),
+        interfaces: ports.iter().map(|(port_id, id)| interface(port_id, *id)).collect(),
+    }
+}
+
+/// What was accepted at the start, for the provider's own cluster, from nobody in particular.
+fn record(node: &str, vm_id: &str, ports: &[(&str, u8)]) -> Record {
+    let config = node_config(node, vm_id, ports);
+    Record {
+        provider_id: PROVIDER.to_owned(),
+        node_name: node.to_owned(),
+        instance_id: vm_id.to_owned(),
+        last_config_hash: config.hash(),
+        config,
+        updated_at: wall(0),
+        accepted_by: Some(PROVIDER.to_owned()),
+        owner: None,
+        down_ports: Vec::new(),
+        left_out_ports: 0,
+    }
+}
+
+/// As the replaced program wrote it: no names, no owner, no word for whom; ids as given.
+fn legacy_record(node: &str, vm_id: &str, ports: &[(&str, u8)]) -> Record {
+    let mut record = Record { accepted_by: None, ..record(node, vm_id, ports) };
+    for interface in &mut record.config.interfaces {
+        interface.name.clear();
+    }
+    record
+}
+
+fn inventory(records: &[Record]) -> Arc<Inventory> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("inventory.json");
+    let store = Store::open(&path, Clock::invented(at(0)), Arc::new(Metrics::default()));
+    store.commit(records.iter().cloned().map(Change::Upsert).collect()).unwrap();
+    let inventory = store.snapshot();
+    store.flush_and_close();
+    inventory
+}
+
+/// A node that should be told about these ports, of which some are DOWN.
+fn planned(node: &str, vm_id: &str, ports: &[(&str, u8)], down: &[&str]) -> PlannedNode {
+    PlannedNode {
+        config: node_config(node, vm_id, ports),
+        down_ports: down.iter().map(|id| (*id).to_owned()).collect(),
+        over_limit: 0,
+    }
+}
+
+/// An object that names these VMs, created so many seconds after the start. Its uid is its name.
+fn object(name: &str, created: u64, vm_ids: &[&str]) -> OpenstackConfig {
+    let spec = Spec {
+        subnet: Some(SubnetSelector::Id(SUBNET.to_owned())),
+        vm_ids: vm_ids.iter().map(|id| (*id).to_owned()).collect(),
+        provider_id: PROVIDER.to_owned(),
+        project_id: "project-1".to_owned(),
+        k8s_provider_id: None,
+    };
+    OpenstackConfig {
+        key: key(name),
+        uid: name.to_owned(),
+        generation: 1,
+        created: wall(created),
+        being_deleted: false,
+        force: None,
+        spec: Ok(spec),
+        status: Status::default(),
+    }
+}
+
+fn key(name: &str) -> ObjectKey {
+    ObjectKey { namespace: "default".to_owned(), name: name.to_owned() }
+}
+
+fn owner(name: &str) -> Owner {
+    Owner { namespace: "default".to_owned(), name: name.to_owned(), uid: name.to_owned() }
+}

@@ -1,0 +1,314 @@
+//! From what the cloud said to what each node should be told (SPEC 5, steps 8 to 10).
+
+use super::{
+    NETWORK, PROVIDER, SUBNET, address, inventory, legacy_record, port, record, subnet, wall,
+};
+use crate::cloud::neutron::{AllPorts, Port};
+use crate::cloud::nova::{ServerName, ServerNames};
+use crate::cloud::session::Answers;
+use crate::cloud::{CloudError, Step};
+use crate::inventory::record::Record;
+use crate::sync::plan::{Plan, PlannedNode, Sources, plan};
+
+/// A cloud as one pass finds it.
+struct Scene {
+    names: Vec<(String, Option<ServerName>)>,
+    ports: Vec<Port>,
+    records: Vec<Record>,
+    statuses: Option<Vec<String>>,
+}
+
+/// VMs and what Nova calls them.
+fn cloud(vms: &[(&str, &str)]) -> Scene {
+    let names = vms.iter().map(|(vm_id, name)| {
+        ((*vm_id).to_owned(), Some(ServerName::Known(Some((*name).to_owned()))))
+    });
+    Scene {
+        names: names.collect(),
+        ports: Vec::new(),
+        records: Vec::new(),
+        statuses: Some(vec!["ACTIVE".to_owned(), "DOWN".to_owned()]),
+    }
+}
+
+impl Scene {
+    /// One more VM; none says that Nova wasn't asked.
+    fn vm(mut self, vm_id: &str, name: Option<ServerName>) -> Scene {
+        self.names.push((vm_id.to_owned(), name));
+        self
+    }
+
+    fn port(mut self, port: Port) -> Scene {
+        self.ports.push(port);
+        self
+    }
+
+    fn remembers(mut self, record: Record) -> Scene {
+        self.records.push(record);
+        self
+    }
+
+    fn plan(self) -> Plan {
+        let vm_ids: Vec<String> = self.names.iter().map(|(vm_id, _)| vm_id.clone()).collect();
+        let names = self.names.into_iter().filter_map(|(vm_id, name)| Some((vm_id, name?)));
+        let answers = Answers {
+            subnet: subnet(),
+            mtu: 1450,
+            ports: AllPorts::of(self.ports),
+            servers: ServerNames { names: names.collect(), project_size: None },
+        };
+        plan(&Sources {
+            provider_id: PROVIDER,
+            vm_ids: &vm_ids,
+            answers: &answers,
+            statuses: self.statuses.as_deref(),
+            inventory: &inventory(&self.records),
+        })
+    }
+}
+
+fn failed() -> Option<ServerName> {
+    Some(ServerName::Failed(CloudError::new(Step::Nova, "Nova GET /servers: HTTP 503")))
+}
+
+fn node_names(plan: &Plan) -> Vec<&str> {
+    plan.nodes.iter().map(|node| node.config.node_name.as_str()).collect()
+}
+
+/// Port and id of the one node there is.
+fn ids(plan: &Plan) -> Vec<(&str, u8)> {
+    let [PlannedNode { config, .. }] = plan.nodes.as_slice() else { panic!("{plan:?}") };
+    config.interfaces.iter().map(|one| (one.port_id.as_str(), one.id)).collect()
+}
+
+#[test]
+fn a_node_goes_by_the_name_nova_gives_and_nodes_are_sorted_by_it() {
+    let scene = cloud(&[("vm-1", "worker-b"), ("vm-2", "worker-a")]);
+    let plan = scene.port(port("p1", "vm-1", 1)).port(port("p2", "vm-2", 2)).plan();
+    assert_eq!(node_names(&plan), ["worker-a", "worker-b"]);
+    assert_eq!(plan.nodes[0].config.instance_id, "vm-2");
+    assert_eq!(plan.nodes[0].config.interfaces[0].port_id, "p2");
+}
+
+#[test]
+fn a_vm_without_a_name_goes_by_its_id() {
+    let nameless = Some(ServerName::Known(None));
+    let plan = cloud(&[]).vm("vm-1", nameless).port(port("p1", "vm-1", 1)).plan();
+    assert_eq!(node_names(&plan), ["vm-1"]);
+    assert!(plan.unknown.is_empty());
+}
+
+#[test]
+fn a_vm_that_nova_does_not_know_goes_by_its_id_even_if_it_once_had_a_name() {
+    let scene = cloud(&[]).vm("vm-1", Some(ServerName::Unknown)).port(port("p1", "vm-1", 1));
+    let plan = scene.remembers(record("worker-1", "vm-1", &[("p1", 0)])).plan();
+    assert_eq!(node_names(&plan), ["vm-1"]);
+    assert_eq!(plan.unknown, ["vm-1"]);
+}
+
+#[test]
+fn without_a_compute_endpoint_every_vm_goes_by_its_id() {
+    let plan = cloud(&[]).vm("vm-1", None).port(port("p1", "vm-1", 1)).plan();
+    assert_eq!(node_names(&plan), ["vm-1"]);
+    assert!(plan.unknown.is_empty(), "nobody was asked");
+}
+
+#[test]
+fn while_nova_fails_a_vm_keeps_the_name_it_was_last_known_by() {
+    let scene = cloud(&[]).vm("vm-1", failed()).port(port("p1", "vm-1", 1));
+    let plan = scene.remembers(record("worker-1", "vm-1", &[("p1", 0)])).plan();
+    assert_eq!(node_names(&plan), ["worker-1"]);
+    assert!(plan.nameless.is_empty());
+}
+
+#[test]
+fn of_two_remembered_names_the_later_one_is_the_last_known() {
+    let later = Record { updated_at: wall(60), ..record("a-new", "vm-1", &[("p1", 0)]) };
+    let scene = cloud(&[]).vm("vm-1", failed()).port(port("p1", "vm-1", 1));
+    let plan = scene.remembers(later).remembers(record("b-old", "vm-1", &[("p1", 0)])).plan();
+    assert_eq!(node_names(&plan), ["a-new"]);
+}
+
+#[test]
+fn a_name_remembered_for_another_cloud_is_not_this_vms_name() {
+    let elsewhere =
+        Record { provider_id: "elsewhere".to_owned(), ..record("worker-9", "vm-1", &[("p1", 0)]) };
+    let scene = cloud(&[]).vm("vm-1", failed()).port(port("p1", "vm-1", 1));
+    let plan = scene.remembers(elsewhere).plan();
+    assert!(plan.nodes.is_empty());
+}
+
+#[test]
+fn while_nova_fails_a_vm_nobody_remembers_is_left_out_and_the_others_go_on() {
+    let scene = cloud(&[("vm-2", "worker-2")]).vm("vm-1", failed());
+    let plan = scene.port(port("p1", "vm-1", 1)).port(port("p2", "vm-2", 2)).plan();
+    assert_eq!(node_names(&plan), ["worker-2"]);
+    let why = "Nova GET /servers: HTTP 503".to_owned();
+    assert_eq!(plan.nameless, [("vm-1".to_owned(), why)]);
+    assert!(plan.without_ports.is_empty() && plan.twins.is_empty());
+}
+
+#[test]
+fn of_two_vms_with_one_name_neither_is_sent_and_the_others_go_on() {
+    let scene = cloud(&[("vm-1", "twin"), ("vm-2", "twin"), ("vm-3", "worker-3")]);
+    let ports = [port("p1", "vm-1", 1), port("p2", "vm-2", 2), port("p3", "vm-3", 3)];
+    let plan = ports.into_iter().fold(scene, Scene::port).plan();
+    assert_eq!(node_names(&plan), ["worker-3"]);
+    assert_eq!(plan.twins["twin"], ["vm-1", "vm-2"]);
+}
+
+#[test]
+fn a_remembered_name_makes_twins_too() {
+    let scene = cloud(&[("vm-2", "worker-1")]).vm("vm-1", failed());
+    let scene = scene.remembers(record("worker-1", "vm-1", &[("p1", 0)]));
+    let plan = scene.port(port("p1", "vm-1", 1)).port(port("p2", "vm-2", 2)).plan();
+    assert!(plan.nodes.is_empty());
+    assert_eq!(plan.twins["worker-1"].len(), 2);
+}
+
+#[test]
+fn a_vm_without_ports_is_not_sent_and_counted() {
+    let plan = cloud(&[("vm-1", "worker-1"), ("vm-2", "worker-2")]);
+    let plan = plan.port(port("p2", "vm-2", 2)).plan();
+    assert_eq!(node_names(&plan), ["worker-2"]);
+    assert_eq!(plan.without_ports, ["vm-1"]);
+}
+
+#[test]
+fn only_ports_of_an_allowed_status_count_and_the_others_are_told() {
+    let scene = cloud(&[("vm-1", "worker-1")]).port(port("p1", "vm-1", 1));
+    let of_status = |id, number, status: &str| Port {
+        status: status.to_owned(),
+        ..port(id, "vm-1", number)
+    };
+    let scene = scene
+        .port(of_status("p2", 2, "DOWN"))
+        .port(of_status("p3", 3, "BUILD"))
+        .port(of_status("p4", 4, "BUILD"))
+        .port(of_status("p5", 5, "ERROR"));
+    let plan = scene.plan();
+    assert_eq!(ids(&plan), [("p1", 0), ("p2", 1)]);
+    assert_eq!(plan.nodes[0].down_ports, ["p2"]);
+    let told: Vec<_> = plan.by_status.into_iter().collect();
+    let key = |status: &str| ("worker-1".to_owned(), status.to_owned());
+    assert_eq!(told, [(key("BUILD"), 2), (key("ERROR"), 1)]);
+}
+
+#[test]
+fn with_every_status_allowed_none_is_left_out() {
+    let building = Port { status: "BUILD".to_owned(), ..port("p1", "vm-1", 1) };
+    let mut scene = cloud(&[("vm-1", "worker-1")]).port(building);
+    scene.statuses = None;
+    let plan = scene.plan();
+    assert_eq!(ids(&plan), [("p1", 0)]);
+    assert!(plan.by_status.is_empty());
+}
+
+#[test]
+fn ports_on_another_network_or_in_another_subnet_are_none_of_ours() {
+    let scene = cloud(&[("vm-1", "worker-1")]);
+    let elsewhere = Port { network_id: "other".to_owned(), ..port("p1", "vm-1", 1) };
+    let fixed_ips = vec![("other".to_owned(), address(2))];
+    let beside = Port { fixed_ips, ..port("p2", "vm-1", 2) };
+    let bare = Port { fixed_ips: Vec::new(), ..port("p3", "vm-1", 3) };
+    // A status that counts for nothing here must not be told either.
+    let building = Port { status: "BUILD".to_owned(), ..elsewhere.clone() };
+    let building = Port { id: "p4".to_owned(), ..building };
+    let plan = scene.port(elsewhere).port(beside).port(bare).port(building).plan();
+    assert!(plan.nodes.is_empty() && plan.by_status.is_empty());
+    assert_eq!(plan.without_ports, ["vm-1"]);
+}
+
+#[test]
+fn a_port_of_another_vm_is_nobodys_interface() {
+    let scene = cloud(&[("vm-1", "worker-1")]).port(port("p1", "vm-1", 1));
+    let plan = scene.port(port("p2", "vm-2", 2)).port(port("p3", "", 3)).plan();
+    assert_eq!(ids(&plan), [("p1", 0)]);
+}
+
+#[test]
+fn of_several_addresses_in_the_subnet_the_lowest_by_number_counts() {
+    let ours = |number| (SUBNET.to_owned(), address(number));
+    let lowest_elsewhere = ("other".to_owned(), address(1));
+    let fixed_ips = vec![ours(100), lowest_elsewhere, ours(9), ours(20)];
+    let scene = cloud(&[("vm-1", "worker-1")]).port(Port { fixed_ips, ..port("p1", "vm-1", 1) });
+    assert_eq!(scene.plan().nodes[0].config.interfaces[0].address, address(9));
+}
+
+#[test]
+fn ids_in_upper_case_are_the_same_ids() {
+    let shouting = Port {
+        network_id: NETWORK.to_uppercase(),
+        fixed_ips: vec![(SUBNET.to_uppercase(), address(1))],
+        ..port("p1", "vm-1", 1)
+    };
+    let plan = cloud(&[("vm-1", "worker-1")]).port(shouting).plan();
+    let interface = &plan.nodes[0].config.interfaces[0];
+    assert_eq!((interface.network_id.as_str(), interface.subnet_id.as_str()), (NETWORK, SUBNET));
+}
+
+#[test]
+fn a_port_keeps_the_id_the_inventory_remembers() {
+    let scene = cloud(&[("vm-1", "worker-1")]).remembers(record("worker-1", "vm-1", &[("p2", 0)]));
+    let plan = scene.port(port("p1", "vm-1", 1)).port(port("p2", "vm-1", 2)).plan();
+    assert_eq!(ids(&plan), [("p2", 0), ("p1", 1)]);
+}
+
+#[test]
+fn a_renamed_vm_keeps_the_ids_of_its_ports() {
+    let scene = cloud(&[("vm-1", "renamed")]).remembers(record("before", "vm-1", &[("p2", 0)]));
+    let plan = scene.port(port("p1", "vm-1", 1)).port(port("p2", "vm-1", 2)).plan();
+    assert_eq!(node_names(&plan), ["renamed"]);
+    assert_eq!(ids(&plan), [("p2", 0), ("p1", 1)]);
+}
+
+#[test]
+fn a_port_moved_to_the_vm_that_replaced_its_nodes_former_one_keeps_its_id() {
+    let scene = cloud(&[("vm-2", "worker-1")]).remembers(record("worker-1", "vm-1", &[("p2", 3)]));
+    let plan = scene.port(port("p1", "vm-2", 1)).port(port("p2", "vm-2", 2)).plan();
+    assert_eq!(ids(&plan), [("p1", 0), ("p2", 3)]);
+}
+
+#[test]
+fn of_two_records_the_one_told_last_counts_most() {
+    let later = Record { updated_at: wall(60), ..record("worker-1", "vm-1", &[("p1", 5)]) };
+    let scene = cloud(&[("vm-1", "worker-1")]).remembers(later);
+    let plan = scene.remembers(record("z", "vm-1", &[("p1", 2)])).port(port("p1", "vm-1", 1));
+    assert_eq!(ids(&plan.plan()), [("p1", 5)]);
+}
+
+#[test]
+fn ids_of_another_cloud_are_not_remembered_here() {
+    let elsewhere =
+        Record { provider_id: "elsewhere".to_owned(), ..record("worker-1", "vm-1", &[("p1", 4)]) };
+    let scene = cloud(&[("vm-1", "worker-1")]).remembers(elsewhere);
+    assert_eq!(ids(&scene.port(port("p1", "vm-1", 1)).plan()), [("p1", 0)]);
+}
+
+#[test]
+fn ids_of_the_replaced_program_count_from_one_and_are_not_kept() {
+    let legacy = legacy_record("worker-1", "vm-1", &[("p2", 1), ("p1", 2)]);
+    let scene = cloud(&[("vm-1", "worker-1")]).remembers(legacy);
+    let plan = scene.port(port("p1", "vm-1", 1)).port(port("p2", "vm-1", 2)).plan();
+    assert_eq!(ids(&plan), [("p1", 0), ("p2", 1)]);
+}
+
+#[test]
+fn ids_of_the_replaced_program_are_not_kept_under_a_former_name_either() {
+    let legacy = legacy_record("before", "vm-1", &[("p1", 2)]);
+    let scene = cloud(&[("vm-1", "worker-1")]).remembers(legacy);
+    assert_eq!(ids(&scene.port(port("p1", "vm-1", 1)).plan()), [("p1", 0)]);
+}
+
+#[test]
+fn ports_over_the_limit_are_counted_and_their_down_status_is_nobodys_concern() {
+    let down = |number: u8| Port {
+        status: "DOWN".to_owned(),
+        ..port(&format!("p{number:02}"), "vm-1", number)
+    };
+    let scene = (0..12).map(down).fold(cloud(&[("vm-1", "worker-1")]), Scene::port);
+    let plan = scene.plan();
+    assert_eq!(plan.nodes[0].over_limit, 2);
+    let sent: Vec<&str> = ids(&plan).iter().map(|(port_id, _)| *port_id).collect();
+    assert_eq!(plan.nodes[0].down_ports, sent);
+}

@@ -1,0 +1,389 @@
+//! What an object is told of its sync (SPEC 3).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{at, key, planned, wall};
+use crate::resources::{DownPortRetry, Status};
+use crate::sync::claims::Conflict;
+use crate::sync::plan::Plan;
+use crate::sync::status::{Reason, Report, Summary, Verdict, next, verdict};
+use crate::viola::{Delivery, Problem};
+
+/// A pass over these nodes, of which Viola accepted some.
+struct Pass {
+    plan: Plan,
+    conflicts: Vec<Conflict>,
+    delivery: Delivery,
+    again: usize,
+}
+
+fn pass(nodes: &[&str], accepted: &[&str]) -> Pass {
+    let nodes = nodes.iter().map(|node| planned(node, &format!("vm of {node}"), &[("p", 0)], &[]));
+    let accepted = accepted.iter().map(|node| (*node).to_owned()).collect();
+    Pass {
+        plan: Plan { nodes: nodes.collect(), ..Plan::default() },
+        conflicts: Vec::new(),
+        delivery: Delivery { accepted, ..Delivery::default() },
+        again: 0,
+    }
+}
+
+impl Pass {
+    fn refused(mut self, nodes: &[&str], message: &str) -> Pass {
+        let nodes = nodes.iter().map(|node| (*node).to_owned()).collect();
+        self.delivery.problems.push(Problem { nodes, message: message.to_owned() });
+        self
+    }
+
+    fn conflict(mut self, node: &str, manager: &str) -> Pass {
+        self.conflicts.push(Conflict { node_name: node.to_owned(), manager: key(manager) });
+        self
+    }
+
+    fn verdict(&self) -> Verdict {
+        let managed = self.plan.nodes.iter().filter(|node| {
+            let name = &node.config.node_name;
+            !self.conflicts.iter().any(|conflict| conflict.node_name == *name)
+        });
+        verdict(&Summary {
+            plan: &self.plan,
+            conflicts: &self.conflicts,
+            nodes: managed.count(),
+            delivery: &self.delivery,
+            again: self.again,
+        })
+    }
+
+    fn reason(&self) -> Reason {
+        self.verdict().reason
+    }
+
+    fn message(&self) -> String {
+        self.verdict().message
+    }
+}
+
+fn numbered(prefix: &str, count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("{prefix}-{number:03}")).collect()
+}
+
+#[test]
+fn a_success_says_how_many_nodes_and_what_was_left_out_and_why() {
+    let mut pass = pass(&["worker-0", "worker-1"], &["worker-0", "worker-1"]);
+    pass.plan.without_ports.push("6f1c".to_owned());
+    pass.plan.by_status.insert(("worker-1".to_owned(), "BUILD".to_owned()), 1);
+    pass.plan.nodes[0].over_limit = 2;
+    assert_eq!(
+        pass.message(),
+        "synced 2 nodes; left out: 1 VM without ports in the subnet (6f1c), \
+         1 port BUILD on worker-1, 2 ports of worker-0 over the limit of 10"
+    );
+    assert_eq!(pass.reason(), Reason::Synced);
+}
+
+#[test]
+fn a_pass_that_sent_nothing_is_no_change() {
+    let pass = pass(&["worker-0", "worker-1"], &[]);
+    assert_eq!(pass.reason(), Reason::NoChange);
+    assert_eq!(pass.message(), "2 nodes unchanged");
+}
+
+#[test]
+fn a_pass_that_sent_some_nodes_says_how_many() {
+    let pass = pass(&["worker-0", "worker-1", "worker-2"], &["worker-1"]);
+    assert_eq!(pass.message(), "synced 3 nodes, 1 of them sent");
+    let again = Pass { again: 1, ..self::pass(&["worker-0"], &["worker-0"]) };
+    assert_eq!(again.message(), "synced 1 node (1 again without a change)");
+}
+
+#[test]
+fn nodes_that_viola_refused_are_named_and_not_counted_as_synced_or_unchanged() {
+    let refused = pass(&["worker-0", "worker-1"], &[]);
+    let refused = refused.refused(&["worker-0", "worker-1"], "Viola POST: HTTP 500");
+    assert_eq!(refused.reason(), Reason::ViolaPostError);
+    assert_eq!(refused.message(), "Viola POST: HTTP 500 (not accepted: worker-0, worker-1)");
+
+    let partly = pass(&["worker-0", "worker-1", "worker-2"], &["worker-1"]);
+    let partly = partly.refused(&["worker-0"], "Viola POST: refused: no such node");
+    let expected = "Viola POST: refused: no such node (not accepted: worker-0); \
+                    synced 2 nodes, 1 of them sent";
+    assert_eq!(partly.message(), expected);
+}
+
+#[test]
+fn a_vm_that_goes_by_its_id_is_told_of_but_was_not_left_out() {
+    let mut pass = pass(&["6f1c"], &["6f1c"]);
+    pass.plan.unknown.push("6f1c".to_owned());
+    assert_eq!(pass.reason(), Reason::Synced);
+    assert_eq!(pass.message(), "synced 1 node; 1 VM unknown to Nova goes by its id (6f1c)");
+}
+
+#[test]
+fn a_conflict_names_the_node_and_its_manager() {
+    let pass = pass(&["worker-0", "worker-1"], &["worker-1"]).conflict("worker-0", "older");
+    assert_eq!(pass.reason(), Reason::NodeConflict);
+    let expected = "node worker-0 is managed by the older OpenstackConfig default/older; \
+                    synced 1 node";
+    assert_eq!(pass.message(), expected);
+}
+
+#[test]
+fn twins_are_a_conflict_that_names_both() {
+    let mut pass = pass(&["worker-0"], &[]);
+    pass.plan.twins.insert("twin".to_owned(), vec!["vm-1".to_owned(), "vm-2".to_owned()]);
+    assert_eq!(pass.reason(), Reason::NodeConflict);
+    for part in ["\"twin\"", "vm-1", "vm-2", "none of them is sent", "1 node unchanged"] {
+        assert!(pass.message().contains(part), "{part}: {}", pass.message());
+    }
+}
+
+#[test]
+fn vms_without_a_known_name_are_an_error_of_nova_and_each_message_stands_once() {
+    let mut pass = pass(&["worker-0"], &["worker-0"]);
+    for vm_id in ["vm-1", "vm-2"] {
+        let nameless = (vm_id.to_owned(), "Nova GET /servers: HTTP 503".to_owned());
+        pass.plan.nameless.push(nameless);
+    }
+    assert_eq!(pass.reason(), Reason::NovaError);
+    let message = pass.message();
+    assert_eq!(message.matches("HTTP 503").count(), 1, "{message}");
+    assert!(message.contains("vm-1, vm-2") && message.ends_with("synced 1 node"), "{message}");
+}
+
+#[test]
+fn a_failed_post_outweighs_a_conflict_and_a_conflict_outweighs_nova() {
+    let mut pass = pass(&["worker-0", "worker-1"], &[]).conflict("worker-0", "older");
+    pass.plan.nameless.push(("vm-9".to_owned(), "Nova is down".to_owned()));
+    assert_eq!(pass.reason(), Reason::NodeConflict);
+    let pass = pass.refused(&["worker-1"], "Viola is down");
+    assert_eq!(pass.reason(), Reason::ViolaPostError);
+    for part in ["Viola is down", "default/older", "Nova is down"] {
+        assert!(pass.message().contains(part), "{part}: {}", pass.message());
+    }
+}
+
+#[test]
+fn equal_failures_give_equal_messages_in_whatever_order_they_came() {
+    let with = |vms: [&str; 2]| {
+        let mut pass = pass(&[], &[]);
+        for vm_id in vms {
+            pass.plan.nameless.push((vm_id.to_owned(), format!("Nova GET /servers/{vm_id}: 500")));
+        }
+        pass.message()
+    };
+    assert_eq!(with(["vm-1", "vm-2"]), with(["vm-2", "vm-1"]));
+}
+
+#[test]
+fn long_lists_are_shortened_and_the_end_of_the_message_is_never_lost() {
+    let many = |change: fn(&mut Pass)| {
+        let mut pass = pass(&["worker-0"], &["worker-0"]);
+        change(&mut pass);
+        let message = pass.message();
+        assert!(message.contains("synced 1 node"), "{message}");
+        assert!(message.contains("more"), "{message}");
+        assert!(!message.contains("-099"), "{message}");
+    };
+    many(|pass| pass.plan.without_ports = numbered("vm", 100));
+    many(|pass| pass.plan.unknown = numbered("vm", 100));
+    many(|pass| {
+        let statuses = numbered("worker", 100).into_iter().map(|node| (node, "BUILD".to_owned()));
+        pass.plan.by_status = statuses.map(|key| (key, 1)).collect();
+    });
+    many(|pass| {
+        let twins = |name: String| (name, numbered("vm", 100));
+        pass.plan.twins = numbered("worker", 100).into_iter().map(twins).collect::<BTreeMap<_, _>>();
+    });
+    many(|pass| {
+        let words = "Nova said something long that says little of what it was about. ".repeat(4);
+        let nameless = |vm_id: String| (vm_id.clone(), format!("GET /servers/{vm_id}: {words}"));
+        pass.plan.nameless = numbered("vm", 100).into_iter().map(nameless).collect();
+    });
+    many(|pass| {
+        for node in numbered("worker", 100) {
+            let conflict = Conflict { node_name: node, manager: key("older") };
+            pass.conflicts.push(conflict);
+        }
+    });
+    many(|pass| {
+        for node in numbered("worker", 100) {
+            let message = format!("Viola POST: refused: {node} is unknown");
+            pass.plan.nodes.push(planned(&node, "vm", &[], &[]));
+            pass.delivery.problems.push(Problem { nodes: vec![node], message });
+        }
+    });
+}
+
+#[test]
+fn five_names_fit_and_of_six_one_is_only_counted() {
+    let message = |count| {
+        let mut pass = pass(&[], &[]);
+        pass.plan.without_ports = numbered("vm", count);
+        pass.message()
+    };
+    assert!(message(5).ends_with("(vm-000, vm-001, vm-002, vm-003, vm-004)"), "{}", message(5));
+    assert!(message(6).ends_with("vm-004, 1 more)"), "{}", message(6));
+}
+
+fn verdict_of(reason: Reason, message: &str) -> Verdict {
+    Verdict { reason, message: message.to_owned() }
+}
+
+fn report(generation: i64) -> Report<'static> {
+    Report { generation, nodes: Some(2), ..Report::default() }
+}
+
+/// The statuses of syncs that end one after the other, ten seconds apart.
+fn statuses(verdicts: &[(Reason, &str)]) -> Vec<Status> {
+    let mut status = Status::default();
+    let mut all = Vec::new();
+    for (turn, (reason, message)) in verdicts.iter().enumerate() {
+        let now = at(turn as u64 * 10);
+        status = next(&status, &verdict_of(*reason, message), &report(1), now);
+        all.push(status.clone());
+    }
+    all
+}
+
+fn ready(status: &Status) -> (&str, &str, &str) {
+    let ready = status.condition("Ready").unwrap();
+    (&ready.status, &ready.reason, &ready.message)
+}
+
+fn degraded(status: &Status) -> (&str, &str) {
+    let degraded = status.condition("Degraded").unwrap();
+    (&degraded.status, &degraded.reason)
+}
+
+fn since(status: &Status, kind: &str) -> String {
+    status.condition(kind).unwrap().last_transition_time.clone()
+}
+
+#[test]
+fn the_transition_time_moves_only_when_the_status_does() {
+    let all = statuses(&[
+        (Reason::Synced, "synced"),
+        (Reason::NoChange, "unchanged"),
+        (Reason::NovaError, "down"),
+        (Reason::NodeConflict, "twins"),
+        (Reason::Synced, "synced"),
+    ]);
+    let times = |kind| all.iter().map(|status| since(status, kind)).collect::<Vec<_>>();
+    let (start, failed, back) =
+        ("2026-01-02T03:04:05Z", "2026-01-02T03:04:25Z", "2026-01-02T03:04:45Z");
+    assert_eq!(times("Ready"), [start, start, failed, failed, back]);
+    assert_eq!(times("Degraded"), [start, start, failed, failed, back]);
+}
+
+#[test]
+fn the_last_sync_is_the_last_success_whether_or_not_anything_was_sent() {
+    let all = statuses(&[
+        (Reason::KeystoneError, "down"),
+        (Reason::Synced, "synced"),
+        (Reason::NoChange, "unchanged"),
+        (Reason::NovaError, "down"),
+    ]);
+    let synced: Vec<Option<&str>> =
+        all.iter().map(|status| status.last_synced_at.as_deref()).collect();
+    let (first, second) = ("2026-01-02T03:04:15Z", "2026-01-02T03:04:25Z");
+    assert_eq!(synced, [None, Some(first), Some(second), Some(second)]);
+}
+
+#[test]
+fn the_last_error_is_empty_after_success() {
+    let all = statuses(&[(Reason::KeystoneError, "down"), (Reason::NoChange, "unchanged")]);
+    assert_eq!(all[0].last_error, "down");
+    assert_eq!(all[1].last_error, "");
+}
+
+#[test]
+fn every_reason_but_two_is_an_error_and_degrades() {
+    use Reason::{
+        ConfigError, ContrabassError, KeystoneError, NeutronEndpointError, NeutronPortError,
+        NeutronSubnetError, NoChange, NodeConflict, NovaError, SubnetNotFound, SubnetNotUnique,
+        SubnetRequired, Synced, ViolaPostError,
+    };
+    for (reason, name) in [(Synced, "Synced"), (NoChange, "NoChange")] {
+        let status = &statuses(&[(reason, "good")])[0];
+        assert_eq!(ready(status), ("True", name, "good"));
+        assert_eq!(degraded(status), ("False", "Healthy"));
+    }
+    for (reason, name) in [
+        (ConfigError, "ConfigError"),
+        (ContrabassError, "ContrabassError"),
+        (KeystoneError, "KeystoneError"),
+        (NeutronEndpointError, "NeutronEndpointError"),
+        (NeutronPortError, "NeutronPortError"),
+        (SubnetRequired, "SubnetRequired"),
+        (NeutronSubnetError, "NeutronSubnetError"),
+        (SubnetNotFound, "SubnetNotFound"),
+        (SubnetNotUnique, "SubnetNotUnique"),
+        (NovaError, "NovaError"),
+        (NodeConflict, "NodeConflict"),
+        (ViolaPostError, "ViolaPostError"),
+    ] {
+        let status = &statuses(&[(reason, "bad")])[0];
+        assert_eq!(ready(status), ("False", name, "bad"));
+        assert_eq!(degraded(status), ("True", "Error"));
+    }
+}
+
+#[test]
+fn an_equal_failure_gives_an_equal_status() {
+    let all = statuses(&[(Reason::NovaError, "down"), (Reason::NovaError, "down")]);
+    assert_eq!(all[0], all[1]);
+}
+
+#[test]
+fn conditions_and_status_say_which_generation_they_speak_of() {
+    let before = next(&Status::default(), &verdict_of(Reason::Synced, ""), &report(1), at(0));
+    let after = next(&before, &verdict_of(Reason::Synced, ""), &report(2), at(1));
+    assert_eq!(after.observed_generation, Some(2));
+    let generations: BTreeSet<i64> =
+        after.conditions.iter().map(|condition| condition.observed_generation).collect();
+    assert_eq!(generations, BTreeSet::from([2]));
+}
+
+#[test]
+fn a_pass_that_computed_no_nodes_leaves_the_last_count() {
+    let before = next(&Status::default(), &verdict_of(Reason::Synced, ""), &report(1), at(0));
+    let nothing = Report { nodes: None, ..report(1) };
+    let after = next(&before, &verdict_of(Reason::KeystoneError, "down"), &nothing, at(1));
+    assert_eq!(after.nodes, Some(2));
+}
+
+#[test]
+fn a_note_degrades_a_success_without_making_it_an_error() {
+    let notes = ["the Secret belongs to somebody else".to_owned()];
+    let noted = Report { notes: &notes, ..report(1) };
+    let status = next(&Status::default(), &verdict_of(Reason::Synced, "synced"), &noted, at(0));
+    let message = "synced; note: the Secret belongs to somebody else";
+    assert_eq!(ready(&status), ("True", "Synced", message));
+    assert_eq!(degraded(&status), ("True", "Error"));
+    assert_eq!(status.last_error, "");
+    let healed = next(&status, &verdict_of(Reason::Synced, "synced"), &report(1), at(10));
+    assert_eq!(ready(&healed), ("True", "Synced", "synced"));
+    assert_eq!(degraded(&healed), ("False", "Healthy"));
+    assert_eq!(since(&healed, "Ready"), "2026-01-02T03:04:05Z");
+    assert_eq!(since(&healed, "Degraded"), "2026-01-02T03:04:15Z");
+}
+
+#[test]
+fn a_note_is_seen_even_beside_the_longest_message() {
+    let notes = ["the inventory isn't on disk".to_owned()];
+    let noted = Report { notes: &notes, ..report(1) };
+    let long = verdict_of(Reason::NovaError, &"Nova is down. ".repeat(400));
+    let status = next(&Status::default(), &long, &noted, at(0));
+    assert!(status.last_error.contains("the inventory isn't on disk"));
+    assert!(status.last_error.len() < 2_000, "{}", status.last_error.len());
+}
+
+#[test]
+fn the_state_of_resends_is_the_reports_and_goes_when_it_has_none() {
+    let retry = DownPortRetry { hash: "h".to_owned(), last_attempt: wall(0), fast_attempts: 1 };
+    let with = Report { down_port_retry: Some(retry.clone()), ..report(1) };
+    let status = next(&Status::default(), &verdict_of(Reason::Synced, ""), &with, at(0));
+    assert_eq!(status.down_port_retry, Some(retry));
+    let status = next(&status, &verdict_of(Reason::Synced, ""), &report(1), at(1));
+    assert_eq!(status.down_port_retry, None);
+}

@@ -1,0 +1,369 @@
+//! The CRDs and the Rust types, held to each other in both directions.
+
+use std::time::Duration;
+
+use multinic_operator::clock::Now;
+use multinic_operator::kube::objects::RawObject;
+use multinic_operator::node_config::{Interface, MAX_INTERFACES, NodeConfig};
+use multinic_operator::resources::{
+    Condition, DownPortRetry, GROUP, KIND, OpenstackConfig, PLURAL, Spec, Status, SubnetSelector,
+    VERSION,
+};
+use multinic_operator::sync::status::{self, Reason, Report, Verdict};
+use serde_json::{Value, json};
+
+use crate::schema::{Schema, paths};
+use crate::tools::validator;
+use crate::{document, documents, text};
+
+const OPENSTACK_CONFIGS: &str = "manifests/crd/openstackconfigs.yaml";
+const MULTI_NIC_NODE_CONFIGS: &str = "manifests/test/multinicnodeconfigs.yaml";
+const SAMPLE: &str = "manifests/samples/openstackconfig.yaml";
+
+/// A spec that sets every field.
+fn whole_spec() -> Value {
+    json!({
+        "subnetID": "subnet-id",
+        "subnetName": "subnet-name",
+        "vmNames": ["vm-1"],
+        "credentials": {
+            "openstackProviderID": "provider",
+            "projectID": "project",
+            "k8sProviderID": "cluster",
+        },
+    })
+}
+
+fn object(spec: &Value) -> Value {
+    json!({
+        "apiVersion": format!("{GROUP}/{VERSION}"),
+        "kind": KIND,
+        "metadata": { "name": "tenant", "namespace": "default" },
+        "spec": spec,
+    })
+}
+
+fn read(object: &Value) -> OpenstackConfig {
+    let body = serde_json::value::to_raw_value(object).unwrap();
+    OpenstackConfig::from_raw(&RawObject::read(&body).unwrap())
+}
+
+/// A leaf of a spec, by its path; paths of list items mean the first one.
+fn leaf<'a>(spec: &'a mut Value, path: &str) -> &'a mut Value {
+    let pointer = format!("/{}", path.replace("[]", "/0").replace('.', "/"));
+    spec.pointer_mut(&pointer).unwrap_or_else(|| panic!("{path} is not in the test's spec"))
+}
+
+fn without(mut spec: Value, path: &str) -> Value {
+    let (parent, name) = path.rsplit_once('.').unwrap_or(("", path));
+    let parent = if parent.is_empty() { &mut spec } else { leaf(&mut spec, parent) };
+    parent.as_object_mut().unwrap().remove(name.trim_end_matches("[]")).unwrap();
+    spec
+}
+
+#[test]
+fn the_resource_is_named_as_in_the_code() {
+    let Schema { crd, .. } = Schema::of(OPENSTACK_CONFIGS);
+    let spec = &crd["spec"];
+    assert_eq!(crd["metadata"]["name"], format!("{PLURAL}.{GROUP}"));
+    assert_eq!(spec["group"], GROUP);
+    assert_eq!(spec["scope"], "Namespaced");
+    assert_eq!(spec["names"]["kind"], KIND);
+    assert_eq!(spec["names"]["plural"], PLURAL);
+    assert_eq!(spec["names"]["shortNames"], json!(["osc"]));
+    let version = &spec["versions"][0];
+    assert_eq!(version["name"], VERSION);
+    assert_eq!((&version["served"], &version["storage"]), (&json!(true), &json!(true)));
+    assert_eq!(version["subresources"], json!({ "status": {} }));
+}
+
+#[test]
+fn the_schemas_are_structural_and_every_value_is_bounded() {
+    for path in [OPENSTACK_CONFIGS, MULTI_NIC_NODE_CONFIGS] {
+        let schema = Schema::of(path);
+        assert_eq!(schema.flaws(), Vec::<String>::new(), "{path}");
+    }
+}
+
+#[test]
+fn the_printer_columns_show_fields_that_the_status_has() {
+    let schema = Schema::of(OPENSTACK_CONFIGS);
+    let columns = schema.crd["spec"]["versions"][0]["additionalPrinterColumns"].as_array().unwrap();
+    let shown = |column: &&Value| column["priority"].is_null();
+    let names: Vec<&str> =
+        columns.iter().filter(shown).map(|column| column["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["Ready", "Reason", "Nodes", "Last Synced", "Age"]);
+    let leaves = schema.leaves("status");
+    for column in columns {
+        let path = column["jsonPath"].as_str().unwrap();
+        if path == ".metadata.creationTimestamp" {
+            continue;
+        }
+        let leaf = path.trim_start_matches(".status.").replace("[?(@.type==\"Ready\")]", "[]");
+        assert!(leaves.contains(&leaf), "{path}");
+    }
+}
+
+#[test]
+fn every_field_of_the_spec_is_read_and_nothing_else() {
+    // Taken apart without `..`: a new field doesn't compile until it is told here where it is from.
+    let Spec { subnet, vm_ids, provider_id, project_id, k8s_provider_id } =
+        read(&object(&whole_spec())).spec.unwrap();
+    let by_name = read(&object(&without(whole_spec(), "subnetID"))).spec.unwrap();
+    let read_as = [
+        ("subnetID", subnet == Some(SubnetSelector::Id("subnet-id".to_owned()))),
+        ("subnetName", by_name.subnet == Some(SubnetSelector::Name("subnet-name".to_owned()))),
+        ("vmNames[]", vm_ids == ["vm-1"]),
+        ("credentials.openstackProviderID", provider_id == "provider"),
+        ("credentials.projectID", project_id == "project"),
+        ("credentials.k8sProviderID", k8s_provider_id.as_deref() == Some("cluster")),
+    ];
+    for (path, is_read) in read_as {
+        assert!(is_read, "{path}");
+    }
+    let known = read_as.map(|(path, _)| path.to_owned());
+    assert_eq!(Schema::of(OPENSTACK_CONFIGS).leaves("spec"), known.into());
+}
+
+#[test]
+fn schema_and_code_require_the_same_fields_and_types() {
+    let schema = Schema::of(OPENSTACK_CONFIGS);
+    for path in schema.leaves("spec") {
+        let absent = object(&without(whole_spec(), &path));
+        let refused = !schema.refuses(&absent).is_empty();
+        assert_eq!(read(&absent).spec.is_err(), refused, "without {path}");
+        let mut mistyped = whole_spec();
+        *leaf(&mut mistyped, &path) = json!({ "not": "text" });
+        let mistyped = object(&mistyped);
+        assert!(!schema.refuses(&mistyped).is_empty(), "{path} of another type");
+        assert!(read(&mistyped).spec.is_err(), "{path} of another type");
+    }
+}
+
+fn whole_status() -> Status {
+    let time = "2026-03-14T09:26:53Z";
+    Status {
+        conditions: vec![Condition {
+            kind: "Ready".to_owned(),
+            status: "True".to_owned(),
+            reason: "Synced".to_owned(),
+            message: "synced 3 nodes".to_owned(),
+            last_transition_time: time.to_owned(),
+            observed_generation: 4,
+        }],
+        last_synced_at: Some(time.to_owned()),
+        last_error: "none".to_owned(),
+        down_port_retry: Some(DownPortRetry {
+            hash: "ab".repeat(32),
+            last_attempt: time.parse().unwrap(),
+            fast_attempts: 5,
+        }),
+        observed_generation: Some(4),
+        nodes: Some(3),
+    }
+}
+
+#[test]
+fn the_status_has_the_fields_of_the_schema_and_comes_back_unchanged() {
+    let schema = Schema::of(OPENSTACK_CONFIGS);
+    let status = serde_json::to_value(whole_status()).unwrap();
+    assert_eq!(paths(&status), schema.leaves("status"));
+    let mut object = object(&whole_spec());
+    object["status"] = status;
+    assert_eq!(schema.refuses(&object), Vec::<String>::new());
+    assert_eq!(read(&object).status, whole_status());
+}
+
+#[test]
+fn conditions_are_merged_by_their_type() {
+    let schema = Schema::of(OPENSTACK_CONFIGS);
+    let pointer = "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties/conditions";
+    let conditions = schema.crd.pointer(pointer).unwrap();
+    assert_eq!(conditions["x-kubernetes-list-type"], "map");
+    assert_eq!(conditions["x-kubernetes-list-map-keys"], json!(["type"]));
+}
+
+#[test]
+fn every_status_a_sync_can_end_with_fits_the_schema() {
+    let schema = Schema::of(OPENSTACK_CONFIGS);
+    let now = Now { uptime: Duration::ZERO, wall: "2026-03-14T09:26:53.58Z".parse().unwrap() };
+    let reasons = [
+        Reason::Synced,
+        Reason::NoChange,
+        Reason::ConfigError,
+        Reason::ContrabassError,
+        Reason::KeystoneError,
+        Reason::NeutronEndpointError,
+        Reason::NeutronPortError,
+        Reason::SubnetRequired,
+        Reason::NeutronSubnetError,
+        Reason::SubnetNotFound,
+        Reason::SubnetNotUnique,
+        Reason::NovaError,
+        Reason::NodeConflict,
+        Reason::ViolaPostError,
+    ];
+    let report = Report {
+        generation: 4,
+        down_port_retry: whole_status().down_port_retry,
+        ..Report::default()
+    };
+    for reason in reasons {
+        let verdict = Verdict { reason, message: "x".repeat(100_000) };
+        let status = status::next(&Status::default(), &verdict, &report, now);
+        let mut object = object(&whole_spec());
+        object["status"] = serde_json::to_value(status).unwrap();
+        assert_eq!(schema.refuses(&object), Vec::<String>::new(), "{reason:?}");
+    }
+    // The schema does look at what it is shown.
+    let mut broken = object(&whole_spec());
+    for (field, value) in [("lastSyncedAt", json!("yesterday")), ("nodes", json!(-1))] {
+        broken["status"] = json!({ field: value });
+        assert_eq!(schema.refuses(&broken).len(), 1, "{field}");
+    }
+}
+
+/// Who turns a spec down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    Nobody,
+    /// The API server, by type or bound.
+    Schema,
+    /// The API server, by the CEL rule.
+    Rule,
+    /// Only the operator, on the object itself.
+    Operator,
+}
+
+fn cases() -> Vec<(&'static str, Value, Refusal)> {
+    let changed = |change: &dyn Fn(&mut Value)| {
+        let mut spec = whole_spec();
+        change(&mut spec);
+        spec
+    };
+    let set = |path: &'static str, value: Value| changed(&|spec| *leaf(spec, path) = value.clone());
+    let subnet = |id: Option<&str>, name: Option<&str>| {
+        changed(&|spec| {
+            let fields = spec.as_object_mut().unwrap();
+            fields.retain(|field, _| !field.starts_with("subnet"));
+            fields.extend(id.map(|id| ("subnetID".to_owned(), json!(id))));
+            fields.extend(name.map(|name| ("subnetName".to_owned(), json!(name))));
+        })
+    };
+    let vms = |number: usize| {
+        let ids = (0..number).map(|number| json!(format!("vm-{number}"))).collect();
+        changed(&|spec| spec["vmNames"] = Value::Array(Clone::clone(&ids)))
+    };
+    vec![
+        ("everything is set", whole_spec(), Refusal::Nobody),
+        ("subnet by id", subnet(Some("s"), None), Refusal::Nobody),
+        ("subnet by name", subnet(None, Some("s")), Refusal::Nobody),
+        ("subnet by name, id blank", subnet(Some(" "), Some("s")), Refusal::Nobody),
+        ("a name of more than one word", subnet(None, Some(" tenant subnet ")), Refusal::Nobody),
+        ("a name in another script", subnet(None, Some("테넌트")), Refusal::Nobody),
+        ("no subnet", subnet(None, None), Refusal::Rule),
+        ("empty id", subnet(Some(""), None), Refusal::Rule),
+        ("empty name", subnet(None, Some("")), Refusal::Rule),
+        ("blank id and name", subnet(Some(" \t"), Some("\n\r ")), Refusal::Rule),
+        ("blank in Unicode only", subnet(Some("\u{3000}"), None), Refusal::Operator),
+        ("no VM", vms(0), Refusal::Schema),
+        ("3,000 VMs", vms(3_000), Refusal::Nobody),
+        ("3,001 VMs", vms(3_001), Refusal::Schema),
+        ("one VM id blank", set("vmNames", json!(["", "vm-1"])), Refusal::Nobody),
+        ("all VM ids blank", set("vmNames", json!([" "])), Refusal::Operator),
+        ("one VM twice", set("vmNames", json!(["vm-1", "VM-1"])), Refusal::Nobody),
+        ("empty provider", set("credentials.openstackProviderID", json!("")), Refusal::Schema),
+        ("blank provider", set("credentials.openstackProviderID", json!(" ")), Refusal::Operator),
+        ("empty project", set("credentials.projectID", json!("")), Refusal::Schema),
+        ("no cluster named", set("credentials.k8sProviderID", json!("")), Refusal::Nobody),
+        ("endless subnet id", set("subnetID", json!("s".repeat(256))), Refusal::Schema),
+    ]
+}
+
+#[test]
+fn schema_rule_and_operator_agree_on_what_a_good_spec_is() {
+    let schema = Schema::of(OPENSTACK_CONFIGS);
+    let mut for_the_rule = Vec::new();
+    for (name, spec, refusal) in cases() {
+        let object = object(&spec);
+        let refused = schema.refuses(&object);
+        assert_eq!(!refused.is_empty(), refusal == Refusal::Schema, "{name}: {refused:?}");
+        let taken = read(&object).spec.is_ok_and(|spec| spec.subnet.is_some());
+        match refusal {
+            Refusal::Nobody => assert!(taken, "{name}"),
+            // Stricter only in bounds.
+            Refusal::Schema => {}
+            Refusal::Rule | Refusal::Operator => assert!(!taken, "{name}"),
+        }
+        if refusal != Refusal::Schema {
+            for_the_rule.push((name, object, refusal));
+        }
+    }
+    let objects: Vec<&Value> = for_the_rule.iter().map(|(_, object, _)| object).collect();
+    let input = serde_json::to_string(&objects).unwrap();
+    let Some(answer) = validator(&["rules", OPENSTACK_CONFIGS], &input) else { return };
+    assert!(answer.success, "{}", answer.errors);
+    let broken: Vec<Vec<String>> = serde_json::from_str(&answer.output).unwrap();
+    assert_eq!(broken.len(), for_the_rule.len());
+    for ((name, _, refusal), broken) in for_the_rule.iter().zip(broken) {
+        assert_eq!(!broken.is_empty(), *refusal == Refusal::Rule, "{name}: {broken:?}");
+        assert!(broken.iter().all(|problem| problem.contains("subnetID")), "{name}: {broken:?}");
+    }
+}
+
+#[test]
+fn the_sample_is_a_good_object() {
+    let sample = document(SAMPLE);
+    assert_eq!(sample["apiVersion"], format!("{GROUP}/{VERSION}"));
+    assert_eq!(sample["kind"], KIND);
+    assert_eq!(Schema::of(OPENSTACK_CONFIGS).refuses(&sample), Vec::<String>::new());
+    let spec = read(&sample).spec.unwrap();
+    assert!(spec.subnet.is_some());
+    // What it shows in comments is also right when somebody takes the comment marks away.
+    let whole = text(SAMPLE)
+        .replace("  # subnetName:", "  subnetName:")
+        .replace("    # k8sProviderID:", "    k8sProviderID:");
+    let whole = documents(&whole).remove(0);
+    assert_eq!(paths(&whole["spec"]), Schema::of(OPENSTACK_CONFIGS).leaves("spec"));
+    assert!(read(&whole).spec.unwrap().k8s_provider_id.is_some());
+}
+
+#[test]
+fn a_multi_nic_node_config_is_what_the_operator_posts() {
+    let schema = Schema::of(MULTI_NIC_NODE_CONFIGS);
+    let names = &schema.crd["spec"]["names"];
+    assert_eq!(schema.crd["metadata"]["name"], "multinicnodeconfigs.multinic.io");
+    assert_eq!(names["kind"], "MultiNicNodeConfig");
+    let interface = |id: u8| Interface {
+        id,
+        name: Interface::name_of(id),
+        port_id: "p".to_owned(),
+        mac_address: "fa:16:3e:00:00:01".to_owned(),
+        address: "2001:db8:ffff:ffff:ffff:ffff:255.255.255.255".parse().unwrap(),
+        cidr: "2001:db8::/128".to_owned(),
+        mtu: u32::MAX,
+        network_id: "n".to_owned(),
+        subnet_id: "s".to_owned(),
+    };
+    let node = |interfaces: u8| NodeConfig {
+        node_name: "worker-0".to_owned(),
+        instance_id: "i".to_owned(),
+        interfaces: (0..interfaces).map(interface).collect(),
+    };
+    let object = |node: &NodeConfig| json!({ "spec": serde_json::to_value(node).unwrap() });
+    let full = object(&node(MAX_INTERFACES as u8));
+    assert_eq!(paths(&full["spec"]), schema.leaves("spec"));
+    assert_eq!(schema.refuses(&full), Vec::<String>::new());
+    assert!(!schema.refuses(&object(&node(MAX_INTERFACES as u8 + 1))).is_empty());
+    for path in schema.leaves("spec") {
+        let refused = schema.refuses(&json!({ "spec": without(full["spec"].clone(), &path) }));
+        assert!(!refused.is_empty(), "without {path}");
+    }
+    let mut misnamed = object(&node(1));
+    misnamed["spec"]["interfaces"][0]["name"] = json!("multinic7");
+    let input = serde_json::to_string(&[full, misnamed]).unwrap();
+    let Some(answer) = validator(&["rules", MULTI_NIC_NODE_CONFIGS], &input) else { return };
+    assert!(answer.success, "{}", answer.errors);
+    let broken: Vec<Vec<String>> = serde_json::from_str(&answer.output).unwrap();
+    assert_eq!((broken[0].len(), broken[1].len()), (0, 1), "{broken:?}");
+}

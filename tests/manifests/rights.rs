@@ -1,0 +1,154 @@
+//! RBAC: what the code asks of the API server, and what the manifests allow it to ask.
+
+use std::collections::BTreeSet;
+
+use multinic_operator::kube::resource::Resource;
+use multinic_operator::operator::OPENSTACK_CONFIGS;
+use serde_json::Value;
+
+use crate::{document, documents, repository, text};
+
+/// One kind of call the operator makes.
+struct Call {
+    /// The verb RBAC knows it by.
+    verb: &'static str,
+    resource: Resource,
+    subresource: &'static str,
+    /// The file it is made in, and how it reads there. Several calls may share one line of code.
+    made_in: (&'static str, &'static str),
+    /// Only with LEADER_ELECT, in the operator's own namespace.
+    for_leading: bool,
+}
+
+const fn call(
+    verb: &'static str,
+    resource: Resource,
+    subresource: &'static str,
+    made_in: (&'static str, &'static str),
+) -> Call {
+    Call { verb, resource, subresource, made_in, for_leading: false }
+}
+
+const fn when_leading(verb: &'static str, made_in: (&'static str, &'static str)) -> Call {
+    Call { verb, resource: Resource::LEASES, subresource: "", made_in, for_leading: true }
+}
+
+const WRITER: &str = "src/kube/writer.rs";
+const WATCHER: &str = "src/kube/watcher.rs";
+const LEASE: &str = "src/kube/lease.rs";
+
+/// Every call to the Kubernetes API.
+const CALLS: &[Call] = &[
+    call("list", OPENSTACK_CONFIGS, "", (WATCHER, ".list_page(")),
+    call("watch", OPENSTACK_CONFIGS, "", (WATCHER, ".watch(")),
+    call("patch", OPENSTACK_CONFIGS, "status", (WRITER, ".apply::<")),
+    call("get", Resource::SECRETS, "", (WRITER, ".get::<")),
+    call("create", Resource::SECRETS, "", (WRITER, ".create::<")),
+    call("patch", Resource::SECRETS, "", (WRITER, ".merge::<")),
+    call("create", Resource::EVENTS, "", (WRITER, ".create::<")),
+    call("patch", Resource::EVENTS, "", (WRITER, ".merge::<")),
+    when_leading("get", (LEASE, ".get::<")),
+    when_leading("create", (LEASE, ".create::<")),
+    when_leading("update", (LEASE, ".put::<")),
+    when_leading("update", (LEASE, ".put::<")), // to give it back
+];
+
+/// How calls of `KubeClient` read in the code.
+const SPELLINGS: &[&str] = &[
+    ".list_page(",
+    ".watch(",
+    ".get::<",
+    ".create::<",
+    ".put::<",
+    ".apply::<",
+    ".merge::<",
+    "client.delete(",
+];
+
+/// (group, resource, verb), with the name the rule is limited to.
+type Right = (String, String, String, Option<String>);
+
+fn rights(role: &Value) -> BTreeSet<Right> {
+    let texts = |value: &Value| -> Vec<String> {
+        let items = value.as_array().unwrap().iter();
+        items.map(|item| item.as_str().unwrap().to_owned()).collect()
+    };
+    let mut rights = BTreeSet::new();
+    for rule in role["rules"].as_array().unwrap() {
+        let names = match rule.get("resourceNames") {
+            Some(names) => texts(names).into_iter().map(Some).collect(),
+            None => vec![None],
+        };
+        for group in texts(&rule["apiGroups"]) {
+            for resource in texts(&rule["resources"]) {
+                for verb in texts(&rule["verbs"]) {
+                    for name in &names {
+                        let right = (group.clone(), resource.clone(), verb.clone(), name.clone());
+                        assert!(rights.insert(right.clone()), "twice: {right:?}");
+                    }
+                }
+            }
+        }
+    }
+    rights
+}
+
+fn needed(for_leading: bool) -> BTreeSet<Right> {
+    let calls = CALLS.iter().filter(|call| call.for_leading == for_leading);
+    calls
+        .map(|call| {
+            let resource = match call.subresource {
+                "" => call.resource.plural.to_owned(),
+                subresource => format!("{}/{subresource}", call.resource.plural),
+            };
+            // RBAC compares names with the path, and a request to create has none in it.
+            let is_limited = call.for_leading && call.verb != "create";
+            let name = is_limited.then(|| "multinic-operator".to_owned());
+            (call.resource.group.to_owned(), resource, call.verb.to_owned(), name)
+        })
+        .collect()
+}
+
+#[test]
+fn the_role_allows_what_the_operator_asks_for_and_nothing_more() {
+    assert_eq!(rights(&document("manifests/rbac/role.yaml")), needed(false));
+}
+
+#[test]
+fn the_leases_role_allows_what_the_election_asks_for_and_nothing_more() {
+    let role = &documents(&text("manifests/overlays/ha/leader_election_role.yaml"))[0];
+    assert_eq!(role["kind"], "Role");
+    assert_eq!(rights(role), needed(true));
+}
+
+#[test]
+fn the_table_of_calls_is_that_of_the_code() {
+    let mut found = Vec::new();
+    let mut folders = vec![repository("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(repository("")).unwrap().to_str().unwrap().to_owned();
+            if path.is_dir() {
+                folders.push(path);
+            } else if name.ends_with(".rs")
+                && name != "src/kube/client.rs"
+                && text(&name).contains("KubeClient")
+            {
+                let code = text(&name);
+                let code = code.split("#[cfg(test)]").next().unwrap();
+                for spelling in SPELLINGS {
+                    let times = code.matches(spelling).count();
+                    found.extend(std::iter::repeat_n((name.clone(), *spelling), times));
+                }
+            }
+        }
+    }
+    found.sort();
+    let mut known: Vec<(String, &str)> = CALLS
+        .iter()
+        .map(|Call { made_in: (file, code), .. }| ((*file).to_owned(), *code))
+        .collect();
+    known.sort();
+    assert_eq!(found, known, "a call was added or went: correct CALLS and then the roles");
+}

@@ -1,0 +1,136 @@
+// The inventory page in a real browser. Started by tests/inventory/page.rs with three addresses:
+// the open server, the one that asks for a token ("open-sesame"), and Chromium's path. A line
+// "change" on standard output asks the Rust side to commit a change.
+
+import assert from "node:assert/strict";
+import { Browser } from "./chromium.mjs";
+
+const [open, guarded, program] = process.argv.slice(2);
+const browser = new Browser(program);
+const cards = "[...document.querySelectorAll('.node')].map((card) => card.querySelector('.name').textContent)";
+const type = (text) => `(() => { const box = document.getElementById("search"); box.value = ${JSON.stringify(text)};
+  box.dispatchEvent(new Event("input")); })()`;
+
+const promises = {
+  async "everything is shown as text, failures first, from one origin"() {
+    const page = await browser.open(`${open}/`);
+    await page.until("document.querySelectorAll('.node').length === 8");
+    await page.screenshot("desktop-light");
+    assert.ok((await page.evaluate(cards)).includes("<script>window.taken = true</script>"));
+    assert.equal(await page.evaluate("window.taken"), undefined);
+    assert.equal(await page.evaluate("document.querySelectorAll('script, img').length"), 1);
+    const objects = "[...document.querySelectorAll('.object .name')].map((name) => name.textContent)";
+    assert.deepEqual((await page.evaluate(objects)).slice(0, 1), ["blue"]);
+    const text = await page.evaluate("document.body.innerText");
+    for (const part of ["NovaError", "multinic0", "fa:16:3e:00:00:01", "10.10.0.2", "10.10.0.0/16", "1450",
+      "1 DOWN", "2 over the limit of 10", "Provider p1", "ids of the earlier program"]) {
+      assert.ok(text.includes(part), `${part} is not shown`);
+    }
+    assert.ok(page.requests.every((url) => url.startsWith(open) || url.startsWith("data:")), page.requests.join());
+    assert.deepEqual(page.complaints, []);
+  },
+
+  async "search finds any field at once"() {
+    const page = await browser.open(`${open}/`);
+    await page.until("document.querySelectorAll('.node').length === 8");
+    for (const [text, expected] of [["fa:16:3e:00:01:90", ["worker-4"]], ["vm-worker-3", ["worker-3"]],
+      ["P2 WORKER", ["worker-0"]], ["<script>", ["<script>window.taken = true</script>"]], ["nowhere", []]]) {
+      await page.evaluate(type(text));
+      assert.deepEqual(await page.evaluate(cards), expected, text);
+    }
+    assert.ok(await page.evaluate("!document.getElementById('nothing').hidden"));
+    await page.evaluate(type("novaerror"));
+    assert.equal(await page.evaluate("document.querySelectorAll('.object').length"), 1);
+  },
+
+  async "a node has a timeline and a curl line that a shell can take"() {
+    const page = await browser.open(`${open}/`);
+    await page.until("document.querySelectorAll('.node').length === 8");
+    await page.evaluate(`navigator.clipboard.writeText = async (text) => { window.copied = text; }`);
+    const card = `[...document.querySelectorAll('.node')].find((card) => card.textContent.startsWith("it's"))`;
+    await page.evaluate(`${card}.querySelectorAll('button')[1].click()`);
+    await page.until("window.copied");
+    assert.equal(await page.evaluate("window.copied"),
+      `curl -sS '${open}/v1/inventory/node-configs/it%27s?providerId=p1'`);
+    await page.evaluate(`${card}.querySelector('button').click()`);
+    await page.until(`${card}.querySelectorAll('.timeline li').length >= 4`);
+    const lines = await page.evaluate(`${card}.querySelector('.timeline').innerText`);
+    assert.match(lines, /multinic0: mtu 1450 → 9000[\s\S]*sent for the first time, interfaces: 1/);
+    await page.evaluate(`${card}.scrollIntoView({ block: "center" })`);
+    await page.screenshot("timeline");
+  },
+
+  async "changes come by themselves and keep open what is open"() {
+    const page = await browser.open(`${open}/`);
+    await page.until("document.querySelectorAll('.node').length === 8");
+    await page.evaluate("document.querySelector('.node button').click()");
+    await page.until("document.querySelector('.node .timeline li')");
+    console.log("change");
+    await page.until("document.querySelectorAll('.node').length === 9");
+    assert.ok(await page.evaluate("document.querySelector('.node .timeline li') !== null"));
+    assert.deepEqual(page.complaints, []);
+  },
+
+  async "dark and phone are as readable"() {
+    const ground = "getComputedStyle(document.body).backgroundColor";
+    const dark = await browser.open(`${open}/`, { dark: true });
+    await dark.until("document.querySelectorAll('.node').length >= 8");
+    assert.equal(await dark.evaluate(ground), "rgb(20, 21, 23)");
+    await dark.screenshot("desktop-dark");
+    const phone = await browser.open(`${open}/`, { width: 390, height: 844 });
+    await phone.until("document.querySelectorAll('.node').length >= 8");
+    assert.ok(await phone.evaluate("document.documentElement.scrollWidth <= 390"), "it must not scroll sideways");
+    await phone.screenshot("phone");
+    await phone.evaluate("document.querySelector('.node').scrollIntoView(); scrollBy(0, -110)");
+    await phone.screenshot("phone-nodes");
+    const docs = await browser.open(`${open}/docs`, { width: 390, height: 844 });
+    await docs.until("document.querySelector('h2')");
+    assert.ok(await docs.evaluate("document.documentElement.scrollWidth <= 390"), "nor the description");
+    await docs.screenshot("docs-phone");
+    const wide = await browser.open(`${open}/docs`);
+    await wide.until("document.querySelector('h2')");
+    await wide.screenshot("docs");
+    assert.deepEqual([...docs.complaints, ...wide.complaints], []);
+  },
+
+  async "Korean readers get Korean"() {
+    const page = await browser.open(`${open}/`, { language: "ko-KR" });
+    await page.until("document.querySelectorAll('.node').length >= 8");
+    await page.screenshot("korean");
+    const text = await page.evaluate("document.body.innerText");
+    for (const part of ["노드", "프로바이더 p1", "전송", "변경 이력", "curl 복사"]) assert.ok(text.includes(part), part);
+    assert.equal(await page.evaluate("document.documentElement.lang"), "ko");
+    const same = `import("/words.js").then(({ both }) => Object.keys(both.english).join() === Object.keys(both.korean).join())`;
+    assert.ok(await page.evaluate(same), "both languages have the same words");
+  },
+
+  async "a token is asked for, refused and accepted"() {
+    const page = await browser.open(`${guarded}/`);
+    await page.until("!document.getElementById('token-form').hidden");
+    await page.screenshot("token");
+    const enter = (token) => `(() => { document.getElementById("token").value = "${token}";
+      document.getElementById("token-form").requestSubmit(); })()`;
+    await page.evaluate(enter("wrong"));
+    await page.until("document.getElementById('token-error').textContent.includes('not accepted')");
+    await page.evaluate(enter("open-sesame"));
+    await page.until("document.querySelectorAll('.node').length === 1");
+    assert.ok(await page.evaluate("document.getElementById('token-form').hidden"));
+    assert.deepEqual(page.complaints, []);
+  },
+};
+
+let failed = 0;
+try {
+  for (const [name, check] of Object.entries(promises)) {
+    try {
+      await check();
+      console.log(`kept: ${name}`);
+    } catch (error) {
+      failed += 1;
+      console.log(`BROKEN: ${name}\n${error.stack}`);
+    }
+  }
+} finally {
+  await browser.close();
+}
+process.exit(failed ? 1 : 0);

@@ -1,0 +1,89 @@
+"""Validates Kubernetes objects for tests/manifests.
+
+    validate.py objects VERSION...   standard input: YAML documents. Validates each against the OpenAPI
+                                     schemas of these Kubernetes versions, unknown fields forbidden.
+    validate.py rules CRD_FILE       standard input: a JSON array of objects that fit that CRD's schema.
+                                     Writes a JSON array of arrays: which CEL rules each one breaks.
+
+Custom resources (kinds without a schema here) are counted by `objects`, not validated.
+Exit code 1 if an object is invalid, 3 if a validator isn't installed.
+"""
+
+import json
+import sys
+
+try:
+    import kubernetes_validate
+    import yaml
+    from cel_expr_python import cel
+except ImportError as error:
+    print(f"validate.py: {error}", file=sys.stderr)
+    sys.exit(3)
+
+BUILT_IN = ("k8s.io",)
+
+
+def is_custom(api_version):
+    group = api_version.rpartition("/")[0]
+    return "." in group and not group.endswith(BUILT_IN)
+
+
+def objects(versions):
+    documents = [each for each in yaml.safe_load_all(sys.stdin) if each is not None]
+    problems, validated, custom = [], 0, 0
+    for document in documents:
+        if is_custom(document["apiVersion"]):
+            custom += 1
+            continue
+        for version in versions:
+            name = f"{document['kind']}/{document['metadata']['name']}"
+            try:
+                used = kubernetes_validate.validate(document, version, strict=True)
+                if used != version:
+                    problems.append(f"{name}: no schemas of Kubernetes {version}, only {used}")
+            except kubernetes_validate.ValidationError as error:
+                path = ".".join(str(part) for part in error.path)
+                problems.append(f"{name} ({version}): {path}: {error.message}")
+            except kubernetes_validate.SchemaNotFoundError as error:
+                problems.append(f"{name} ({version}): {error.message}")
+        validated += 1
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    print(f"{validated} validated, {custom} custom")
+    return 1 if problems else 0
+
+
+def rules(schema, value, path, environment):
+    """Evaluates each x-kubernetes-validations rule where it stands, as an API server does."""
+    for rule in schema.get("x-kubernetes-validations", []):
+        result = environment.compile(rule["rule"]).eval(data={"self": value})
+        if result.value() is not True:
+            yield f"{path}: {rule['message']}"
+    if isinstance(value, dict):
+        for name, below in schema.get("properties", {}).items():
+            if name in value:
+                yield from rules(below, value[name], f"{path}.{name}", environment)
+    if isinstance(value, list) and "items" in schema:
+        for index, each in enumerate(value):
+            yield from rules(schema["items"], each, f"{path}[{index}]", environment)
+
+
+def broken_rules(crd_file):
+    with open(crd_file, encoding="utf-8") as file:
+        crd = yaml.safe_load(file)
+    (version,) = crd["spec"]["versions"]
+    schema = version["schema"]["openAPIV3Schema"]
+    environment = cel.NewEnv(variables={"self": cel.Type.DYN})
+    refused = [list(rules(schema, each, "$", environment)) for each in json.load(sys.stdin)]
+    json.dump(refused, sys.stdout)
+    return 0
+
+
+match sys.argv[1:]:
+    case ["objects", *versions] if versions:
+        sys.exit(objects(versions))
+    case ["rules", crd_file]:
+        sys.exit(broken_rules(crd_file))
+    case _:
+        print(__doc__, file=sys.stderr)
+        sys.exit(2)
