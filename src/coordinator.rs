@@ -113,8 +113,8 @@ struct Tracked {
     resend_until: Option<Timestamp>,
     /// The next sync is caused by a change or a person.
     fresh: bool,
-    /// Serial of the provider's answer its Secret was last made from.
-    secret_serial: Option<u64>,
+    /// Provider, and serial of its answer, that the object's Secret was last made from.
+    secret_source: Option<(String, u64)>,
     secret_note: Option<SecretNote>,
     /// RabbitMQ's access can't be used.
     rabbitmq_problem: Option<String>,
@@ -272,7 +272,7 @@ impl Coordinator {
             changed_at: None,
             resend_until: None,
             fresh: true,
-            secret_serial: None,
+            secret_source: None,
             secret_note: None,
             rabbitmq_problem: None,
             unwritten: None,
@@ -301,13 +301,16 @@ impl Coordinator {
         tracked.object = Arc::new(object);
         if forced {
             tracked.resend_until = Some(now.wall);
-            tracked.secret_serial = None;
+            tracked.secret_source = None;
         }
         if acts {
             tracked.fresh = true;
-            let provider = tracked.object.spec.as_ref().ok().map(|spec| spec.provider_id.clone());
+            let (before, after) = (provider_of(known), provider_of(&tracked.object));
             self.make_due(now, &key);
-            self.wake_conflicting(now, &key, provider.as_deref());
+            self.wake_conflicting(now, &key, after.as_deref());
+            if before != after {
+                self.wake_conflicting(now, &key, before.as_deref());
+            }
         }
     }
 
@@ -321,7 +324,7 @@ impl Coordinator {
             self.waiting.remove(key);
             self.conflicting.remove(key);
             self.overview.remove(&key.namespace, &key.name);
-            let provider = tracked.object.spec.as_ref().ok().map(|spec| spec.provider_id.clone());
+            let provider = provider_of(&tracked.object);
             self.effects.push(Effect::Forget(tracked.object));
             self.wake_conflicting(now, key, provider.as_deref());
             self.wake_waiting(now);
@@ -336,6 +339,7 @@ impl Coordinator {
             self.waiting.insert(key.clone());
             return self.queue.finish(key, Some(now.uptime + WAIT_FOR_OLDER));
         }
+        self.waiting.remove(key);
         let job = Job {
             object: Arc::clone(&tracked.object),
             resend_accepted_until: tracked.resend_until,
@@ -348,6 +352,8 @@ impl Coordinator {
     fn finished(&mut self, now: Now, job: &Job, outcome: Outcome, took: Duration) {
         self.count(now, &outcome, took);
         let key = &job.object.key;
+        // Here and not in the sync, so that one that ended in a bug keeps nobody waiting.
+        self.claims.attempted(&job.object.uid);
         self.wake_waiting(now);
         let tracked = self.objects.get_mut(key).filter(|t| t.object.uid == job.object.uid);
         let Some(tracked) = tracked else { return self.queue.finish(key, None) };
@@ -368,7 +374,7 @@ impl Coordinator {
         }
         tracked.unwritten = outcome.unwritten.clone();
         tracked.down_ports = outcome.down_ports;
-        Self::secret(&mut self.effects, tracked, &outcome);
+        Self::secret(&mut self.effects, tracked, job, &outcome);
         Self::notices(&mut self.effects, tracked, &outcome);
         let facts = Facts {
             failed: !outcome.verdict.reason.is_success(),
@@ -378,7 +384,7 @@ impl Coordinator {
             resync_at: outcome.resync_at,
         };
         let due = next_due(now, &facts, &self.intervals, self.random.f64());
-        let provider = job.object.spec.as_ref().ok().map(|spec| spec.provider_id.clone());
+        let provider = provider_of(&job.object);
         let notes = tracked.notes();
         let report = Report {
             generation: job.object.generation,
@@ -397,11 +403,18 @@ impl Coordinator {
     }
 
     /// RabbitMQ's access goes into the Secret once for each answer of Contrabass.
-    fn secret(effects: &mut Vec<Effect>, tracked: &mut Tracked, outcome: &Outcome) {
-        let Some((serial, access)) = &outcome.rabbitmq else { return };
+    fn secret(effects: &mut Vec<Effect>, tracked: &mut Tracked, job: &Job, outcome: &Outcome) {
+        let Some((serial, access)) = &outcome.rabbitmq else {
+            if outcome.nodes.is_some() {
+                // The provider was looked up, and has no RabbitMQ (any more).
+                tracked.rabbitmq_problem = None;
+            }
+            return;
+        };
+        let source = provider_of(&job.object).map(|provider| (provider, *serial));
         match access {
-            Ok(rabbitmq) if tracked.secret_serial != Some(*serial) => {
-                tracked.secret_serial = Some(*serial);
+            Ok(rabbitmq) if tracked.secret_source != source => {
+                tracked.secret_source = source;
                 tracked.rabbitmq_problem = None;
                 let object = Arc::clone(&tracked.object);
                 effects.push(Effect::EnsureSecret(object, rabbitmq.clone()));
@@ -486,8 +499,8 @@ impl Coordinator {
     /// Nodes may have become free: whoever was refused some looks again.
     fn wake_conflicting(&mut self, now: Now, cause: &ObjectKey, provider: Option<&str>) {
         let of_provider = |key: &&ObjectKey| {
-            let spec = self.objects.get(*key).and_then(|tracked| tracked.object.spec.as_ref().ok());
-            *key != cause && spec.is_some_and(|spec| Some(spec.provider_id.as_str()) == provider)
+            let known = self.objects.get(*key).and_then(|tracked| provider_of(&tracked.object));
+            *key != cause && known.is_some() && known.as_deref() == provider
         };
         let refused: Vec<ObjectKey> =
             self.conflicting.iter().filter(of_provider).cloned().collect();
@@ -560,6 +573,11 @@ impl Coordinator {
     }
 }
 
+/// None while the spec can't be read.
+fn provider_of(object: &OpenstackConfig) -> Option<String> {
+    object.spec.as_ref().ok().map(|spec| spec.provider_id.clone())
+}
+
 impl Tracked {
     /// What people should know beside the verdict.
     fn notes(&self) -> Vec<String> {
@@ -570,3 +588,6 @@ impl Tracked {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

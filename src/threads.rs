@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn results_come_in_the_order_of_the_tasks_and_tasks_run_at_the_same_time() {
         let barrier = Barrier::new(3);
-        let tasks: Vec<Task<'_, usize>> = (0..3)
+        let tasks: Vec<Task<'_, usize>> = (0..3_usize)
             .map(|number| {
                 let barrier = &barrier;
                 Box::new(move || {
@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn more_tasks_than_threads_all_run() {
         let tasks: Vec<Task<'_, usize>> =
-            (0..50).map(|number| Box::new(move || number) as Task<'_, usize>).collect();
+            (0..50_usize).map(|number| Box::new(move || number) as Task<'_, usize>).collect();
         assert_eq!(side_by_side(4, tasks), (0..50).collect::<Vec<_>>());
     }
 }

@@ -1,8 +1,8 @@
 //! The inventory as one JSON file that a person can read. Pure.
 //!
 //! `records` is the format of SPEC 7, so the replaced program's file loads, and ours loads there.
-//! The other keys are ours: `sequence` is the last commit the file includes, `checksum` covers
-//! records and timelines (not their layout), so that an edit by hand or damage is noticed.
+//! The other keys are ours: `sequence` is the last commit the file includes, `checksum` covers it,
+//! the records and the timelines (not their layout), so that an edit by hand or damage is noticed.
 
 use std::io;
 
@@ -17,6 +17,9 @@ use crate::node_config::hexadecimal;
 
 /// What this program writes; a file with a higher number is not touched.
 pub const FORMAT: u32 = 1;
+
+/// Commits are not numbered beyond this, so that counting on never overflows.
+const MAX_SEQUENCE: u64 = 1 << 60;
 
 /// A file is written in pieces of about this size.
 const PIECE_BYTES: usize = 256 * 1024;
@@ -84,7 +87,7 @@ pub fn encode(
     mut write: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut piece = Vec::with_capacity(PIECE_BYTES + 4096);
-    let mut context = Context::new(&SHA256);
+    let mut context = begin_checksum(sequence);
     let head = format!(
         "{{\n  \"format\": {FORMAT},\n  \"sequence\": {sequence},\n  \"writtenAt\": \"{at}\",\n"
     );
@@ -152,9 +155,13 @@ pub fn decode(bytes: &[u8]) -> Result<Document, u32> {
             restore(&mut inventory, record, timeline.changes);
         }
     }
-    let checksum_agrees = parsed.checksum.is_none_or(|stated| stated == checksum(&inventory));
+    let checksum_agrees = parsed
+        .checksum
+        .is_none_or(|stated| stated == checksum(&inventory, parsed.sequence.unwrap_or(0)));
     debug_assert!(parsed.format.is_none_or(|format| format <= FORMAT));
-    Ok(Document { inventory, sequence: parsed.sequence, checksum_agrees, damaged: false })
+    // A number that nobody can have counted up to is as good as none.
+    let sequence = parsed.sequence.filter(|sequence| *sequence < MAX_SEQUENCE);
+    Ok(Document { inventory, sequence, checksum_agrees, damaged: false })
 }
 
 fn restore(inventory: &mut Inventory, record: Record, timeline: Vec<timeline::Entry>) {
@@ -162,8 +169,14 @@ fn restore(inventory: &mut Inventory, record: Record, timeline: Vec<timeline::En
     inventory.restore(Stored { record, json, timeline });
 }
 
-fn checksum(inventory: &Inventory) -> String {
+fn begin_checksum(sequence: u64) -> Context {
     let mut context = Context::new(&SHA256);
+    context.update(format!("{sequence}\n").as_bytes());
+    context
+}
+
+fn checksum(inventory: &Inventory, sequence: u64) -> String {
+    let mut context = begin_checksum(sequence);
     for stored in inventory.iter() {
         context.update(&stored.json);
         context.update(b"\n");

@@ -153,6 +153,8 @@ pub fn load(files: &dyn Files, places: &Places) -> Result<Loaded, LoadError> {
 enum Known {
     /// It includes the commits up to this one.
     UpTo(u64),
+    /// It says so too, but not all it says is right: no commit may be skipped because of it.
+    Doubtful(u64),
     /// Nothing: it is damaged or gone.
     Nothing,
     /// It wasn't written by this program: someone put it there.
@@ -205,7 +207,11 @@ fn read_document(
         ));
         loaded.set_aside.push((places.document.clone(), bytes));
     }
-    Ok(sequence.map_or(Known::Foreign, Known::UpTo))
+    Ok(match sequence {
+        None => Known::Foreign,
+        Some(sequence) if checksum_agrees => Known::UpTo(sequence),
+        Some(sequence) => Known::Doubtful(sequence),
+    })
 }
 
 fn set_journal_aside(places: &Places, segments: Vec<(PathBuf, Vec<u8>)>, loaded: &mut Loaded) {
@@ -221,9 +227,10 @@ fn set_journal_aside(places: &Places, segments: Vec<(PathBuf, Vec<u8>)>, loaded:
 }
 
 fn replay(places: &Places, known: Known, segments: Vec<(PathBuf, Vec<u8>)>, loaded: &mut Loaded) {
-    let mut last = match known {
-        Known::UpTo(sequence) => Some(sequence),
-        Known::Nothing | Known::Foreign => None,
+    let (mut last, at_least) = match known {
+        Known::UpTo(sequence) => (Some(sequence), sequence),
+        Known::Doubtful(sequence) => (None, sequence),
+        Known::Nothing | Known::Foreign => (None, 0),
     };
     let mut lost = false;
     for (path, bytes) in segments {
@@ -257,5 +264,5 @@ fn replay(places: &Places, known: Known, segments: Vec<(PathBuf, Vec<u8>)>, load
             places.document.display()
         ));
     }
-    loaded.sequence = last.unwrap_or(0);
+    loaded.sequence = last.unwrap_or(0).max(at_least);
 }

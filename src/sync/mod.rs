@@ -162,7 +162,6 @@ impl Failed {
 pub fn sync(context: &Context, job: &Job) -> Outcome {
     let mut pass = Pass { context, job, rabbitmq: None };
     let result = pass.run();
-    context.claims.attempted(&job.object.uid);
     let mut outcome = result.unwrap_or_else(|failed| {
         let Failed { reason, message, retry_after } = failed;
         Outcome { retry_after, ..Outcome::failed(job, reason, message) }

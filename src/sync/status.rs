@@ -13,10 +13,14 @@ use crate::viola::Delivery;
 
 /// Names listed in a message before the rest is only counted.
 const NAMES_SHOWN: usize = 5;
+/// Different answers of a service in one message, which are longer than names.
+const ANSWERS_SHOWN: usize = 3;
 /// Characters of a message; a status is read in a terminal.
 const MESSAGE_LIMIT: usize = 1_500;
-/// Characters of one problem within it.
-const PROBLEM_LIMIT: usize = 300;
+/// Characters of all problems, so that what went well is seen too,
+const PROBLEMS_LIMIT: usize = 1_200;
+/// and of one answer among them, or of a note.
+const ANSWER_LIMIT: usize = 300;
 
 /// Reasons of the Ready condition; dashboards match on their names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -107,7 +111,8 @@ pub struct Summary<'a> {
 /// message; what went well and what was left out follow.
 pub fn verdict(summary: &Summary<'_>) -> Verdict {
     let Summary { plan, conflicts, nodes, delivery, again } = summary;
-    let mut parts = problems(summary);
+    let problems = shortened(&problems(summary).join("; "), PROBLEMS_LIMIT);
+    let mut parts = Vec::from_iter(Some(problems).filter(|problems| !problems.is_empty()));
     let sent = delivery.accepted.len();
     let refused: usize = delivery.problems.iter().map(|problem| problem.nodes.len()).sum();
     let well = nodes.saturating_sub(refused);
@@ -148,7 +153,7 @@ pub fn verdict(summary: &Summary<'_>) -> Verdict {
 fn problems(summary: &Summary<'_>) -> Vec<String> {
     let Summary { plan, conflicts, delivery, .. } = summary;
     let refused = delivery.problems.iter().map(|problem| {
-        let message = shortened(&problem.message, PROBLEM_LIMIT);
+        let message = shortened(&problem.message, ANSWER_LIMIT);
         format!("{message} (not accepted: {})", listed(&problem.nodes))
     });
     let twins = plan.twins.iter().map(|(name, vm_ids)| {
@@ -163,13 +168,13 @@ fn problems(summary: &Summary<'_>) -> Vec<String> {
     }
     let nameless = by_message.into_iter().map(|(message, vm_ids)| {
         let vm_ids: Vec<String> = vm_ids.into_iter().map(str::to_owned).collect();
-        let message = shortened(message, PROBLEM_LIMIT);
+        let message = shortened(message, ANSWER_LIMIT);
         format!("{message} (left out, their names aren't known: {})", listed(&vm_ids))
     });
-    let mut problems = few(refused.collect(), "more such answers of Viola");
+    let mut problems = few_of(ANSWERS_SHOWN, refused.collect(), "more such answers of Viola");
     problems.extend(few(twins.collect(), "more names are shared by several VMs"));
     problems.extend(few(conflicts.collect(), "more nodes are managed by older objects"));
-    problems.extend(few(nameless.collect(), "more such answers of Nova"));
+    problems.extend(few_of(ANSWERS_SHOWN, nameless.collect(), "more such answers of Nova"));
     problems
 }
 
@@ -201,9 +206,13 @@ fn listed(names: &[String]) -> String {
     few(names.to_vec(), "more").join(", ")
 }
 
-fn few(mut items: Vec<String>, rest: &str) -> Vec<String> {
-    let more = items.len().saturating_sub(NAMES_SHOWN);
-    items.truncate(NAMES_SHOWN);
+fn few(items: Vec<String>, rest: &str) -> Vec<String> {
+    few_of(NAMES_SHOWN, items, rest)
+}
+
+fn few_of(shown: usize, mut items: Vec<String>, rest: &str) -> Vec<String> {
+    let more = items.len().saturating_sub(shown);
+    items.truncate(shown);
     if more > 0 {
         items.push(format!("{more} {rest}"));
     }
@@ -231,10 +240,10 @@ pub struct Report<'a> {
 /// moment of each condition's last transition.
 pub fn next(before: &Status, verdict: &Verdict, report: &Report<'_>, now: Now) -> Status {
     let success = verdict.reason.is_success();
-    // A message has been shortened already; what is noted beside it must not be cut off.
-    let mut message = verdict.message.clone();
+    // What is noted beside a long message must not be cut off.
+    let mut message = limited(&verdict.message);
     for note in report.notes {
-        let _ = write!(message, "; note: {}", shortened(note, PROBLEM_LIMIT));
+        let _ = write!(message, "; note: {}", shortened(note, ANSWER_LIMIT));
     }
     let healthy = success && report.notes.is_empty();
     let time = to_seconds_text(now.wall);

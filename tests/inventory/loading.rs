@@ -142,6 +142,30 @@ fn an_edit_by_hand_is_used_and_said_and_later_commits_stay() {
 }
 
 #[test]
+fn a_wrong_commit_number_in_the_file_hides_no_commit_of_the_journal() {
+    for number in ["7", "18446744073709551615", "0"] {
+        let disk = SimulatedDisk::default();
+        let store = open(&disk);
+        store.commit(vec![upsert("a", &[1], 1)]).unwrap();
+        store.compact();
+        store.commit(vec![upsert("b", &[2], 2)]).unwrap();
+        let edited = document(&disk)
+            .replace("\"sequence\": 2", &format!("\"sequence\": {number}"))
+            .replace("\"sequence\": 1", &format!("\"sequence\": {number}"));
+        let disk = disk.after(Restart::Killed);
+        disk.put(Path::new(PATH), edited.as_bytes());
+        let store = open(&disk);
+        let copied = set_aside(&disk).len();
+        assert!(copied > 0 && !store.findings().is_empty(), "{number}");
+        // A number nobody counted up to makes the file someone else's: the journal is copied.
+        let found = store.get(PROVIDER, "b").is_some();
+        assert!(found || number.len() > 10, "{number}");
+        store.commit(vec![upsert("c", &[3], 3)]).unwrap();
+        assert!(open(&disk.after(Restart::NothingUnsynced)).get(PROVIDER, "c").is_some());
+    }
+}
+
+#[test]
 fn another_layout_is_no_edit() {
     let disk = SimulatedDisk::default();
     let store = open(&disk);

@@ -45,7 +45,7 @@ export class Browser {
     const { browserContextId } = await this.send("Target.createBrowserContext");
     const { targetId } = await this.send("Target.createTarget", { url: "about:blank", browserContextId });
     const { sessionId } = await this.send("Target.attachToTarget", { targetId, flatten: true });
-    const page = new Page(this, sessionId, width < 600);
+    const page = new Page(this, sessionId);
     this.#listeners.push((message) => message.sessionId === sessionId && page.heard(message));
     for (const domain of ["Page", "Runtime", "Log", "Network"]) await page.send(`${domain}.enable`);
     const features = [{ name: "prefers-color-scheme", value: dark ? "dark" : "light" }];
@@ -55,6 +55,7 @@ export class Browser {
     const { userAgent } = await this.send("Browser.getVersion");
     await page.send("Emulation.setUserAgentOverride", { userAgent, acceptLanguage: language });
     await page.send("Page.navigate", { url });
+    await page.until("location.href !== 'about:blank' && document.readyState === 'complete'");
     return page;
   }
 
@@ -98,7 +99,8 @@ export class Page {
   /** Waits until an expression is true. */
   async until(expression) {
     const end = Date.now() + WAIT_MILLISECONDS;
-    while (!(await this.evaluate(`Boolean(${expression})`))) {
+    // While the page is being loaded there may be nothing to evaluate in.
+    while (!(await this.evaluate(`Boolean(${expression})`).catch(() => false))) {
       if (Date.now() > end) {
         const text = await this.evaluate("document.body.innerText.slice(0, 2000)");
         throw new Error(`waited in vain for ${expression}; the page shows:\n${text}`);
