@@ -352,8 +352,11 @@ impl Coordinator {
     fn finished(&mut self, now: Now, job: &Job, outcome: Outcome, took: Duration) {
         self.count(now, &outcome, took);
         let key = &job.object.key;
-        // Here and not in the sync, so that one that ended in a bug keeps nobody waiting.
-        self.claims.attempted(&job.object.uid);
+        let known = self.objects.get(key).filter(|known| known.object.uid == job.object.uid);
+        if known.is_some_and(|known| provider_of(&known.object) == provider_of(&job.object)) {
+            // Here and not in the sync, so that one that ended in a bug keeps nobody waiting.
+            self.claims.attempted(&job.object.uid);
+        }
         self.wake_waiting(now);
         let tracked = self.objects.get_mut(key).filter(|t| t.object.uid == job.object.uid);
         let Some(tracked) = tracked else { return self.queue.finish(key, None) };
@@ -413,13 +416,14 @@ impl Coordinator {
         };
         let source = provider_of(&job.object).map(|provider| (provider, *serial));
         match access {
-            Ok(rabbitmq) if tracked.secret_source != source => {
-                tracked.secret_source = source;
+            Ok(rabbitmq) => {
                 tracked.rabbitmq_problem = None;
-                let object = Arc::clone(&tracked.object);
-                effects.push(Effect::EnsureSecret(object, rabbitmq.clone()));
+                if tracked.secret_source != source {
+                    tracked.secret_source = source;
+                    let object = Arc::clone(&tracked.object);
+                    effects.push(Effect::EnsureSecret(object, rabbitmq.clone()));
+                }
             }
-            Ok(_) => {}
             Err(problem) => tracked.rabbitmq_problem = Some(problem.clone()),
         }
     }

@@ -42,8 +42,7 @@ pub fn why(
         return Some(Why::Changed);
     }
     // A record from the future is older than it says: the clock was set back since.
-    let accepted_by =
-        |moment| record.updated_at <= moment || record.updated_at > resend.now;
+    let accepted_by = |moment| record.updated_at <= moment || record.updated_at > resend.now;
     if resend.accepted_until.is_some_and(accepted_by) {
         return Some(Why::Again);
     }

@@ -212,9 +212,17 @@ fn an_older_object_waits_until_the_younger_ones_post_is_done() {
 #[derive(Clone, Debug)]
 enum Step {
     /// The object comes, or changes its VMs.
-    Know { who: usize, vms: BTreeSet<usize> },
-    Forget { who: usize },
-    Claim { who: usize, nodes: BTreeSet<usize> },
+    Know {
+        who: usize,
+        vms: BTreeSet<usize>,
+    },
+    Forget {
+        who: usize,
+    },
+    Claim {
+        who: usize,
+        nodes: BTreeSet<usize>,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {

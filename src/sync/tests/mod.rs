@@ -132,6 +132,9 @@ fn legacy_record(node: &str, vm_id: &str, ports: &[(&str, u8)]) -> Record {
 }
 
 fn inventory(records: &[Record]) -> Arc<Inventory> {
+    if records.is_empty() {
+        return Arc::default();
+    }
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("inventory.json");
     let store = Store::open(&path, Clock::invented(at(0)), Arc::new(Metrics::default()));

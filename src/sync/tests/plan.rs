@@ -177,10 +177,8 @@ fn a_vm_without_ports_is_not_sent_and_counted() {
 #[test]
 fn only_ports_of_an_allowed_status_count_and_the_others_are_told() {
     let scene = cloud(&[("vm-1", "worker-1")]).port(port("p1", "vm-1", 1));
-    let of_status = |id, number, status: &str| Port {
-        status: status.to_owned(),
-        ..port(id, "vm-1", number)
-    };
+    let of_status =
+        |id, number, status: &str| Port { status: status.to_owned(), ..port(id, "vm-1", number) };
     let scene = scene
         .port(of_status("p2", 2, "DOWN"))
         .port(of_status("p3", 3, "BUILD"))

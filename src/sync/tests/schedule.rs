@@ -28,12 +28,8 @@ fn polls_are_fast_after_a_change_and_slow_when_the_window_is_over() {
 #[test]
 fn after_an_error_the_error_interval_counts_whatever_else_is_due() {
     let retry = DownPortRetry { hash: "h".to_owned(), last_attempt: wall(0), fast_attempts: 0 };
-    let facts = Facts {
-        failed: true,
-        down_ports: Some(&retry),
-        resync_at: Some(wall(0)),
-        ..changed(1000)
-    };
+    let facts =
+        Facts { failed: true, down_ports: Some(&retry), resync_at: Some(wall(0)), ..changed(1000) };
     assert_eq!(wait(&facts), 30);
 }
 

@@ -192,7 +192,8 @@ fn long_lists_are_shortened_and_the_end_of_the_message_is_never_lost() {
     });
     many(|pass| {
         let twins = |name: String| (name, numbered("vm", 100));
-        pass.plan.twins = numbered("worker", 100).into_iter().map(twins).collect::<BTreeMap<_, _>>();
+        pass.plan.twins =
+            numbered("worker", 100).into_iter().map(twins).collect::<BTreeMap<_, _>>();
     });
     many(|pass| {
         let words = "Nova said something long that says little of what it was about. ".repeat(4);
