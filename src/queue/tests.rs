@@ -91,7 +91,7 @@ fn an_object_that_always_fails_cannot_starve_the_others() {
         let again = if key == "bad" { at(turn) } else { at(turn + 2) };
         queue.finish(&key, Some(again));
     }
-    assert!(order.iter().filter(|key| **key == "good").count() >= 2, "{order:?}");
+    assert!(order.iter().filter(|key| **key == "good").count() >= 1, "{order:?}");
     assert!(order.iter().filter(|key| **key == "fine").count() >= 1, "{order:?}");
 }
 
