@@ -12,6 +12,7 @@
 //! send, and the two channels can't hold each other up.
 
 mod effects;
+mod gate;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,6 +20,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never, select};
@@ -28,11 +30,11 @@ use crate::cloud::Cloud;
 use crate::config::{Config, LeaderElection as ElectionSettings};
 use crate::coordinator::{Coordinator, Event};
 use crate::health::{Health, Probes};
-use crate::http::server::{Handler, Limits, Request, Response, Server};
+use crate::http::server::{Handler, Limits, Server};
 use crate::inventory::api::{Api, ApiSettings};
 use crate::inventory::store::Store;
 use crate::kube::client::KubeClient;
-use crate::kube::lease::{LeaderElection, Leadership, LeaseSettings, LeaseTiming};
+use crate::kube::lease::{LeaderElection, Leadership, LeaseHold, LeaseSettings, LeaseTiming};
 use crate::kube::resource::Resource;
 use crate::kube::watch::Timing;
 use crate::kube::watcher::{WatchSettings, Watcher};
@@ -44,6 +46,7 @@ use crate::sync::claims::Claims;
 use crate::sync::{Context, Job};
 use crate::viola::Viola;
 use crate::{signals, worker};
+use gate::InventoryGate;
 
 /// Our custom resource.
 pub const OPENSTACK_CONFIGS: Resource =
@@ -55,8 +58,8 @@ const EVENT_PLACES: usize = 1024;
 const EVENTS_PER_TURN: usize = 256;
 /// The loop turns at least this often, so that a stuck one is noticed.
 const TURN_LIMIT: Duration = Duration::from_secs(1);
-/// Gauges over all objects are worked out this often.
-const GAUGES_EVERY: Duration = Duration::from_secs(5);
+/// Gauges over all objects are worked out, and the threads looked after, this often.
+const CHECKS_EVERY: Duration = Duration::from_secs(5);
 
 /// Of the ten seconds a stop may take: for running syncs to finish,
 const SYNC_GRACE: Duration = Duration::from_secs(4);
@@ -72,7 +75,8 @@ const LAST_GRACE: Duration = Duration::from_millis(500);
 enum End {
     Signal,
     LeadershipLost,
-    ThreadEnded,
+    /// The thread of this name ended though nobody asked it to.
+    ThreadEnded(&'static str),
 }
 
 /// Runs until a signal, and gives the exit code: 0 after an orderly stop, 1 after trouble.
@@ -117,6 +121,8 @@ struct Operator {
     leader: Arc<Mutex<Option<String>>>,
     /// May this process still act on the outside world?
     may_act: Arc<AtomicBool>,
+    /// What the clock says to that, where replicas elect a leader.
+    hold: OnceLock<LeaseHold>,
     kubernetes: KubeClient,
     servers: Vec<Server>,
     stop: Receiver<()>,
@@ -141,6 +147,7 @@ impl Operator {
             api: Arc::default(),
             leader: Arc::default(),
             may_act: Arc::new(AtomicBool::new(true)),
+            hold: OnceLock::new(),
             kubernetes,
             servers: Vec::new(),
             stop,
@@ -209,7 +216,9 @@ impl Operator {
                 ExitCode::SUCCESS
             }
             Ok(End::LeadershipLost) => failed("leadership was lost; starting anew is the way back"),
-            Ok(End::ThreadEnded) => failed("a thread ended unexpectedly; see the lines above"),
+            Ok(End::ThreadEnded(name)) => {
+                failed(&format!("the thread {name} ended unexpectedly; see the lines above"))
+            }
             Err(error) => failed(&format!("a thread can't be started: {error}")),
         }
     }
@@ -223,17 +232,11 @@ impl Operator {
     ) -> io::Result<End> {
         let (news, heard) = bounded::<Leadership>(16);
         let (leader, may_act) = (Arc::clone(&self.leader), Arc::clone(&self.may_act));
-        let identity = settings.identity.clone();
         *lock(&self.leader) = Some("not known yet".to_owned());
         let sink = move |leadership: Leadership| {
-            match &leadership {
-                Leadership::Leading => log::info!("{identity} leads"),
-                Leadership::Following { leader } => log::info!("{leader} leads; standing by"),
-                Leadership::Lost => {
-                    // Before anything else: not one more request may go out.
-                    may_act.store(false, Ordering::SeqCst);
-                    log::error!("leadership is lost");
-                }
+            if leadership == Leadership::Lost {
+                // Before anything else: not one more request may go out.
+                may_act.store(false, Ordering::SeqCst);
             }
             *lock(&leader) = match &leadership {
                 Leadership::Leading => None,
@@ -250,13 +253,14 @@ impl Operator {
         };
         let (clock, metrics) = (self.clock.clone(), Arc::clone(&self.metrics));
         let election = LeaderElection::spawn(&self.kubernetes, lease, clock, metrics, sink)?;
+        let _ = self.hold.set(election.hold());
         let end = loop {
             select! {
-                recv(self.stop) -> _ => break End::Signal,
+                recv(self.stop) -> asked => break end_of_signals(asked.is_ok()),
                 recv(heard) -> leadership => match leadership {
                     Ok(Leadership::Leading) => break self.work(events, received, lost(heard)?)?,
                     Ok(_) => {}
-                    Err(_) => break End::ThreadEnded,
+                    Err(_) => break End::ThreadEnded("leader-election"),
                 },
                 default(TURN_LIMIT) => self.health.turned(self.clock.now().uptime),
             }
@@ -278,9 +282,10 @@ impl Operator {
         let _ = self.api.set(self.api(&store));
         let context = Arc::new(self.context(&store));
         let (jobs, taken) = bounded::<Job>(self.config.workers);
+        let mut workers = Vec::new();
         for number in 1..=self.config.workers {
             let (context, metrics) = (Arc::clone(&context), Arc::clone(&self.metrics));
-            worker::spawn(number, context, taken.clone(), events.clone(), metrics)?;
+            workers.push(worker::spawn(number, context, taken.clone(), events.clone(), metrics)?);
         }
         let writer = self.writer(events)?;
         let watchers = self.watchers(events)?;
@@ -292,7 +297,8 @@ impl Operator {
             Arc::clone(&self.metrics),
             Arc::clone(&self.overview),
         );
-        let mut work = Work { operator: self, coordinator, context, jobs, writer, watchers };
+        let mut work =
+            Work { operator: self, coordinator, context, jobs, workers, writer, watchers };
         let end = work.turn_until_stopped(received, &lost);
         work.stop(received, end);
         store.flush_and_close();
@@ -310,7 +316,8 @@ impl Operator {
     }
 
     fn context(&self, store: &Arc<Store>) -> Context {
-        let may_act = Arc::clone(&self.may_act);
+        let (may_act, hold) = (Arc::clone(&self.may_act), self.hold.get().cloned());
+        let is_held = move || hold.as_ref().is_none_or(LeaseHold::is_held);
         Context {
             config: Arc::clone(&self.config),
             cloud: Arc::new(Cloud::new(&self.config, self.clock.clone(), &self.metrics)),
@@ -318,7 +325,7 @@ impl Operator {
             store: Arc::clone(store),
             claims: Arc::new(Claims::default()),
             clock: self.clock.clone(),
-            may_act: Arc::new(move || may_act.load(Ordering::SeqCst)),
+            may_act: Arc::new(move || may_act.load(Ordering::SeqCst) && is_held()),
         }
     }
 
@@ -365,6 +372,11 @@ impl Operator {
     }
 }
 
+/// The signals' thread speaks, or has come to an end that nobody asked for.
+fn end_of_signals(asked: bool) -> End {
+    if asked { End::Signal } else { End::ThreadEnded("signals") }
+}
+
 /// A channel that says once that the Lease is lost.
 fn lost(heard: Receiver<Leadership>) -> io::Result<Receiver<()>> {
     let (tell, told) = bounded(1);
@@ -384,6 +396,7 @@ struct Work<'a> {
     coordinator: Coordinator,
     context: Arc<Context>,
     jobs: Sender<Job>,
+    workers: Vec<JoinHandle<()>>,
     writer: Writer,
     watchers: Vec<Watcher>,
 }
@@ -392,27 +405,39 @@ impl Work<'_> {
     fn turn_until_stopped(&mut self, received: &Receiver<Event>, lost: &Receiver<()>) -> End {
         let clock = self.operator.clock.clone();
         self.coordinator.handle(clock.now(), Event::Leading(true));
-        let mut gauges_due = Duration::ZERO;
+        let mut checks_due = Duration::ZERO;
         loop {
             let now = clock.now();
             self.operator.health.turned(now.uptime);
-            if now.uptime >= gauges_due {
-                gauges_due = now.uptime + GAUGES_EVERY;
+            if now.uptime >= checks_due {
+                checks_due = now.uptime + CHECKS_EVERY;
                 self.coordinator.publish_gauges();
-                if self.watchers.iter().any(|watcher| watcher.join(Duration::ZERO)) {
-                    return End::ThreadEnded;
+                if let Some(name) = self.ended_thread() {
+                    return End::ThreadEnded(name);
                 }
             }
             let due = self.coordinator.next_due().unwrap_or(Duration::MAX);
             let wait = due.saturating_sub(now.uptime).min(TURN_LIMIT);
             select! {
-                recv(self.operator.stop) -> _ => return End::Signal,
+                recv(self.operator.stop) -> asked => return end_of_signals(asked.is_ok()),
+                // Also if the election has ended: nobody renews the Lease then.
                 recv(lost) -> _ => return End::LeadershipLost,
                 recv(received) -> event => self.take(received, event.ok()),
                 default(wait) => {}
             }
             self.dispatch();
         }
+    }
+
+    /// A thread without which nothing, or not everything, is done any more.
+    fn ended_thread(&self) -> Option<&'static str> {
+        if self.watchers.iter().any(|watcher| watcher.join(Duration::ZERO)) {
+            return Some("watch");
+        }
+        if self.workers.iter().any(JoinHandle::is_finished) {
+            return Some("sync");
+        }
+        self.writer.has_ended().then_some("kubernetes-writer")
     }
 
     fn take(&mut self, received: &Receiver<Event>, first: Option<Event>) {
@@ -453,6 +478,8 @@ impl Work<'_> {
             // Another replica may be writing by now.
             return;
         }
+        // Nobody takes events any more: the writer must find room for what it still reports.
+        while received.try_recv().is_ok() {}
         if !self.writer.stop(WRITER_GRACE) {
             log::warn!("the last statuses could not be written");
         }
@@ -472,28 +499,6 @@ impl Work<'_> {
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
             }
         }
-    }
-}
-
-/// The inventory's API, or who leads in our place.
-struct InventoryGate {
-    api: Arc<OnceLock<Api>>,
-    leader: Arc<Mutex<Option<String>>>,
-}
-
-impl Handler for InventoryGate {
-    fn answer(&self, request: &Request) -> Response {
-        if let Some(api) = self.api.get() {
-            return api.answer(request);
-        }
-        if request.path == "/healthz" {
-            let body = crate::http::server::Body::Static(b"{\"status\":\"ok\"}");
-            return Response::new(200, body).with("Content-Type", "application/json");
-        }
-        let leader = lock(&self.leader).clone().unwrap_or_else(|| "about to start here".to_owned());
-        let message =
-            format!("this replica does not lead and knows nothing: the leader is {leader}");
-        Response::error(503, &message).with("Retry-After", "5")
     }
 }
 

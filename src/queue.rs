@@ -26,15 +26,20 @@ pub struct Queue<K> {
     /// Every known key is here, and its group in `groups`.
     entries: HashMap<K, Entry>,
     /// Exactly the keys that wait (not busy, with a time), ordered by due time.
-    waiting: BTreeSet<(Duration, K)>,
+    waiting: BTreeSet<Place<K>>,
     /// Exactly the keys whose time has come, by group, ordered by the time they became due.
-    due: BTreeMap<String, BTreeSet<(Duration, K)>>,
+    due: BTreeMap<String, BTreeSet<Place<K>>>,
     /// Running syncs by group; absent means none.
     running: BTreeMap<String, usize>,
     /// Known keys by group; absent means none.
     groups: BTreeMap<String, usize>,
     busy: usize,
+    /// Moves with each key that is queued: of two due at one time, who came first goes first.
+    arrivals: u64,
 }
+
+/// When a key is due, its place among those due at the same time, and the key.
+type Place<K> = (Duration, u64, K);
 
 #[derive(Debug)]
 struct Entry {
@@ -45,7 +50,7 @@ struct Entry {
 #[derive(Debug, PartialEq, Eq)]
 enum State {
     /// In `waiting` at this time, or in `due` since this time.
-    Queued { at: Duration, due: bool },
+    Queued { at: Duration, arrival: u64, due: bool },
     /// With a worker; `again` says when it is due after that, whatever the worker's own wish.
     /// `group` is the one it was taken under; a `removed` one is forgotten when its worker is done.
     Busy { group: String, again: Option<Duration>, removed: bool },
@@ -64,6 +69,7 @@ impl<K: Clone + Ord + Hash> Queue<K> {
             running: BTreeMap::new(),
             groups: BTreeMap::new(),
             busy: 0,
+            arrivals: 0,
         }
     }
 
@@ -99,7 +105,7 @@ impl<K: Clone + Ord + Hash> Queue<K> {
             .min_by_key(|(group, first)| (self.running_of(group), first.0))?;
         let group = group.clone();
         let keys = self.due.get_mut(&group)?;
-        let (_, key) = keys.pop_first()?;
+        let (_, _, key) = keys.pop_first()?;
         if keys.is_empty() {
             self.due.remove(&group);
         }
@@ -142,7 +148,7 @@ impl<K: Clone + Ord + Hash> Queue<K> {
     /// When the next waiting key becomes due; `None` if nothing waits. Keys that are due already
     /// wait for a worker, not for time.
     pub fn next_due(&self) -> Option<Duration> {
-        self.waiting.first().map(|(at, _)| *at)
+        self.waiting.first().map(|(at, ..)| *at)
     }
 
     /// When a key is due next, if that is planned.
@@ -185,13 +191,13 @@ impl<K: Clone + Ord + Hash> Queue<K> {
     }
 
     fn ripen(&mut self, now: Duration) {
-        while let Some((at, _)) = self.waiting.first()
+        while let Some((at, ..)) = self.waiting.first()
             && *at <= now
-            && let Some((at, key)) = self.waiting.pop_first()
+            && let Some((at, arrival, key)) = self.waiting.pop_first()
         {
             if let Some(entry) = self.entries.get_mut(&key) {
-                entry.state = State::Queued { at, due: true };
-                self.due.entry(entry.group.clone()).or_default().insert((at, key));
+                entry.state = State::Queued { at, arrival, due: true };
+                self.due.entry(entry.group.clone()).or_default().insert((at, arrival, key));
             }
         }
     }
@@ -223,15 +229,17 @@ impl<K: Clone + Ord + Hash> Queue<K> {
 
     fn queue(&mut self, key: &K, at: Duration) {
         if let Some(entry) = self.entries.get_mut(key) {
-            entry.state = State::Queued { at, due: false };
-            self.waiting.insert((at, key.clone()));
+            let arrival = self.arrivals;
+            self.arrivals += 1;
+            entry.state = State::Queued { at, arrival, due: false };
+            self.waiting.insert((at, arrival, key.clone()));
         }
     }
 
     fn unqueue(&mut self, key: &K) {
         let Some(entry) = self.entries.get_mut(key) else { return };
-        let State::Queued { at, due } = entry.state else { return };
-        let place = (at, key.clone());
+        let State::Queued { at, arrival, due } = entry.state else { return };
+        let place = (at, arrival, key.clone());
         if due {
             if let Some(keys) = self.due.get_mut(&entry.group) {
                 keys.remove(&place);

@@ -5,6 +5,7 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender};
 
@@ -14,14 +15,15 @@ use crate::sync::status::Reason;
 use crate::sync::{Context, Job, Outcome, sync};
 use crate::threads;
 
-/// Starts one worker; it ends when nobody can send it jobs any more, or nobody listens.
+/// Starts one worker; it ends when nobody can send it jobs any more, or nobody listens. The handle
+/// is for whoever wants to notice any other end.
 pub fn spawn(
     number: usize,
     context: Arc<Context>,
     jobs: Receiver<Job>,
     events: Sender<Event>,
     metrics: Arc<Metrics>,
-) -> io::Result<()> {
+) -> io::Result<JoinHandle<()>> {
     let work = move || {
         for job in jobs {
             let started = context.clock.now().uptime;
@@ -39,5 +41,5 @@ pub fn spawn(
             }
         }
     };
-    threads::spawn(&format!("sync-{number}"), work).map(|_| ())
+    threads::spawn(&format!("sync-{number}"), work)
 }

@@ -183,6 +183,13 @@ impl ApiStatus {
         self.code == 409 && self.reason == "AlreadyExists"
     }
 
+    /// The uid that was sent along isn't the object's: it was deleted and made again. A refused
+    /// precondition, or, where the uid counts as a change, a field that can't be changed.
+    pub fn is_other_uid(&self) -> bool {
+        (self.is_conflict() && self.message.contains("UID in precondition"))
+            || (self.code == 422 && self.message.contains("metadata.uid"))
+    }
+
     /// What was sent can't be accepted, however often it is sent.
     pub fn is_invalid(&self) -> bool {
         matches!(self.code, 400 | 405 | 406 | 413 | 415 | 422)
@@ -241,6 +248,11 @@ impl KubeError {
     /// See [`ApiStatus::is_already_exists`].
     pub fn is_already_exists(&self) -> bool {
         self.status().is_some_and(ApiStatus::is_already_exists)
+    }
+
+    /// See [`ApiStatus::is_other_uid`].
+    pub fn is_other_uid(&self) -> bool {
+        self.status().is_some_and(ApiStatus::is_other_uid)
     }
 
     /// See [`ApiStatus::is_invalid`].

@@ -8,6 +8,7 @@ pub mod election;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -25,8 +26,34 @@ pub use election::{Leadership, LeaseSettings, LeaseTiming};
 /// A running election. Dropping it ends the thread without releasing the Lease.
 pub struct LeaderElection {
     client: KubeClient,
+    hold: LeaseHold,
     stop: Sender<Stop>,
     ended: Receiver<std::convert::Infallible>,
+}
+
+/// Whether the Lease is ours at this moment. It is up to the clock and not to the election's thread:
+/// a process that was paused learns at once, before that thread has run, that it no longer leads.
+#[derive(Clone, Debug)]
+pub struct LeaseHold {
+    /// Uptime in milliseconds up to which we lead; 0 while we don't.
+    until: Arc<AtomicU64>,
+    clock: Clock,
+}
+
+impl LeaseHold {
+    fn new(clock: Clock) -> LeaseHold {
+        LeaseHold { until: Arc::default(), clock }
+    }
+
+    fn set(&self, until: Option<Duration>) {
+        let milliseconds = until.unwrap_or_default().as_millis();
+        self.until.store(u64::try_from(milliseconds).unwrap_or(u64::MAX), Ordering::SeqCst);
+    }
+
+    /// May whoever leads still act?
+    pub fn is_held(&self) -> bool {
+        self.clock.now().uptime < Duration::from_millis(self.until.load(Ordering::SeqCst))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,11 +75,13 @@ impl LeaderElection {
         let (stop, stopped) = bounded(1);
         let (alive, ended) = bounded(0);
         let rng = fastrand::Rng::new();
+        let hold = LeaseHold::new(clock.clone());
         let mut candidate = Candidate {
             collection: Resource::LEASES.collection(Some(&settings.namespace)),
             path: Resource::LEASES.object(&settings.namespace, &settings.name),
             election: Election::new(settings, rng),
             client: client.clone(),
+            hold: hold.clone(),
             clock,
             metrics,
             stopped,
@@ -63,7 +92,12 @@ impl LeaderElection {
             candidate.run();
             drop(alive);
         })?;
-        Ok(LeaderElection { client, stop, ended })
+        Ok(LeaderElection { client, hold, stop, ended })
+    }
+
+    /// Tells at any time whether the Lease is ours.
+    pub fn hold(&self) -> LeaseHold {
+        self.hold.clone()
     }
 
     /// Gives the Lease back, if it is ours, so that another replica takes over at once, and ends
@@ -86,6 +120,7 @@ struct Candidate<S> {
     path: String,
     election: Election,
     client: KubeClient,
+    hold: LeaseHold,
     clock: Clock,
     metrics: Arc<Metrics>,
     stopped: Receiver<Stop>,
@@ -119,6 +154,7 @@ impl<S: FnMut(Leadership)> Candidate<S> {
             };
             let (next, news) = self.election.step(input, self.clock.now());
             task = next;
+            self.hold.set(self.election.leads_until());
             for leadership in news {
                 self.tell(leadership);
             }
@@ -155,6 +191,7 @@ impl<S: FnMut(Leadership)> Candidate<S> {
 
     fn release(&mut self) {
         let Some((object, limit)) = self.election.release(self.clock.now()) else { return };
+        self.hold.set(None);
         match self.client.with_call_limit(limit).put::<Value>(&self.path, &object) {
             Ok(_) => log::info!("leader election: the Lease is released"),
             Err(error) => log::warn!("leader election: the Lease could not be released: {error}"),

@@ -137,6 +137,12 @@ impl Writer {
         self.handle.shared.lock().is_empty()
     }
 
+    /// Has the thread ended? Unless [`Writer::stop`] was called that is a bug, and nothing is written
+    /// any more.
+    pub fn has_ended(&self) -> bool {
+        self.has_ended_within(Duration::ZERO)
+    }
+
     fn has_ended_within(&self, limit: Duration) -> bool {
         matches!(self.ended.recv_timeout(limit), Err(RecvTimeoutError::Disconnected))
     }
@@ -244,12 +250,16 @@ impl<R: Fn(WriteReport)> Actor<R> {
     ) -> (Outcome, Option<WriteReport>) {
         let ObjectReference { resource, namespace, name, uid } = object;
         let path = format!("{}/status", resource.object(namespace, name));
-        let body = json!({
+        let mut body = json!({
             "apiVersion": resource.api_version(),
             "kind": resource.kind,
             "metadata": { "name": name, "namespace": namespace },
             "status": status,
         });
+        if !uid.is_empty() {
+            // Makes the server refuse it for a successor of the same name.
+            body["metadata"]["uid"] = json!(uid);
+        }
         let object = object.clone();
         match self.client.apply::<Written>(&path, &body) {
             Ok(Written { metadata }) if !uid.is_empty() && metadata.uid != *uid => {
@@ -260,7 +270,7 @@ impl<R: Fn(WriteReport)> Actor<R> {
                 let resource_version = metadata.resource_version;
                 (Outcome::Done, Some(WriteReport::StatusWritten { object, resource_version }))
             }
-            Err(error) if error.is_not_found() => {
+            Err(error) if error.is_not_found() || error.is_other_uid() => {
                 (Outcome::Gone, Some(WriteReport::ObjectGone { object }))
             }
             Err(error) => {

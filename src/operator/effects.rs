@@ -30,14 +30,8 @@ pub(super) fn event_of_observation(observation: Observation) -> Option<Event> {
             let object = OpenstackConfig::from_raw(&object);
             Some(Event::Deleted { key: object.key, uid: object.uid })
         }
-        Observation::Trouble { text, .. } => {
-            log::error!("{text}");
-            None
-        }
-        Observation::Recovered => {
-            log::info!("the Kubernetes API can be read again");
-            None
-        }
+        // The watcher has logged these; what is known of the objects stays as it is.
+        Observation::Trouble { .. } | Observation::Recovered => None,
     }
 }
 
@@ -48,20 +42,17 @@ pub(super) fn event_of(
     report: WriteReport,
 ) -> Option<Event> {
     let (owner, note) = match report {
-        WriteReport::StatusFailed { object, text } => {
-            log::warn!("{object}: the status can't be written for now: {text}");
-            return None;
-        }
-        WriteReport::StatusWritten { .. } | WriteReport::ObjectGone { .. } => return None,
+        // The writer has logged the failures.
+        WriteReport::StatusWritten { .. }
+        | WriteReport::StatusFailed { .. }
+        | WriteReport::ObjectGone { .. } => return None,
         WriteReport::SecretOk { owner, .. } => (owner, None),
         WriteReport::SecretFailed { owner, name, text } => {
             let text = format!("Secret {name} can't be written: {text}");
-            log::warn!("{owner}: {text}");
             (owner, Some(SecretNote { text, foreign: false }))
         }
         WriteReport::SecretForeign { owner, name } => {
             let text = format!("Secret {name} belongs to somebody else and is left alone");
-            log::warn!("{owner}: {text}");
             (owner, Some(SecretNote { text, foreign: true }))
         }
     };

@@ -194,6 +194,11 @@ impl Election {
         Some((lease, self.settings.timing.call_limit()))
     }
 
+    /// Up to which uptime we lead unless we renew; none while we don't.
+    pub fn leads_until(&self) -> Option<Duration> {
+        Some(self.renewed_at?.saturating_add(self.settings.timing.renew_deadline))
+    }
+
     fn is_past_deadline(&self, renewed_at: Duration, input: &Input, now: Now) -> bool {
         // A renewal that succeeded counts from its beginning, before which nobody can have seen it.
         let from = match input {

@@ -101,6 +101,8 @@ struct Waiting {
     turn: u64,
     not_before: Duration,
     backoff: Backoff,
+    /// The object went while this was under way: nothing is to come of it any more.
+    is_forgotten: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -200,6 +202,14 @@ impl Pending {
             Wish::Write(Job::Secret(secret)) => secret.owner != *object,
             _ => true,
         });
+        if let Some(under_way) = &mut self.under_way {
+            under_way.is_forgotten |= match &under_way.wish {
+                Wish::Write(Job::Status { object: known, .. }) => known == object,
+                Wish::Write(Job::Secret(secret)) => secret.owner == *object,
+                Wish::Write(Job::Event { .. }) => false,
+                Wish::Event(event) => event.regarding == *object,
+            };
+        }
         self.events.forget(object);
     }
 
@@ -245,6 +255,9 @@ impl Pending {
         match outcome {
             Outcome::ServerTrouble { retry_after } => self.server_failed(retry_after, now),
             _ => self.server_answered(now),
+        }
+        if waiting.is_forgotten {
+            return;
         }
         match (outcome, job) {
             (Outcome::Done, Job::Status { object, status }) => {
@@ -301,7 +314,13 @@ impl Pending {
         }
         self.turns += 1;
         let backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_MOST);
-        let waiting = Waiting { wish, turn: self.turns, not_before: Duration::ZERO, backoff };
+        let waiting = Waiting {
+            wish,
+            turn: self.turns,
+            not_before: Duration::ZERO,
+            backoff,
+            is_forgotten: false,
+        };
         self.waiting.insert(key, waiting);
     }
 

@@ -114,6 +114,11 @@ fn an_object_that_moved_to_another_cloud_leaves_its_nodes_here() {
     table.granted("old", &["worker-1"]);
     table.claims.know(&in_cloud("elsewhere", object("old", 0, &["vm-1"])));
     assert_eq!(table.granted("young", &["worker-1"]), ["worker-1"]);
+    // Nor does it take them along: nodes there are others'.
+    table.claims.know(&in_cloud("elsewhere", object("third", 20, &["vm-3"])));
+    let inventory = Arc::clone(&table.inventory);
+    let there = table.claims.claim("third", "elsewhere", &set(&["worker-1"]), &inventory);
+    assert_eq!(there.unwrap().granted, set(&["worker-1"]));
 }
 
 #[test]

@@ -123,10 +123,10 @@ fn while_nova_fails_a_vm_keeps_the_name_it_was_last_known_by() {
 
 #[test]
 fn of_two_remembered_names_the_later_one_is_the_last_known() {
-    let later = Record { updated_at: wall(60), ..record("a-new", "vm-1", &[("p1", 0)]) };
+    let later = Record { updated_at: wall(60), ..record("b-new", "vm-1", &[("p1", 0)]) };
     let scene = cloud(&[]).vm("vm-1", failed()).port(port("p1", "vm-1", 1));
-    let plan = scene.remembers(later).remembers(record("b-old", "vm-1", &[("p1", 0)])).plan();
-    assert_eq!(node_names(&plan), ["a-new"]);
+    let plan = scene.remembers(later).remembers(record("a-old", "vm-1", &[("p1", 0)])).plan();
+    assert_eq!(node_names(&plan), ["b-new"]);
 }
 
 #[test]
@@ -269,9 +269,9 @@ fn a_port_moved_to_the_vm_that_replaced_its_nodes_former_one_keeps_its_id() {
 
 #[test]
 fn of_two_records_the_one_told_last_counts_most() {
-    let later = Record { updated_at: wall(60), ..record("worker-1", "vm-1", &[("p1", 5)]) };
+    let later = Record { updated_at: wall(60), ..record("a-late", "vm-1", &[("p1", 5)]) };
     let scene = cloud(&[("vm-1", "worker-1")]).remembers(later);
-    let plan = scene.remembers(record("z", "vm-1", &[("p1", 2)])).port(port("p1", "vm-1", 1));
+    let plan = scene.remembers(record("z-early", "vm-1", &[("p1", 2)])).port(port("p1", "vm-1", 1));
     assert_eq!(ids(&plan.plan()), [("p1", 5)]);
 }
 

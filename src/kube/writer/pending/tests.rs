@@ -290,3 +290,16 @@ fn a_secret_is_looked_at_each_time_it_is_wanted() {
         pending.finished(*job, Outcome::Done, at(0.0));
     }
 }
+
+#[test]
+fn a_write_that_is_under_way_when_its_object_goes_is_neither_repeated_nor_remembered() {
+    for outcome in [Outcome::Done, Outcome::Retry, TROUBLE] {
+        let mut pending = pending();
+        status(&mut pending, "a", 1);
+        let (job, ..) = next_status(&mut pending, at(0.0)).unwrap();
+        pending.forget(&object("a", "u1"));
+        pending.finished(job, outcome, at(0.0));
+        assert!(pending.is_empty(), "{outcome:?}");
+        assert!(pending.written.is_empty(), "{outcome:?}");
+    }
+}

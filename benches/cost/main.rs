@@ -1,0 +1,48 @@
+//! What syncs cost: `make bench`, or `cargo bench --bench cost [-- SECTION...]`.
+//!
+//! Runs the release program against the simulated cloud and prints a table and, as its last line,
+//! the same as JSON. Figures that depend on the machine are ratios to the injected latency or CPU
+//! seconds; the counts are asserted in `tests/it/cost.rs`. Sections: `sizes`, `crowds`, `polls`,
+//! `start`, and `soak`, which takes `SOAK_SECONDS` (600) and runs only when asked for.
+
+mod measure;
+#[allow(dead_code)]
+mod operator;
+#[path = "../../tests/it/population.rs"]
+mod population;
+mod report;
+
+use report::Report;
+
+fn main() {
+    // `cargo bench` passes `--bench`.
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let runs = |section: &str| match wanted.as_slice() {
+        [] => section != "soak",
+        wanted => wanted.iter().any(|name| name == section),
+    };
+    let mut report = Report::default();
+    if runs("start") {
+        measure::start(&mut report);
+    }
+    if runs("sizes") {
+        for vms in [1, 3, 30, 100, 300, 3_000] {
+            measure::one_object(&mut report, vms, true);
+        }
+        measure::one_object(&mut report, 30, false);
+    }
+    if runs("polls") {
+        for (vms, polls) in [(3, 400), (30, 400), (1_000, 20), (3_000, 10)] {
+            measure::polls(&mut report, vms, polls);
+        }
+    }
+    if runs("crowds") {
+        for (objects, vms) in [(1, 10), (100, 10), (200, 10), (1_000, 3)] {
+            measure::crowd(&mut report, objects, vms);
+        }
+    }
+    if runs("soak") {
+        measure::soak(&mut report);
+    }
+    report.print();
+}

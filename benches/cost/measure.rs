@@ -1,0 +1,300 @@
+//! The measurements.
+
+use std::time::{Duration, Instant};
+
+use simulated_cloud::{Cloud, LoggedRequest, Service};
+
+use crate::operator::{Cost, Operator, rest};
+use crate::population::{NAMESPACE, Population, name};
+use crate::report::Report;
+
+/// What each answer of the cloud takes where round trips are counted: so much that everything else
+/// is small beside it.
+const LATENCY: Duration = Duration::from_millis(100);
+const LIMIT: Duration = Duration::from_secs(120);
+const UPSTREAM: [Service; 5] =
+    [Service::Contrabass, Service::Keystone, Service::Neutron, Service::Nova, Service::Viola];
+/// Nothing is asked again by itself within a measurement.
+const CALM: [(&str, &str); 3] =
+    [("POLL_FAST_INTERVAL", "1h"), ("POLL_SLOW_INTERVAL", "1h"), ("POLL_ERROR_INTERVAL", "1h")];
+
+/// From the start of the process to the arrival of its first POST, one object of 3 VMs.
+pub(crate) fn start(report: &mut Report) {
+    let cloud = Cloud::start(Population::new(1, 3, 3).scenario()).unwrap();
+    let mut times: Vec<f64> = (0..15).map(|_| start_once(&cloud)).collect();
+    times.sort_by(f64::total_cmp);
+    report.add_with_goal("start", "ms to the first POST, median of 15", times[7], 20.0);
+    report.add("start", "ms to the first POST, fastest of 15", times[0]);
+    let empty = Cloud::start(Population::new(0, 0, 0).scenario()).unwrap();
+    let operator = Operator::start(&empty, &CALM);
+    rest(Duration::from_secs(3));
+    let Cost { resident_mb, peak_mb, threads, sockets, cpu_seconds } = operator.cost();
+    report.add_with_goal("idle, no objects", "resident MB", resident_mb, 6.0);
+    report.add("idle, no objects", "peak MB", peak_mb);
+    report.add("idle, no objects", "threads", threads as f64);
+    report.add("idle, no objects", "sockets", sockets as f64);
+    report.add("idle, no objects", "CPU seconds in its first 3", cpu_seconds);
+}
+
+fn start_once(cloud: &Cloud) -> f64 {
+    cloud.journal().clear();
+    let started = Instant::now();
+    let _operator = Operator::start(cloud, &CALM);
+    assert!(cloud.journal().wait_for(|log| posts(log) > 0, LIMIT));
+    milliseconds(started)
+}
+
+/// Cold, then with a known token, then polled: one object of so many VMs with 3 ports each.
+pub(crate) fn one_object(report: &mut Report, vms: usize, keep_alive: bool) {
+    let how = if keep_alive { "" } else { ", uwsgi" };
+    let case = &format!("{vms} VMs{how}");
+    let mut population = Population::new(2, vms, 3);
+    population.settings.keep_alive = keep_alive;
+    population.settings.neutron_uwsgi = !keep_alive;
+    let cloud = Cloud::start(population.without_objects()).unwrap();
+    let operator = Operator::start(&cloud, &CALM);
+    rest(Duration::from_millis(500));
+    set_latency(&cloud, LATENCY);
+    let in_a_row = created(&cloud, &population, 0);
+    let limited = vms <= 100;
+    let what = "answers in a row before the POST, cold";
+    if limited {
+        report.add_with_goal(case, what, in_a_row, 4.3)
+    } else {
+        report.add(case, what, in_a_row)
+    }
+    let requests = upstream(&cloud);
+    let what = "upstream requests of creating an object, cold";
+    if vms <= 30 {
+        report.add_with_goal(case, what, requests as f64, 8.0);
+    } else {
+        report.add(case, what, requests as f64);
+    }
+    for service in UPSTREAM {
+        report.add(case, service.name(), cloud.journal().count(service) as f64);
+    }
+    report.add_with_goal(case, "logins", cloud.journal().count(Service::Keystone) as f64, 1.0);
+    let longest = cloud.journal().all().iter().map(|r| r.head_bytes).max().unwrap_or(0);
+    report.add_with_goal(case, "bytes of the longest head", longest as f64, 3_600.0);
+    let in_a_row = created(&cloud, &population, 1);
+    let what = "answers in a row before the POST, token known";
+    if limited {
+        report.add_with_goal(case, what, in_a_row, 1.3)
+    } else {
+        report.add(case, what, in_a_row)
+    }
+    let cost = operator.cost();
+    report.add(case, "peak MB", cost.peak_mb);
+    report.add(case, "threads", cost.threads as f64);
+    report.add(case, "sockets", cost.sockets as f64);
+    report.add(
+        case,
+        "most requests at once, Neutron",
+        cloud.journal().in_flight_maximum(Service::Neutron) as f64,
+    );
+    drop(operator);
+    polled(report, case, &population, limited);
+}
+
+/// Creates an object and gives the answers in a row until its POST arrives.
+fn created(cloud: &Cloud, population: &Population, number: usize) -> f64 {
+    cloud.journal().clear();
+    let started = Instant::now();
+    cloud.kubernetes().apply_object(population.object(number)).unwrap();
+    assert!(cloud.journal().wait_for(|log| posts(log) > 0, LIMIT));
+    let in_a_row = milliseconds(started) / LATENCY.as_secs_f64() / 1_000.0;
+    // The POST is answered, the status written.
+    rest(LATENCY * 4);
+    in_a_row
+}
+
+/// Polls of an unchanged object under latency: how many answers in a row, how many requests.
+fn polled(report: &mut Report, case: &str, population: &Population, limited: bool) {
+    let population = Population { objects: 1, ..population.clone() };
+    let cloud = Cloud::start(population.scenario()).unwrap();
+    let _operator =
+        Operator::start(&cloud, &[("POLL_FAST_INTERVAL", "1s"), ("POLL_SLOW_INTERVAL", "1s")]);
+    let polls = |log: &[LoggedRequest]| log.iter().filter(|r| is_status(r)).count();
+    assert!(cloud.journal().wait_for(|log| polls(log) >= 2, LIMIT));
+    set_latency(&cloud, LATENCY);
+    cloud.journal().clear();
+    assert!(cloud.journal().wait_for(|log| polls(log) >= 6, LIMIT));
+    // A status write ends a poll; the first may have begun before the log did.
+    let log = cloud.journal().all();
+    let mut whole: Vec<Vec<&LoggedRequest>> = vec![Vec::new()];
+    for request in &log {
+        if is_status(request) {
+            whole.push(Vec::new());
+        } else if UPSTREAM.contains(&request.service) {
+            whole.last_mut().unwrap().push(request);
+        }
+    }
+    let whole = &whole[1..6];
+    let in_a_row = whole.iter().map(|poll| {
+        let from = poll.iter().map(|request| request.arrived_ms).min().unwrap();
+        let until = poll.iter().filter_map(|request| request.answered_ms).max().unwrap();
+        (until - from) as f64 / LATENCY.as_secs_f64() / 1_000.0
+    });
+    let in_a_row: Vec<f64> = in_a_row.collect();
+    let what = "answers in a row of an unchanged poll, mean";
+    let mean = in_a_row.iter().sum::<f64>() / 5.0;
+    if limited {
+        report.add_with_goal(case, what, mean, 1.2)
+    } else {
+        report.add(case, what, mean)
+    }
+    let worst = in_a_row.iter().copied().fold(0.0, f64::max);
+    report.add(case, "the same, worst of 5", worst);
+    let requests = whole.iter().map(|poll| poll.len() as f64).fold(0.0, f64::max);
+    let goal = if vms_of(&population) <= 3 { 6.0 } else { 4.0 };
+    let what = "upstream requests of an unchanged poll, most of 5";
+    if vms_of(&population) <= 30 {
+        report.add_with_goal(case, what, requests, goal);
+    } else {
+        report.add(case, what, requests);
+    }
+}
+
+fn vms_of(population: &Population) -> usize {
+    population.vms
+}
+
+/// CPU of unchanged polls, status writes included, without latency.
+pub(crate) fn polls(report: &mut Report, vms: usize, count: usize) {
+    let case = &format!("polls of {vms} VMs");
+    let cloud = Cloud::start(Population::new(1, vms, 3).scenario()).unwrap();
+    // Slow enough that each poll has a new second to write into the status.
+    let interval = if vms <= 30 { "250ms" } else { "1s" };
+    let variables = [("POLL_FAST_INTERVAL", interval), ("POLL_SLOW_INTERVAL", interval)];
+    let operator = Operator::start(&cloud, &variables);
+    let polls = |log: &[LoggedRequest]| {
+        log.iter().filter(|r| r.target.contains("/subnets")).count()
+            + log.iter().filter(|r| r.target.contains("/networks")).count()
+    };
+    assert!(cloud.journal().wait_for(|log| polls(log) >= 4, LIMIT));
+    rest(Duration::from_millis(150));
+    cloud.journal().clear();
+    let before = operator.cost();
+    let asked = |log: &[LoggedRequest]| log.iter().filter(|r| r.service == Service::Nova).count();
+    assert!(cloud.journal().wait_for(|log| asked(log) >= count * nova_requests(vms), LIMIT * 3));
+    rest(Duration::from_millis(150));
+    let after = operator.cost();
+    let cpu = (after.cpu_seconds - before.cpu_seconds) / count as f64;
+    if vms == 30 {
+        report.add_with_goal(case, "CPU seconds of 100 polls", cpu * 100.0, 0.1);
+    } else {
+        report.add(case, "CPU seconds of 100 polls", cpu * 100.0);
+    }
+    report.add(case, "CPU seconds of 1,000 polls", cpu * 1_000.0);
+    let writes = cloud.journal().all().iter().filter(|r| is_status(r)).count();
+    report.add(case, "status writes a poll", writes as f64 / count as f64);
+    report.add(case, "upstream requests a poll", upstream(&cloud) as f64 / count as f64);
+    report.add_with_goal(
+        case,
+        "sockets more than before",
+        after.sockets as f64 - before.sockets as f64,
+        0.0,
+    );
+    report.add(case, "resident MB", after.resident_mb);
+    report.add(case, "peak MB", after.peak_mb);
+}
+
+fn nova_requests(vms: usize) -> usize {
+    vms.div_ceil(1_000)
+}
+
+/// Many objects at once, without latency: until each is posted, and what polling them costs.
+pub(crate) fn crowd(report: &mut Report, objects: usize, vms: usize) {
+    let case = &format!("{objects} objects x {vms} VMs");
+    let population = Population::new(objects, vms, 3);
+    let cloud = Cloud::start(population.without_objects()).unwrap();
+    let operator =
+        Operator::start(&cloud, &[("POLL_FAST_INTERVAL", "5s"), ("POLL_SLOW_INTERVAL", "5s")]);
+    rest(Duration::from_millis(500));
+    let idle = operator.cost();
+    let started = Instant::now();
+    cloud.kubernetes().load((0..objects).map(|number| population.object(number)).collect());
+    assert!(cloud.journal().wait_for(|log| posts(log) >= objects, LIMIT));
+    let seconds = milliseconds(started) / 1_000.0;
+    let goal = (objects == 200).then_some(2.0);
+    let what = "seconds until each is posted once";
+    match goal {
+        Some(goal) => report.add_with_goal(case, what, seconds, goal),
+        None => report.add(case, what, seconds),
+    }
+    let posted = operator.cost();
+    report.add(case, "CPU seconds until then", posted.cpu_seconds - idle.cpu_seconds);
+    report.add_with_goal(case, "logins", cloud.journal().count(Service::Keystone) as f64, 1.0);
+    // 600 polls, as with the others; of a thousand objects, each once.
+    let polls = objects.max(600.min(objects * 3));
+    let asked = |log: &[LoggedRequest]| {
+        log.iter().filter(|r| r.target.contains("/ports")).count() >= objects + polls
+    };
+    assert!(cloud.journal().wait_for(asked, LIMIT));
+    let polled = operator.cost();
+    let peak_goal = (objects == 200).then_some(20.0);
+    match peak_goal {
+        Some(goal) => report.add_with_goal(case, "peak MB after 600 passes", polled.peak_mb, goal),
+        None => report.add(case, "peak MB after as many passes", polled.peak_mb),
+    }
+    report.add(case, "resident MB after the first POSTs", posted.resident_mb);
+    report.add(case, "resident MB after the polls", polled.resident_mb);
+    report.add(
+        case,
+        "CPU seconds of 1,000 polls",
+        (polled.cpu_seconds - posted.cpu_seconds) * 1_000.0 / polls as f64,
+    );
+    report.add(case, "threads", polled.threads as f64);
+    report.add(case, "sockets", polled.sockets as f64);
+    for service in [Service::Neutron, Service::Nova, Service::Viola, Service::Contrabass] {
+        let most = cloud.journal().in_flight_maximum(service);
+        report.add(&format!("{case}, {service}"), "most requests at once", most as f64);
+    }
+}
+
+/// A thousand objects for ten minutes: memory, sockets and threads must not grow.
+pub(crate) fn soak(report: &mut Report) {
+    let seconds = std::env::var("SOAK_SECONDS").ok().and_then(|text| text.parse().ok());
+    let minutes = seconds.unwrap_or(600_u64).div_ceil(60);
+    let cloud = Cloud::start(Population::new(1_000, 3, 3).scenario()).unwrap();
+    let operator =
+        Operator::start(&cloud, &[("POLL_FAST_INTERVAL", "10s"), ("POLL_SLOW_INTERVAL", "10s")]);
+    assert!(cloud.journal().wait_for(|log| posts(log) >= 1_000, LIMIT));
+    let mut passes = 0;
+    for minute in 1..=minutes {
+        cloud.journal().clear();
+        rest(Duration::from_secs(60));
+        let log = cloud.journal().all();
+        passes += log.iter().filter(|r| r.target.contains("/ports")).count();
+        let cost = operator.cost();
+        let case = &format!("soak, minute {minute}");
+        report.add(case, "resident MB", cost.resident_mb);
+        report.add(case, "peak MB", cost.peak_mb);
+        report.add(case, "sockets", cost.sockets as f64);
+        report.add(case, "threads", cost.threads as f64);
+        report.add(case, "CPU seconds so far", cost.cpu_seconds);
+        report.add(case, "passes so far", passes as f64);
+    }
+}
+
+fn set_latency(cloud: &Cloud, latency: Duration) {
+    for service in UPSTREAM {
+        cloud.faults().set_latency(service, latency);
+    }
+}
+
+fn upstream(cloud: &Cloud) -> usize {
+    UPSTREAM.iter().map(|service| cloud.journal().count(*service)).sum()
+}
+
+fn posts(log: &[LoggedRequest]) -> usize {
+    log.iter().filter(|request| request.service == Service::Viola).count()
+}
+
+fn is_status(request: &LoggedRequest) -> bool {
+    request.service == Service::Kubernetes && request.path().ends_with("/status")
+}
+
+fn milliseconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1_000.0
+}

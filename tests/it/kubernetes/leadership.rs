@@ -1,0 +1,184 @@
+//! Two replicas and one Lease: one works, the other waits for its turn.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+use simulated_cloud::{Fault, FaultKind, LoggedRequest, Service};
+
+use super::{QUICK, is_ports, now, ports_requests, wait_for_syncs};
+use crate::process::{Operator, SOON};
+use crate::world::World;
+
+/// How long an unrenewed Lease holds.
+const LEASE: Duration = Duration::from_secs(12);
+/// After so long without a renewal a leader has lost.
+const RENEW_DEADLINE: Duration = Duration::from_secs(8);
+/// What is promised for a leader that was killed.
+const TAKE_OVER: Duration = Duration::from_secs(15);
+
+fn replica(world: &World, name: &str) -> Operator {
+    let election = [("LEADER_ELECT", "true"), ("POD_NAMESPACE", "default"), ("POD_NAME", name)];
+    Operator::start(world, &[&QUICK[..], &election].concat())
+}
+
+/// The first works, the second stands by.
+fn leader_and_follower(world: &World) -> (Operator, Operator) {
+    let leader = replica(world, "pod-a");
+    world.wait_for_reason("NoChange");
+    let follower = replica(world, "pod-b");
+    follower.line_with("pod-a leads");
+    (leader, follower)
+}
+
+fn lease(world: &World) -> Value {
+    world.kubernetes().get("leases", "default", "multinic-operator").unwrap()["spec"].clone()
+}
+
+/// Waits until somebody works who hadn't before; each process logs in for itself.
+fn wait_for_another_worker(world: &World, limit: Duration) {
+    let known = tokens(&ports_requests(world));
+    let another = |log: &[LoggedRequest]| {
+        log.iter().any(|request| is_ports(request) && !known.contains(&token(request)))
+    };
+    assert!(world.journal().wait_for(another, limit), "nobody took over within {limit:?}");
+}
+
+fn token(request: &LoggedRequest) -> String {
+    request.header("x-auth-token").unwrap_or_default().to_owned()
+}
+
+fn tokens(requests: &[LoggedRequest]) -> Vec<String> {
+    let mut tokens: Vec<String> = requests.iter().map(token).collect();
+    tokens.sort();
+    tokens.dedup();
+    tokens
+}
+
+/// Who held the Lease from when on, in milliseconds of the journal.
+fn holders(world: &World) -> Vec<(u64, String)> {
+    let written = |request: &LoggedRequest| {
+        let accepted = matches!(request.status, Some(200 | 201));
+        let is_write = request.method == "PUT" || request.method == "POST";
+        let lease: Value = serde_json::from_slice(&request.body).ok()?;
+        let holder = lease["spec"]["holderIdentity"].as_str()?.to_owned();
+        let at = match holder.as_str() {
+            // Given back as soon as that is on its way, got when that is answered.
+            "" => request.arrived_ms,
+            _ => request.answered_ms?,
+        };
+        (accepted && is_write && request.path().contains("/leases")).then_some((at, holder))
+    };
+    world.journal().requests(Service::Kubernetes).iter().filter_map(written).collect()
+}
+
+/// Every request for ports was made by the replica that held the Lease then.
+fn assert_that_only_holders_worked(world: &World) {
+    let holders = holders(world);
+    let holder_at = |at: u64| {
+        let before = holders.iter().rev().find(|(since, _)| *since <= at);
+        before.map(|(_, holder)| holder.clone()).unwrap_or_default()
+    };
+    let mut replicas: BTreeMap<String, String> = BTreeMap::new();
+    for request in ports_requests(world) {
+        let holder = holder_at(request.arrived_ms);
+        assert_ne!(holder, "", "at {} ms nobody held the Lease", request.arrived_ms);
+        let replica = replicas.entry(token(&request)).or_insert_with(|| holder.clone());
+        assert_eq!(*replica, holder, "{replica} worked at {} ms", request.arrived_ms);
+    }
+    let names: Vec<&String> = replicas.values().collect();
+    assert_eq!(names.len(), 2, "each logs in once: {names:?}");
+    assert_ne!(names[0], names[1]);
+}
+
+#[test]
+fn only_the_leader_works_and_when_it_stops_the_other_takes_over_at_once() {
+    let world = World::of("three-nodes");
+    let (leader, follower) = leader_and_follower(&world);
+    let (status, body) = follower.inventory("/v1/inventory/node-configs");
+    assert_eq!(status, 503, "{body}");
+    assert!(body.contains("pod-a"), "{body}");
+    assert_eq!(leader.inventory("/v1/inventory/node-configs").0, 200);
+    for replica in [&leader, &follower] {
+        let (status, text) = replica.health("/readyz");
+        assert_eq!(status, 200, "{text}");
+    }
+    wait_for_syncs(&world, 5);
+    assert_eq!(tokens(&ports_requests(&world)).len(), 1, "the follower works too");
+
+    let (status, _) = leader.stop();
+    assert_eq!(status.code(), Some(0));
+    let stopped = now();
+    wait_for_another_worker(&world, LEASE / 2);
+    assert!(stopped.elapsed() < LEASE / 2, "{:?}", stopped.elapsed());
+    wait_for_syncs(&world, 3);
+    assert_eq!(follower.inventory("/v1/inventory/node-configs").0, 200);
+    assert_eq!(lease(&world)["holderIdentity"], "pod-b");
+    assert_eq!(lease(&world)["leaseTransitions"], 1);
+    assert_that_only_holders_worked(&world);
+}
+
+#[test]
+fn a_leader_that_is_killed_is_replaced_within_fifteen_seconds() {
+    let world = World::of("three-nodes");
+    let (leader, _follower) = leader_and_follower(&world);
+    leader.kill();
+    let killed = now();
+    wait_for_another_worker(&world, TAKE_OVER);
+    let took = killed.elapsed();
+    assert!(took < TAKE_OVER, "{took:?}");
+    wait_for_syncs(&world, 3);
+    assert_eq!(world.held(), world.expected());
+    assert_that_only_holders_worked(&world);
+}
+
+#[test]
+fn a_leader_that_cannot_renew_its_lease_ends_before_that_runs_out() {
+    let world = World::of("three-nodes");
+    let leader = replica(&world, "pod-a");
+    world.wait_for_reason("NoChange");
+    // The rest of the API goes on answering, so nothing else would stop it.
+    world.faults().add(Fault::always(Service::Kubernetes, FaultKind::Hang).path_contains("/leases"));
+    let (status, log) = leader.wait();
+    let ended = world.journal().now_ms();
+    assert_eq!(status.code(), Some(1));
+    assert!(log.contains("leadership was lost"), "{log}");
+    let requests = world.journal().requests(Service::Kubernetes);
+    let renewals = requests.iter().filter(|request| request.path().contains("/leases"));
+    let renewed = renewals.filter(|request| request.status.is_some()).last().unwrap().answered_ms;
+    let renewed = Duration::from_millis(renewed.unwrap());
+    let last = ports_requests(&world).last().unwrap().arrived_ms;
+    let worked = Duration::from_millis(last) - renewed;
+    assert!(worked <= RENEW_DEADLINE, "it worked for {worked:?} after its last renewal");
+    assert!(worked > RENEW_DEADLINE / 2, "it gave up after {worked:?} already");
+    let lived = Duration::from_millis(ended) - renewed;
+    assert!(lived < LEASE, "it lived for {lived:?} after its last renewal");
+}
+
+#[test]
+fn a_leader_that_was_paused_does_not_finish_what_it_had_begun() {
+    let world = World::of("three-nodes");
+    let (leader, _follower) = leader_and_follower(&world);
+    // In the middle of a sync that would change a node, between its questions and its POST.
+    world.faults().add(Fault::once(Service::Nova, FaultKind::Hang));
+    let port = "6354868d-f9b9-4574-9672-af08b0d88eea";
+    world.edit(|state| {
+        state.ports.update(port, |port| port.mac_address = "fa:16:3e:ff:00:01".to_owned());
+    });
+    let asked = world.journal().count(Service::Nova);
+    world.force("now");
+    let hangs = |log: &[LoggedRequest]| {
+        log.iter().filter(|request| request.service == Service::Nova).count() > asked
+    };
+    assert!(world.journal().wait_for(hangs, SOON));
+    leader.signal("STOP");
+    world.faults().clear();
+    wait_for_another_worker(&world, TAKE_OVER);
+    world.wait_for_posts(2);
+    wait_for_syncs(&world, 3);
+    let told = world.viola().received().len();
+    leader.signal("CONT");
+    let (status, log) = leader.wait();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert_eq!(world.viola().received().len(), told, "it acted though another one leads");
+}
