@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use simulated_cloud::{Cloud, LoggedRequest, Service};
 
 use crate::operator::{Cost, Operator, rest};
-use crate::population::{NAMESPACE, Population, name};
+use crate::population::Population;
 use crate::report::Report;
 
 /// What each answer of the cloud takes where round trips are counted: so much that everything else

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ const FORGET_AFTER: Duration = Duration::from_secs(3600);
 pub struct Shared<K, V, E> {
     entries: Mutex<HashMap<K, Entry<V, E>>>,
     changed: Condvar,
+    /// Counts over all keys and outlives what is forgotten: a serial never comes twice.
+    serials: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -45,7 +48,11 @@ impl<V, E: Clone> Clone for Known<V, E> {
 
 impl<K, V, E> Default for Shared<K, V, E> {
     fn default() -> Self {
-        Shared { entries: Mutex::new(HashMap::new()), changed: Condvar::new() }
+        Shared {
+            entries: Mutex::new(HashMap::new()),
+            changed: Condvar::new(),
+            serials: AtomicU64::new(0),
+        }
     }
 }
 
@@ -94,9 +101,8 @@ impl<K: Clone + Eq + Hash, V, E: Clone> Shared<K, V, E> {
         let asking = Asking { shared: self, key };
         let (result, fresh_until) = ask();
         let mut entries = self.lock();
-        let serial =
-            entries.get(key).and_then(|entry| entry.known.as_ref()).map_or(0, |k| k.serial);
-        let known = Known { result: result.map(Arc::new), serial: serial + 1, fresh_until };
+        let serial = self.serials.fetch_add(1, Ordering::Relaxed) + 1;
+        let known = Known { result: result.map(Arc::new), serial, fresh_until };
         if let Some(entry) = entries.get_mut(key) {
             entry.known = Some(known.clone());
         }

@@ -472,6 +472,16 @@ fn a_younger_object_with_the_same_vm_waits_for_the_older_ones_first_sync() {
 }
 
 #[test]
+fn a_younger_object_that_waits_is_synced_at_once_when_the_older_one_goes() {
+    let mut world = world();
+    let young = younger(with_vms(&["vm of old"], object("young")));
+    world.list(&[object("old"), young]);
+    assert_eq!(world.syncing(), ["old"]);
+    world.delete(&object("old"));
+    assert_eq!(world.syncing(), ["old", "young"]);
+}
+
+#[test]
 fn an_object_that_no_longer_has_to_wait_is_synced_once() {
     let mut world = world();
     let young = || younger(with_vms(&["vm of old"], object("young")));
@@ -531,9 +541,10 @@ fn a_force_has_the_secret_looked_after_too() {
 
 #[test]
 fn events_are_told_on_transitions_only() {
+    type Step = (fn(&Job) -> Outcome, &'static [&'static str]);
     let mut world = world();
     world.apply(object("a"));
-    let outcomes: [(fn(&Job) -> Outcome, &[&str]); 9] = [
+    let outcomes: [Step; 9] = [
         (synced, &[]),
         (down, &["KeystoneError"]),
         (down, &[]),

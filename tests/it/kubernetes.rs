@@ -56,9 +56,8 @@ fn refusal(code: u16, reason: &str, retry_after: Option<u32>) -> FaultKind {
 
 /// Patches of statuses that the API server was asked for.
 fn status_writes(log: &[LoggedRequest]) -> usize {
-    let is_status = |request: &&LoggedRequest| {
-        request.method == "PATCH" && request.path().ends_with("/status")
-    };
+    let is_status =
+        |request: &&LoggedRequest| request.method == "PATCH" && request.path().ends_with("/status");
     log.iter().filter(is_status).count()
 }
 

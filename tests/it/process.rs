@@ -124,7 +124,8 @@ impl Operator {
         (status, self.log())
     }
 
-    fn signal(&self, name: &str) {
+    /// Sends it a signal, such as `STOP`.
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap();
         assert!(sent.success());

@@ -91,3 +91,26 @@ fn of_many_that_begin_together_exactly_one_leads() {
     let leading = first.iter().filter(|news| **news == Leadership::Leading).count();
     assert_eq!(leading, 1, "{first:?}");
 }
+
+#[test]
+fn the_lease_is_held_from_winning_it_to_giving_it_back_and_not_beyond_what_was_renewed() {
+    let api = Api::start();
+    let (election, news) = candidate(&api, "pod-a");
+    let hold = election.hold();
+    assert_eq!(next(&news), Leadership::Leading);
+    assert!(hold.is_held());
+    // A renewal that doesn't come back: the hold ends by the clock, whoever else notices.
+    api.faults.add(Fault::always(Service::Kubernetes, FaultKind::Hang));
+    let cut_off = now();
+    while hold.is_held() {
+        assert!(cut_off.elapsed() < LIMIT);
+        std::thread::yield_now();
+    }
+    assert!(cut_off.elapsed() < Duration::from_millis(1200), "{:?}", cut_off.elapsed());
+    assert_eq!(next(&news), Leadership::Lost);
+    api.faults.clear();
+    assert_eq!(next(&news), Leadership::Leading);
+    assert!(hold.is_held());
+    assert!(election.release(LIMIT));
+    assert!(!hold.is_held());
+}

@@ -4,6 +4,7 @@
 
 mod campaign;
 mod client;
+mod frozen;
 mod lease;
 mod support;
 mod trust;

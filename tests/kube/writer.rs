@@ -90,6 +90,7 @@ fn the_status_of_an_object_that_is_gone_or_another_by_now_is_dropped() {
         let report = reports.recv_timeout(LIMIT).unwrap();
         assert_eq!(report, WriteReport::ObjectGone { object });
     }
+    assert_eq!(status_of(&api, "again"), Value::Null, "the successor got a status not its own");
     assert!(writer.stop(LIMIT));
 }
 
@@ -238,4 +239,26 @@ fn equal_events_are_folded_and_a_refusal_of_events_harms_nothing() {
     assert!(matches!(reports.recv_timeout(LIMIT), Ok(WriteReport::StatusWritten { .. })));
     assert!(writer.stop(LIMIT), "a refused event is not waited for");
     assert_eq!(api.kubernetes.events().len(), 1);
+}
+
+#[test]
+fn a_thread_that_ended_though_nobody_asked_is_noticed() {
+    let api = Api::start();
+    let object = reference(&api.put("a", "1"));
+    let reporter =
+        Reporter { controller: "multinic-operator", instance: "pod-a".to_owned(), action: "Sync" };
+    let metrics = std::sync::Arc::clone(&api.metrics);
+    let (alive, ended) = crossbeam_channel::bounded::<()>(0);
+    let report = move |_| {
+        let _alive = &alive;
+        panic!("on purpose");
+    };
+    let writer = Writer::spawn(&api.client(), reporter, Clock::system(), metrics, report).unwrap();
+    assert!(!writer.has_ended());
+    writer.handle().apply_status(object, json!({"nodes": 1}));
+    // What the thread held goes with it.
+    assert!(ended.recv_timeout(LIMIT).is_err_and(|error| error.is_disconnected()));
+    while !writer.has_ended() {
+        std::thread::yield_now();
+    }
 }

@@ -9,6 +9,7 @@ Custom resources (kinds without a schema here) are counted by `objects`, not val
 Exit code 1 if an object is invalid, 3 if a validator isn't installed.
 """
 
+import functools
 import json
 import sys
 
@@ -21,6 +22,11 @@ except ImportError as error:
     sys.exit(3)
 
 BUILT_IN = ("k8s.io",)
+
+# It reads megabytes of schemas anew for each object.
+kubernetes_validate.utils.schema_contents = functools.cache(
+    kubernetes_validate.utils.schema_contents
+)
 
 
 def is_custom(api_version):

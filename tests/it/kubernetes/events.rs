@@ -17,8 +17,9 @@ fn wait_for_event(world: &World, reason: &str, condition: impl Fn(&Value) -> boo
     events_of(world, reason).remove(0)
 }
 
-fn nova_is_away(world: &World) {
-    world.faults().add(Fault::always(Service::Nova, FaultKind::Html { status: 503 }));
+fn ports_cannot_be_read(world: &World) {
+    let fault = Fault::always(Service::Neutron, FaultKind::Html { status: 503 });
+    world.faults().add(fault.path_contains("/ports"));
 }
 
 #[test]
@@ -28,16 +29,16 @@ fn a_failure_and_the_recovery_are_told_once_and_the_same_again_is_counted() {
     world.wait_for_reason("NoChange");
     assert!(world.kubernetes().events().is_empty(), "all was well from the beginning");
 
-    nova_is_away(&world);
-    let message = world.wait_for_reason("NovaError");
-    let failure = wait_for_event(&world, "NovaError", |_| true);
+    ports_cannot_be_read(&world);
+    let message = world.wait_for_reason("NeutronPortError");
+    let failure = wait_for_event(&world, "NeutronPortError", |_| true);
     assert_eq!(failure["type"], "Warning");
     assert_eq!(failure["message"], message);
     let (namespace, name) = world.object();
     let object = world.kubernetes().get("OpenstackConfig", &namespace, &name).unwrap();
     assert_eq!(failure["involvedObject"]["uid"], object["metadata"]["uid"]);
     wait_for_syncs(&world, 5);
-    let again = events_of(&world, "NovaError");
+    let again = events_of(&world, "NeutronPortError");
     assert_eq!(again, [failure], "a state that lasts is no news");
 
     world.faults().clear();
@@ -45,8 +46,8 @@ fn a_failure_and_the_recovery_are_told_once_and_the_same_again_is_counted() {
     assert_eq!(recovery["type"], "Normal");
 
     for turn in 2..=3 {
-        nova_is_away(&world);
-        wait_for_event(&world, "NovaError", |event| event["series"]["count"] == json!(turn));
+        ports_cannot_be_read(&world);
+        wait_for_event(&world, "NeutronPortError", |event| event["series"]["count"] == json!(turn));
         world.faults().clear();
         wait_for_event(&world, "Synced", |event| event["series"]["count"] == json!(turn));
     }
@@ -89,9 +90,9 @@ fn a_secret_of_somebody_else_is_told_and_left_alone() {
 fn events_that_may_not_be_written_hurt_nothing_else() {
     let world = World::of("three-nodes");
     world.kubernetes().deny(Denial::new("create", "events"));
-    nova_is_away(&world);
+    ports_cannot_be_read(&world);
     let operator = Operator::start(&world, &QUICK);
-    world.wait_for_reason("NovaError");
+    world.wait_for_reason("NeutronPortError");
     let line = operator.line_with("could not write event");
     assert!(line.contains("verb create on events in API group \"events.k8s.io\""), "{line}");
     world.faults().clear();
@@ -99,6 +100,6 @@ fn events_that_may_not_be_written_hurt_nothing_else() {
     assert_eq!(world.held(), world.expected());
     // Once it may, it does: nothing is stuck.
     world.kubernetes().allow_everything();
-    nova_is_away(&world);
-    wait_for_event(&world, "NovaError", |_| true);
+    ports_cannot_be_read(&world);
+    wait_for_event(&world, "NeutronPortError", |_| true);
 }

