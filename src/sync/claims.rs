@@ -4,8 +4,8 @@
 //! remember" one step for a node: an older object that takes a node over waits until the younger
 //! one's POST is done, so that the last word at Viola is the older one's.
 //!
-//! Over a restart claims are taken from the inventory: until an object has been synced in this
-//! process it holds the nodes it is recorded as the owner of.
+//! What an object is recorded as the owner of it holds for as long as it names the VM: over a
+//! restart, and while the VM's ports are away for a moment.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -166,8 +166,9 @@ impl ClaimTable {
         let stored = inventory.get(provider_id, node)?;
         let owner = self.seniorities.get(&stored.record.owner.as_ref()?.uid)?;
         let owner = self.claimants.get(owner).filter(|_| owner < seniority)?;
-        let holds = owner.claimed.is_none()
-            && owner.provider_id == provider_id
+        // Also while its ports are away for a moment: a younger object that took over for so long
+        // would rename the node's network cards twice.
+        let holds = owner.provider_id == provider_id
             && owner.vm_ids.contains(&stored.record.instance_id);
         holds.then(|| owner.seniority.key.clone())
     }
