@@ -1,10 +1,17 @@
 # The two commands of the README are `make demo` and `make test`; the rest is for developers.
 
+SHELL := /bin/bash
 CARGO ?= cargo
 # Used where it is installed: it runs each test in a process of its own and says more.
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 
-.PHONY: demo test check format lint docs
+IMG ?= multinic-operator:latest
+# A folder of manifests/ to deploy.
+OVERLAY ?= default
+STATIC_TARGET := x86_64-unknown-linux-gnu
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: demo test check format lint docs bench install uninstall deploy undeploy manifests image
 
 ## Builds, starts the simulated cloud and the real operator against it, shows what happens.
 demo:
@@ -34,3 +41,31 @@ lint:
 docs:
 	RUSTDOCFLAGS="--deny warnings --allow rustdoc::private_intra_doc_links" \
 		$(CARGO) doc --locked --workspace --no-deps --document-private-items
+
+## Counts and ratios of what a sync costs, as a table and as JSON.
+bench:
+	$(CARGO) bench --locked --bench cost
+
+## The CustomResourceDefinition. `uninstall` takes every OpenstackConfig with it.
+install:
+	kubectl apply -k manifests/crd
+
+uninstall:
+	kubectl delete --ignore-not-found -k manifests/crd
+
+## The operator in its namespace: make deploy IMG=registry/multinic-operator:tag [OVERLAY=overlays/pvc]
+deploy:
+	set -o pipefail; tools/manifests/render manifests/$(OVERLAY) $(IMG) | kubectl apply -f -
+
+undeploy:
+	kubectl delete --ignore-not-found -k manifests/$(OVERLAY)
+
+## What `make deploy` would apply, to standard output.
+manifests:
+	@tools/manifests/render manifests/$(OVERLAY) $(IMG)
+
+## The image as an archive beside the binary, with neither a registry nor Docker; needs buildah.
+image:
+	RUSTFLAGS="-C target-feature=+crt-static" \
+		$(CARGO) build --locked --release --target $(STATIC_TARGET) --bin multinic-operator
+	tools/image operator $(TARGET_DIR)/$(STATIC_TARGET)/release/multinic-operator $(IMG)

@@ -420,8 +420,13 @@ impl Work<'_> {
             let wait = due.saturating_sub(now.uptime).min(TURN_LIMIT);
             select! {
                 recv(self.operator.stop) -> asked => return end_of_signals(asked.is_ok()),
-                // Also if the election has ended: nobody renews the Lease then.
-                recv(lost) -> _ => return End::LeadershipLost,
+                recv(lost) -> told => {
+                    if told.is_err() {
+                        // Nobody renews the Lease then, so it is as good as lost.
+                        log::error!("the thread leader-election ended unexpectedly");
+                    }
+                    return End::LeadershipLost;
+                }
                 recv(received) -> event => self.take(received, event.ok()),
                 default(wait) => {}
             }

@@ -2,8 +2,9 @@
 //!
 //! Runs the release program against the simulated cloud and prints a table and, as its last line,
 //! the same as JSON. Figures that depend on the machine are ratios to the injected latency or CPU
-//! seconds; the counts are asserted in `tests/it/cost.rs`. Sections: `sizes`, `crowds`, `polls`,
-//! `start`, and `soak`, which takes `SOAK_SECONDS` (600) and runs only when asked for.
+//! seconds; the counts are asserted in `tests/it/cost.rs`. Sections: `start`, `sizes`, `polls`,
+//! `crowds`; and, only when asked for, `soak`, which takes `SOAK_SECONDS` (600), and `profile`: ten
+//! polls of 3,000 ports, for a profiler that `MULTINIC_OPERATOR` names.
 
 mod measure;
 #[allow(dead_code)]
@@ -18,7 +19,7 @@ fn main() {
     // `cargo bench` passes `--bench`.
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let runs = |section: &str| match wanted.as_slice() {
-        [] => section != "soak",
+        [] => !matches!(section, "soak" | "profile"),
         wanted => wanted.iter().any(|name| name == section),
     };
     let mut report = Report::default();
@@ -32,9 +33,12 @@ fn main() {
         measure::one_object(&mut report, 30, false);
     }
     if runs("polls") {
-        for (vms, polls) in [(3, 400), (30, 400), (1_000, 20), (3_000, 10)] {
+        for (vms, polls) in [(30, 100), (1_000, 20), (3_000, 10)] {
             measure::polls(&mut report, vms, polls);
         }
+    }
+    if runs("profile") {
+        measure::polls(&mut report, 1_000, 10);
     }
     if runs("crowds") {
         for (objects, vms) in [(1, 10), (100, 10), (200, 10), (1_000, 3)] {

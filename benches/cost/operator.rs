@@ -11,7 +11,7 @@ use tempfile::TempDir;
 /// Ticks of `/proc/<pid>/stat` in a second, on every Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// A running operator; killed when dropped.
+/// A running operator; stopped when dropped.
 pub(crate) struct Operator {
     child: Child,
     _folder: TempDir,
@@ -44,7 +44,7 @@ impl Operator {
             .env("HEALTH_ADDR", "127.0.0.1:0")
             .env("INVENTORY_ADDR", "127.0.0.1:0")
             .env("INVENTORY_DB_PATH", folder.path().join("inventory.json"))
-            .env("RUST_LOG", "warn")
+            .env("RUST_LOG", "error")
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -86,7 +86,8 @@ impl Operator {
 
 impl Drop for Operator {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // In good order, so that a profiler in between can write its file.
+        let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
         let _ = self.child.wait();
     }
 }

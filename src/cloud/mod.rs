@@ -10,6 +10,7 @@ pub mod cipher;
 pub mod contrabass;
 pub mod error;
 pub mod keystone;
+pub mod networks;
 pub mod neutron;
 pub mod nova;
 pub mod session;

@@ -120,14 +120,33 @@ struct SubnetPage {
 
 #[derive(Deserialize)]
 struct NetworkBody {
-    network: NetworkMtu,
+    network: Network,
 }
 
-#[derive(Deserialize)]
-struct NetworkMtu {
+/// A network, as far as nodes are concerned.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Network {
     id: String,
     #[serde(default)]
     mtu: Option<u32>,
+    #[serde(default)]
+    subnets: Option<Vec<String>>,
+}
+
+impl Network {
+    /// Its MTU, in bytes.
+    pub fn mtu(&self) -> Result<u32, CloudError> {
+        // Some releases write 0 for "unknown"; a made-up MTU would break the node's traffic.
+        self.mtu.filter(|mtu| *mtu > 0).ok_or_else(|| {
+            let message = format!("Neutron tells no MTU of network {}", self.id);
+            CloudError::new(Step::Subnet, message)
+        })
+    }
+
+    /// Does it say that the subnet is one of its own?
+    pub fn lists(&self, subnet_id: &str) -> bool {
+        self.subnets.iter().flatten().any(|id| same(id, subnet_id))
+    }
 }
 
 #[derive(Deserialize)]
@@ -242,21 +261,21 @@ impl Neutron<'_> {
         }
     }
 
-    /// The MTU of a network, in bytes.
-    pub fn network_mtu(&self, network_id: &str) -> Result<u32, CloudError> {
+    /// A network; none if Neutron says that there is no such network.
+    pub fn network(&self, network_id: &str) -> Result<Option<Network>, CloudError> {
         let url = format!("{}/networks/{}", self.endpoint, path_segment(network_id));
         let answer = self.get(&url, Step::Subnet)?;
+        if answer.status == 404 && neutron_error_type(&answer).as_deref() == Some("NetworkNotFound")
+        {
+            return Ok(None);
+        }
         let body: NetworkBody = self.read(&url, Step::Subnet, &answer)?;
         if !same(&body.network.id, network_id) {
             let other = body.network.id;
             let message = format!("Neutron answered with network {other} for {network_id}");
             return Err(CloudError::new(Step::Subnet, message));
         }
-        // Some releases write 0 for "unknown"; a made-up MTU would break the node's traffic.
-        body.network.mtu.filter(|mtu| *mtu > 0).ok_or_else(|| {
-            let message = format!("Neutron tells no MTU of network {network_id}");
-            CloudError::new(Step::Subnet, message)
-        })
+        Ok(Some(body.network))
     }
 
     /// How many VMs one request may ask for, so that its head stays within the limit.

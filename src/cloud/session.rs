@@ -13,6 +13,7 @@ use super::catalog::{self, Wanted};
 use super::contrabass::{self, Provider};
 use super::error::{CloudError, Step};
 use super::keystone::{self, DomainSpelling};
+use super::networks::Networks;
 use super::neutron::{AllPorts, Neutron, Subnet};
 use super::nova::{Nova, ServerNames};
 use super::shared::Shared;
@@ -25,8 +26,9 @@ use crate::resources::SubnetSelector;
 use crate::secret::Secret;
 use crate::threads::{Task, side_by_side};
 
-/// Requests one sync may have open at the same time, Nova's own not counted.
-const SIDE_BY_SIDE: usize = 4;
+/// Requests one sync may have open at the same time, Nova's own not counted: subnet, servers,
+/// provider, and the ports of 250 VMs.
+const SIDE_BY_SIDE: usize = 8;
 /// A token is renewed this long before it expires, or after four fifths of a short life.
 const TOKEN_MARGIN: Duration = Duration::from_secs(60);
 /// Idle connections are kept this long; a dead one is noticed and the question put again.
@@ -41,14 +43,12 @@ pub struct Cloud {
     provider_life: Duration,
     /// How long failures are shared; less than the error interval, so that each poll asks anew.
     failure_life: Duration,
-    /// How long a network's MTU is believed.
-    network_life: Duration,
     contrabass: Client,
     openstack: Client,
     clock: Clock,
     providers: Shared<String, Provider, CloudError>,
     sessions: Shared<SessionKey, Session, CloudError>,
-    networks: Mutex<HashMap<(String, String), (u32, Duration)>>,
+    networks: Networks,
     project_sizes: Mutex<HashMap<(String, String), usize>>,
 }
 
@@ -135,13 +135,12 @@ impl Cloud {
             settings: config.openstack.clone(),
             provider_life: config.intervals.fast,
             failure_life: config.intervals.error / 2,
-            network_life: config.intervals.slow * 5 / 2,
             contrabass: client(config.contrabass.timeout, &config.contrabass.trust),
             openstack: client(config.openstack.timeout, &config.openstack.trust),
             clock,
             providers: Shared::default(),
             sessions: Shared::default(),
-            networks: Mutex::default(),
+            networks: Networks::new(config.intervals.slow * 5 / 2),
             project_sizes: Mutex::default(),
         }
     }
@@ -273,7 +272,11 @@ impl Cloud {
             token: &login.session.token,
         };
         let mut tasks: Vec<Task<'_, Part>> = Vec::new();
-        tasks.push(Box::new(move || Part::Subnet(self.subnet(&neutron, query))));
+        let uptime = self.clock.now().uptime;
+        tasks.push(Box::new(move || {
+            let Query { project_id, subnet, .. } = *query;
+            Part::Subnet(self.networks.subnet(&neutron, project_id, subnet, uptime))
+        }));
         for vm_ids in query.vm_ids.chunks(neutron.device_ids_per_request(query.project_id)) {
             tasks.push(Box::new(move || Part::Ports(neutron.ports(query.project_id, vm_ids))));
         }
@@ -297,32 +300,6 @@ impl Cloud {
         let ports = AllPorts::all(ports)?;
         refused_by_nova(&servers)?;
         Ok((Answers { subnet, mtu, ports, servers }, current))
-    }
-
-    /// The subnet and its network's MTU. The MTU is remembered for a while; where the network of
-    /// a subnet is known by its id, both are one question.
-    fn subnet(
-        &self,
-        neutron: &Neutron<'_>,
-        query: &Query<'_>,
-    ) -> Result<(Subnet, u32), CloudError> {
-        let subnet = match query.subnet {
-            SubnetSelector::Id(id) => neutron.subnet_by_id(id)?,
-            SubnetSelector::Name(name) => neutron.subnet_by_name(query.project_id, name)?,
-        };
-        let key = (neutron.endpoint.to_owned(), subnet.network_id.clone());
-        let uptime = self.clock.now().uptime;
-        let known = lock(&self.networks).get(&key).copied();
-        if let Some((mtu, fresh_until)) = known
-            && fresh_until > uptime
-        {
-            return Ok((subnet, mtu));
-        }
-        let mtu = neutron.network_mtu(&subnet.network_id)?;
-        let mut networks = lock(&self.networks);
-        networks.retain(|_, (_, fresh_until)| *fresh_until > uptime);
-        networks.insert(key, (mtu, uptime + self.network_life));
-        Ok((subnet, mtu))
     }
 
     fn servers(&self, login: &LoggedIn, query: &Query<'_>) -> ServerNames {

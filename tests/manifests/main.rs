@@ -6,6 +6,13 @@
 //! rules, needs `tools/manifests/requirements.txt` installed. Where a tool is missing, its tests say
 //! so and pass, unless MANIFEST_TOOLS=required.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test may fail by a panic, in its helpers too, and say what it skips"
+)]
+
 mod custom_resources;
 mod rendered;
 mod rights;

@@ -226,7 +226,7 @@ fn the_config_map_lists_every_setting_with_its_default() {
     let uncommented: String = listed
         .lines()
         .map(|line| line.replacen("  # ", "  ", 1) + "\n")
-        .filter(is_setting)
+        .filter(|line| is_setting(line))
         .collect();
     let all = documents(&format!("{head}\ndata:\n{uncommented}")).remove(0);
     let lookup = |name: &str| match name {
@@ -238,7 +238,7 @@ fn the_config_map_lists_every_setting_with_its_default() {
     }
 }
 
-fn is_setting(line: &String) -> bool {
+fn is_setting(line: &str) -> bool {
     line.contains(": ")
 }
 

@@ -147,8 +147,8 @@ fn a_leader_that_cannot_renew_its_lease_ends_before_that_runs_out() {
     assert_eq!(status.code(), Some(1));
     assert!(log.contains("leadership was lost"), "{log}");
     let requests = world.journal().requests(Service::Kubernetes);
-    let renewals = requests.iter().filter(|request| request.path().contains("/leases"));
-    let renewed = renewals.filter(|request| request.status.is_some()).last().unwrap().answered_ms;
+    let mut renewals = requests.iter().filter(|request| request.path().contains("/leases"));
+    let renewed = renewals.rfind(|request| request.status.is_some()).unwrap().answered_ms;
     let renewed = Duration::from_millis(renewed.unwrap());
     let last = ports_requests(&world).last().unwrap().arrived_ms;
     let worked = Duration::from_millis(last) - renewed;
