@@ -21,4 +21,5 @@ pub mod signals;
 pub mod sync;
 pub mod threads;
 pub mod viola;
+pub mod viola_test_api;
 pub mod worker;

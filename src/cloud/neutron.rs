@@ -82,27 +82,40 @@ pub struct Port {
 /// Every port of the VMs that were asked for. Only [`Neutron::ports`] makes one, and only when each
 /// page of each request came: planning from half an answer is impossible.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct AllPorts(BTreeMap<String, Port>);
+pub struct AllPorts(Vec<Port>);
 
 impl AllPorts {
     /// The ports, ordered by id.
     pub fn iter(&self) -> impl Iterator<Item = &Port> {
-        self.0.values()
+        self.0.iter()
     }
 
     /// Puts the answers to several requests together; one failure fails the whole.
     pub fn all(parts: Vec<Result<AllPorts, CloudError>>) -> Result<AllPorts, CloudError> {
-        let mut whole = BTreeMap::new();
+        let mut whole = Vec::new();
         for part in parts {
             whole.append(&mut part?.0);
         }
-        Ok(AllPorts(whole))
+        Ok(AllPorts::sorted(whole))
+    }
+
+    /// Each port once: of one that came twice, because a list started over, the later answer.
+    fn sorted(mut ports: Vec<Port>) -> AllPorts {
+        ports.sort_by(|left, right| left.id.cmp(&right.id));
+        ports.dedup_by(|later, kept| {
+            let twice = later.id == kept.id;
+            if twice {
+                std::mem::swap(later, kept);
+            }
+            twice
+        });
+        AllPorts(ports)
     }
 
     /// For tests of what is decided from ports.
     #[cfg(test)]
     pub fn of(ports: Vec<Port>) -> AllPorts {
-        AllPorts(ports.into_iter().map(|port| (port.id.clone(), port)).collect())
+        AllPorts::sorted(ports)
     }
 }
 
@@ -301,7 +314,7 @@ impl Neutron<'_> {
             url.push_str(&query_value(vm_id));
         }
         url.push_str(PORT_FIELDS);
-        let mut found = BTreeMap::new();
+        let mut found = Vec::new();
         self.pages(&url, Step::Ports, |page: PortPage| {
             let next = next_marker(page.ports_links.as_deref());
             for given in page.ports {
@@ -309,13 +322,12 @@ impl Neutron<'_> {
                     in_project(given.project_id.as_deref(), given.tenant_id.as_deref(), project_id);
                 let device_id = given.device_id.as_deref().unwrap_or_default().to_ascii_lowercase();
                 if project && wanted.contains(device_id.as_str()) {
-                    let port = port(given, device_id)?;
-                    found.insert(port.id.clone(), port);
+                    found.push(port(given, device_id)?);
                 }
             }
             Ok(next)
         })?;
-        Ok(AllPorts(found))
+        Ok(AllPorts::sorted(found))
     }
 
     /// Reads a list page by page. A marker whose row vanished is a 404 that doesn't mean "nothing
@@ -414,7 +426,7 @@ fn neutron_error_type(answer: &Answer) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Link, is_mac_address, next_marker};
+    use super::{AllPorts, Link, Port, is_mac_address, next_marker};
 
     fn links(links: &[(&str, &str)]) -> Vec<Link> {
         let link =
@@ -431,6 +443,22 @@ mod tests {
         assert_eq!(next_marker(Some(&page)).as_deref(), Some("a/b"));
         assert_eq!(next_marker(Some(&links(&[("previous", "http://h?marker=x")]))), None);
         assert_eq!(next_marker(None), None);
+    }
+
+    #[test]
+    fn a_port_that_came_twice_is_there_once_as_it_came_last() {
+        let port = |id: &str, status: &str| Port {
+            id: id.to_owned(),
+            device_id: "vm".to_owned(),
+            mac_address: "fa:16:3e:00:00:01".to_owned(),
+            status: status.to_owned(),
+            network_id: "network".to_owned(),
+            fixed_ips: Vec::new(),
+        };
+        let first = AllPorts::of(vec![port("b", "BUILD"), port("a", "DOWN"), port("b", "ACTIVE")]);
+        let all = AllPorts::all(vec![Ok(first), Ok(AllPorts::of(vec![port("a", "ACTIVE")]))]);
+        let all: Vec<Port> = all.unwrap().iter().cloned().collect();
+        assert_eq!(all, vec![port("a", "ACTIVE"), port("b", "ACTIVE")]);
     }
 
     #[test]

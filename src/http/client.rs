@@ -13,9 +13,12 @@ use std::time::Duration;
 use ureq::http::header::{HeaderMap, HeaderName, HeaderValue};
 use ureq::http::{self, Uri};
 use ureq::tls::{RootCerts, TlsConfig};
+use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Timeout};
 
+use super::resolver::RememberingResolver;
 use super::trust::{Trust, TrustError};
+use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::secret::Secret;
 
@@ -493,7 +496,8 @@ fn agent(options: &ClientOptions, tls: Option<&TlsConfig>, keeps: bool) -> Agent
     if let Some(tls) = tls {
         builder = builder.tls_config(tls.clone());
     }
-    builder.build().into()
+    let resolver = RememberingResolver::new(Clock::system());
+    Agent::with_parts(builder.build(), DefaultConnector::default(), resolver)
 }
 
 fn build<B>(request: &Request<'_>, body: B) -> Result<http::Request<B>, HttpError> {

@@ -12,10 +12,12 @@
 )]
 
 mod bad_input;
+mod cost;
 mod delivery;
 mod kubernetes;
 mod lifecycle;
 mod login;
+mod population;
 mod process;
 mod scenarios;
 mod world;

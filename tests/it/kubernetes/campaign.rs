@@ -16,13 +16,11 @@ use super::{is_ports, now, ports_requests, refusal};
 use crate::process::{Operator, SOON, fixtures};
 use crate::world::{World, ready_of};
 
-const FAULTS: u32 = 400;
+const FAULTS: u32 = 200;
 /// Each object has one VM of its own, and so one node.
 const OBJECTS: usize = 10;
 /// One longest back-off of 30 s, and what a sync takes.
 const CONVERGENCE: Duration = Duration::from_secs(40);
-/// The next fault comes when the operator has asked the API for something, or after this.
-const PACE: Duration = Duration::from_millis(60);
 /// An answer may be here before the journal has noted its end.
 const NOTED_WITHIN_MS: u64 = 5;
 const SUBNET: &str = "c1f4a7d2-0b95-4e68-8d3c-2a9e6b517f04";
@@ -66,6 +64,7 @@ struct Campaign {
     /// The Biz cluster each object asks for; absent: there is no such object.
     wanted: BTreeMap<usize, String>,
     turns: u32,
+    seed: u64,
 }
 
 impl Campaign {
@@ -113,46 +112,77 @@ impl Campaign {
 
     fn do_harm(&mut self) {
         let kubernetes = self.world.kubernetes();
-        let fault = |kind| self.world.faults().add(Fault::once(Service::Kubernetes, kind));
-        match self.rng.u32(0..16) {
+        match self.rng.u32(0..15) {
             0 | 1 => kubernetes.cut_watches(),
             2 => kubernetes.end_watches(),
             3 => kubernetes.compact(),
             4 => kubernetes.restart(),
-            5 => kubernetes.expire_continue_tokens(),
-            6 => kubernetes.stale_list_next(1),
-            7 => kubernetes.drop_next_events(1),
-            8 => fault(refusal(429, "TooManyRequests", Some(1))),
-            9 => fault(refusal(500, "InternalError", None)),
-            10 => fault(refusal(410, "Expired", None)),
-            11 => fault(FaultKind::Reset),
-            12 => fault(FaultKind::AnswerLost),
-            13 => fault(FaultKind::CutBody { after_bytes: self.rng.usize(0..400) }),
-            14 => {
+            5 => {
+                kubernetes.expire_continue_tokens();
+                kubernetes.stale_list_next(1);
+                kubernetes.restart();
+            }
+            6 => {
+                // What nobody was told of is found by the list that follows a restart.
+                kubernetes.drop_next_events(1);
+                self.change_an_object();
+                self.world.kubernetes().restart();
+            }
+            7 => self.answer_badly(refusal(429, "TooManyRequests", Some(1))),
+            8 => self.answer_badly(refusal(500, "InternalError", None)),
+            9 => self.answer_badly(refusal(410, "Expired", None)),
+            10 => self.answer_badly(FaultKind::Reset),
+            11 => self.answer_badly(FaultKind::AnswerLost),
+            12 => {
+                let after_bytes = self.rng.usize(0..400);
+                self.answer_badly(FaultKind::CutBody { after_bytes });
+            }
+            13 => {
                 let lines = ["{\"type\":\"AD\n", "{\"type\":\"ODD\",\"object\":{}}\n", "\u{7}\n"];
                 kubernetes.inject_watch_line(lines[self.rng.usize(0..lines.len())]);
             }
-            _ => {
-                let token = format!("rotated-{}", self.turns);
-                let old = fs::read_to_string(&self.token_file).unwrap();
-                if old != token {
-                    kubernetes.accept_token(&token, "operator");
-                    fs::write(&self.token_file, &token).unwrap();
-                    kubernetes.revoke_token(&old);
-                }
-            }
+            _ => self.rotate_the_token(),
         }
     }
 
-    /// Lets the operator notice, or not: often the next fault comes in the middle of things.
-    fn pace(&mut self) {
+    /// The next request is answered like this: any, or the next list or watch.
+    fn answer_badly(&mut self, kind: FaultKind) {
+        let fault = Fault::once(Service::Kubernetes, kind);
         if self.rng.bool() {
-            let known = self.world.journal().count(Service::Kubernetes);
-            let asked = |log: &[LoggedRequest]| {
-                log.iter().filter(|request| request.service == Service::Kubernetes).count() > known
-            };
-            let _ = self.world.journal().wait_for(asked, PACE);
+            self.world.faults().add(fault);
+        } else {
+            self.world.faults().add(fault.path_contains("/openstackconfigs?"));
+            self.world.kubernetes().cut_watches();
         }
+    }
+
+    fn rotate_the_token(&mut self) {
+        let old = fs::read_to_string(&self.token_file).unwrap();
+        self.turns += 1;
+        let token = format!("rotated-{}", self.turns);
+        self.world.kubernetes().accept_token(&token, "operator");
+        fs::write(&self.token_file, &token).unwrap();
+        self.world.kubernetes().revoke_token(&old);
+    }
+
+    /// One fault at a time, or they would add up to an outage in which nothing is tried any more.
+    /// Now and then all is well before the next one, mostly it comes in the middle of things; if it
+    /// always did, one long back-off would be all there is to see.
+    fn pace(&mut self) {
+        let met = |_: &[LoggedRequest]| self.world.faults().pending().is_empty();
+        assert!(self.world.journal().wait_for(met, CONVERGENCE), "nothing is asked any more");
+        if self.rng.u32(0..3) == 0 {
+            self.wait_until_right();
+        }
+    }
+
+    fn wait_until_right(&self) {
+        let right = self.world.kubernetes().wait_until(
+            |view| self.statuses_are_right(&view.objects("OpenstackConfig")),
+            CONVERGENCE,
+        );
+        let objects = self.world.kubernetes().objects("OpenstackConfig");
+        assert!(right, "seed {}: {objects:#?}", self.seed);
     }
 
     /// Every object says that its newest generation was synced, and there are no others.
@@ -222,7 +252,7 @@ fn after_hundreds_of_faults_every_object_is_as_it_should_be() {
     let operator = Operator::start(&world, &variables);
     let rng = fastrand::Rng::with_seed(seed);
     let wanted = BTreeMap::new();
-    let mut campaign = Campaign { world, rng, token_file, wanted, turns: 0 };
+    let mut campaign = Campaign { world, rng, token_file, wanted, turns: 0, seed };
     let begun = now();
     for _ in 0..faults {
         campaign.change_an_object();
@@ -243,13 +273,8 @@ fn after_hundreds_of_faults_every_object_is_as_it_should_be() {
     let world = &campaign.world;
     world.faults().clear();
     world.kubernetes().restart();
-    let right = world.kubernetes().wait_until(
-        |view| campaign.statuses_are_right(&view.objects("OpenstackConfig")),
-        CONVERGENCE,
-    );
+    campaign.wait_until_right();
     println!("{faults} faults in {harmed:?}, right after {:?}", begun.elapsed() - harmed);
-    let objects = world.kubernetes().objects("OpenstackConfig");
-    assert!(right, "seed {seed}: {objects:#?}\n{}", operator.log());
     // The POST comes before the status that speaks of it.
     assert!(campaign.viola_is_right(), "seed {seed}: {}", world.viola().everything());
     assert_eq!(world.viola().violations(), Vec::<String>::new(), "seed {seed}");
