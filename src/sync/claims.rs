@@ -168,8 +168,8 @@ impl ClaimTable {
         let owner = self.claimants.get(owner).filter(|_| owner < seniority)?;
         // Also while its ports are away for a moment: a younger object that took over for so long
         // would rename the node's network cards twice.
-        let holds = owner.provider_id == provider_id
-            && owner.vm_ids.contains(&stored.record.instance_id);
+        let holds =
+            owner.provider_id == provider_id && owner.vm_ids.contains(&stored.record.instance_id);
         holds.then(|| owner.seniority.key.clone())
     }
 

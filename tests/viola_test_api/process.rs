@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -55,7 +56,7 @@ impl Stand {
         let address = log
             .find_map(|line| line.split("listens on ").nth(1).map(str::to_owned))
             .map(|text| text.trim().parse().unwrap())
-            .expect("it never listened");
+            .unwrap_or_else(|| panic!("it never said where it listens"));
         // A log that nobody reads would fill its pipe.
         std::thread::spawn(move || log.for_each(drop));
         Stand { child, address, kubernetes, journal, faults, _server: server }
@@ -88,11 +89,25 @@ impl Stand {
         self.kubernetes.get("MultiNicNodeConfig", NAMESPACE, node_name)
     }
 
-    /// Sends SIGTERM and waits for the end.
+    /// Sends SIGTERM and waits for the end; one that doesn't come soon is brought about by SIGKILL.
     pub(crate) fn stop(mut self) -> ExitStatus {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-        self.child.wait().unwrap()
+        let signal = |name: &str| {
+            Command::new("kill").args([name, pid.as_str()]).status().unwrap().success()
+        };
+        assert!(signal("-TERM"));
+        let (ended, end) = std::sync::mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            let signal = &signal;
+            scope.spawn(move || {
+                if end.recv_timeout(SOON) == Err(RecvTimeoutError::Timeout) {
+                    signal("-KILL");
+                }
+            });
+            let status = self.child.wait().unwrap();
+            drop(ended);
+            status
+        })
     }
 }
 

@@ -57,16 +57,23 @@ fn show(out: &mut dyn Write, cloud: &Cloud, operator: &mut Operator) -> Result<(
             cloud.scenario().expected.status.iter().all(|(key, wanted)| {
                 let (namespace, name) = key.split_once('/').unwrap_or_default();
                 let object = view.get("OpenstackConfig", namespace, name);
-                object.and_then(|object| ready(&object)).is_some_and(|ready| {
-                    ready["reason"] == wanted.reason.as_str()
-                })
+                object
+                    .and_then(|object| ready(&object))
+                    .is_some_and(|ready| ready["reason"] == wanted.reason.as_str())
             })
         },
         PATIENCE,
     );
     say(out, "\n== What Viola was sent")?;
     for received in cloud.viola().received() {
-        say(out, &format!("POST {}, x-provider-id: {}", simulated_cloud::NODE_CONFIGS, received.provider_id))?;
+        say(
+            out,
+            &format!(
+                "POST {}, x-provider-id: {}",
+                simulated_cloud::NODE_CONFIGS,
+                received.provider_id
+            ),
+        )?;
         say(out, &pretty(&Value::Array(received.nodes)))?;
     }
     say(out, "\n== The object's status")?;
@@ -81,7 +88,10 @@ fn show(out: &mut dyn Write, cloud: &Cloud, operator: &mut Operator) -> Result<(
         if !matches!(request.service, Service::Kubernetes | Service::Control) {
             let path = request.path();
             let status = request.status.unwrap_or_default();
-            say(out, &format!("{:<11} {:<5} {status} {path}", request.service.name(), request.method))?;
+            say(
+                out,
+                &format!("{:<11} {:<5} {status} {path}", request.service.name(), request.method),
+            )?;
         }
     }
     if !as_expected {
@@ -112,11 +122,20 @@ fn play(out: &mut dyn Write, cloud: &Cloud, operator: &Operator) -> io::Result<(
     writeln!(out, "\nEverything goes on running. Some things to try in another terminal:")?;
     writeln!(out, "  open {}/", operator.inventory)?;
     writeln!(out, "  kubectl --server {kubernetes} get osc -A")?;
-    writeln!(out, "  kubectl --server {kubernetes} annotate osc demo --overwrite multinic.example.com/force-reconcile=\"$(date)\"")?;
+    writeln!(
+        out,
+        "  kubectl --server {kubernetes} annotate osc demo --overwrite multinic.example.com/force-reconcile=\"$(date)\""
+    )?;
     if let Some(port) = port {
-        writeln!(out, "  curl -X POST {control}/edit -d '{{\"port\":\"{port}\",\"status\":\"DOWN\"}}'")?;
+        writeln!(
+            out,
+            "  curl -X POST {control}/edit -d '{{\"port\":\"{port}\",\"status\":\"DOWN\"}}'"
+        )?;
     }
-    writeln!(out, "  curl -X POST {control}/latency -d '{{\"service\":\"nova\",\"milliseconds\":500}}'")?;
+    writeln!(
+        out,
+        "  curl -X POST {control}/latency -d '{{\"service\":\"nova\",\"milliseconds\":500}}'"
+    )?;
     writeln!(out, "  curl '{control}/requests?service=viola'")?;
     writeln!(out, "Enter ends it.")?;
     out.flush()?;
@@ -190,6 +209,7 @@ impl Drop for Operator {
 }
 
 /// Passes the operator's log on, and gives its lines to whoever listens.
+#[expect(clippy::disallowed_methods, reason = "it ends with the operator's log")]
 fn follow(log: ChildStderr) -> mpsc::Receiver<String> {
     let (tell, told) = mpsc::channel();
     std::thread::spawn(move || {
