@@ -58,18 +58,10 @@ pub(crate) fn one_object(report: &mut Report, vms: usize, keep_alive: bool) {
     let in_a_row = created(&cloud, &population, 0);
     let limited = vms <= 100;
     let what = "answers in a row before the POST, cold";
-    if limited {
-        report.add_with_goal(case, what, in_a_row, 4.3)
-    } else {
-        report.add(case, what, in_a_row)
-    }
+    report.add_with_goal(case, what, in_a_row, limited.then_some(4.3));
     let requests = upstream(&cloud);
     let what = "upstream requests of creating an object, cold";
-    if vms <= 30 {
-        report.add_with_goal(case, what, requests as f64, 8.0);
-    } else {
-        report.add(case, what, requests as f64);
-    }
+    report.add_with_goal(case, what, requests as f64, (vms <= 30).then_some(8.0));
     for service in UPSTREAM {
         report.add(case, service.name(), cloud.journal().count(service) as f64);
     }
@@ -78,11 +70,7 @@ pub(crate) fn one_object(report: &mut Report, vms: usize, keep_alive: bool) {
     report.add_with_goal(case, "bytes of the longest head", longest as f64, 3_600.0);
     let in_a_row = created(&cloud, &population, 1);
     let what = "answers in a row before the POST, token known";
-    if limited {
-        report.add_with_goal(case, what, in_a_row, 1.3)
-    } else {
-        report.add(case, what, in_a_row)
-    }
+    report.add_with_goal(case, what, in_a_row, limited.then_some(1.3));
     let cost = operator.cost();
     report.add(case, "peak MB", cost.peak_mb);
     report.add(case, "threads", cost.threads as f64);
@@ -139,25 +127,17 @@ fn polled(report: &mut Report, case: &str, population: &Population, limited: boo
     let in_a_row: Vec<f64> = in_a_row.collect();
     let what = "answers in a row of an unchanged poll, mean";
     let mean = in_a_row.iter().sum::<f64>() / 5.0;
-    if limited {
-        report.add_with_goal(case, what, mean, 1.2)
-    } else {
-        report.add(case, what, mean)
-    }
+    report.add_with_goal(case, what, mean, limited.then_some(1.2));
     let worst = in_a_row.iter().copied().fold(0.0, f64::max);
     report.add(case, "the same, worst of 5", worst);
     let requests = whole.iter().map(|poll| poll.len() as f64).fold(0.0, f64::max);
-    let goal = if vms_of(&population) <= 3 { 6.0 } else { 4.0 };
     let what = "upstream requests of an unchanged poll, most of 5";
-    if vms_of(&population) <= 30 {
-        report.add_with_goal(case, what, requests, goal);
-    } else {
-        report.add(case, what, requests);
-    }
-}
-
-fn vms_of(population: &Population) -> usize {
-    population.vms
+    let goal = match population.vms {
+        0..=3 => Some(6.0),
+        4..=30 => Some(4.0),
+        _ => None,
+    };
+    report.add_with_goal(case, what, requests, goal);
 }
 
 /// CPU of unchanged polls, status writes included, without latency.
@@ -181,11 +161,8 @@ pub(crate) fn polls(report: &mut Report, vms: usize, count: usize) {
     rest(Duration::from_millis(150));
     let after = operator.cost();
     let cpu = (after.cpu_seconds - before.cpu_seconds) / count as f64;
-    if vms == 30 {
-        report.add_with_goal(case, "CPU seconds of 100 polls", cpu * 100.0, 0.1);
-    } else {
-        report.add(case, "CPU seconds of 100 polls", cpu * 100.0);
-    }
+    let goal = (vms == 30).then_some(0.1);
+    report.add_with_goal(case, "CPU seconds of 100 polls", cpu * 100.0, goal);
     report.add(case, "CPU seconds of 1,000 polls", cpu * 1_000.0);
     let writes = cloud.journal().all().iter().filter(|r| is_status(r)).count();
     report.add(case, "status writes a poll", writes as f64 / count as f64);
@@ -219,11 +196,7 @@ pub(crate) fn crowd(report: &mut Report, objects: usize, vms: usize) {
     assert!(cloud.journal().wait_for(|log| posts(log) >= objects, LIMIT));
     let seconds = milliseconds(started) / 1_000.0;
     let goal = (objects == 200).then_some(2.0);
-    let what = "seconds until each is posted once";
-    match goal {
-        Some(goal) => report.add_with_goal(case, what, seconds, goal),
-        None => report.add(case, what, seconds),
-    }
+    report.add_with_goal(case, "seconds until each is posted once", seconds, goal);
     let posted = operator.cost();
     report.add(case, "CPU seconds until then", posted.cpu_seconds - idle.cpu_seconds);
     report.add_with_goal(case, "logins", cloud.journal().count(Service::Keystone) as f64, 1.0);
@@ -234,11 +207,8 @@ pub(crate) fn crowd(report: &mut Report, objects: usize, vms: usize) {
     };
     assert!(cloud.journal().wait_for(asked, LIMIT));
     let polled = operator.cost();
-    let peak_goal = (objects == 200).then_some(20.0);
-    match peak_goal {
-        Some(goal) => report.add_with_goal(case, "peak MB after 600 passes", polled.peak_mb, goal),
-        None => report.add(case, "peak MB after as many passes", polled.peak_mb),
-    }
+    let goal = (objects == 200).then_some(20.0);
+    report.add_with_goal(case, "peak MB after as many passes", polled.peak_mb, goal);
     report.add(case, "resident MB after the first POSTs", posted.resident_mb);
     report.add(case, "resident MB after the polls", polled.resident_mb);
     report.add(

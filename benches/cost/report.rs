@@ -22,15 +22,15 @@ impl Report {
         self.put(section, what, value, None);
     }
 
-    /// A figure that should be no more than `goal`.
+    /// A figure that should be no more than `goal`, where there is one.
     pub(crate) fn add_with_goal(
         &mut self,
         section: &str,
         what: &'static str,
         value: f64,
-        goal: f64,
+        goal: impl Into<Option<f64>>,
     ) {
-        self.put(section, what, value, Some(goal));
+        self.put(section, what, value, goal.into());
     }
 
     fn put(&mut self, section: &str, what: &'static str, value: f64, goal: Option<f64>) {
