@@ -140,12 +140,24 @@ fn an_unchanged_poll_is_one_wave_of_four_requests() {
 }
 
 #[test]
-fn a_subnet_that_vanishes_is_noticed_although_its_network_was_asked_for() {
+fn a_subnet_that_vanishes_is_noticed_by_a_poll_that_asks_for_its_network() {
     let world = start(&Population::new(1, 1, 1));
     let _operator = Operator::start(&world, &POLLING);
+    // The MTU is believed for two and a half intervals: two polls after the one that asked for
+    // it, the next one asks again.
+    let network_is_next = |log: &[LoggedRequest]| {
+        let network = log.iter().rposition(|request| request.target.contains("/networks/"));
+        network.is_some_and(|at| of_path(&log[at..], "/subnets/").len() == 2)
+    };
     world.wait_for_reason_of(NAMESPACE, &name(0), "NoChange");
+    world.journal().clear();
+    assert!(world.journal().wait_for(network_is_next, SOON));
     world.edit(|state| state.subnets.clear());
+    world.journal().clear();
     world.wait_for_reason_of(NAMESPACE, &name(0), "SubnetNotFound");
+    let log = world.journal().all();
+    assert_eq!(of_path(&log, "/networks/").len(), 1, "{log:#?}");
+    assert_eq!(of_path(&log, "/subnets/").len(), 1, "in the same poll: {log:#?}");
 }
 
 #[test]
