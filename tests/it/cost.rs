@@ -143,21 +143,24 @@ fn an_unchanged_poll_is_one_wave_of_four_requests() {
 fn a_subnet_that_vanishes_is_noticed_by_a_poll_that_asks_for_its_network() {
     let world = start(&Population::new(1, 1, 1));
     let _operator = Operator::start(&world, &POLLING);
-    // The MTU is believed for two and a half intervals: two polls after the one that asked for
-    // it, the next one asks again.
+    let count = |log: &[LoggedRequest], text| of_path(log, text).len();
+    // The MTU is believed for two and a half intervals: after two polls that asked for the subnet
+    // the next one asks for the network. The first sync asked for both.
     let network_is_next = |log: &[LoggedRequest]| {
-        let network = log.iter().rposition(|request| request.target.contains("/networks/"));
-        network.is_some_and(|at| of_path(&log[at..], "/subnets/").len() == 2)
+        let last = log.iter().rposition(|request| request.target.contains("/networks/"));
+        let passes = count(log, "/networks/") + count(log, "/subnets/") - 1;
+        last.is_some_and(|last| count(&log[last..], "/subnets/") == 2)
+            && count(log, "/ports?") == passes
+            && log.iter().all(|r| r.status.is_some() || r.service == Service::Kubernetes)
     };
-    world.wait_for_reason_of(NAMESPACE, &name(0), "NoChange");
-    world.journal().clear();
+    world.wait_for_posts(1);
     assert!(world.journal().wait_for(network_is_next, SOON));
     world.edit(|state| state.subnets.clear());
     world.journal().clear();
     world.wait_for_reason_of(NAMESPACE, &name(0), "SubnetNotFound");
     let log = world.journal().all();
-    assert_eq!(of_path(&log, "/networks/").len(), 1, "{log:#?}");
-    assert_eq!(of_path(&log, "/subnets/").len(), 1, "in the same poll: {log:#?}");
+    assert_eq!(count(&log, "/networks/"), 1, "{log:#?}");
+    assert_eq!(count(&log, "/ports?"), 1, "it took more than one poll: {log:#?}");
 }
 
 #[test]
