@@ -13,6 +13,7 @@ pub mod keystone;
 pub mod networks;
 pub mod neutron;
 pub mod nova;
+mod service;
 pub mod session;
 pub mod shared;
 

@@ -8,12 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
-use super::answer::Question;
 use super::error::{CloudError, Step};
-use crate::http::client::{Answer, Client, Request, Service};
-use crate::http::url::{path_of, path_segment, query_value};
+use super::service::{Link, TokenService, next_marker};
+use crate::http::client::{Answer, Client, Service};
+use crate::http::url::{path_segment, query_value};
 use crate::secret::Secret;
 
 /// The strictest common front end (uwsgi's default buffer) takes 4,096 bytes of request head and
@@ -25,10 +24,6 @@ const DEVICE_ID_BYTES: usize = 47;
 const MAX_DEVICE_IDS: usize = 50;
 /// Request line, `Host`, `Accept`, `User-Agent`, header names and line ends, generously.
 const HEAD_BASE_BYTES: usize = 400;
-/// A list that never ends is a fault of the server.
-const MAX_PAGES: usize = 10_000;
-/// How often a list starts over because its marker vanished between two pages.
-const MAX_RESTARTS: usize = 3;
 /// Only what is used; an answer shrinks to a quarter.
 const PORT_FIELDS: &str = "&fields=id&fields=device_id&fields=mac_address&fields=status\
                            &fields=network_id&fields=fixed_ips&fields=project_id&fields=tenant_id";
@@ -190,23 +185,6 @@ struct FixedIp {
     ip_address: String,
 }
 
-/// A link of a paged list, in Neutron and in Nova.
-#[derive(Deserialize)]
-pub(super) struct Link {
-    rel: String,
-    href: String,
-}
-
-/// The marker of the next page. Only the marker is taken: the link's host may be one that only the
-/// service's proxy knows, and the token must not go there.
-pub(super) fn next_marker(links: Option<&[Link]>) -> Option<String> {
-    let next = links?.iter().find(|link| link.rel == "next")?;
-    let query = next.href.split_once('?')?.1;
-    let marker = query.split('&').find_map(|pair| pair.strip_prefix("marker="))?;
-    let marker = percent_encoding::percent_decode_str(marker).decode_utf8().ok()?;
-    (!marker.is_empty()).then(|| marker.into_owned())
-}
-
 fn same(left: &str, right: &str) -> bool {
     left.eq_ignore_ascii_case(right)
 }
@@ -220,13 +198,13 @@ impl Neutron<'_> {
     /// A subnet by its id, whichever project it belongs to: shared networks belong to others.
     pub fn subnet_by_id(&self, id: &str) -> Result<Subnet, CloudError> {
         let url = format!("{}/subnets/{}", self.endpoint, path_segment(id));
-        let answer = self.get(&url, Step::Subnet)?;
+        let answer = self.service().get(&url, Step::Subnet)?;
         if answer.status == 404 && neutron_error_type(&answer).as_deref() == Some("SubnetNotFound")
         {
             let message = format!("Neutron has no subnet {id}");
             return Err(CloudError::new(Step::SubnetNotFound, message));
         }
-        let body: SubnetBody = self.read(&url, Step::Subnet, &answer)?;
+        let body: SubnetBody = self.service().read(&url, Step::Subnet, &answer)?;
         if !same(&body.subnet.id, id) {
             let message = format!("Neutron answered with subnet {} for {id}", body.subnet.id);
             return Err(CloudError::new(Step::Subnet, message));
@@ -243,7 +221,7 @@ impl Neutron<'_> {
             query_value(name)
         );
         let mut found: BTreeMap<String, Subnet> = BTreeMap::new();
-        self.pages(&url, Step::Subnet, |page: SubnetPage| {
+        self.service().pages(&url, Step::Subnet, |page: SubnetPage| {
             let next = next_marker(page.subnets_links.as_deref());
             let of_that_name = page.subnets.into_iter().filter(|subnet| {
                 subnet.name.as_deref() == Some(name)
@@ -277,12 +255,12 @@ impl Neutron<'_> {
     /// A network; none if Neutron says that there is no such network.
     pub fn network(&self, network_id: &str) -> Result<Option<Network>, CloudError> {
         let url = format!("{}/networks/{}", self.endpoint, path_segment(network_id));
-        let answer = self.get(&url, Step::Subnet)?;
+        let answer = self.service().get(&url, Step::Subnet)?;
         if answer.status == 404 && neutron_error_type(&answer).as_deref() == Some("NetworkNotFound")
         {
             return Ok(None);
         }
-        let body: NetworkBody = self.read(&url, Step::Subnet, &answer)?;
+        let body: NetworkBody = self.service().read(&url, Step::Subnet, &answer)?;
         if !same(&body.network.id, network_id) {
             let other = body.network.id;
             let message = format!("Neutron answered with network {other} for {network_id}");
@@ -315,7 +293,7 @@ impl Neutron<'_> {
         }
         url.push_str(PORT_FIELDS);
         let mut found = Vec::new();
-        self.pages(&url, Step::Ports, |page: PortPage| {
+        self.service().pages(&url, Step::Ports, |page: PortPage| {
             let next = next_marker(page.ports_links.as_deref());
             for given in page.ports {
                 let project =
@@ -330,55 +308,9 @@ impl Neutron<'_> {
         Ok(AllPorts::sorted(found))
     }
 
-    /// Reads a list page by page. A marker whose row vanished is a 404 that doesn't mean "nothing
-    /// there": the list starts over, and `take` must not mind seeing rows twice.
-    fn pages<P: DeserializeOwned>(
-        &self,
-        url: &str,
-        step: Step,
-        mut take: impl FnMut(P) -> Result<Option<String>, CloudError>,
-    ) -> Result<(), CloudError> {
-        let (mut marker, mut restarts): (Option<String>, usize) = (None, 0);
-        for _ in 0..MAX_PAGES {
-            let page_url = match &marker {
-                None => url.to_owned(),
-                Some(marker) => format!("{url}&marker={}", query_value(marker)),
-            };
-            let answer = self.get(&page_url, step)?;
-            if marker.is_some() && matches!(answer.status, 400 | 404) && restarts < MAX_RESTARTS {
-                restarts += 1;
-                marker = None;
-                continue;
-            }
-            let next = take(self.read(url, step, &answer)?)?;
-            match next {
-                None => return Ok(()),
-                Some(next) if marker.as_deref() == Some(&next) => break,
-                Some(next) => marker = Some(next),
-            }
-        }
-        let message = format!("Neutron GET {}: the list's pages don't end", path_of(url));
-        Err(CloudError::new(step, message))
-    }
-
-    fn get(&self, url: &str, step: Step) -> Result<Answer, CloudError> {
-        let request =
-            Request::get(Service::Neutron, url).secret_header("x-auth-token", "", self.token);
-        self.client.call(&request).map_err(|error| CloudError::transport(step, &error))
-    }
-
-    fn read<T: DeserializeOwned>(
-        &self,
-        url: &str,
-        step: Step,
-        answer: &Answer,
-    ) -> Result<T, CloudError> {
-        let question =
-            Question { service: Service::Neutron, method: "GET", path: path_of(url), step };
-        match answer.status {
-            200 => question.read(&answer.body),
-            _ => Err(question.refused(answer)),
-        }
+    fn service(&self) -> TokenService<'_> {
+        let Neutron { client, token, .. } = *self;
+        TokenService { service: Service::Neutron, client, token }
     }
 }
 
@@ -426,24 +358,7 @@ fn neutron_error_type(answer: &Answer) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{AllPorts, Link, Port, is_mac_address, next_marker};
-
-    fn links(links: &[(&str, &str)]) -> Vec<Link> {
-        let link =
-            |(rel, href): &(&str, &str)| Link { rel: (*rel).to_owned(), href: (*href).to_owned() };
-        links.iter().map(link).collect()
-    }
-
-    #[test]
-    fn only_the_marker_of_a_next_link_is_used() {
-        let page = links(&[
-            ("previous", "http://h/ports?marker=first&page_reverse=True"),
-            ("next", "http://internal:1/v2.0/ports?limit=2&marker=a%2Fb&x=1"),
-        ]);
-        assert_eq!(next_marker(Some(&page)).as_deref(), Some("a/b"));
-        assert_eq!(next_marker(Some(&links(&[("previous", "http://h?marker=x")]))), None);
-        assert_eq!(next_marker(None), None);
-    }
+    use super::{AllPorts, Port, is_mac_address};
 
     #[test]
     fn a_port_that_came_twice_is_there_once_as_it_came_last() {

@@ -8,22 +8,16 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
-use super::answer::Question;
 use super::error::{CloudError, Step};
-use super::neutron::{Link, next_marker};
-use crate::http::client::{Answer, Client, Request, Service};
-use crate::http::url::{path_of, path_segment, query_value};
+use super::service::{Link, TokenService, next_marker};
+use crate::http::client::{Answer, Client, Service};
+use crate::http::url::path_segment;
 use crate::secret::Secret;
 use crate::threads::{Task, side_by_side};
 
 /// Requests one sync may have open at Nova at the same time.
 const SIDE_BY_SIDE: usize = 4;
-/// A list that never ends is a fault of the server.
-const MAX_PAGES: usize = 10_000;
-/// How often a list starts over because its marker vanished between two pages.
-const MAX_RESTARTS: usize = 3;
 
 /// Costs to the service in milliseconds, measured on Nova 26 (Zed): of one server's details,
 const SHOW_MS: usize = 125;
@@ -167,19 +161,7 @@ impl Nova<'_> {
         let url = format!("{}/{collection}", self.endpoint);
         let mut seen: BTreeSet<String> = BTreeSet::new();
         let mut names = HashMap::new();
-        let (mut marker, mut restarts): (Option<String>, usize) = (None, 0);
-        for _ in 0..MAX_PAGES {
-            let page_url = match &marker {
-                None => url.clone(),
-                Some(marker) => format!("{url}?marker={}", query_value(marker)),
-            };
-            let answer = self.get(&page_url)?;
-            if marker.is_some() && matches!(answer.status, 400 | 404) && restarts < MAX_RESTARTS {
-                restarts += 1;
-                marker = None;
-                continue;
-            }
-            let page: ServerPage = self.read(&url, &answer)?;
+        self.service().pages(&url, Step::Nova, |page: ServerPage| {
             let next = next_marker(page.servers_links.as_deref());
             for server in page.servers {
                 let id = server.id.to_ascii_lowercase();
@@ -189,14 +171,9 @@ impl Nova<'_> {
                 }
                 seen.insert(id);
             }
-            match next {
-                None => return Ok((names, seen.len())),
-                Some(next) if marker.as_deref() == Some(&next) => break,
-                Some(next) => marker = Some(next),
-            }
-        }
-        let message = format!("Nova GET {}: the list's pages don't end", path_of(&url));
-        Err(CloudError::new(Step::Nova, message))
+            Ok(next)
+        })?;
+        Ok((names, seen.len()))
     }
 
     fn one_by_one(
@@ -218,11 +195,11 @@ impl Nova<'_> {
 
     fn show(&self, id: &str) -> Result<ServerName, CloudError> {
         let url = format!("{}/servers/{}", self.endpoint, path_segment(id));
-        let answer = self.get(&url)?;
+        let answer = self.service().get(&url, Step::Nova)?;
         if is_item_not_found(&answer) {
             return Ok(ServerName::Unknown);
         }
-        let body: ServerBody = self.read(&url, &answer)?;
+        let body: ServerBody = self.service().read(&url, Step::Nova, &answer)?;
         if !body.server.id.eq_ignore_ascii_case(id) {
             let message = format!("Nova answered with server {} for {id}", body.server.id);
             return Err(CloudError::new(Step::Nova, message));
@@ -232,11 +209,11 @@ impl Nova<'_> {
 
     fn metadata_or_show(&self, id: &str) -> Result<ServerName, CloudError> {
         let url = format!("{}/servers/{}/metadata", self.endpoint, path_segment(id));
-        let answer = self.get(&url)?;
+        let answer = self.service().get(&url, Step::Nova)?;
         if is_item_not_found(&answer) {
             return Ok(ServerName::Unknown);
         }
-        let body: MetadataBody = self.read(&url, &answer)?;
+        let body: MetadataBody = self.service().read(&url, Step::Nova, &answer)?;
         match self.name_in(&body.metadata) {
             Some(name) => Ok(ServerName::Known(Some(name))),
             None => self.show(id),
@@ -253,23 +230,9 @@ impl Nova<'_> {
         metadata.get(self.metadata_key?)?.as_str().and_then(trimmed)
     }
 
-    fn get(&self, url: &str) -> Result<Answer, CloudError> {
-        let request =
-            Request::get(Service::Nova, url).secret_header("x-auth-token", "", self.token);
-        self.client.call(&request).map_err(|error| CloudError::transport(Step::Nova, &error))
-    }
-
-    fn read<T: DeserializeOwned>(&self, url: &str, answer: &Answer) -> Result<T, CloudError> {
-        let question = Question {
-            service: Service::Nova,
-            method: "GET",
-            path: path_of(url),
-            step: Step::Nova,
-        };
-        match answer.status {
-            200 => question.read(&answer.body),
-            _ => Err(question.refused(answer)),
-        }
+    fn service(&self) -> TokenService<'_> {
+        let Nova { client, token, .. } = *self;
+        TokenService { service: Service::Nova, client, token }
     }
 }
 

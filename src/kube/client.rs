@@ -14,11 +14,12 @@ use ureq::http::header::HeaderMap;
 use super::access::{Access, TokenFile};
 use super::error::{ApiStatus, Call, KubeError, Refusal};
 use super::objects::Page;
-use super::resource::{Resource, encode};
+use super::resource::Resource;
 use crate::clock::Clock;
 use crate::http::client::{
     Answer, Client, ClientOptions, HttpError, Request, Service, Stream, is_read_timeout,
 };
+use crate::http::url::query_value;
 use crate::metrics::Metrics;
 use crate::secret::Secret;
 
@@ -112,7 +113,7 @@ impl KubeClient {
         let path = resource.collection(namespace);
         let mut query = Vec::new();
         query.extend(limit.map(|limit| format!("limit={limit}")));
-        query.extend(continue_token.map(|token| format!("continue={}", encode(token))));
+        query.extend(continue_token.map(|token| format!("continue={}", query_value(token))));
         let call = Call { verb: "list", method: "GET", path };
         let answer = self.call(&call, &query.join("&"), None)?;
         Page::read(&answer.body).map_err(|error| unreadable(&call, &error))
@@ -132,7 +133,7 @@ impl KubeClient {
         let url = format!(
             "{}{path}?watch=1&allowWatchBookmarks=true&resourceVersion={}&timeoutSeconds={}",
             self.session.base,
-            encode(version),
+            query_value(version),
             timeout_seconds
         );
         let call = Call { verb: "watch", method: "GET", path };

@@ -1,9 +1,6 @@
 //! Kinds of the Kubernetes API and the paths they live under.
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-
-/// Everything but what RFC 3986 calls unreserved.
-const UNSAFE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+use crate::http::url::query_value;
 
 /// One kind of object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -44,25 +41,23 @@ impl Resource {
             group => format!("/apis/{group}/{}", self.version),
         };
         match namespace {
-            Some(namespace) => format!("{root}/namespaces/{}/{}", encode(namespace), self.plural),
+            Some(namespace) => {
+                format!("{root}/namespaces/{}/{}", query_value(namespace), self.plural)
+            }
             None => format!("{root}/{}", self.plural),
         }
     }
 
     /// Path of one object.
     pub fn object(&self, namespace: &str, name: &str) -> String {
-        format!("{}/{}", self.collection(Some(namespace)), encode(name))
+        format!("{}/{}", self.collection(Some(namespace)), query_value(name))
     }
-}
-
-/// A value as it may stand in a path segment or a query.
-pub fn encode(value: &str) -> String {
-    utf8_percent_encode(value, UNSAFE).to_string()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Resource, encode};
+    use super::Resource;
+    use crate::http::url::query_value;
 
     #[test]
     fn paths_are_those_of_the_api() {
@@ -72,6 +67,6 @@ mod tests {
         );
         assert_eq!(Resource::LEASES.collection(None), "/apis/coordination.k8s.io/v1/leases");
         assert_eq!(Resource::SECRETS.api_version(), "v1");
-        assert_eq!(encode("a/b?c"), "a%2Fb%3Fc");
+        assert_eq!(query_value("a/b?c"), "a%2Fb%3Fc");
     }
 }
