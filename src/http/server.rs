@@ -29,12 +29,19 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::SockRef;
+
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::secret::Secret;
 use crate::threads;
 
 use accept::House;
+
+/// Connections the system keeps for us until they are accepted. Whoever finds no place among them
+/// tries again after a second, a good client too. Linux caps it at `net.core.somaxconn`, 4096 by
+/// default.
+const WAITING_CONNECTIONS: i32 = 4096;
 
 /// What a client may take of us.
 #[derive(Clone, Debug)]
@@ -187,6 +194,8 @@ impl Server {
         metrics: Arc<Metrics>,
     ) -> io::Result<Server> {
         let listener = TcpListener::bind(address)?;
+        // The standard library asks for 128 places, which a crowd fills in a moment.
+        SockRef::from(&listener).listen(WAITING_CONNECTIONS)?;
         let address = listener.local_addr()?;
         let house = Arc::new(House::new(name, limits, handler, clock, metrics));
         let host = house.clone();

@@ -74,6 +74,34 @@ fn slow_heads_are_let_go_when_the_house_is_full() {
 }
 
 #[test]
+fn a_crowd_finds_places_to_wait_while_nobody_can_be_let_in() {
+    let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+    if most.trim().parse::<usize>().unwrap() < 1000 {
+        println!("skipped: this system lets {} wait at most", most.trim());
+        return;
+    }
+    // A busy client can't be sent away, so the accept loop spends 50 ms on each that follows.
+    let (busy, arrived) = std::sync::mpsc::channel();
+    let (go_on, told) = std::sync::mpsc::channel::<()>();
+    let (busy, told) = (std::sync::Mutex::new(busy), std::sync::Mutex::new(told));
+    let handler = move |_: &Request| {
+        busy.lock().unwrap().send(()).unwrap();
+        let _ = told.lock().unwrap().recv();
+        Response::new(200, Body::Static(b"good"))
+    };
+    let server = serve(Arc::new(handler), Limits { connections: 1, ..Limits::default() });
+    let mut first = connect(server.address());
+    first.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    arrived.recv().unwrap();
+    // Who finds no place hears nothing and tries again after a second.
+    let limit = Duration::from_millis(900);
+    let crowd = (0..600).map(|_| TcpStream::connect_timeout(&server.address(), limit));
+    let turned_away = crowd.collect::<Vec<_>>().iter().filter(|stream| stream.is_err()).count();
+    assert_eq!(turned_away, 0);
+    drop(go_on);
+}
+
+#[test]
 fn slow_readers_are_let_go_when_the_house_is_full() {
     let server = server("slow-readers");
     let mut slow: Vec<_> = (0..CONNECTIONS + 20).map(|_| connect(server.address())).collect();
