@@ -129,6 +129,30 @@ fn a_reader_that_does_not_read_is_ended_by_a_deadline() {
 }
 
 #[test]
+fn a_reader_that_does_not_read_holds_little_of_the_systems_memory() {
+    let name = "unread";
+    let large: Arc<[u8]> = vec![b'x'; 8 * 1024 * 1024].into();
+    let handler = move |_: &Request| Response::new(200, Body::Shared(large.clone()));
+    let answer = Duration::from_millis(200);
+    let limits = Limits { answer, slowest_reader: 1024 * 1024 * 1024, ..Limits::default() };
+    let server = serve_as(name, Arc::new(handler), limits);
+    let mut stream = connect(server.address());
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    let began = Instant::now();
+    while threads_named(name) < 2 {
+        assert!(began.elapsed() < Duration::from_secs(5), "never let in");
+    }
+    while threads_named(name) > 1 {
+        assert!(began.elapsed() < Duration::from_secs(10), "still waiting for a slow reader");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    // The server has given up: what still comes is what the system kept, on both sides.
+    let kept = std::io::copy(&mut stream, &mut std::io::sink()).unwrap();
+    println!("{kept} bytes kept for a reader that does not read");
+    assert!(kept < 1024 * 1024, "{kept} bytes");
+}
+
+#[test]
 fn a_storm_of_connections_and_resets_leaves_the_port_alive() {
     let server = server("storm");
     let address = server.address();
