@@ -398,3 +398,39 @@ pub(crate) fn full_record(provider: &str, node: &str) -> Change {
     record.left_out_ports = 2;
     Change::Upsert(record)
 }
+
+/// As `docs/operations.md` has it, with the command found there.
+#[test]
+fn the_list_is_a_back_up_that_can_be_put_back() {
+    let world = world(ApiSettings::default());
+    let owner = Owner { namespace: "shop".into(), name: "amber".into(), uid: "uid-1".into() };
+    let mut owned = record("worker-2", "vm-2", &[7, 8], 5);
+    owned.owner = Some(owner);
+    owned.accepted_by = Some("biz-1".to_owned());
+    owned.down_ports = vec!["port-0008".to_owned()];
+    let changes = vec![upsert("worker-1", &[3, 1, 2], 1), Change::Upsert(owned)];
+    world.store.commit(changes).unwrap();
+
+    let document = include_str!("../../docs/operations.md");
+    let command = document.lines().find_map(|line| line.split_once("node-configs | sed ")).unwrap();
+    let script = command.1.split('\'').nth(1).unwrap();
+    let mut sed = std::process::Command::new("sed")
+        .arg(script)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut sed.stdin.take().unwrap(), &world.get(LIST).body).unwrap();
+    let back_up = sed.wait_with_output().unwrap().stdout;
+
+    let disk = SimulatedDisk::default();
+    disk.put(Path::new("/data/inventory.json"), &back_up);
+    let restored = open_on(disk, Path::new("/data/inventory.json"));
+    assert!(restored.state().is_healthy(), "{}", restored.state());
+    let records = |store: &Store| {
+        let inventory = store.snapshot();
+        inventory.iter().map(|stored| stored.record.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(records(&restored).len(), 2);
+    assert_eq!(records(&restored), records(&world.store));
+}
