@@ -29,8 +29,7 @@ pub fn start(
         let thread = std::thread::current().name().unwrap_or_default().to_owned();
         match format {
             LogFormat::Text => {
-                // One event, one line: what comes from outside may hold line ends.
-                let text = record.args().to_string().replace(['\n', '\r'], " ");
+                let text = one_line(&record.args().to_string());
                 writeln!(buffer, "{time} {:<5} {thread}: {text}", record.level())
             }
             LogFormat::Json => {
@@ -46,4 +45,33 @@ pub fn start(
         }
     });
     let _ = builder.try_init();
+}
+
+/// One event, one line, and nothing that a terminal obeys: names and answers come from outside.
+fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' | '\r' | '\t' => line.push(' '),
+            // What turns the direction of writing shows a line other than it is.
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                line.extend(character.escape_unicode());
+            }
+            _ if character.is_control() => line.extend(character.escape_unicode()),
+            _ => line.push(character),
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::one_line;
+
+    #[test]
+    fn a_line_holds_nothing_that_ends_it_or_that_a_terminal_obeys() {
+        assert_eq!(one_line("a VM named\r\n워커-1\t2"), "a VM named  워커-1 2");
+        assert_eq!(one_line("\u{1b}[2J\u{7}\u{9b}m"), "\\u{1b}[2J\\u{7}\\u{9b}m");
+        assert_eq!(one_line("x\u{202e}y\u{2066}z"), "x\\u{202e}y\\u{2066}z");
+    }
 }
