@@ -66,6 +66,13 @@ impl Clock {
             *now = now.after(step);
         }
     }
+
+    /// Sets the wall clock of an invented clock, as people and time servers do; `uptime` goes on.
+    pub fn set_wall(&self, wall: Timestamp) {
+        if let Source::Invented(now) = &self.source {
+            now.lock().unwrap_or_else(|held| held.into_inner()).wall = wall;
+        }
+    }
 }
 
 /// `metav1.Time`: whole seconds and `Z`, as Kubernetes writes them.

@@ -30,6 +30,7 @@ use crate::cloud::Cloud;
 use crate::config::{Config, LeaderElection as ElectionSettings};
 use crate::coordinator::{Coordinator, Event};
 use crate::health::{Health, Probes};
+use crate::http::client::Clients;
 use crate::http::server::{Handler, Limits, Server};
 use crate::inventory::api::{Api, ApiSettings};
 use crate::inventory::store::Store;
@@ -318,10 +319,11 @@ impl Operator {
     fn context(&self, store: &Arc<Store>) -> Context {
         let (may_act, hold) = (Arc::clone(&self.may_act), self.hold.get().cloned());
         let is_held = move || hold.as_ref().is_none_or(LeaseHold::is_held);
+        let clients = Clients::new(&self.metrics);
         Context {
             config: Arc::clone(&self.config),
-            cloud: Arc::new(Cloud::new(&self.config, self.clock.clone(), &self.metrics)),
-            viola: Arc::new(Viola::new(&self.config, &self.metrics)),
+            cloud: Arc::new(Cloud::new(&self.config, self.clock.clone(), &clients)),
+            viola: Arc::new(Viola::new(&self.config, &clients)),
             store: Arc::clone(store),
             claims: Arc::new(Claims::default()),
             clock: self.clock.clone(),

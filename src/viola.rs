@@ -10,8 +10,7 @@ use serde::Deserialize;
 
 use crate::cloud::answer::{error_text, shortened};
 use crate::config::{Config, Required};
-use crate::http::client::{Client, ClientOptions, Request, Service};
-use crate::metrics::Metrics;
+use crate::http::client::{Client, ClientOptions, Clients, Request, Service};
 use crate::node_config::NodeConfig;
 
 /// Where nodes are posted.
@@ -71,14 +70,13 @@ struct NodeError {
 
 impl Viola {
     /// A client by the configuration; nothing is sent yet.
-    pub fn new(config: &Config, metrics: &std::sync::Arc<Metrics>) -> Viola {
+    pub fn new(config: &Config, clients: &Clients) -> Viola {
         let options = ClientOptions {
             call_limit: config.viola.timeout,
             trust: config.viola.trust.clone(),
             idle_limit: IDLE_LIMIT,
         };
-        let client = Client::new(options, std::sync::Arc::clone(metrics));
-        Viola { endpoint: config.viola.endpoint.clone(), client }
+        Viola { endpoint: config.viola.endpoint.clone(), client: clients.client(options) }
     }
 
     /// Sends the nodes (ordered by name) in as few requests as the limits allow. After a request

@@ -19,9 +19,8 @@ use super::nova::{Nova, ServerNames};
 use super::shared::Shared;
 use crate::clock::Clock;
 use crate::config::{Config, OpenStack, Required};
-use crate::http::client::{Client, ClientOptions};
+use crate::http::client::{Client, ClientOptions, Clients};
 use crate::http::url::ending_in;
-use crate::metrics::Metrics;
 use crate::resources::SubnetSelector;
 use crate::secret::Secret;
 use crate::threads::{Task, side_by_side};
@@ -123,11 +122,10 @@ enum Part {
 
 impl Cloud {
     /// Clients by the configuration; nothing is asked yet.
-    pub fn new(config: &Config, clock: Clock, metrics: &Arc<Metrics>) -> Cloud {
+    pub fn new(config: &Config, clock: Clock, clients: &Clients) -> Cloud {
         let client = |call_limit, trust: &crate::http::trust::Trust| {
-            let options =
-                ClientOptions { call_limit, trust: trust.clone(), idle_limit: IDLE_LIMIT };
-            Client::new(options, Arc::clone(metrics))
+            let trust = trust.clone();
+            clients.client(ClientOptions { call_limit, trust, idle_limit: IDLE_LIMIT })
         };
         Cloud {
             contrabass_endpoint: config.contrabass.endpoint.clone(),

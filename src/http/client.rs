@@ -76,12 +76,18 @@ pub struct ClientOptions {
 /// One request. Headers are given as text; a secret goes in [`Request::secret_header`].
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
-    service: Service,
-    method: &'static str,
-    url: &'a str,
-    headers: Vec<(&'static str, &'a str)>,
-    secret_header: Option<(&'static str, &'static str, &'a Secret)>,
-    body: Option<&'a [u8]>,
+    /// Whom it is for.
+    pub service: Service,
+    /// The HTTP method.
+    pub method: &'static str,
+    /// The whole URL.
+    pub url: &'a str,
+    /// Names and values.
+    pub headers: Vec<(&'static str, &'a str)>,
+    /// A header's name, what stands before its secret, and the secret.
+    pub secret_header: Option<(&'static str, &'static str, &'a Secret)>,
+    /// The body, if it has one.
+    pub body: Option<&'a [u8]>,
     repeatable: bool,
     call_limit: Option<Duration>,
 }
@@ -274,9 +280,44 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for HttpError {}
 
+/// What carries a request to its service, and the whole answer back. The network does, unless a
+/// program puts something in its place, such as a cloud of its own.
+pub trait Transport: Send + Sync {
+    /// One attempt, within the limit; what follows from a failure is the client's business.
+    fn carry(&self, request: &Request<'_>, limit: Duration) -> Result<Answer, Failure>;
+}
+
+/// Makes the clients of the upstreams, which have in common what carries their requests and who
+/// counts them.
+#[derive(Clone)]
+pub struct Clients {
+    metrics: Arc<Metrics>,
+    transport: Option<Arc<dyn Transport>>,
+}
+
+impl Clients {
+    /// Clients that use the network.
+    pub fn new(metrics: &Arc<Metrics>) -> Clients {
+        Clients { metrics: Arc::clone(metrics), transport: None }
+    }
+
+    /// The same, with this in place of the network.
+    pub fn over(self, transport: Arc<dyn Transport>) -> Clients {
+        Clients { transport: Some(transport), ..self }
+    }
+
+    /// One client.
+    pub fn client(&self, options: ClientOptions) -> Client {
+        let client = Client::new(options, Arc::clone(&self.metrics));
+        Client { transport: self.transport.clone(), ..client }
+    }
+}
+
 /// A client for upstreams that share one trust and one limit. Connections are kept and reused.
 pub struct Client {
     options: ClientOptions,
+    /// What carries calls in place of the network; none for the network.
+    transport: Option<Arc<dyn Transport>>,
     plain: Agents,
     /// Made at the first https call: root certificates cost milliseconds and memory.
     secure: Mutex<Option<SecureAgent>>,
@@ -315,7 +356,7 @@ impl Client {
     pub fn new(options: ClientOptions, metrics: Arc<Metrics>) -> Client {
         let plain = Agents::new(&options, None);
         let stopped = AtomicBool::new(false);
-        Client { options, plain, secure: Mutex::new(None), stopped, metrics }
+        Client { options, transport: None, plain, secure: Mutex::new(None), stopped, metrics }
     }
 
     /// Sends the request and reads the whole answer, whatever its status.
@@ -387,9 +428,12 @@ impl Client {
     }
 
     fn call_once(&self, request: &Request<'_>, fresh: bool) -> Result<Answer, HttpError> {
+        let limit = request.call_limit.unwrap_or(self.options.call_limit);
+        if let Some(transport) = &self.transport {
+            return transport.carry(request, limit).map_err(|failure| failed(request, failure));
+        }
         let agents = self.agents_for(request)?;
         let agent = if fresh { agents.fresh } else { agents.keeping };
-        let limit = request.call_limit.unwrap_or(self.options.call_limit);
         let run = |error: ureq::Error| failed(request, failure_of(&error));
         let response = match request.body {
             Some(body) => {

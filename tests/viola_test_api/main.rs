@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use multinic_operator::config::Config;
-use multinic_operator::metrics::Metrics;
+use multinic_operator::http::client::Clients;
 use multinic_operator::node_config::NodeConfig;
 use multinic_operator::viola::Viola;
 use serde_json::{Value, json};
@@ -148,7 +148,7 @@ fn nodes_that_fail_are_named_and_the_operators_client_takes_the_others_as_accept
         "KUBE_API_URL" => Some("http://127.0.0.1:1".to_owned()),
         _ => None,
     });
-    let viola = Viola::new(&config.unwrap(), &Arc::new(Metrics::default()));
+    let viola = Viola::new(&config.unwrap(), &Clients::new(&Arc::default()));
     let nodes: Vec<NodeConfig> = serde_json::from_value(three_nodes()).unwrap();
     let nodes: Vec<&NodeConfig> = nodes.iter().collect();
     let delivery = viola.post("biz-1", &nodes);

@@ -57,7 +57,7 @@ pub struct Reporter {
 
 /// What makes two events one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct EventKey {
+pub struct EventKey {
     pub(super) regarding: ObjectReference,
     kind: EventKind,
     reason: String,
@@ -66,7 +66,7 @@ pub(super) struct EventKey {
 
 /// What to send.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum EventWrite {
+pub enum EventWrite {
     /// A new event.
     Create(Value),
     /// One more of a known event.

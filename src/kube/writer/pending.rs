@@ -38,13 +38,25 @@ enum Key {
 
 /// One write.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Job {
+pub enum Job {
     /// Apply a status.
-    Status { object: ObjectReference, status: Value },
+    Status {
+        /// Whose.
+        object: ObjectReference,
+        /// All of it.
+        status: Value,
+    },
     /// See to a Secret.
     Secret(SecretManifest),
     /// Tell of an event.
-    Event { key: EventKey, namespace: String, write: EventWrite },
+    Event {
+        /// Which.
+        key: EventKey,
+        /// Where it is kept.
+        namespace: String,
+        /// What is sent.
+        write: EventWrite,
+    },
 }
 
 impl Job {
@@ -65,7 +77,7 @@ impl Job {
 
 /// What to do now.
 #[derive(Debug, PartialEq)]
-pub(super) enum Next {
+pub enum Next {
     /// Write this, then tell [`Pending::finished`].
     Write(Box<Job>),
     /// Nothing for so long; none: until something new comes.
@@ -76,7 +88,7 @@ pub(super) enum Next {
 
 /// What came of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub enum Outcome {
     /// It is written.
     Done,
     /// The object isn't there any more.
@@ -86,7 +98,10 @@ pub(super) enum Outcome {
     /// It failed, and may succeed later.
     Retry,
     /// The server, or the way to it, failed.
-    ServerTrouble { retry_after: Option<Duration> },
+    ServerTrouble {
+        /// It asked to be left alone for so long.
+        retry_after: Option<Duration>,
+    },
 }
 
 /// A wish that waits. Events are made when their turn comes, from the count they have by then.
@@ -114,7 +129,7 @@ enum Mode {
 }
 
 /// All that waits.
-pub(super) struct Pending {
+pub struct Pending {
     waiting: BTreeMap<Key, Waiting>,
     under_way: Option<Waiting>,
     /// The last status written, by its object: an equal one is no news.
@@ -129,7 +144,8 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    pub(super) fn new(reporter: Reporter, rng: fastrand::Rng) -> Pending {
+    /// Nothing waits yet.
+    pub fn new(reporter: Reporter, rng: fastrand::Rng) -> Pending {
         Pending {
             waiting: BTreeMap::new(),
             under_way: None,
@@ -144,7 +160,7 @@ impl Pending {
     }
 
     /// Wants a status written, unless it is what is written already.
-    pub(super) fn put_status(&mut self, object: ObjectReference, status: Value) {
+    pub fn put_status(&mut self, object: ObjectReference, status: Value) {
         let job = Job::Status { object: object.clone(), status: status.clone() };
         let key = job.key();
         let is_under_way = self.under_way.as_ref().is_some_and(|waiting| match &waiting.wish {
@@ -160,13 +176,13 @@ impl Pending {
     }
 
     /// Wants a Secret seen to.
-    pub(super) fn put_secret(&mut self, secret: SecretManifest) {
+    pub fn put_secret(&mut self, secret: SecretManifest) {
         let job = Job::Secret(secret);
         self.put(job.key(), Wish::Write(job));
     }
 
     /// Wants an event told.
-    pub(super) fn put_event(
+    pub fn put_event(
         &mut self,
         regarding: ObjectReference,
         kind: EventKind,
@@ -185,7 +201,7 @@ impl Pending {
     }
 
     /// Drops what waits for an object, and what is remembered of it.
-    pub(super) fn forget(&mut self, object: &ObjectReference) {
+    pub fn forget(&mut self, object: &ObjectReference) {
         let job = Job::Status { object: object.clone(), status: Value::Null };
         let key = job.key();
         let is_same = |wish: &Wish| match wish {
@@ -214,7 +230,7 @@ impl Pending {
     }
 
     /// What to write next; statuses and Secrets before events, and whoever waits longest first.
-    pub(super) fn next(&mut self, now: Now) -> Next {
+    pub fn next(&mut self, now: Now) -> Next {
         loop {
             if self.mode == Mode::Ended || (self.mode == Mode::Draining && self.waiting.is_empty())
             {
@@ -249,7 +265,7 @@ impl Pending {
     }
 
     /// Takes what came of the write.
-    pub(super) fn finished(&mut self, job: Job, outcome: Outcome, now: Now) {
+    pub fn finished(&mut self, job: Job, outcome: Outcome, now: Now) {
         let Some(waiting) = self.under_way.take() else { return };
         let key = job.key();
         match outcome {
@@ -287,7 +303,7 @@ impl Pending {
     }
 
     /// Gives each wish one more attempt, and then ends.
-    pub(super) fn drain(&mut self) {
+    pub fn drain(&mut self) {
         if self.mode == Mode::Running {
             self.mode = Mode::Draining;
             self.closed_until = Duration::ZERO;
@@ -298,12 +314,12 @@ impl Pending {
     }
 
     /// Ends without a further attempt.
-    pub(super) fn abandon(&mut self) {
+    pub fn abandon(&mut self) {
         self.mode = Mode::Ended;
     }
 
     /// Is nothing left to write?
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.under_way.is_none()
     }
 
