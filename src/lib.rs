@@ -20,6 +20,7 @@ pub mod secret;
 pub mod signals;
 pub mod sync;
 pub mod threads;
+pub mod token_file;
 pub mod viola;
 pub mod viola_test_api;
 pub mod worker;

@@ -48,7 +48,7 @@ pub fn run(settings: Settings, clock: Clock) -> ExitCode {
 
 fn serve(settings: Settings, clock: Clock) -> Result<(), String> {
     let stop = signals::stop_requests().map_err(|error| format!("signals: {error}"))?;
-    let applier = Applier::new(settings.kubernetes, settings.namespace);
+    let applier = Applier::new(settings.kubernetes, settings.namespace, clock.clone());
     let listen = settings.listen;
     let address = server::start(listen, clock, move |request| answer(&applier, request))
         .map_err(|error| format!("can't listen on {listen}: {error}"))?;

@@ -31,7 +31,7 @@ use crate::overview::{ObjectState, Overview};
 
 use assets::Asset;
 use query::ListQuery;
-use token::{Access, TokenFile};
+use token::{Access, Guard};
 
 const NODE_CONFIGS: &str = "/v1/inventory/node-configs";
 const CHANGES: &str = "/v1/inventory/changes";
@@ -53,7 +53,7 @@ pub struct Api {
     store: Arc<Store>,
     overview: Arc<Overview>,
     cors_origin: Option<String>,
-    token: Option<TokenFile>,
+    token: Option<Guard>,
     leadership: Leadership,
     /// Differs from run to run, so that a version number is never taken for one of another run.
     run: u64,
@@ -93,7 +93,7 @@ impl Api {
         leadership: Leadership,
     ) -> Api {
         Api {
-            token: settings.token_file.map(|path| TokenFile::new(path, store.clock().clone())),
+            token: settings.token_file.map(|path| Guard::new(path, store.clock().clone())),
             store,
             overview,
             cors_origin: settings.cors_origin.filter(|origin| !origin.is_empty()),

@@ -4,6 +4,7 @@
 //! have been rotated; when to ask again is its callers' business.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use ureq::http::header::HeaderMap;
 
-use super::access::{Access, TokenFile};
+use super::access::Access;
 use super::error::{ApiStatus, Call, KubeError, Refusal};
 use super::objects::Page;
 use super::resource::Resource;
@@ -22,11 +23,14 @@ use crate::http::client::{
 use crate::http::url::query_value;
 use crate::metrics::Metrics;
 use crate::secret::Secret;
+use crate::token_file::TokenFile;
 
 /// Who writes, as server-side apply and the audit log know it.
 pub const FIELD_MANAGER: &str = "multinic-operator";
 /// One call; the API server answers in milliseconds, or it is in trouble.
 const CALL_LIMIT: Duration = Duration::from_secs(10);
+/// The kubelet rotates a bound token when 80 % of its hour are over, so a minute is never late.
+const TOKEN_AGE_LIMIT: Duration = Duration::from_secs(60);
 /// Below the idle limits of API servers and of the balancers before them.
 const IDLE_LIMIT: Duration = Duration::from_secs(30);
 /// Warnings that were said once are remembered up to this many; then they are said again.
@@ -42,6 +46,16 @@ pub struct KubeClient {
     http: Arc<Client>,
     session: Arc<Session>,
     call_limit: Duration,
+    field_manager: &'static str,
+}
+
+/// What came of a server-side apply.
+#[derive(Clone, Debug)]
+pub struct Applied<T> {
+    /// Was there no such object before?
+    pub is_new: bool,
+    /// The object as it is now.
+    pub object: T,
 }
 
 /// What all clients of one API server share.
@@ -68,14 +82,19 @@ impl KubeClient {
     pub fn new(access: Access, clock: Clock, metrics: Arc<Metrics>) -> KubeClient {
         let session = Session {
             base: access.api_url.trim_end_matches('/').to_owned(),
-            token: access.token_file.clone().map(TokenFile::new),
+            token: access.token_file.clone().map(token_file),
             access,
             clock,
             metrics,
             warned: Mutex::default(),
         };
         let session = Arc::new(session);
-        KubeClient { http: connections(&session), session, call_limit: CALL_LIMIT }
+        KubeClient {
+            http: connections(&session),
+            session,
+            call_limit: CALL_LIMIT,
+            field_manager: FIELD_MANAGER,
+        }
     }
 
     /// The same client with connections of its own, so that a [`KubeClient::shutdown`] of one
@@ -87,6 +106,11 @@ impl KubeClient {
     /// The same client with another limit for each call; 10 s if never set.
     pub fn with_call_limit(&self, call_limit: Duration) -> KubeClient {
         KubeClient { call_limit, ..self.clone() }
+    }
+
+    /// The same client under another name for whoever writes; [`FIELD_MANAGER`] if never set.
+    pub fn with_field_manager(&self, field_manager: &'static str) -> KubeClient {
+        KubeClient { field_manager, ..self.clone() }
     }
 
     /// Ends all calls on these connections at once, also those other threads are blocked in.
@@ -151,26 +175,31 @@ impl KubeClient {
     /// Creates an object in a collection; never overwrites one.
     pub fn create<T: DeserializeOwned>(&self, path: &str, object: &Value) -> Result<T, KubeError> {
         let call = Call { verb: "create", method: "POST", path: path.to_owned() };
-        self.write(&call, &manager_query(), JSON, object, false)
+        self.write(&call, &self.manager_query(), JSON, object, false)
     }
 
     /// Replaces an object; its `metadata.resourceVersion` guards against overwriting a newer one.
     pub fn put<T: DeserializeOwned>(&self, path: &str, object: &Value) -> Result<T, KubeError> {
         let call = Call { verb: "update", method: "PUT", path: path.to_owned() };
-        self.write(&call, &manager_query(), JSON, object, false)
+        self.write(&call, &self.manager_query(), JSON, object, false)
     }
 
     /// Server-side apply: what `object` says is ours from now on, taken from others by force.
-    pub fn apply<T: DeserializeOwned>(&self, path: &str, object: &Value) -> Result<T, KubeError> {
+    pub fn apply<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        object: &Value,
+    ) -> Result<Applied<T>, KubeError> {
         let call = Call { verb: "patch", method: "PATCH", path: path.to_owned() };
-        let query = format!("{}&force=true", manager_query());
-        self.write(&call, &query, APPLY_PATCH, object, true)
+        let query = format!("{}&force=true", self.manager_query());
+        let answer = self.send(&call, &query, APPLY_PATCH, object, true)?;
+        Ok(Applied { is_new: answer.status == 201, object: read(&call, &answer)? })
     }
 
     /// A JSON merge patch; lists are replaced as a whole.
     pub fn merge<T: DeserializeOwned>(&self, path: &str, patch: &Value) -> Result<T, KubeError> {
         let call = Call { verb: "patch", method: "PATCH", path: path.to_owned() };
-        self.write(&call, &manager_query(), MERGE_PATCH, patch, true)
+        self.write(&call, &self.manager_query(), MERGE_PATCH, patch, true)
     }
 
     /// Deletes one object.
@@ -187,10 +216,24 @@ impl KubeClient {
         object: &Value,
         repeatable: bool,
     ) -> Result<T, KubeError> {
+        read(call, &self.send(call, query, kind, object, repeatable)?)
+    }
+
+    fn send(
+        &self,
+        call: &Call,
+        query: &str,
+        kind: &'static str,
+        object: &Value,
+        repeatable: bool,
+    ) -> Result<Answer, KubeError> {
         let body = zeroize::Zeroizing::new(object.to_string());
         let content = Content { kind, body: body.as_bytes(), repeatable };
-        let answer = self.call(call, query, Some(content))?;
-        read(call, &answer)
+        self.call(call, query, Some(content))
+    }
+
+    fn manager_query(&self) -> String {
+        format!("fieldManager={}", self.field_manager)
     }
 
     fn call(
@@ -286,8 +329,8 @@ fn with_token<'a>(request: Request<'a>, token: Option<&'a Secret>) -> Request<'a
     }
 }
 
-fn manager_query() -> String {
-    format!("fieldManager={FIELD_MANAGER}")
+fn token_file(path: PathBuf) -> TokenFile {
+    TokenFile::new(path, TOKEN_AGE_LIMIT)
 }
 
 fn read<T: DeserializeOwned>(call: &Call, answer: &Answer) -> Result<T, KubeError> {

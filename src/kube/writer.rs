@@ -261,7 +261,7 @@ impl<R: Fn(WriteReport)> Actor<R> {
             body["metadata"]["uid"] = json!(uid);
         }
         let object = object.clone();
-        match self.client.apply::<Written>(&path, &body) {
+        match self.client.apply::<Written>(&path, &body).map(|applied| applied.object) {
             Ok(Written { metadata }) if !uid.is_empty() && metadata.uid != *uid => {
                 log::info!("{object} was made again meanwhile; its status belongs to a new object");
                 (Outcome::Gone, Some(WriteReport::ObjectGone { object }))

@@ -16,8 +16,18 @@ struct Call {
     subresource: &'static str,
     /// The file it is made in, and how it reads there. Several calls may share one line of code.
     made_in: (&'static str, &'static str),
+    role: Role,
+}
+
+/// Which role allows it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// The operator's, for what it watches.
+    Operator,
     /// Only with LEADER_ELECT, in the operator's own namespace.
-    for_leading: bool,
+    Leader,
+    /// The other program's, in the namespace of its objects.
+    StandIn,
 }
 
 const fn call(
@@ -26,16 +36,24 @@ const fn call(
     subresource: &'static str,
     made_in: (&'static str, &'static str),
 ) -> Call {
-    Call { verb, resource, subresource, made_in, for_leading: false }
+    Call { verb, resource, subresource, made_in, role: Role::Operator }
 }
 
 const fn when_leading(verb: &'static str, made_in: (&'static str, &'static str)) -> Call {
-    Call { verb, resource: Resource::LEASES, subresource: "", made_in, for_leading: true }
+    Call { verb, resource: Resource::LEASES, subresource: "", made_in, role: Role::Leader }
 }
 
 const WRITER: &str = "src/kube/writer.rs";
 const WATCHER: &str = "src/kube/watcher.rs";
 const LEASE: &str = "src/kube/lease.rs";
+
+/// What the stand-in for Viola writes.
+const MULTI_NIC_NODE_CONFIGS: Resource = Resource {
+    group: "multinic.io",
+    version: "v1alpha1",
+    plural: "multinicnodeconfigs",
+    kind: "MultiNicNodeConfig",
+};
 
 /// Every call to the Kubernetes API.
 const CALLS: &[Call] = &[
@@ -51,6 +69,13 @@ const CALLS: &[Call] = &[
     when_leading("create", (LEASE, ".create::<")),
     when_leading("update", (LEASE, ".put::<")),
     when_leading("update", (LEASE, ".put::<")), // to give it back
+    Call {
+        verb: "patch",
+        resource: MULTI_NIC_NODE_CONFIGS,
+        subresource: "",
+        made_in: ("src/viola_test_api/apply.rs", ".apply::<"),
+        role: Role::StandIn,
+    },
 ];
 
 /// How calls of `KubeClient` read in the code.
@@ -93,32 +118,46 @@ fn rights(role: &Value) -> BTreeSet<Right> {
     rights
 }
 
-fn needed(for_leading: bool) -> BTreeSet<Right> {
-    let calls = CALLS.iter().filter(|call| call.for_leading == for_leading);
+fn needed(role: Role) -> BTreeSet<Right> {
+    let calls = CALLS.iter().filter(|call| call.role == role);
     calls
-        .map(|call| {
+        .flat_map(|call| {
             let resource = match call.subresource {
                 "" => call.resource.plural.to_owned(),
                 subresource => format!("{}/{subresource}", call.resource.plural),
             };
             // RBAC compares names with the path, and a request to create has none in it.
-            let is_limited = call.for_leading && call.verb != "create";
+            let is_limited = call.role == Role::Leader && call.verb != "create";
             let name = is_limited.then(|| "multinic-operator".to_owned());
-            (call.resource.group.to_owned(), resource, call.verb.to_owned(), name)
+            // Applying an object that isn't there yet is asked for as `create` too; a subresource is
+            // always there.
+            let applies = call.made_in.1 == ".apply::<" && call.subresource.is_empty();
+            let verbs = [call.verb, "create"].into_iter().take(if applies { 2 } else { 1 });
+            let group = call.resource.group;
+            verbs.map(move |verb| {
+                (group.to_owned(), resource.clone(), verb.to_owned(), name.clone())
+            })
         })
         .collect()
 }
 
 #[test]
 fn the_role_allows_what_the_operator_asks_for_and_nothing_more() {
-    assert_eq!(rights(&document("manifests/rbac/role.yaml")), needed(false));
+    assert_eq!(rights(&document("manifests/rbac/role.yaml")), needed(Role::Operator));
 }
 
 #[test]
 fn the_leases_role_allows_what_the_election_asks_for_and_nothing_more() {
     let role = &documents(&text("manifests/overlays/ha/leader_election_role.yaml"))[0];
     assert_eq!(role["kind"], "Role");
-    assert_eq!(rights(role), needed(true));
+    assert_eq!(rights(role), needed(Role::Leader));
+}
+
+#[test]
+fn the_stand_ins_role_allows_what_it_asks_for_and_nothing_more() {
+    let objects = documents(&text("manifests/test/viola-test-api.yaml"));
+    let role = objects.iter().find(|object| object["kind"] == "Role").unwrap();
+    assert_eq!(rights(role), needed(Role::StandIn));
 }
 
 #[test]

@@ -1,14 +1,13 @@
-//! The bearer token that data is shown for: read from a file, again when the file changes.
+//! Who may see data: whoever presents the token that is in the file.
 
-use std::fs;
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 
 use crate::clock::Clock;
 use crate::secret::Secret;
+use crate::token_file::TokenFile;
 
 /// The file is read this often at most; a mounted Secret changes without a sign.
 const READ_EVERY: Duration = Duration::from_secs(1);
@@ -21,26 +20,20 @@ pub(super) enum Access {
     NotConfigured(String),
 }
 
-pub(super) struct TokenFile {
-    path: PathBuf,
+/// The check of what clients present against the file's token.
+pub(super) struct Guard {
+    token: TokenFile,
     clock: Clock,
-    known: Mutex<Known>,
 }
 
-#[derive(Default)]
-struct Known {
-    read_at: Option<Duration>,
-    digest: Option<[u8; SHA256_OUTPUT_LEN]>,
-}
-
-impl TokenFile {
-    pub(super) fn new(path: PathBuf, clock: Clock) -> TokenFile {
-        TokenFile { path, clock, known: Mutex::default() }
+impl Guard {
+    pub(super) fn new(path: PathBuf, clock: Clock) -> Guard {
+        Guard { token: TokenFile::new(path, READ_EVERY), clock }
     }
 
     /// Compares what the client presents, in a time that says nothing about how much agrees.
     pub(super) fn check(&self, authorization: Option<&Secret>) -> Access {
-        let Some(expected) = self.expected() else {
+        let Ok(expected) = self.token.token(self.clock.now().uptime) else {
             let message = "the token file of this server can't be read, so nobody is let in";
             return Access::NotConfigured(message.to_owned());
         };
@@ -50,29 +43,9 @@ impl TokenFile {
         });
         match presented.map(sha256) {
             None => Access::Denied("a token is needed: send Authorization: Bearer <token>"),
-            Some(digest) if equal(&digest, &expected) => Access::Granted,
+            Some(digest) if equal(&digest, &sha256(expected.expose())) => Access::Granted,
             Some(_) => Access::Denied("the token is not the right one"),
         }
-    }
-
-    /// The digest of the current token; the last known one while the file is empty or gone, as it
-    /// is for an instant when a mounted Secret is replaced.
-    fn expected(&self) -> Option<[u8; SHA256_OUTPUT_LEN]> {
-        let now = self.clock.now().uptime;
-        let mut known = self.known.lock().unwrap_or_else(|held| held.into_inner());
-        if known.read_at.is_none_or(|at| now.saturating_sub(at) >= READ_EVERY) {
-            known.read_at = Some(now);
-            match fs::read_to_string(&self.path).map(|text| Secret::new(text.trim().to_owned())) {
-                Ok(token) if !token.expose().is_empty() => {
-                    known.digest = Some(sha256(token.expose()));
-                }
-                Ok(_) => log::warn!("the token file {} is empty", self.path.display()),
-                Err(error) => {
-                    log::warn!("cannot read the token file {}: {error}", self.path.display());
-                }
-            }
-        }
-        known.digest
     }
 }
 

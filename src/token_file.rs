@@ -1,0 +1,124 @@
+//! A bearer token in a file, read again when it may have been rotated: our own for the Kubernetes
+//! API, and the one that clients of the inventory must show.
+//!
+//! A mounted Secret changes without a sign, and is empty or gone for an instant while it does. So
+//! the file is looked at now and then, and a file without a token leaves the old one in use.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::secret::Secret;
+
+/// A file without a token is looked at again after this, or sooner where tokens last less long.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The token, as it was when the file was last read.
+#[derive(Debug)]
+pub struct TokenFile {
+    path: PathBuf,
+    age_limit: Duration,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    token: Option<Arc<Secret>>,
+    /// Uptime from which the file is read again; none for now.
+    due: Option<Duration>,
+    /// Why the last reading brought no token; empty if it did.
+    problem: String,
+}
+
+impl TokenFile {
+    /// The token of this file, used for at most `age_limit` without another look. Nothing is read
+    /// yet.
+    pub fn new(path: PathBuf, age_limit: Duration) -> TokenFile {
+        TokenFile { path, age_limit, known: Mutex::default() }
+    }
+
+    /// The token; `uptime` is the present time.
+    ///
+    /// # Errors
+    /// If there never was one: which file, and what is wrong with it.
+    pub fn token(&self, uptime: Duration) -> Result<Arc<Secret>, String> {
+        let mut known = self.known.lock().unwrap_or_else(|held| held.into_inner());
+        if known.due.is_none_or(|due| uptime >= due) {
+            match read(&self.path) {
+                Ok(token) => {
+                    known.token = Some(Arc::new(token));
+                    known.due = Some(uptime.saturating_add(self.age_limit));
+                    known.problem.clear();
+                }
+                Err(problem) => {
+                    known.due = Some(uptime.saturating_add(RETRY.min(self.age_limit)));
+                    if known.problem != problem {
+                        log::warn!("no token can be read: {problem}");
+                        known.problem = problem;
+                    }
+                }
+            }
+        }
+        known.token.clone().ok_or_else(|| known.problem.clone())
+    }
+
+    /// The token was refused: the next look reads the file, however young the last reading.
+    pub fn refused(&self) {
+        self.known.lock().unwrap_or_else(|held| held.into_inner()).due = None;
+    }
+}
+
+fn read(path: &Path) -> Result<Secret, String> {
+    let problem = |what: &dyn std::fmt::Display| format!("{}: {what}", path.display());
+    let text = fs::read_to_string(path).map(zeroize::Zeroizing::new);
+    let text = text.map_err(|error| problem(&error.kind()))?;
+    match text.trim() {
+        "" => Err(problem(&"the file is empty")),
+        token => Ok(Secret::new(token.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::TokenFile;
+    use std::fs;
+    use std::time::Duration;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn at(token: &TokenFile, seconds: u64) -> Result<String, String> {
+        token.token(Duration::from_secs(seconds)).map(|token| token.expose().to_owned())
+    }
+
+    #[test]
+    fn a_rotated_token_is_seen_within_its_age_limit_and_at_once_after_a_refusal() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let token = TokenFile::new(path.clone(), MINUTE);
+        assert!(at(&token, 0).unwrap_err().contains("token"));
+        fs::write(&path, "first\n").unwrap();
+        assert_eq!(at(&token, 1).unwrap(), "first");
+        fs::write(&path, "second\n").unwrap();
+        assert_eq!(at(&token, 60).unwrap(), "first");
+        assert_eq!(at(&token, 61).unwrap(), "second");
+        fs::write(&path, "third").unwrap();
+        token.refused();
+        assert_eq!(at(&token, 62).unwrap(), "third");
+    }
+
+    #[test]
+    fn an_empty_or_missing_file_leaves_the_old_token_in_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let token = TokenFile::new(path.clone(), MINUTE);
+        fs::write(&path, "first").unwrap();
+        assert_eq!(at(&token, 0).unwrap(), "first");
+        fs::write(&path, " \n").unwrap();
+        assert_eq!(at(&token, 100).unwrap(), "first");
+        fs::remove_file(&path).unwrap();
+        assert_eq!(at(&token, 200).unwrap(), "first");
+        fs::write(&path, "second").unwrap();
+        assert_eq!(at(&token, 201).unwrap(), "second", "not a whole age limit later");
+    }
+}
