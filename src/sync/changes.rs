@@ -2,8 +2,13 @@
 
 use jiff::Timestamp;
 
-use super::plan::PlannedNode;
+use super::claims::Decision;
+use super::down_ports;
+use super::plan::{Plan, PlannedNode};
+use crate::config::Intervals;
+use crate::inventory::contents::Inventory;
 use crate::inventory::record::Record;
+use crate::resources::{DownPortRetry, Spec};
 
 /// Why a node is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +30,64 @@ pub struct Resend {
     pub down_ports: bool,
     /// The time of this pass.
     pub now: Timestamp,
+}
+
+/// What a pass knows of resends before it looks at its nodes.
+#[derive(Clone, Copy, Debug)]
+pub struct Occasion<'a> {
+    /// How often nodes are sent again.
+    pub intervals: &'a Intervals,
+    /// Somebody asked for whatever was accepted up to this moment.
+    pub asked_until: Option<Timestamp>,
+    /// Resends for DOWN ports so far.
+    pub down_ports: Option<&'a DownPortRetry>,
+    /// The time of this pass.
+    pub now: Timestamp,
+}
+
+impl Occasion<'_> {
+    fn resend(&self, down_hash: Option<&str>) -> Resend {
+        let Occasion { intervals, asked_until, down_ports, now } = *self;
+        // Too long ago, or asked for.
+        let by_interval = intervals.resync.and_then(|interval| now.checked_sub(interval).ok());
+        Resend {
+            accepted_until: asked_until.into_iter().chain(by_interval).max(),
+            down_ports: down_hash
+                .is_some_and(|hash| down_ports::is_due(down_ports, hash, intervals, now)),
+            now,
+        }
+    }
+}
+
+/// The nodes of a plan that are the object's own.
+pub fn own<'a>(plan: &'a Plan, decision: &Decision) -> Vec<&'a PlannedNode> {
+    let granted = |node: &&PlannedNode| decision.granted.contains(&node.config.node_name);
+    plan.nodes.iter().filter(granted).collect()
+}
+
+/// The nodes that must be sent now, and why.
+pub fn due<'a>(
+    spec: &Spec,
+    own: &[&'a PlannedNode],
+    inventory: &Inventory,
+    occasion: &Occasion<'_>,
+) -> Vec<(&'a PlannedNode, Why)> {
+    let resend = occasion.resend(down_hash(spec, own, inventory).as_deref());
+    let why = |node: &PlannedNode| {
+        let stored = inventory.get(&spec.provider_id, &node.config.node_name);
+        why(node, stored.map(|stored| &stored.record), spec.target(), resend)
+    };
+    own.iter().filter_map(|node| Some((*node, why(node)?))).collect()
+}
+
+/// Of the DOWN ports of nodes that Viola has accepted at some time; none if there are none.
+pub fn down_hash(spec: &Spec, own: &[&PlannedNode], inventory: &Inventory) -> Option<String> {
+    let accepted = own
+        .iter()
+        .filter(|node| inventory.get(&spec.provider_id, &node.config.node_name).is_some());
+    let ids: Vec<&str> =
+        accepted.flat_map(|node| node.down_ports.iter().map(String::as_str)).collect();
+    (!ids.is_empty()).then(|| down_ports::hash(ids))
 }
 
 /// Must the node be sent to the cluster behind `target`?

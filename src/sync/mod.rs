@@ -2,25 +2,26 @@
 //!
 //! | step | what | where |
 //! |---|---|---|
-//! | 1 | the object is due, its spec makes sense | [`crate::coordinator`], [`Pass::check`] |
-//! | 2 | Contrabass: where is the cloud | [`Pass::look_up_provider`] |
-//! | 3 | RabbitMQ's access becomes a Secret | [`Pass::hand_over_rabbitmq`] |
-//! | 4, 5 | Keystone: token and catalog; Neutron's endpoint | [`Pass::log_in`] |
-//! | 6, 7, 8 | subnet and network, ports, servers, side by side | [`Pass::ask`] |
+//! | 1 | the object is due, its spec makes sense | [`crate::coordinator`], [`Reading::check`] |
+//! | 2 | Contrabass: where is the cloud | [`reading`] |
+//! | 3 | RabbitMQ's access becomes a Secret | [`Reading::rabbitmq`] |
+//! | 4, 5 | Keystone: token and catalog; Neutron's endpoint | [`reading`] |
+//! | 6, 7, 8 | subnet and network, ports, servers, side by side | [`reading`] |
 //! | 9, 10 | what each node should be told | [`plan`], [`interfaces`] |
 //! | 10 | which nodes are this object's | [`claims`] |
 //! | 11 | nodes that differ from what Viola accepted are posted | [`changes`], [`Pass::post`] |
 //! | 12 | what was accepted is remembered | [`Pass::remember`] |
 //! | 13 | when to look again | [`schedule`], by the coordinator |
 //!
-//! The files beside this one are pure: no I/O, no clock. Threads, timers and Kubernetes are not
-//! known here.
+//! The files beside this one are pure but for `reading`: no I/O, no clock. Threads, timers and
+//! Kubernetes are not known here.
 
 pub mod changes;
 pub mod claims;
 pub mod down_ports;
 pub mod interfaces;
 pub mod plan;
+pub mod reading;
 pub mod schedule;
 pub mod status;
 
@@ -30,25 +31,20 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use self::changes::{Resend, Why};
+use self::changes::{Occasion, Why};
 use self::claims::{Claims, Decision};
-use self::plan::{Plan, PlannedNode, Sources};
+use self::plan::{Plan, PlannedNode};
+use self::reading::{Failed, Reading};
 use self::status::{Reason, Summary, Verdict};
 use crate::clock::Clock;
-use crate::cloud::CloudError;
 use crate::cloud::contrabass::RabbitMq;
-use crate::cloud::session::{Answers, Cloud, FoundProvider, LoggedIn, Query};
+use crate::cloud::session::Cloud;
 use crate::config::Config;
-use crate::inventory::contents::Inventory;
 use crate::inventory::record::{Change, Owner, Record};
 use crate::inventory::store::Store;
 use crate::node_config::NodeConfig;
-use crate::resources::{DownPortRetry, OpenstackConfig, Spec, SubnetSelector};
+use crate::resources::{DownPortRetry, OpenstackConfig, Spec};
 use crate::viola::{Delivery, Viola};
-
-/// How often a pass starts over because the provider or the token turned out to be outdated: once
-/// for each of them, and once for a password that was changed in between.
-const MAX_ATTEMPTS: usize = 3;
 
 /// What every sync uses.
 pub struct Context {
@@ -138,35 +134,15 @@ impl Outcome {
     }
 }
 
-/// A pass that ended early.
-struct Failed {
-    reason: Reason,
-    message: String,
-    retry_after: Option<Duration>,
-}
-
-impl From<CloudError> for Failed {
-    fn from(error: CloudError) -> Failed {
-        let CloudError { step, message, retry_after, .. } = error;
-        Failed { reason: step.into(), message, retry_after }
-    }
-}
-
-impl Failed {
-    fn new(reason: Reason, message: impl Into<String>) -> Failed {
-        Failed { reason, message: message.into(), retry_after: None }
-    }
-}
-
 /// Does one sync. Never fails: what went wrong is the outcome.
 pub fn sync(context: &Context, job: &Job) -> Outcome {
-    let mut pass = Pass { context, job, rabbitmq: None };
-    let result = pass.run();
+    let mut reading = Reading::new(&context.config, &context.cloud, &job.object, job.fresh);
+    let result = Pass { context, job }.run(&mut reading);
     let mut outcome = result.unwrap_or_else(|failed| {
         let Failed { reason, message, retry_after } = failed;
         Outcome { retry_after, ..Outcome::failed(job, reason, message) }
     });
-    outcome.rabbitmq = pass.rabbitmq;
+    outcome.rabbitmq = reading.rabbitmq;
     outcome.cut_short |= !outcome.verdict.reason.is_success() && !(context.may_act)();
     outcome
 }
@@ -175,15 +151,15 @@ pub fn sync(context: &Context, job: &Job) -> Outcome {
 struct Pass<'a> {
     context: &'a Context,
     job: &'a Job,
-    rabbitmq: Option<(u64, Result<RabbitMq, String>)>,
 }
 
-impl<'a> Pass<'a> {
-    fn run(&mut self) -> Result<Outcome, Failed> {
-        let (spec, subnet) = self.check()?;
-        let answers = self.read(spec, subnet)?;
+impl Pass<'_> {
+    fn run(&self, reading: &mut Reading<'_>) -> Result<Outcome, Failed> {
+        let (spec, subnet) = reading.check()?;
+        self.check_memory()?;
+        let answers = reading.read(spec, subnet)?;
         let inventory = self.context.store.snapshot();
-        let plan = plan::plan(&self.sources(spec, &answers, &inventory));
+        let plan = plan::plan(&reading.sources(spec, &answers, &inventory));
         let names = plan.nodes.iter().map(|node| node.config.node_name.clone()).collect();
         let claims = &self.context.claims;
         let uid = &self.job.object.uid;
@@ -198,147 +174,32 @@ impl<'a> Pass<'a> {
         Ok(outcome)
     }
 
-    /// Step 1: does the object say enough to begin?
-    fn check(&self) -> Result<(&'a Spec, &'a SubnetSelector), Failed> {
-        let missing = self.context.config.all_missing();
-        if !missing.is_empty() {
-            let message = format!("the operator's settings lack {}", missing.join(", "));
-            return Err(Failed::new(Reason::ConfigError, message));
-        }
-        let spec = self.job.object.spec.as_ref();
-        let spec = spec.map_err(|problem| Failed::new(Reason::ConfigError, problem.clone()))?;
-        let subnet = spec.subnet.as_ref().ok_or_else(|| {
-            let message = "set spec.subnetID or spec.subnetName; neither is given";
-            Failed::new(Reason::SubnetRequired, message)
-        })?;
+    /// Without memory ids would be handed out anew, and live network cards renamed.
+    fn check_memory(&self) -> Result<(), Failed> {
         let state = self.context.store.state();
-        if !state.remembers() {
-            // Without memory ids would be handed out anew, and live network cards renamed.
-            let why = state.reason().unwrap_or_default();
-            let message = format!("no node may be sent while the inventory isn't known: {why}");
-            return Err(Failed::new(Reason::ConfigError, message));
+        if state.remembers() {
+            return Ok(());
         }
-        Ok((spec, subnet))
-    }
-
-    /// Steps 2 to 8, once more from the start when the access turns out to be outdated.
-    fn read(&mut self, spec: &Spec, subnet: &SubnetSelector) -> Result<Answers, Failed> {
-        if self.job.fresh {
-            self.context.cloud.forget_failures(&spec.provider_id, &spec.project_id);
-        }
-        let (mut outdated_login, mut password_refused) = (None, false);
-        for attempt in 1..=MAX_ATTEMPTS {
-            let last = attempt == MAX_ATTEMPTS;
-            let found = self.look_up_provider(spec, None)?;
-            self.hand_over_rabbitmq(&found);
-            let login = match self.log_in(spec, &found, outdated_login) {
-                Err(error) if error.refused && !password_refused => {
-                    // Perhaps the password was changed: Contrabass is asked again, once.
-                    password_refused = true;
-                    let again = self.look_up_provider(spec, Some(found.serial))?;
-                    if again.provider == found.provider {
-                        return Err(error.into());
-                    }
-                    self.context.cloud.forget_failures(&spec.provider_id, &spec.project_id);
-                    continue;
-                }
-                login => login?,
-            };
-            match self.ask(spec, subnet, &found, &login) {
-                Ok((answers, current)) if current.provider == found.provider => {
-                    self.hand_over_rabbitmq(&current);
-                    return Ok(answers);
-                }
-                // The answers were got with access that Contrabass no longer vouches for.
-                Ok(_) => {}
-                Err(error) if error.refused && !last && outdated_login.is_none() => {
-                    outdated_login = Some(login.serial);
-                }
-                Err(error) => {
-                    self.context.cloud.doubt(&found.provider, &spec.project_id);
-                    return Err(error.into());
-                }
-            }
-        }
-        let message = "Contrabass describes the provider differently each time it is asked";
-        Err(Failed::new(Reason::ContrabassError, message))
-    }
-
-    /// Step 2.
-    fn look_up_provider(
-        &self,
-        spec: &Spec,
-        outdated: Option<u64>,
-    ) -> Result<FoundProvider, CloudError> {
-        self.context.cloud.provider(&spec.provider_id, &spec.project_id, outdated)
-    }
-
-    /// Step 3: the coordinator has the Secret written; trouble there never stops a sync.
-    fn hand_over_rabbitmq(&mut self, found: &FoundProvider) {
-        let provider = &found.provider;
-        let access = match (&provider.rabbitmq, &provider.rabbitmq_problem) {
-            (Some(rabbitmq), _) => Ok(rabbitmq.clone()),
-            (None, Some(problem)) => Err(problem.clone()),
-            (None, None) => return,
-        };
-        self.rabbitmq = Some((found.serial, access));
-    }
-
-    /// Steps 4 and 5.
-    fn log_in(
-        &self,
-        spec: &Spec,
-        found: &FoundProvider,
-        outdated: Option<u64>,
-    ) -> Result<LoggedIn, CloudError> {
-        self.context.cloud.log_in(&found.provider, &spec.project_id, outdated)
-    }
-
-    /// Steps 6, 7 and 8.
-    fn ask(
-        &self,
-        spec: &Spec,
-        subnet: &SubnetSelector,
-        found: &FoundProvider,
-        login: &LoggedIn,
-    ) -> Result<(Answers, FoundProvider), CloudError> {
-        let query = Query { project_id: &spec.project_id, subnet, vm_ids: &spec.vm_ids };
-        self.context.cloud.ask(found, login, &query)
-    }
-
-    fn sources<'b>(
-        &'b self,
-        spec: &'b Spec,
-        answers: &'b Answers,
-        inventory: &'b Inventory,
-    ) -> Sources<'b> {
-        Sources {
-            provider_id: &spec.provider_id,
-            vm_ids: &spec.vm_ids,
-            answers,
-            statuses: self.context.config.openstack.port_statuses.as_deref(),
-            inventory,
-        }
+        let why = state.reason().unwrap_or_default();
+        let message = format!("no node may be sent while the inventory isn't known: {why}");
+        Err(Failed::new(Reason::ConfigError, message))
     }
 
     /// Steps 11 and 12 for the nodes that are this object's.
     fn send(&self, spec: &Spec, plan: &Plan, decision: &Decision) -> Outcome {
         let intervals = &self.context.config.intervals;
-        let own: Vec<&PlannedNode> = plan
-            .nodes
-            .iter()
-            .filter(|node| decision.granted.contains(&node.config.node_name))
-            .collect();
+        let own = changes::own(plan, decision);
+        let inventory = self.context.store.snapshot();
         let wall = self.context.clock.now().wall;
         let before = self.job.down_port_retry.as_ref();
-        let resend = Resend {
-            accepted_until: self.resend_until(wall),
-            down_ports: self
-                .down_hash(spec, &own)
-                .is_some_and(|hash| down_ports::is_due(before, &hash, intervals, wall)),
+        let occasion = Occasion {
+            intervals,
+            asked_until: self.job.resend_accepted_until,
+            down_ports: before,
             now: wall,
         };
-        let due = self.due(spec, &own, resend);
+        let due = changes::due(spec, &own, &inventory, &occasion);
+        drop(inventory);
         // What is asked for while a POST is under way is asked for after it.
         let sent_at = self.context.clock.now().wall;
         let delivery = self.post(spec, &due);
@@ -363,7 +224,7 @@ impl<'a> Pass<'a> {
         };
         let down_port_retry = down_ports::next(
             before,
-            self.down_hash(spec, &own),
+            changes::down_hash(spec, &own, &self.context.store.snapshot()),
             for_down_ports > 0,
             with_down_ports,
             intervals,
@@ -382,43 +243,6 @@ impl<'a> Pass<'a> {
             unwritten,
             ..Outcome::of(self.job, status::verdict(&summary))
         }
-    }
-
-    /// Of the DOWN ports of nodes that Viola has accepted at some time; none if there are none.
-    fn down_hash(&self, spec: &Spec, own: &[&PlannedNode]) -> Option<String> {
-        let inventory = self.context.store.snapshot();
-        let accepted = own
-            .iter()
-            .filter(|node| inventory.get(&spec.provider_id, &node.config.node_name).is_some());
-        let ids: Vec<&str> =
-            accepted.flat_map(|node| node.down_ports.iter().map(String::as_str)).collect();
-        (!ids.is_empty()).then(|| down_ports::hash(ids))
-    }
-
-    /// What was accepted up to this moment is sent again: somebody asked, or it is too long ago.
-    fn resend_until(&self, wall: Timestamp) -> Option<Timestamp> {
-        let by_interval = self
-            .context
-            .config
-            .intervals
-            .resync
-            .and_then(|interval| wall.checked_sub(interval).ok());
-        self.job.resend_accepted_until.into_iter().chain(by_interval).max()
-    }
-
-    fn due<'b>(
-        &self,
-        spec: &Spec,
-        own: &[&'b PlannedNode],
-        resend: Resend,
-    ) -> Vec<(&'b PlannedNode, Why)> {
-        let inventory = self.context.store.snapshot();
-        let why = |node: &PlannedNode| {
-            let stored = inventory.get(&spec.provider_id, &node.config.node_name);
-            let record = stored.map(|stored| &stored.record);
-            changes::why(node, record, spec.target(), resend)
-        };
-        own.iter().filter_map(|node| Some((*node, why(node)?))).collect()
     }
 
     /// Step 11.

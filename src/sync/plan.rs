@@ -116,12 +116,13 @@ fn node(
     let subnet = &sources.answers.subnet;
     let mut attached = Vec::new();
     for port in ports {
-        let Some(address) = address_in(port, subnet) else { continue };
-        if is_allowed(&port.status, sources.statuses) {
-            attached.push(Attached { port, address });
-        } else {
-            let key = (name.to_owned(), port.status.clone());
-            *plan.by_status.entry(key).or_default() += 1;
+        match usable(port, subnet, sources.statuses) {
+            Ok(address) => attached.push(Attached { port, address }),
+            Err(Unusable::Status) => {
+                let key = (name.to_owned(), port.status.clone());
+                *plan.by_status.entry(key).or_default() += 1;
+            }
+            Err(_) => {}
         }
     }
     if attached.is_empty() {
@@ -146,13 +147,35 @@ fn node(
     Some(PlannedNode { config, down_ports, over_limit: assigned.over_limit })
 }
 
-/// The port's lowest address in the subnet, if it is on the subnet's network at all.
-fn address_in(port: &Port, subnet: &Subnet) -> Option<std::net::IpAddr> {
+/// Why a port of a VM becomes no interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unusable {
+    /// It is on another network than the subnet's.
+    OtherNetwork,
+    /// It has no address at all.
+    NoAddress,
+    /// It has addresses in other subnets of the network only.
+    OtherSubnet,
+    /// Its status doesn't count.
+    Status,
+}
+
+/// The port's lowest address in the subnet, or why it can't be used.
+pub fn usable(
+    port: &Port,
+    subnet: &Subnet,
+    statuses: Option<&[String]>,
+) -> Result<std::net::IpAddr, Unusable> {
     if !port.network_id.eq_ignore_ascii_case(&subnet.network_id) {
-        return None;
+        return Err(Unusable::OtherNetwork);
     }
     let in_subnet = |(subnet_id, _): &&(String, _)| subnet_id.eq_ignore_ascii_case(&subnet.id);
-    port.fixed_ips.iter().filter(in_subnet).map(|(_, address)| *address).min()
+    match port.fixed_ips.iter().filter(in_subnet).map(|(_, address)| *address).min() {
+        None if port.fixed_ips.is_empty() => Err(Unusable::NoAddress),
+        None => Err(Unusable::OtherSubnet),
+        Some(_) if !is_allowed(&port.status, statuses) => Err(Unusable::Status),
+        Some(address) => Ok(address),
+    }
 }
 
 fn is_allowed(status: &str, allowed: Option<&[String]>) -> bool {
