@@ -11,7 +11,11 @@ OVERLAY ?= default
 STATIC_TARGET := x86_64-unknown-linux-gnu
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: demo test check format lint docs bench install uninstall deploy undeploy manifests image
+# Of `make fuzz`: which target (tests/fuzz/targets), and for how long.
+FUZZ ?= answers
+SECONDS_EACH ?= 1800
+
+.PHONY: demo test check format lint docs bench fuzz install uninstall deploy undeploy manifests image
 
 ## Builds, starts the simulated cloud and the real operator against it, shows what happens.
 demo:
@@ -45,6 +49,13 @@ docs:
 ## Counts and ratios of what a sync costs, as a table and as JSON.
 bench:
 	$(CARGO) bench --locked --bench cost
+
+## Looks for inputs that break something: make fuzz FUZZ=watch_stream SECONDS_EACH=600. Needs a C++
+## compiler and cargo-fuzz; stable Rust will do, as no sanitizer is asked for (all of ours is safe Rust).
+fuzz:
+	mkdir -p target/fuzz/found/$(FUZZ)
+	cd tests/fuzz && CARGO_TARGET_DIR=../../target/fuzz cargo fuzz run --fuzz-dir . --sanitizer none $(FUZZ) \
+		../../target/fuzz/found/$(FUZZ) corpus/$(FUZZ) -- -max_total_time=$(SECONDS_EACH) -max_len=8192 -timeout=10
 
 ## The CustomResourceDefinition. `uninstall` takes every OpenstackConfig with it.
 install:

@@ -22,7 +22,7 @@
 mod accept;
 mod answer;
 mod connection;
-mod head;
+pub mod head;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};

@@ -19,20 +19,22 @@ const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 
 /// A head that was accepted.
 #[derive(Debug)]
-pub(super) struct Head {
-    pub(super) request: Request,
+pub struct Head {
+    /// What it asks for.
+    pub request: Request,
     /// The client wants no further answer on this connection.
-    pub(super) close: bool,
+    pub close: bool,
 }
 
 /// A head that was not.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
-    pub(super) status: u16,
+pub struct Refusal {
+    /// The HTTP status to answer with.
+    pub status: u16,
     /// One word for the metric.
-    pub(super) reason: &'static str,
+    pub reason: &'static str,
     /// For the client: what is wrong with its request.
-    pub(super) message: String,
+    pub message: String,
 }
 
 impl Refusal {
@@ -49,7 +51,7 @@ fn bad(message: &str) -> Refusal {
 ///
 /// # Errors
 /// As soon as a byte can't be part of a head, such as the first of a TLS handshake.
-pub(super) fn end_of_head(bytes: &[u8], scanned: &mut usize) -> Result<Option<usize>, Refusal> {
+pub fn end_of_head(bytes: &[u8], scanned: &mut usize) -> Result<Option<usize>, Refusal> {
     while let Some(byte) = bytes.get(*scanned) {
         match byte {
             b'\n' if *scanned == 0 || bytes[*scanned - 1] != b'\r' => {
@@ -79,7 +81,7 @@ pub(super) fn too_large(bytes: &[u8]) -> Refusal {
 }
 
 /// Reads a whole head.
-pub(super) fn parse(bytes: &[u8]) -> Result<Head, Refusal> {
+pub fn parse(bytes: &[u8]) -> Result<Head, Refusal> {
     let mut lines = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut parsed = httparse::Request::new(&mut lines);
     match parsed.parse(bytes) {

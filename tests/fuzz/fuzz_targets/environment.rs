@@ -1,0 +1,5 @@
+//! See `targets/environment.rs`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::environment::run(data));
