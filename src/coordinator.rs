@@ -4,6 +4,8 @@
 //! "what can happen?" reads [`Event`]; "what can it do?" is [`Effect`]. The queue decides who is
 //! next, [`crate::sync`] what a sync comes to, this file what follows from it.
 
+mod gauges;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +15,7 @@ use jiff::Timestamp;
 use crate::clock::Now;
 use crate::cloud::contrabass::RabbitMq;
 use crate::config::Intervals;
-use crate::metrics::Metrics;
+use crate::metrics::{CONTROLLER, Metrics, QUEUE};
 use crate::overview::{ObjectState, Overview};
 use crate::queue::Queue;
 use crate::resources::{ObjectKey, OpenstackConfig, Status};
@@ -190,14 +192,10 @@ impl Coordinator {
             let Some(key) = self.queue.next(now.uptime) else { break };
             self.start(now, &key);
         }
-        self.metrics.set(
-            "workqueue_depth",
-            &[("name", "openstackconfig")],
-            self.queue.depth() as f64,
-        );
+        self.metrics.set("workqueue_depth", QUEUE, self.queue.depth() as f64);
+        self.metrics.add("workqueue_adds_total", QUEUE, self.queue.take_became_due() as f64);
         let busy = self.queue.busy() as f64;
-        let labels = [("controller", "openstackconfig")];
-        self.metrics.set("controller_runtime_active_workers", &labels, busy);
+        self.metrics.set("controller_runtime_active_workers", &[CONTROLLER], busy);
         std::mem::take(&mut self.effects)
     }
 
@@ -337,9 +335,13 @@ impl Coordinator {
         };
         if self.claims.must_wait_for(&tracked.object.uid).is_some() {
             self.waiting.insert(key.clone());
+            self.count_result("requeue_after");
             return self.queue.finish(key, Some(now.uptime + WAIT_FOR_OLDER));
         }
         self.waiting.remove(key);
+        if let Some(waited) = self.queue.waited(key) {
+            self.metrics.observe("workqueue_queue_duration_seconds", QUEUE, waited);
+        }
         let job = Job {
             object: Arc::clone(&tracked.object),
             resend_accepted_until: tracked.resend_until,
@@ -376,7 +378,10 @@ impl Coordinator {
             self.conflicting.remove(key);
         }
         tracked.unwritten = outcome.unwritten.clone();
-        tracked.down_ports = outcome.down_ports;
+        if outcome.nodes.is_some() {
+            // A pass that failed before it saw the ports doesn't know that they are up.
+            tracked.down_ports = outcome.down_ports;
+        }
         Self::secret(&mut self.effects, tracked, job, &outcome);
         Self::notices(&mut self.effects, tracked, &outcome);
         let facts = Facts {
@@ -497,7 +502,6 @@ impl Coordinator {
             Err(_) => "",
         };
         self.queue.add(key, group, now.uptime);
-        self.metrics.add("workqueue_adds_total", &[("name", "openstackconfig")], 1.0);
     }
 
     /// Nodes may have become free: whoever was refused some looks again.
@@ -545,35 +549,38 @@ impl Coordinator {
     }
 
     fn count(&self, now: Now, outcome: &Outcome, took: Duration) {
-        let success = outcome.verdict.reason.is_success();
-        let controller = ("controller", "openstackconfig");
-        let result = if success { "success" } else { "error" };
-        let labels = [controller, ("result", result)];
-        self.metrics.add("controller_runtime_reconcile_total", &labels, 1.0);
-        self.metrics.observe("controller_runtime_reconcile_time_seconds", &[controller], took);
+        self.metrics.observe("controller_runtime_reconcile_time_seconds", &[CONTROLLER], took);
+        self.metrics.observe("workqueue_work_duration_seconds", QUEUE, took);
         self.metrics.add("multinic_nodes_sent_total", &[], outcome.sent as f64);
-        if success {
+        if outcome.cut_short {
+            self.count_result("requeue");
+        } else if outcome.verdict.reason.is_success() {
+            self.count_result("success");
             let seconds = now.wall.as_second() as f64;
             self.metrics.set("multinic_last_success_timestamp_seconds", &[], seconds);
         } else {
-            self.metrics.add("controller_runtime_reconcile_errors_total", &[controller], 1.0);
+            self.count_result("error");
+            self.metrics.add("controller_runtime_reconcile_errors_total", &[CONTROLLER], 1.0);
+            self.metrics.add("workqueue_retries_total", QUEUE, 1.0);
         }
     }
 
+    fn count_result(&self, result: &str) {
+        let labels = [CONTROLLER, ("result", result)];
+        self.metrics.add("controller_runtime_reconcile_total", &labels, 1.0);
+    }
+
     /// Gauges over all objects; costs as much as there are objects, so it is for every few seconds.
-    pub fn publish_gauges(&self) {
-        let mut by_reason: BTreeMap<&str, usize> = BTreeMap::new();
-        let mut down_ports = 0;
-        for tracked in self.objects.values() {
-            let ready = tracked.status.condition("Ready");
-            *by_reason.entry(ready.map_or("", |ready| ready.reason.as_str())).or_default() += 1;
-            down_ports += tracked.down_ports;
+    pub fn publish_gauges(&self, now: Now) {
+        let objects = self.objects.values();
+        gauges::report(&self.metrics, objects.map(|known| (&known.status, known.down_ports)));
+        let (mut longest, mut all) = (Duration::ZERO, Duration::ZERO);
+        for running in self.queue.running_times(now.uptime) {
+            (longest, all) = (longest.max(running), all + running);
         }
-        self.metrics.clear("multinic_objects");
-        for (reason, count) in by_reason {
-            self.metrics.set("multinic_objects", &[("reason", reason)], count as f64);
-        }
-        self.metrics.set("multinic_down_ports", &[], down_ports as f64);
+        let longest = longest.as_secs_f64();
+        self.metrics.set("workqueue_longest_running_processor_seconds", QUEUE, longest);
+        self.metrics.set("workqueue_unfinished_work_seconds", QUEUE, all.as_secs_f64());
     }
 }
 

@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::http::server::{Body, Handler, Method, Request, Response};
 use crate::inventory::store::Store;
 use crate::metrics::Metrics;
+use crate::process;
 
 /// A loop that hasn't turned for so long never will.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
@@ -122,8 +123,11 @@ impl Handler for Probes {
                 let (ready, lines) = self.ready();
                 plain(if ready { 200 } else { 503 }, lines.join("\n") + "\n")
             }
-            "/metrics" => Response::new(200, Body::Owned(self.metrics.render().into_bytes()))
-                .with("Content-Type", "text/plain; version=0.0.4; charset=utf-8"),
+            "/metrics" => {
+                process::read().report(&self.metrics);
+                Response::new(200, Body::Owned(self.metrics.render().into_bytes()))
+                    .with("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+            }
             _ => Response::error(404, "no such page; there are /healthz, /readyz and /metrics"),
         }
     }

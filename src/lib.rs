@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod node_config;
 pub mod operator;
 pub mod overview;
+pub mod process;
 pub mod queue;
 pub mod resources;
 pub mod secret;

@@ -1,12 +1,17 @@
 //! Metrics: anyone may report, nobody reads back, `/metrics` shows them to Prometheus.
 //!
-//! Names that operators know from controller-runtime keep their names; ours begin with
-//! `multinic_`. The table [`FAMILIES`] is the one list of what exists.
+//! Names that operators know from controller-runtime and client-go keep their names and labels; ours
+//! begin with `multinic_`. The table [`FAMILIES`] is the one list of what exists. A report costs a
+//! search and no allocation once its series exists, so hot paths may report freely.
 
-use std::collections::BTreeMap;
+mod families;
+
+use std::cmp::Ordering;
 use std::fmt::Write as _;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
+
+pub use families::{FAMILIES, Family};
 
 /// What a family of metrics is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,57 +24,58 @@ pub enum Kind {
     Histogram,
 }
 
-/// Every family: name, kind, help.
-pub const FAMILIES: &[(&str, Kind, &str)] = &[
-    ("controller_runtime_active_workers", Kind::Gauge, "Workers that run a sync now."),
-    ("controller_runtime_max_concurrent_reconciles", Kind::Gauge, "Size of the worker pool."),
-    ("controller_runtime_reconcile_errors_total", Kind::Counter, "Syncs that ended with an error."),
-    ("controller_runtime_reconcile_panics_total", Kind::Counter, "Syncs that ended in a panic."),
-    ("controller_runtime_reconcile_time_seconds", Kind::Histogram, "How long syncs take."),
-    ("controller_runtime_reconcile_total", Kind::Counter, "Syncs, by result."),
-    ("leader_election_master_status", Kind::Gauge, "1 while this replica is the leader."),
-    ("multinic_build_info", Kind::Gauge, "Always 1; the version is in the label."),
-    ("multinic_down_ports", Kind::Gauge, "Ports with status DOWN on nodes that were sent."),
-    (
-        "multinic_http_connections_refused_total",
-        Kind::Counter,
-        "Inbound connections refused, by reason.",
-    ),
-    ("multinic_inventory_records", Kind::Gauge, "Records in the inventory."),
-    ("multinic_inventory_unwritten_records", Kind::Gauge, "Records not yet safe on disk."),
-    ("multinic_inventory_write_failures_total", Kind::Counter, "Failed writes of the inventory."),
-    ("multinic_inventory_writes_total", Kind::Counter, "Durable writes of the inventory."),
-    (
-        "multinic_kubernetes_write_failures_total",
-        Kind::Counter,
-        "Failed writes to the Kubernetes API, by kind.",
-    ),
-    (
-        "multinic_last_success_timestamp_seconds",
-        Kind::Gauge,
-        "When a sync last ended without error.",
-    ),
-    ("multinic_nodes_sent_total", Kind::Counter, "Nodes Viola accepted."),
-    ("multinic_objects", Kind::Gauge, "OpenstackConfig objects, by reason of Ready."),
-    ("multinic_upstream_requests_total", Kind::Counter, "Requests to other services, by status."),
-    ("multinic_watch_restarts_total", Kind::Counter, "Watches that had to start anew, by reason."),
-    ("workqueue_adds_total", Kind::Counter, "Objects that were made due."),
-    ("workqueue_depth", Kind::Gauge, "Objects that are due and wait for a worker."),
-];
+impl Kind {
+    /// The word in `# TYPE`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        }
+    }
+}
 
-const BUCKETS_SECONDS: [f64; 10] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0, 120.0];
+/// The label of everything about syncs, as controller-runtime names controllers.
+pub const CONTROLLER: (&str, &str) = ("controller", "openstackconfig");
+/// The labels of everything about the queue.
+pub const QUEUE: &[(&str, &str)] = &[CONTROLLER, ("name", "openstackconfig")];
 
-#[derive(Clone, Debug, Default)]
+/// Upper bounds of the histograms' buckets: from an fsync to a sync of many slow requests.
+const BUCKETS_SECONDS: [f64; 15] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0];
+
+#[derive(Debug)]
 struct Series {
+    /// In the order of the family's labels.
+    label_values: Box<[Box<str>]>,
+    /// For a histogram the sum.
     value: f64,
+    /// A histogram's, not cumulative; above the last bound nothing is counted here.
     buckets: [u64; BUCKETS_SECONDS.len()],
     count: u64,
 }
 
 /// The registry; shared by reference.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Metrics {
-    series: Mutex<BTreeMap<(&'static str, String), Series>>,
+    /// For each of [`FAMILIES`], ordered by label values.
+    families: Mutex<Vec<Vec<Series>>>,
+}
+
+impl Default for Metrics {
+    /// With each series that exists from the start, at 0.
+    fn default() -> Metrics {
+        let from_start = |family: &Family| {
+            let mut series: Vec<Series> = family
+                .from_start
+                .iter()
+                .map(|values| Series::new(values.iter().copied()))
+                .collect();
+            series.sort_by(|one, other| one.label_values.cmp(&other.label_values));
+            series
+        };
+        Metrics { families: Mutex::new(FAMILIES.iter().map(from_start).collect()) }
+    }
 }
 
 impl Metrics {
@@ -78,27 +84,39 @@ impl Metrics {
         self.change(name, labels, |series| series.value += amount);
     }
 
-    /// Sets a gauge.
+    /// Sets a gauge, or a counter that somebody else counts.
     pub fn set(&self, name: &'static str, labels: &[(&str, &str)], value: f64) {
         self.change(name, labels, |series| series.value = value);
     }
 
-    /// Forgets every series of a family; for gauges whose label values come and go.
-    pub fn clear(&self, name: &'static str) {
-        let mut series = self.series.lock().unwrap_or_else(|held| held.into_inner());
-        series.retain(|(family, _), _| *family != name);
+    /// Replaces every series of a gauge whose label values come and go. The values are in the order of
+    /// the family's labels.
+    pub fn replace<'a, const LABELS: usize>(
+        &self,
+        name: &'static str,
+        series: impl IntoIterator<Item = ([&'a str; LABELS], f64)>,
+    ) {
+        let mut families = self.families();
+        if let Some(place) = place_of(name)
+            && let Some(known) = families.get_mut(place)
+        {
+            debug_assert_eq!(FAMILIES.get(place).map(|family| family.labels.len()), Some(LABELS));
+            known.clear();
+            for (values, value) in series {
+                find(known, values.iter().copied()).value = value;
+            }
+        }
     }
 
     /// Adds a duration to a histogram.
     pub fn observe(&self, name: &'static str, labels: &[(&str, &str)], duration: Duration) {
         let seconds = duration.as_secs_f64();
+        let bucket = BUCKETS_SECONDS.partition_point(|limit| *limit < seconds);
         self.change(name, labels, |series| {
             series.value += seconds;
             series.count += 1;
-            for (bucket, limit) in series.buckets.iter_mut().zip(BUCKETS_SECONDS) {
-                if seconds <= limit {
-                    *bucket += 1;
-                }
+            if let Some(bucket) = series.buckets.get_mut(bucket) {
+                *bucket += 1;
             }
         });
     }
@@ -109,35 +127,36 @@ impl Metrics {
         labels: &[(&str, &str)],
         change: impl FnOnce(&mut Series),
     ) {
-        debug_assert!(FAMILIES.iter().any(|(known, _, _)| *known == name), "{name} is not listed");
-        let mut series = self.series.lock().unwrap_or_else(|held| held.into_inner());
-        change(series.entry((name, label_text(labels))).or_default());
+        let mut families = self.families();
+        if let Some(place) = place_of(name)
+            && let Some(known) = families.get_mut(place)
+        {
+            debug_assert!(has_labels(place, labels), "{name} has other labels than {labels:?}");
+            change(find(known, labels.iter().map(|(_, value)| *value)));
+        }
     }
 
-    /// The text exposition format 0.0.4.
+    fn families(&self) -> MutexGuard<'_, Vec<Vec<Series>>> {
+        self.families.lock().unwrap_or_else(|held| held.into_inner())
+    }
+
+    /// The text exposition format 0.0.4. Families without a series are left out.
     pub fn render(&self) -> String {
-        let series = self.series.lock().unwrap_or_else(|held| held.into_inner());
-        let mut text = String::new();
-        for (name, kind, help) in FAMILIES {
-            let kind_name = match kind {
-                Kind::Counter => "counter",
-                Kind::Gauge => "gauge",
-                Kind::Histogram => "histogram",
-            };
-            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind_name}");
-            let from = (*name, String::new());
-            for ((family, labels), series) in series.range(from..) {
-                if family != name {
-                    break;
-                }
-                match kind {
-                    Kind::Histogram => render_histogram(&mut text, name, labels, series),
-                    _ if labels.is_empty() => {
-                        let _ = writeln!(text, "{name} {}", series.value);
-                    }
-                    _ => {
-                        let _ = writeln!(text, "{name}{{{labels}}} {}", series.value);
-                    }
+        let families = self.families();
+        let mut text = String::with_capacity(32 * 1024);
+        for (family, series) in FAMILIES.iter().zip(families.iter()) {
+            if series.is_empty() {
+                continue;
+            }
+            let Family { name, kind, help, .. } = family;
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {}", kind.name());
+            for each in series {
+                if *kind == Kind::Histogram {
+                    render_histogram(&mut text, family, each);
+                } else {
+                    text.push_str(name);
+                    render_labels(&mut text, family, each, None);
+                    let _ = writeln!(text, " {}", each.value);
                 }
             }
         }
@@ -145,50 +164,160 @@ impl Metrics {
     }
 }
 
-fn render_histogram(text: &mut String, name: &str, labels: &str, series: &Series) {
-    let comma = if labels.is_empty() { "" } else { "," };
-    for (limit, count) in BUCKETS_SECONDS.iter().zip(series.buckets) {
-        let _ = writeln!(text, "{name}_bucket{{{labels}{comma}le=\"{limit}\"}} {count}");
+impl Series {
+    fn new<'a>(label_values: impl Iterator<Item = &'a str>) -> Series {
+        let label_values = label_values.map(Box::from).collect();
+        Series { label_values, value: 0.0, buckets: [0; BUCKETS_SECONDS.len()], count: 0 }
     }
-    let _ = writeln!(text, "{name}_bucket{{{labels}{comma}le=\"+Inf\"}} {}", series.count);
-    let _ = writeln!(text, "{name}_sum{{{labels}}} {}", series.value);
-    let _ = writeln!(text, "{name}_count{{{labels}}} {}", series.count);
 }
 
-fn label_text(labels: &[(&str, &str)]) -> String {
-    let mut text = String::new();
-    for (name, value) in labels {
-        let separator = if text.is_empty() { "" } else { "," };
-        let escaped = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-        let _ = write!(text, "{separator}{name}=\"{escaped}\"");
+fn place_of(name: &str) -> Option<usize> {
+    let place = FAMILIES.binary_search_by(|family| family.name.cmp(name)).ok();
+    debug_assert!(place.is_some(), "{name} is not listed");
+    place
+}
+
+fn has_labels(place: usize, labels: &[(&str, &str)]) -> bool {
+    let names = labels.iter().map(|(name, _)| name);
+    FAMILIES.get(place).is_some_and(|family| family.labels.iter().eq(names))
+}
+
+/// The series with these label values, at 0 if it is new.
+fn find<'known, 'value>(
+    known: &'known mut Vec<Series>,
+    values: impl Iterator<Item = &'value str> + Clone,
+) -> &'known mut Series {
+    let found = known.binary_search_by(|series| {
+        let mut pairs = series.label_values.iter().zip(values.clone());
+        let different = |(known, wanted): (&Box<str>, &str)| match (**known).cmp(wanted) {
+            Ordering::Equal => None,
+            order => Some(order),
+        };
+        pairs.find_map(different).unwrap_or(Ordering::Equal)
+    });
+    let place = found.unwrap_or_else(|place| {
+        known.insert(place, Series::new(values));
+        place
+    });
+    &mut known[place]
+}
+
+fn render_histogram(text: &mut String, family: &Family, series: &Series) {
+    let name = family.name;
+    let mut below = 0;
+    for (limit, count) in BUCKETS_SECONDS.iter().zip(series.buckets) {
+        below += count;
+        let _ = write!(text, "{name}_bucket");
+        render_labels(text, family, series, Some(&limit.to_string()));
+        let _ = writeln!(text, " {below}");
     }
-    text
+    for (part, limit, value) in [
+        ("bucket", Some("+Inf"), series.count as f64),
+        ("sum", None, series.value),
+        ("count", None, series.count as f64),
+    ] {
+        let _ = write!(text, "{name}_{part}");
+        render_labels(text, family, series, limit);
+        let _ = writeln!(text, " {value}");
+    }
+}
+
+/// In braces, unless there are none.
+fn render_labels(text: &mut String, family: &Family, series: &Series, limit: Option<&str>) {
+    let values = series.label_values.iter().map(|value| &**value);
+    let labels = family.labels.iter().copied().zip(values).chain(limit.map(|limit| ("le", limit)));
+    let mut separator = '{';
+    for (name, value) in labels {
+        let _ = write!(text, "{separator}{name}=\"");
+        for character in value.chars() {
+            match character {
+                '\\' => text.push_str("\\\\"),
+                '"' => text.push_str("\\\""),
+                '\n' => text.push_str("\\n"),
+                character => text.push(character),
+            }
+        }
+        text.push('"');
+        separator = ',';
+    }
+    if separator == ',' {
+        text.push('}');
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Metrics;
+    use super::{FAMILIES, Metrics, QUEUE};
     use std::time::Duration;
+
+    const FSYNC: &str = "multinic_inventory_fsync_duration_seconds";
+
+    #[test]
+    fn families_are_ordered_by_name_and_their_first_series_have_all_labels() {
+        assert!(FAMILIES.windows(2).all(|pair| pair[0].name < pair[1].name));
+        for family in FAMILIES {
+            assert!(family.from_start.iter().all(|values| values.len() == family.labels.len()));
+        }
+    }
 
     #[test]
     fn the_text_has_help_and_type_once_and_escapes_labels() {
         let metrics = Metrics::default();
-        metrics.add("workqueue_adds_total", &[("name", "a\"b\\c\nd")], 2.0);
+        metrics.add("workqueue_adds_total", QUEUE, 2.0);
+        metrics.set("multinic_build_info", &[("version", "a\"b\\c\nd")], 1.0);
         let text = metrics.render();
-        assert!(text.contains("workqueue_adds_total{name=\"a\\\"b\\\\c\\nd\"} 2\n"), "{text}");
+        assert!(text.contains("multinic_build_info{version=\"a\\\"b\\\\c\\nd\"} 1\n"), "{text}");
+        let adds =
+            "workqueue_adds_total{controller=\"openstackconfig\",name=\"openstackconfig\"} 2\n";
+        assert!(text.contains(adds), "{text}");
         assert_eq!(text.matches("# TYPE workqueue_adds_total counter").count(), 1);
     }
 
     #[test]
     fn histogram_buckets_are_cumulative() {
         let metrics = Metrics::default();
-        let name = "controller_runtime_reconcile_time_seconds";
-        metrics.observe(name, &[], Duration::from_millis(20));
-        metrics.observe(name, &[], Duration::from_secs(600));
+        metrics.observe(FSYNC, &[], Duration::from_millis(20));
+        metrics.observe(FSYNC, &[], Duration::from_millis(25));
+        metrics.observe(FSYNC, &[], Duration::from_secs(600));
         let text = metrics.render();
-        assert!(text.contains(&format!("{name}_bucket{{le=\"0.01\"}} 0\n")), "{text}");
-        assert!(text.contains(&format!("{name}_bucket{{le=\"0.025\"}} 1\n")), "{text}");
-        assert!(text.contains(&format!("{name}_bucket{{le=\"+Inf\"}} 2\n")), "{text}");
-        assert!(text.contains(&format!("{name}_count{{}} 2\n")), "{text}");
+        for line in [
+            "_bucket{le=\"0.01\"} 0",
+            "_bucket{le=\"0.025\"} 2",
+            "_bucket{le=\"120\"} 2",
+            "_bucket{le=\"+Inf\"} 3",
+            "_sum 600.045",
+            "_count 3",
+        ] {
+            assert!(text.contains(&format!("\n{FSYNC}{line}\n")), "{line}: {text}");
+        }
+    }
+
+    #[test]
+    fn what_alerts_count_is_there_at_zero_before_it_first_happens() {
+        let text = Metrics::default().render();
+        for line in [
+            "controller_runtime_reconcile_total{controller=\"openstackconfig\",result=\"error\"} 0",
+            "controller_runtime_reconcile_panics_total{controller=\"openstackconfig\"} 0",
+            "multinic_inventory_write_failures_total 0",
+            "multinic_upstream_requests_total{service=\"Viola\",method=\"POST\",status=\"failed\"} 0",
+            "multinic_watch_restarts_total{reason=\"silent\"} 0",
+        ] {
+            assert!(text.contains(&format!("\n{line}\n")), "{line}: {text}");
+        }
+        assert!(!text.contains("leader_election_master_status"), "not where nobody elects: {text}");
+    }
+
+    #[test]
+    fn replaced_series_are_gone() {
+        let metrics = Metrics::default();
+        let name = "multinic_objects";
+        metrics.replace(name, [(["False", "NovaError"], 1.0), (["False", "Another"], 2.0)]);
+        metrics.replace(name, [(["False", "NovaError"], 3.0)]);
+        let text = metrics.render();
+        assert!(
+            text.contains("multinic_objects{ready=\"False\",reason=\"NovaError\"} 3\n"),
+            "{text}"
+        );
+        assert_eq!(text.matches("\nmultinic_objects{").count(), 1, "{text}");
     }
 }

@@ -40,7 +40,7 @@ use crate::kube::resource::Resource;
 use crate::kube::watch::Timing;
 use crate::kube::watcher::{WatchSettings, Watcher};
 use crate::kube::writer::{Reporter, Writer};
-use crate::metrics::Metrics;
+use crate::metrics::{CONTROLLER, Metrics};
 use crate::overview::Overview;
 use crate::resources::{GROUP, KIND, PLURAL, VERSION};
 use crate::sync::claims::Claims;
@@ -134,8 +134,8 @@ impl Operator {
         let clock = Clock::system();
         let metrics = Arc::new(Metrics::default());
         metrics.set("multinic_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
-        let labels = [("controller", "openstackconfig")];
-        metrics.set("controller_runtime_max_concurrent_reconciles", &labels, config.workers as f64);
+        let workers = config.workers as f64;
+        metrics.set("controller_runtime_max_concurrent_reconciles", &[CONTROLLER], workers);
         let kubernetes =
             KubeClient::new(config.kubernetes.clone(), clock.clone(), Arc::clone(&metrics));
         let mut operator = Operator {
@@ -413,7 +413,7 @@ impl Work<'_> {
             self.operator.health.turned(now.uptime);
             if now.uptime >= checks_due {
                 checks_due = now.uptime + CHECKS_EVERY;
-                self.coordinator.publish_gauges();
+                self.coordinator.publish_gauges(now);
                 if let Some(name) = self.ended_thread() {
                     return End::ThreadEnded(name);
                 }

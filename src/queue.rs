@@ -36,6 +36,8 @@ pub struct Queue<K> {
     busy: usize,
     /// Moves with each key that is queued: of two due at one time, who came first goes first.
     arrivals: u64,
+    /// Keys whose time has come, since somebody last asked.
+    became_due: u64,
 }
 
 /// When a key is due, its place among those due at the same time, and the key.
@@ -53,9 +55,16 @@ enum State {
     Queued { at: Duration, arrival: u64, due: bool },
     /// With a worker; `again` says when it is due after that, whatever the worker's own wish.
     /// `group` is the one it was taken under; a `removed` one is forgotten when its worker is done.
-    Busy { group: String, again: Option<Duration>, removed: bool },
+    Busy { group: String, again: Option<Duration>, removed: bool, taken: Taken },
     /// Known, with nothing planned.
     Idle,
+}
+
+/// When a worker took a key; nothing is decided by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Taken {
+    at: Duration,
+    due_since: Duration,
 }
 
 impl<K: Clone + Ord + Hash> Queue<K> {
@@ -70,6 +79,7 @@ impl<K: Clone + Ord + Hash> Queue<K> {
             groups: BTreeMap::new(),
             busy: 0,
             arrivals: 0,
+            became_due: 0,
         }
     }
 
@@ -105,14 +115,15 @@ impl<K: Clone + Ord + Hash> Queue<K> {
             .min_by_key(|(group, first)| (self.running_of(group), first.0))?;
         let group = group.clone();
         let keys = self.due.get_mut(&group)?;
-        let (_, _, key) = keys.pop_first()?;
+        let (due_since, _, key) = keys.pop_first()?;
         if keys.is_empty() {
             self.due.remove(&group);
         }
         *self.running.entry(group.clone()).or_default() += 1;
         self.busy += 1;
         if let Some(entry) = self.entries.get_mut(&key) {
-            entry.state = State::Busy { group, again: None, removed: false };
+            let taken = Taken { at: now, due_since };
+            entry.state = State::Busy { group, again: None, removed: false, taken };
         }
         Some(key)
     }
@@ -121,7 +132,7 @@ impl<K: Clone + Ord + Hash> Queue<K> {
     /// was added meanwhile. A key removed meanwhile is forgotten.
     pub fn finish(&mut self, key: &K, again_at: Option<Duration>) {
         let Some(entry) = self.entries.get_mut(key) else { return };
-        let State::Busy { group, again, removed } = &entry.state else { return };
+        let State::Busy { group, again, removed, .. } = &entry.state else { return };
         self.busy -= 1;
         decrease(&mut self.running, group);
         let (again, removed) = (*again, *removed);
@@ -170,6 +181,25 @@ impl<K: Clone + Ord + Hash> Queue<K> {
         self.due.values().map(BTreeSet::len).sum()
     }
 
+    /// How often a key became due since this was last asked.
+    pub fn take_became_due(&mut self) -> u64 {
+        std::mem::take(&mut self.became_due)
+    }
+
+    /// How long a key that is with a worker had been due when the worker took it.
+    pub fn waited(&self, key: &K) -> Option<Duration> {
+        let State::Busy { taken, .. } = &self.entries.get(key)?.state else { return None };
+        Some(taken.at.saturating_sub(taken.due_since))
+    }
+
+    /// For how long each busy key has been with its worker; looks at every key.
+    pub fn running_times(&self, now: Duration) -> impl Iterator<Item = Duration> {
+        self.entries.values().filter_map(move |entry| match &entry.state {
+            State::Busy { taken, .. } => Some(now.saturating_sub(taken.at)),
+            _ => None,
+        })
+    }
+
     /// Keys that are with a worker.
     pub fn busy(&self) -> usize {
         self.busy
@@ -198,6 +228,7 @@ impl<K: Clone + Ord + Hash> Queue<K> {
             if let Some(entry) = self.entries.get_mut(&key) {
                 entry.state = State::Queued { at, arrival, due: true };
                 self.due.entry(entry.group.clone()).or_default().insert((at, arrival, key));
+                self.became_due += 1;
             }
         }
     }

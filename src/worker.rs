@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::coordinator::Event;
-use crate::metrics::Metrics;
+use crate::metrics::{CONTROLLER, Metrics};
 use crate::sync::status::Reason;
 use crate::sync::{Context, Job, Outcome, sync};
 use crate::threads;
@@ -29,8 +29,7 @@ pub fn spawn(
             let started = context.clock.now().uptime;
             let outcome = catch_unwind(AssertUnwindSafe(|| sync(&context, &job)));
             let outcome = outcome.unwrap_or_else(|_| {
-                let labels = [("controller", "openstackconfig")];
-                metrics.add("controller_runtime_reconcile_panics_total", &labels, 1.0);
+                metrics.add("controller_runtime_reconcile_panics_total", &[CONTROLLER], 1.0);
                 let message = "the sync ended in a bug of the operator; its log has more";
                 Outcome::failed(&job, Reason::ConfigError, message)
             });

@@ -1,5 +1,7 @@
 //! The coordinator, driven by events and invented time: workers and Kubernetes are this file.
 
+mod metrics;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;

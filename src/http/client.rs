@@ -323,6 +323,8 @@ pub struct Client {
     secure: Mutex<Option<SecureAgent>>,
     stopped: AtomicBool,
     metrics: Arc<Metrics>,
+    /// For durations.
+    clock: Clock,
 }
 
 struct SecureAgent {
@@ -356,11 +358,14 @@ impl Client {
     pub fn new(options: ClientOptions, metrics: Arc<Metrics>) -> Client {
         let plain = Agents::new(&options, None);
         let stopped = AtomicBool::new(false);
-        Client { options, transport: None, plain, secure: Mutex::new(None), stopped, metrics }
+        let clock = Clock::system();
+        let secure = Mutex::new(None);
+        Client { options, transport: None, plain, secure, stopped, metrics, clock }
     }
 
     /// Sends the request and reads the whole answer, whatever its status.
     pub fn call(&self, request: &Request<'_>) -> Result<Answer, HttpError> {
+        let started = self.clock.now().uptime;
         let result = match self.call_once(request, false) {
             Err(error)
                 if error.failure == Failure::Lost
@@ -375,7 +380,7 @@ impl Client {
             }
             result => result,
         };
-        self.count(request, result.as_ref().ok().map(|answer| answer.status));
+        self.count(request, started, result.as_ref().ok().map(|answer| answer.status));
         self.stopped_or(result)
     }
 
@@ -386,13 +391,14 @@ impl Client {
         request: &Request<'_>,
         silence_limit: Duration,
     ) -> Result<Stream, HttpError> {
+        let started = self.clock.now().uptime;
         let result = match self.stream_once(request, silence_limit) {
             Err(HttpError { failure: Failure::Tls(_), .. }) if self.trust_changed() => {
                 self.stream_once(request, silence_limit)
             }
             result => result,
         };
-        self.count(request, result.as_ref().ok().map(|stream| stream.status));
+        self.count(request, started, result.as_ref().ok().map(|stream| stream.status));
         self.stopped_or(result)
     }
 
@@ -476,10 +482,28 @@ impl Client {
         Ok(agents)
     }
 
-    fn count(&self, request: &Request<'_>, status: Option<u16>) {
-        let status = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
-        let labels = [("service", request.service.name()), ("status", &status)];
-        self.metrics.add("multinic_upstream_requests_total", &labels, 1.0);
+    /// A call counts once, whether or not it took a second attempt.
+    fn count(&self, request: &Request<'_>, started: Duration, status: Option<u16>) {
+        if status.is_none() && self.stopped.load(Ordering::SeqCst) {
+            // We cut it ourselves.
+            return;
+        }
+        let took = self.clock.now().uptime.saturating_sub(started);
+        let method = ("method", request.method);
+        if request.service == Service::Kubernetes {
+            let code = status.and_then(|status| http::StatusCode::from_u16(status).ok());
+            let code = ("code", code.as_ref().map_or("<error>", |code| code.as_str()));
+            let host = ("host", host_of(request.url));
+            self.metrics.add("rest_client_requests_total", &[code, method, host], 1.0);
+            let labels = [("verb", request.method), host];
+            self.metrics.observe("rest_client_request_duration_seconds", &labels, took);
+        } else {
+            let service = ("service", request.service.name());
+            let status = ("status", class_of(status));
+            let labels = [service, method, status];
+            self.metrics.add("multinic_upstream_requests_total", &labels, 1.0);
+            self.metrics.observe("multinic_upstream_request_duration_seconds", &[service], took);
+        }
     }
 
     /// After a shutdown a broken connection looks like a lost peer; our own flag knows better.
@@ -515,6 +539,25 @@ impl Client {
             _ => false,
         }
     }
+}
+
+/// The class of a status; few values, so that they can be a label.
+fn class_of(status: Option<u16>) -> &'static str {
+    match status {
+        None => "failed",
+        Some(..200) => "1xx",
+        Some(200..300) => "2xx",
+        Some(300..400) => "3xx",
+        Some(400..500) => "4xx",
+        Some(500..) => "5xx",
+    }
+}
+
+/// Host and port as the URL has them.
+fn host_of(url: &str) -> &str {
+    let behind_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = behind_scheme.split(['/', '?', '#']).next().unwrap_or_default();
+    authority.rsplit_once('@').map_or(authority, |(_, host)| host)
 }
 
 /// Did this read end because nothing came within the limit given to [`Client::stream`]?

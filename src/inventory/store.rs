@@ -330,7 +330,11 @@ impl Shared {
             }
         };
         segment.append(bytes)?;
-        segment.sync()
+        let started = self.clock.now().uptime;
+        let synced = segment.sync();
+        let took = self.clock.now().uptime.saturating_sub(started);
+        self.metrics.observe("multinic_inventory_fsync_duration_seconds", &[], took);
+        synced
     }
 
     /// Writes a document while commits go on into a new segment, then drops the segments that it
@@ -395,6 +399,11 @@ impl Shared {
         drop(memory);
         self.metrics.set("multinic_inventory_records", &[], records as f64);
         self.metrics.set("multinic_inventory_unwritten_records", &[], unwritten as f64);
+        let present = lock(&self.shown).state.name();
+        for state in StoreState::NAMES {
+            let value = if state == present { 1.0 } else { 0.0 };
+            self.metrics.set("multinic_inventory_state", &[("state", state)], value);
+        }
     }
 
     /// The store's thread.

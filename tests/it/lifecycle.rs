@@ -94,7 +94,7 @@ fn health_and_metrics_answer() {
     for line in [
         "controller_runtime_reconcile_total{controller=\"openstackconfig\",result=\"success\"} 1",
         "multinic_nodes_sent_total 3",
-        "multinic_upstream_requests_total{service=\"Viola\",status=\"200\"} 1",
+        "multinic_upstream_requests_total{service=\"Viola\",method=\"POST\",status=\"2xx\"} 1",
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }

@@ -57,6 +57,9 @@ impl StoreState {
         }
     }
 
+    /// Every [`StoreState::name`] there is.
+    pub const NAMES: [&'static str; 5] = ["closed", "healthy", "locked", "unreadable", "unwritten"];
+
     /// One word for metrics and the API.
     pub fn name(&self) -> &'static str {
         match self {

@@ -1,0 +1,36 @@
+//! What the metrics say of all objects together: how many are in which state, and since when the
+//! oldest trouble of each kind lasts.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use crate::metrics::Metrics;
+use crate::resources::Status;
+
+/// Of an object that no sync has ended for yet.
+const NOT_SYNCED: (&str, &str) = ("Unknown", "Pending");
+
+/// Reports the objects, each with its status and its ports that are DOWN. What no object says any
+/// more is gone afterwards.
+pub(super) fn report<'a>(metrics: &Metrics, objects: impl Iterator<Item = (&'a Status, usize)>) {
+    let mut counts: BTreeMap<(&str, &str), f64> = BTreeMap::new();
+    let mut troubles: BTreeMap<&str, Timestamp> = BTreeMap::new();
+    let mut ports = 0;
+    for (status, down_ports) in objects {
+        let ready = status.condition("Ready");
+        let state = ready.map_or(NOT_SYNCED, |ready| (&ready.status, &ready.reason));
+        *counts.entry(state).or_default() += 1.0;
+        ports += down_ports;
+        let Some(ready) = ready.filter(|ready| ready.status == "False") else { continue };
+        if let Ok(since) = ready.last_transition_time.parse::<Timestamp>() {
+            let oldest = troubles.entry(&ready.reason).or_insert(since);
+            *oldest = since.min(*oldest);
+        }
+    }
+    let counts = counts.into_iter().map(|((ready, reason), count)| ([ready, reason], count));
+    metrics.replace("multinic_objects", counts);
+    let troubles = troubles.into_iter().map(|(reason, since)| ([reason], since.as_second() as f64));
+    metrics.replace("multinic_not_ready_since_timestamp_seconds", troubles);
+    metrics.set("multinic_down_ports", &[], ports as f64);
+}
