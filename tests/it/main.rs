@@ -6,6 +6,7 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stdout,
+    clippy::print_stderr,
     clippy::disallowed_methods,
     unreachable_pub,
     reason = "a test fails by panicking, measures real time, and is nobody's library"
@@ -14,10 +15,15 @@
 mod bad_input;
 mod cost;
 mod delivery;
+#[path = "../monitoring/exposition.rs"]
+mod exposition;
 mod kubernetes;
 mod lifecycle;
 mod login;
+mod metrics;
 mod population;
 mod process;
+#[path = "../monitoring/promtool.rs"]
+mod promtool;
 mod scenarios;
 mod world;

@@ -19,10 +19,14 @@ const FOLDERS: &[(&str, usize)] = &[
     ("overlays/pvc", 12),
     ("overlays/ha", 15),
     ("overlays/namespaced", 11),
+    ("monitoring", 4),
+    ("overlays/prometheus-operator", 6),
 ];
 /// Those that bring the operator up.
 const DEPLOYMENTS: &[&str] =
     &["default", "overlays/pvc", "overlays/ha", "overlays/namespaced", "test"];
+/// Kinds without a schema of Kubernetes; tests/monitoring has those of the Prometheus Operator.
+const CUSTOM: &[&str] = &["OpenstackConfig", "PrometheusRule", "ServiceMonitor"];
 /// The oldest Kubernetes the manifests are for, the one most clusters have, the newest.
 const KUBERNETES: &[&str] = &["1.27", "1.32", "1.37"];
 /// A stop takes up to ten seconds.
@@ -53,7 +57,9 @@ fn every_folder_renders_to_valid_objects() {
         arguments.extend(KUBERNETES);
         let Some(answer) = validator(&arguments, &yaml) else { return };
         assert!(answer.success, "{folder}: {}", answer.errors);
-        let custom = objects.iter().filter(|object| object["kind"] == "OpenstackConfig").count();
+        let custom =
+            objects.iter().filter(|object| CUSTOM.iter().any(|kind| object["kind"] == *kind));
+        let custom = custom.count();
         let said = format!("{} validated, {custom} custom\n", number - custom);
         assert_eq!(answer.output, said, "{folder}");
     }
@@ -290,6 +296,35 @@ fn rights_in_chosen_namespaces_are_those_that_are_watched() {
         .map(|binding| binding["metadata"]["namespace"].as_str().unwrap())
         .collect();
     assert_eq!(watched["value"], bound.join(","));
+}
+
+#[test]
+fn metrics_of_every_replica_can_be_reached_by_prometheus() {
+    let Some(operator) = rendered("default") else { return };
+    let objects = rendered("overlays/prometheus-operator").unwrap();
+    let pod = &deployment(&operator)["spec"]["template"];
+    let labels = &pod["metadata"]["labels"];
+    let service = find(&objects, "Service", "multinic-operator-metrics-service").unwrap();
+    assert_eq!(service["metadata"]["namespace"], NAMESPACE);
+    assert_eq!(&service["spec"]["selector"], labels);
+    assert_eq!(service["spec"]["ports"][0]["targetPort"], "health");
+    let health = pod["spec"]["containers"][0]["ports"].as_array().unwrap();
+    let health = health.iter().find(|port| port["name"] == "health").unwrap();
+    assert_eq!(service["spec"]["ports"][0]["port"], health["containerPort"]);
+    let annotation = &pod["metadata"]["annotations"]["prometheus.io/port"];
+    assert_eq!(annotation.as_str().unwrap(), health["containerPort"].to_string());
+    let policy = find(&objects, "NetworkPolicy", "multinic-operator-metrics").unwrap();
+    assert_eq!(policy["metadata"]["namespace"], NAMESPACE);
+    assert_eq!(&policy["spec"]["podSelector"]["matchLabels"], labels);
+    assert_eq!(policy["spec"]["ingress"][0]["ports"][0]["port"], "health");
+    let monitor = find(&objects, "ServiceMonitor", "multinic-operator").unwrap();
+    let wanted = monitor["spec"]["selector"]["matchLabels"].as_object().unwrap();
+    for (label, value) in wanted {
+        assert_eq!(&service["metadata"]["labels"][label], value);
+    }
+    assert_eq!(monitor["spec"]["endpoints"][0]["port"], service["spec"]["ports"][0]["name"]);
+    let job = monitor["spec"]["jobLabel"].as_str().unwrap();
+    assert_eq!(service["metadata"]["labels"][job], "multinic-operator");
 }
 
 #[test]

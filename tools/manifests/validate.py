@@ -1,9 +1,12 @@
-"""Validates Kubernetes objects for tests/manifests.
+"""Validates Kubernetes objects and a dashboard for tests/manifests and tests/monitoring.
 
     validate.py objects VERSION...   standard input: YAML documents. Validates each against the OpenAPI
                                      schemas of these Kubernetes versions, unknown fields forbidden.
     validate.py rules CRD_FILE       standard input: a JSON array of objects that fit that CRD's schema.
                                      Writes a JSON array of arrays: which CEL rules each one breaks.
+    validate.py prometheus-operator  standard input: YAML documents. Validates those of
+                                     monitoring.coreos.com as that project's CRDs have them.
+    validate.py dashboard FILE       a Grafana dashboard: has it a field that Grafana doesn't know?
 
 Custom resources (kinds without a schema here) are counted by `objects`, not validated.
 Exit code 1 if an object is invalid, 3 if a validator isn't installed.
@@ -85,11 +88,76 @@ def broken_rules(crd_file):
     return 0
 
 
+def lost(value, back, path="$"):
+    """What is in the first but not in the second."""
+    if isinstance(value, dict) and isinstance(back, dict):
+        for name, below in value.items():
+            if name in back:
+                yield from lost(below, back[name], f"{path}.{name}")
+            else:
+                yield f"{path}.{name}: not known"
+    elif isinstance(value, list) and isinstance(back, list) and len(value) == len(back):
+        for index, (below, back_below) in enumerate(zip(value, back)):
+            yield from lost(below, back_below, f"{path}[{index}]")
+    elif value != back:
+        yield f"{path}: {value!r} was read as {back!r}"
+
+
+def prometheus_operator():
+    from cloudcoil.models.prometheus_operator import v1
+    from pydantic import ValidationError
+
+    problems, validated = [], 0
+    for document in yaml.safe_load_all(sys.stdin):
+        if document is None or document["apiVersion"] != "monitoring.coreos.com/v1":
+            continue
+        name = f"{document['kind']}/{document['metadata']['name']}"
+        try:
+            model = getattr(v1, document["kind"]).model_validate(document)
+            # Fields that the CRD doesn't have get lost on the way.
+            back = model.model_dump(by_alias=True, exclude_unset=True, mode="json")
+            problems += [f"{name}: {problem}" for problem in lost(document, back)]
+        except ValidationError as error:
+            problems.append(f"{name}: {error}")
+        validated += 1
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    print(f"{validated} validated")
+    return 1 if problems else 0
+
+
+def dashboard(path):
+    from grafana_foundation_sdk.cog.encoder import JSONEncoder
+    from grafana_foundation_sdk.cog.plugins import register_default_plugins
+    from grafana_foundation_sdk.models.dashboard import Dashboard
+
+    register_default_plugins()
+    with open(path, encoding="utf-8") as file:
+        given = json.load(file)
+    back = json.loads(JSONEncoder().encode(Dashboard.from_json(given)))
+    problems = list(lost(given, back))
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return 1 if problems else 0
+
+
+def with_libraries(check, *arguments):
+    try:
+        return check(*arguments)
+    except ImportError as error:
+        print(f"validate.py: {error}", file=sys.stderr)
+        return 3
+
+
 match sys.argv[1:]:
     case ["objects", *versions] if versions:
         sys.exit(objects(versions))
     case ["rules", crd_file]:
         sys.exit(broken_rules(crd_file))
+    case ["prometheus-operator"]:
+        sys.exit(with_libraries(prometheus_operator))
+    case ["dashboard", file]:
+        sys.exit(with_libraries(dashboard, file))
     case _:
         print(__doc__, file=sys.stderr)
         sys.exit(2)
