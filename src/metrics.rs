@@ -188,12 +188,9 @@ fn find<'known, 'value>(
     values: impl Iterator<Item = &'value str> + Clone,
 ) -> &'known mut Series {
     let found = known.binary_search_by(|series| {
-        let mut pairs = series.label_values.iter().zip(values.clone());
-        let different = |(known, wanted): (&Box<str>, &str)| match (**known).cmp(wanted) {
-            Ordering::Equal => None,
-            order => Some(order),
-        };
-        pairs.find_map(different).unwrap_or(Ordering::Equal)
+        let pairs = series.label_values.iter().zip(values.clone());
+        let mut orders = pairs.map(|(known, wanted)| (**known).cmp(wanted));
+        orders.find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
     });
     let place = found.unwrap_or_else(|place| {
         known.insert(place, Series::new(values));
