@@ -178,6 +178,14 @@ impl Config {
         read::read(&lookup)
     }
 
+    /// What is watched, each by itself: namespaces, or none for all of them at once.
+    pub fn watch_scopes(&self) -> Vec<Option<&str>> {
+        match self.watch_namespaces.as_slice() {
+            [] => vec![None],
+            namespaces => namespaces.iter().map(|namespace| Some(namespace.as_str())).collect(),
+        }
+    }
+
     /// The required variables that are missing.
     pub fn all_missing(&self) -> Vec<&'static str> {
         let found = [

@@ -1,7 +1,9 @@
 //! multinic-operator: tells each OpenStack-hosted Kubernetes node which NIC has which address.
 
+pub mod check;
 pub mod clock;
 pub mod cloud;
+pub mod command_line;
 pub mod config;
 pub mod coordinator;
 pub mod go_duration;
@@ -9,17 +11,20 @@ pub mod health;
 pub mod http;
 pub mod inventory;
 pub mod kube;
+pub mod listing;
 pub mod logging;
 pub mod metrics;
 pub mod node_config;
 pub mod operator;
 pub mod overview;
+pub mod preview;
 pub mod process;
 pub mod queue;
 pub mod resources;
 pub mod secret;
 pub mod signals;
 pub mod sync;
+pub mod table;
 pub mod threads;
 pub mod token_file;
 pub mod viola;

@@ -1,55 +1,69 @@
-//! The program: settings, run, exit code.
+//! The program: command, settings, run, exit code.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use multinic_operator::clock::Clock;
-use multinic_operator::config::{Config, VARIABLES};
-use multinic_operator::{logging, operator};
+use multinic_operator::command_line::{self, Command};
+use multinic_operator::config::Config;
+use multinic_operator::{check, logging, operator, preview};
 
-/// The configuration can't be used.
+/// The command line or the configuration can't be used.
 const EXIT_BAD_CONFIGURATION: u8 = 2;
 
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is what a program says itself")]
 fn main() -> ExitCode {
-    match std::env::args().nth(1).as_deref() {
-        None => {}
-        Some("--version" | "-V") => {
-            println!("multinic-operator {}", env!("CARGO_PKG_VERSION"));
-            return ExitCode::SUCCESS;
+    let arguments = std::env::args_os().skip(1);
+    let arguments = arguments.map(|argument| argument.to_string_lossy().into_owned());
+    let command = match command_line::parse(arguments) {
+        Ok(Command::Help) => return said(&command_line::help()),
+        Ok(Command::Version) => {
+            return said(&format!("multinic-operator {}\n", env!("CARGO_PKG_VERSION")));
         }
-        Some("--help" | "-h") => {
-            print!("{}", help());
-            return ExitCode::SUCCESS;
-        }
-        Some(other) => {
-            eprintln!("{other:?} is not known; there are --help and --version");
-            return ExitCode::from(EXIT_BAD_CONFIGURATION);
-        }
+        Ok(command) => command,
+        Err(mistake) => return unusable(&mistake.to_string()),
+    };
+    let config = match Config::read(|name| std::env::var(name).ok()) {
+        Ok(config) => config,
+        Err(report) => return unusable(&report.to_string()),
+    };
+    let is_operator = command == Command::Run;
+    // The commands' results are their output; a log beside it is for whoever asks for one.
+    if is_operator || std::env::var_os("RUST_LOG").is_some() {
+        let clock = Clock::system();
+        logging::start(&config.log_filter, config.log_format, move || clock.now().wall);
     }
-    match Config::read(|name| std::env::var(name).ok()) {
-        Ok(config) => {
-            let clock = Clock::system();
-            logging::start(&config.log_filter, config.log_format, move || clock.now().wall);
-            operator::run(config)
+    match command {
+        Command::Check => {
+            let report = check::run(&config);
+            say(&report.to_string());
+            if report.is_fine() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
-        Err(report) => {
-            eprint!("{report}");
-            ExitCode::from(EXIT_BAD_CONFIGURATION)
-        }
+        Command::Plan { object, json } => match preview::run(&config, &object, json) {
+            Ok(text) => said(&text),
+            Err(no_plan) => {
+                complain(&format!("{no_plan}\n"));
+                ExitCode::FAILURE
+            }
+        },
+        Command::Run | Command::Help | Command::Version => operator::run(config),
     }
 }
 
-fn help() -> String {
-    let mut text = String::from(
-        "multinic-operator tells each OpenStack-hosted Kubernetes node which NIC has which \
-         address.\n\nIt takes no arguments and is set up by its environment:\n\n",
-    );
-    for variable in VARIABLES {
-        let default = match variable.default {
-            "" => String::new(),
-            default => format!(" [{default}]"),
-        };
-        text.push_str(&format!("  {}{default}\n      {}\n", variable.name, variable.help));
-    }
-    text
+fn said(text: &str) -> ExitCode {
+    say(text);
+    ExitCode::SUCCESS
+}
+
+fn unusable(text: &str) -> ExitCode {
+    complain(text);
+    ExitCode::from(EXIT_BAD_CONFIGURATION)
+}
+
+/// To standard output; whoever reads it may go away early, as `head` does.
+fn say(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+fn complain(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }

@@ -36,22 +36,17 @@ use crate::inventory::api::{Api, ApiSettings};
 use crate::inventory::store::Store;
 use crate::kube::client::KubeClient;
 use crate::kube::lease::{LeaderElection, Leadership, LeaseHold, LeaseSettings, LeaseTiming};
-use crate::kube::resource::Resource;
 use crate::kube::watch::Timing;
 use crate::kube::watcher::{WatchSettings, Watcher};
 use crate::kube::writer::{Reporter, Writer};
 use crate::metrics::{CONTROLLER, Metrics};
 use crate::overview::Overview;
-use crate::resources::{GROUP, KIND, PLURAL, VERSION};
+use crate::resources::OPENSTACK_CONFIGS;
 use crate::sync::claims::Claims;
 use crate::sync::{Context, Job};
 use crate::viola::Viola;
 use crate::{signals, worker};
 use gate::InventoryGate;
-
-/// Our custom resource.
-pub const OPENSTACK_CONFIGS: Resource =
-    Resource { group: GROUP, version: VERSION, plural: PLURAL, kind: KIND };
 
 /// Events that may wait; watchers wait when it is full.
 const EVENT_PLACES: usize = 1024;
@@ -348,17 +343,12 @@ impl Operator {
     }
 
     fn watchers(&self, events: &Sender<Event>) -> io::Result<Vec<Watcher>> {
-        let scopes: Vec<Option<String>> = match self.config.watch_namespaces.as_slice() {
-            [] => vec![None],
-            namespaces => namespaces.iter().cloned().map(Some).collect(),
-        };
-        let watcher = |namespace: Option<String>| {
+        let watcher = |namespace: Option<&str>| {
             let name = namespace
-                .as_deref()
                 .map_or_else(|| "watch".to_owned(), |namespace| format!("watch-{namespace}"));
             let settings = WatchSettings {
                 resource: OPENSTACK_CONFIGS,
-                namespace,
+                namespace: namespace.map(str::to_owned),
                 timing: Timing::default(),
                 seed: fastrand::u64(..),
             };
@@ -370,7 +360,7 @@ impl Operator {
                 }
             })
         };
-        scopes.into_iter().map(watcher).collect()
+        self.config.watch_scopes().into_iter().map(watcher).collect()
     }
 }
 

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::kube::objects::{ObjectMeta, RawObject};
+use crate::kube::resource::Resource;
 
 /// API group of the custom resource.
 pub const GROUP: &str = "multinic.example.com";
@@ -20,6 +21,9 @@ pub const VERSION: &str = "v1alpha1";
 pub const KIND: &str = "OpenstackConfig";
 /// Its plural, as in paths.
 pub const PLURAL: &str = "openstackconfigs";
+/// All of that.
+pub const OPENSTACK_CONFIGS: Resource =
+    Resource { group: GROUP, version: VERSION, plural: PLURAL, kind: KIND };
 /// Any change of this annotation's value means: sync now, and send every node again.
 pub const FORCE_ANNOTATION: &str = "multinic.example.com/force-reconcile";
 
@@ -82,7 +86,7 @@ impl Spec {
 }
 
 /// How the user names the subnet.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SubnetSelector {
     /// By Neutron's id.
     Id(String),

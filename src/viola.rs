@@ -140,6 +140,14 @@ impl Viola {
         true
     }
 
+    /// The HTTP status of any answer to a GET where nodes are posted: the way there, without a post.
+    pub fn reach(&self) -> Result<u16, String> {
+        let endpoint = self.endpoint.get().map_err(|variable| format!("{variable} is not set"))?;
+        let url = format!("{endpoint}{PATH}");
+        let answer = self.client.call(&Request::get(Service::Viola, &url));
+        answer.map(|answer| answer.status).map_err(|error| error.to_string())
+    }
+
     /// Cuts every call short; the operator is stopping.
     pub fn shutdown(&self) {
         self.client.shutdown();
@@ -197,6 +205,11 @@ fn node_errors(body: &[u8]) -> Result<BTreeMap<String, String>, String> {
         };
     }
     Ok(errors)
+}
+
+/// The bodies of the requests that [`Viola::post`] makes for these nodes.
+pub fn bodies(nodes: &[&NodeConfig]) -> Vec<Vec<u8>> {
+    batches(nodes).into_iter().map(|batch| batch.body).collect()
 }
 
 /// One request's nodes and its body.

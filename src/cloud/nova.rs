@@ -230,6 +230,13 @@ impl Nova<'_> {
         metadata.get(self.metadata_key?)?.as_str().and_then(trimmed)
     }
 
+    /// Does it answer this token at all? Reads one row of the project's servers.
+    pub fn answers(&self) -> Result<(), CloudError> {
+        let url = format!("{}/servers?limit=1", self.endpoint);
+        let answer = self.service().get(&url, Step::Nova)?;
+        self.service().read::<ServerPage>(&url, Step::Nova, &answer).map(|_| ())
+    }
+
     fn service(&self) -> TokenService<'_> {
         let Nova { client, token, .. } = *self;
         TokenService { service: Service::Nova, client, token }

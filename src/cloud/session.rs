@@ -4,6 +4,8 @@
 //! failures for less than an error interval, so that a thousand objects of a cloud that is down
 //! put one question to it, not a thousand.
 
+pub mod probe;
+
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex};
@@ -16,7 +18,7 @@ use super::keystone::{self, DomainSpelling};
 use super::networks::Networks;
 use super::neutron::{AllPorts, Neutron, Subnet};
 use super::nova::{Nova, ServerNames};
-use super::shared::Shared;
+use super::shared::{Known, Shared};
 use crate::clock::Clock;
 use crate::config::{Config, OpenStack, Required};
 use crate::http::client::{Client, ClientOptions, Clients};
@@ -199,12 +201,24 @@ impl Cloud {
         project_id: &str,
         outdated: Option<u64>,
     ) -> Result<LoggedIn, CloudError> {
+        let known = self.known_session(provider, project_id, outdated);
+        let session = known.result?;
+        let neutron = session.neutron.clone()?;
+        Ok(LoggedIn { session, neutron, serial: known.serial })
+    }
+
+    fn known_session(
+        &self,
+        provider: &Provider,
+        project_id: &str,
+        outdated: Option<u64>,
+    ) -> Known<Session, CloudError> {
         let key = session_key(provider, project_id);
         let spelling = match self.sessions.remembered(&key) {
             Some(known) => known.result.ok().map(|session| session.domain),
             None => None,
         };
-        let known = self.sessions.get_unless(
+        self.sessions.get_unless(
             &key,
             self.clock.now().uptime,
             |known| outdated.is_some_and(|serial| known.serial <= serial),
@@ -222,10 +236,7 @@ impl Cloud {
                     Err(error) => self.until(Err(error), Duration::ZERO),
                 }
             },
-        );
-        let session = known.result?;
-        let neutron = session.neutron.clone()?;
-        Ok(LoggedIn { session, neutron, serial: known.serial })
+        )
     }
 
     fn session(&self, login: keystone::Login) -> Session {

@@ -38,9 +38,19 @@ pub fn path_of(url: &str) -> &str {
     path.split(['?', '#']).next().unwrap_or(path)
 }
 
+/// The URL as it may be shown: without the user and password, and the query, that it might hold.
+pub fn shown(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let separator = if scheme.is_empty() { "" } else { "://" };
+    format!("{scheme}{separator}{host}{path}")
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{ending_in, path_of, path_segment};
+    use super::{ending_in, path_of, path_segment, shown};
 
     #[test]
     fn a_version_is_appended_exactly_once() {
@@ -60,5 +70,12 @@ mod tests {
     fn the_path_of_a_url_has_no_query() {
         assert_eq!(path_of("https://h:1/v2.0/ports?x=1"), "/v2.0/ports");
         assert_eq!(path_of("http://h"), "/");
+    }
+
+    #[test]
+    fn a_shown_url_has_no_password() {
+        assert_eq!(shown("https://u:p%40x@h:5000/v3?token=x"), "https://h:5000/v3");
+        assert_eq!(shown("http://h"), "http://h");
+        assert_eq!(shown("u:p@h/a@b"), "h/a@b");
     }
 }

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! [`store`] owns the durable state and is the only writer. [`record`], [`timeline`],
-//! [`contents`], [`journal`] and [`document`] are pure. [`api`] only reads. Nothing here decides
-//! what a node is told.
+//! [`contents`], [`journal`] and [`document`] are pure. [`api`] only reads; so does [`reader`], for
+//! other processes. Nothing here decides what a node is told.
 
 pub mod api;
 pub mod contents;
@@ -16,6 +16,7 @@ pub mod document;
 pub mod files;
 pub mod journal;
 pub mod load;
+pub mod reader;
 pub mod record;
 pub mod sorted;
 pub mod store;

@@ -3,7 +3,7 @@
 //! In: [`watcher`] (a thread) drives [`watch`] (the pure list-and-watch machine) over [`lines`] and
 //! hands observations to a closure. Out: [`writer`] (a thread) owns every write of statuses,
 //! Secrets and Events. [`lease`] decides which replica leads. All of them speak through
-//! [`client`]; [`access`] says where the API is and who we are there.
+//! [`client`]; [`access`] says where the API is and who we are there, [`review`] asks what we may do.
 //!
 //! This room knows no resource of ours, no sync and no inventory.
 
@@ -15,6 +15,7 @@ pub mod lease;
 pub mod lines;
 pub mod objects;
 pub mod resource;
+pub mod review;
 pub mod watch;
 pub mod watcher;
 pub mod writer;

@@ -6,13 +6,12 @@ use std::sync::Mutex;
 
 use crossbeam_channel::Sender;
 
-use super::OPENSTACK_CONFIGS;
 use crate::cloud::contrabass::RabbitMq;
 use crate::coordinator::{Effect, Event, Notice, SecretNote};
 use crate::kube::objects::ObjectReference;
 use crate::kube::watch::Observation;
 use crate::kube::writer::{EventKind, SecretManifest, WriteReport, WriterHandle};
-use crate::resources::{ObjectKey, OpenstackConfig};
+use crate::resources::{OPENSTACK_CONFIGS, ObjectKey, OpenstackConfig};
 use crate::secret::Secret;
 use crate::sync::Job;
 

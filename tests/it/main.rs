@@ -13,6 +13,7 @@
 )]
 
 mod bad_input;
+mod commands;
 mod cost;
 mod delivery;
 #[path = "../monitoring/exposition.rs"]

@@ -41,18 +41,8 @@ impl Operator {
         variables: &[(&str, &str)],
         folder: Arc<TempDir>,
     ) -> Operator {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_multinic-operator"));
-        command
-            .env_clear()
-            .envs(cloud.environment())
-            .env("HEALTH_ADDR", "127.0.0.1:0")
-            .env("INVENTORY_ADDR", "127.0.0.1:0")
-            .env("INVENTORY_DB_PATH", folder.path().join("inventory.json"))
-            .env("RUST_LOG", "trace")
-            .envs(variables.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
+        let mut command = command(cloud, variables, folder.path());
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let log = Arc::new(Log::default());
         let stderr = child.stderr.take().unwrap();
@@ -137,6 +127,46 @@ impl Drop for Operator {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What a command that ends by itself came to.
+pub(crate) struct Finished {
+    pub(crate) code: i32,
+    pub(crate) output: String,
+    pub(crate) errors: String,
+    pub(crate) took: Duration,
+}
+
+/// Runs the program with arguments to its end, in an operator's folder and environment.
+pub(crate) fn run(
+    cloud: &Cloud,
+    variables: &[(&str, &str)],
+    folder: &Path,
+    arguments: &[&str],
+) -> Finished {
+    let started = std::time::Instant::now();
+    let output = command(cloud, variables, folder).args(arguments).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Finished {
+        code: output.status.code().unwrap(),
+        output: text(output.stdout),
+        errors: text(output.stderr),
+        took: started.elapsed(),
+    }
+}
+
+fn command(cloud: &Cloud, variables: &[(&str, &str)], folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_multinic-operator"));
+    command
+        .env_clear()
+        .envs(cloud.environment())
+        .env("HEALTH_ADDR", "127.0.0.1:0")
+        .env("INVENTORY_ADDR", "127.0.0.1:0")
+        .env("INVENTORY_DB_PATH", folder.join("inventory.json"))
+        .env("RUST_LOG", "trace")
+        .envs(variables.iter().copied())
+        .stdin(Stdio::null());
+    command
 }
 
 fn get(address: SocketAddr, path: &str) -> (u16, String) {

@@ -87,6 +87,10 @@ impl Kubernetes {
             return Ok(page(discovery::page(&state, &request.path)?));
         };
         if route.group == "authorization.k8s.io" && route.plural == "selfsubjectaccessreviews" {
+            state.access.check_review(&user, &route.action(&request.method, false))?;
+            if request.method != "POST" {
+                return Err(Failure::method_not_allowed());
+            }
             let review = serde_json::from_slice(&request.body)
                 .map_err(|error| Failure::bad_request(error.to_string()))?;
             return Ok(answer(201, &state.access.review(&user, review)));

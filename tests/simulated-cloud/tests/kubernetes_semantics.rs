@@ -401,3 +401,28 @@ fn an_element_that_someone_else_has_a_part_in_keeps_its_key() {
     let (_, object) = apply_status(&running, "operator", true, &json!({"nodes": 1}));
     assert_eq!(object["status"]["conditions"], json!([{"type": "Ready", "reason": "Edited"}]));
 }
+
+#[test]
+fn an_access_review_says_what_the_request_itself_would_meet() {
+    let running = with_configs(&["a"]);
+    let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    let review = |verb: &str, subresource: &str, namespace: &str| {
+        let attributes = json!({"group": "multinic.example.com", "resource": "openstackconfigs",
+            "verb": verb, "subresource": subresource, "namespace": namespace});
+        let body = json!({"apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": attributes}});
+        let answer = ask(&running, "POST", path, JSON, &body.to_string());
+        assert_eq!(answer.status, 201);
+        answer.json()["status"]["allowed"].as_bool().unwrap()
+    };
+    assert!(review("list", "", "") && review("patch", "status", "default"));
+    running.kubernetes.deny(Denial::new("list", "openstackconfigs").at_cluster_scope());
+    running.kubernetes.deny(Denial::new("patch", "openstackconfigs/status"));
+    assert!(!review("list", "", "") && review("list", "", "default"));
+    assert!(!review("patch", "status", "default") && review("patch", "", "default"));
+    assert_eq!(ask(&running, "GET", path, JSON, "").status, 405);
+    assert!(running.kubernetes.writes().is_empty(), "a review is stored nowhere");
+    running.kubernetes.accept_token("made-up", "operator");
+    let anonymous = ask(&running, "POST", path, JSON, "{}");
+    assert_eq!(anonymous.status, 403, "only who is logged in may ask");
+}

@@ -1,0 +1,88 @@
+//! `multinic-operator check`: asks everybody once, and says what works, what doesn't, and what to do.
+//!
+//! ```text
+//! config ─▶ kubernetes ── objects ──▶ clouds ──┐
+//!        ├▶ viola ─────────────────────────────┼─▶ rows ─▶ Report (a table, an exit code)
+//!        └▶ inventory ─────────────────────────┘
+//! ```
+//!
+//! It works with the operator's own clients and limits, beside a running operator or without one.
+//! Nothing is posted to Viola, nothing in Kubernetes is written, no lock is held. [`rights`],
+//! [`report`] and [`advice`] are pure; the others ask.
+
+pub mod advice;
+mod clouds;
+mod inventory;
+mod kubernetes;
+pub mod report;
+pub mod rights;
+
+use std::sync::Arc;
+
+use crate::check::report::{Report, Row};
+use crate::clock::Clock;
+use crate::cloud::Cloud;
+use crate::config::Config;
+use crate::kube::client::KubeClient;
+use crate::metrics::Metrics;
+use crate::threads::{Task, side_by_side};
+use crate::viola::{PATH, Viola};
+
+/// Questions that are put at the same time, at each level.
+const SIDE_BY_SIDE: usize = 8;
+
+/// Asks everybody. Takes as long as the slowest chain of questions, each of which has its limit.
+pub fn run(config: &Config) -> Report {
+    let clock = Clock::system();
+    let metrics = Arc::new(Metrics::default());
+    let client = KubeClient::new(config.kubernetes.clone(), clock.clone(), Arc::clone(&metrics));
+    let cloud = Cloud::new(config, clock, &metrics);
+    let viola = Viola::new(config, &metrics);
+    let tasks: Vec<Task<'_, Vec<Row>>> = vec![
+        Box::new(|| {
+            let (mut rows, objects) = kubernetes::rows(config, &client);
+            rows.extend(clouds::rows(config, &cloud, &objects));
+            rows
+        }),
+        Box::new(|| vec![viola_row(config, &viola)]),
+        Box::new(|| inventory::rows(config)),
+    ];
+    let mut rows = settings(config);
+    rows.extend(side_by_side(SIDE_BY_SIDE, tasks).into_iter().flatten());
+    Report { rows }
+}
+
+/// What can be said without asking anybody. Settings that can't be read never come as far as this.
+fn settings(config: &Config) -> Vec<Row> {
+    let missing = config.all_missing();
+    if missing.is_empty() {
+        let seen = match config.unverified().as_slice() {
+            [] => "complete".to_owned(),
+            services => {
+                format!("complete; certificates of {} aren't verified", services.join(", "))
+            }
+        };
+        return vec![Row::fine("Settings", "environment", seen)];
+    }
+    let row = |variable: &&str| {
+        let seen = "is not set, so every OpenstackConfig says ConfigError";
+        Row::failed("Settings", *variable, seen, advice::MISSING_SETTING)
+    };
+    missing.iter().map(row).collect()
+}
+
+fn viola_row(config: &Config, viola: &Viola) -> Row {
+    let place = match config.viola.endpoint.get() {
+        Ok(endpoint) => endpoint.clone(),
+        Err(variable) => {
+            return Row::skipped("Viola", "not known", format!("{variable} is not set"));
+        }
+    };
+    match viola.reach() {
+        Ok(status) => {
+            let seen = format!("GET {PATH}: HTTP {status} (any answer counts; nothing was posted)");
+            Row::fine("Viola", place, seen)
+        }
+        Err(error) => Row::failed("Viola", place, error, advice::VIOLA),
+    }
+}

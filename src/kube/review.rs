@@ -1,0 +1,116 @@
+//! What we may do, and what is served: asked of the API server itself, without doing it.
+//!
+//! Every authenticated user may put these questions (`system:basic-user`, `system:discovery`), so
+//! they need no rule of their own.
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::client::KubeClient;
+use super::error::{KubeError, Rule};
+use super::resource::Resource;
+
+/// `authorization.k8s.io/v1` SelfSubjectAccessReviews: they are answered and not stored.
+const REVIEWS: Resource = Resource {
+    group: "authorization.k8s.io",
+    version: "v1",
+    plural: "selfsubjectaccessreviews",
+    kind: "SelfSubjectAccessReview",
+};
+
+/// Something a role allows, wherever it is bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Right {
+    /// The verb as RBAC knows it.
+    pub verb: &'static str,
+    /// The kind of object.
+    pub resource: Resource,
+    /// Its subresource; empty for the object itself.
+    pub subresource: &'static str,
+    /// Only the object of this name.
+    pub name: Option<&'static str>,
+}
+
+impl Right {
+    /// The plural, with the subresource after a slash.
+    pub fn plural(&self) -> String {
+        match self.subresource {
+            "" => self.resource.plural.to_owned(),
+            subresource => format!("{}/{subresource}", self.resource.plural),
+        }
+    }
+
+    /// The rule that grants it in one namespace, or in all of them.
+    pub fn rule(&self, namespace: Option<&str>) -> Rule {
+        Rule {
+            verb: self.verb,
+            group: self.resource.group.to_owned(),
+            resource: self.plural(),
+            namespace: namespace.map(str::to_owned),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Review {
+    status: ReviewStatus,
+}
+
+#[derive(Deserialize)]
+struct ReviewStatus {
+    allowed: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Version {
+    git_version: String,
+}
+
+#[derive(Deserialize)]
+struct Discovery {
+    resources: Vec<Discovered>,
+}
+
+#[derive(Deserialize)]
+struct Discovered {
+    name: String,
+}
+
+/// May we do this in the namespace, or in all of them at once?
+pub fn may(client: &KubeClient, right: &Right, namespace: Option<&str>) -> Result<bool, KubeError> {
+    let Right { verb, resource, subresource, name } = *right;
+    let review = json!({
+        "apiVersion": REVIEWS.api_version(),
+        "kind": REVIEWS.kind,
+        "spec": {"resourceAttributes": {
+            "namespace": namespace.unwrap_or_default(),
+            "verb": verb,
+            "group": resource.group,
+            "version": resource.version,
+            "resource": resource.plural,
+            "subresource": subresource,
+            "name": name.unwrap_or_default(),
+        }},
+    });
+    let answer: Review = client.create::<Review>(&REVIEWS.collection(None), &review)?;
+    Ok(answer.status.allowed)
+}
+
+/// The server's version, such as `v1.35.6`.
+pub fn server_version(client: &KubeClient) -> Result<String, KubeError> {
+    client.get::<Version>("/version").map(|version| version.git_version)
+}
+
+/// Are the kind and its status served, that is: is the CRD installed?
+pub fn is_served(client: &KubeClient, resource: &Resource) -> Result<bool, KubeError> {
+    let path = format!("/apis/{}/{}", resource.group, resource.version);
+    let served = match client.get::<Discovery>(&path) {
+        Ok(discovery) => discovery.resources,
+        // No kind of that group and version at all.
+        Err(error) if error.is_not_served() => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    let has = |name: &str| served.iter().any(|found| found.name == name);
+    Ok(has(resource.plural) && has(&format!("{}/status", resource.plural)))
+}

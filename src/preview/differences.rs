@@ -1,0 +1,128 @@
+//! What differs between what a node was told and what it would be told now. Pure.
+
+use std::collections::BTreeMap;
+
+use crate::inventory::record::Record;
+use crate::node_config::{Interface, NodeConfig};
+
+/// In words, one difference each; empty if there is none.
+pub fn between(record: &Record, now: &NodeConfig, target: &str) -> Vec<String> {
+    let mut differences = Vec::new();
+    if let Some(accepted) = record.accepted_by.as_deref().filter(|accepted| *accepted != target) {
+        differences
+            .push(format!("it was accepted for cluster {accepted}, {target} hasn't heard of it"));
+    }
+    let before = &record.config;
+    if before.instance_id != now.instance_id {
+        differences.push(format!("VM {} -> {}", before.instance_id, now.instance_id));
+    }
+    if before.node_name != now.node_name {
+        differences.push(format!("name {} -> {}", before.node_name, now.node_name));
+    }
+    let by_port = |config: &NodeConfig| -> BTreeMap<String, Interface> {
+        config.interfaces.iter().map(|one| (one.port_id.clone(), one.clone())).collect()
+    };
+    let (old, new) = (by_port(before), by_port(now));
+    for (port_id, interface) in &new {
+        match old.get(port_id) {
+            None => differences.push(format!(
+                "port {port_id} is new, as multinic{} with {}",
+                interface.id, interface.address
+            )),
+            Some(known) => differences.extend(
+                fields(known, interface)
+                    .into_iter()
+                    .filter(|(_, was, is)| was != is)
+                    .map(|(field, was, is)| format!("port {port_id}: {field} {was} -> {is}")),
+            ),
+        }
+    }
+    for (port_id, interface) in old.iter().filter(|(port_id, _)| !new.contains_key(*port_id)) {
+        differences.push(format!("port {port_id} is gone, it was multinic{}", interface.id));
+    }
+    if differences.is_empty() && before != now {
+        differences.push("the order of its interfaces".to_owned());
+    }
+    differences
+}
+
+fn fields(was: &Interface, is: &Interface) -> [(&'static str, String, String); 8] {
+    let quoted = |text: &str| format!("{text:?}");
+    [
+        ("id", was.id.to_string(), is.id.to_string()),
+        ("name", quoted(&was.name), quoted(&is.name)),
+        ("macAddress", was.mac_address.clone(), is.mac_address.clone()),
+        ("address", was.address.to_string(), is.address.to_string()),
+        ("cidr", was.cidr.clone(), is.cidr.clone()),
+        ("mtu", was.mtu.to_string(), is.mtu.to_string()),
+        ("networkId", was.network_id.clone(), is.network_id.clone()),
+        ("subnetId", was.subnet_id.clone(), is.subnet_id.clone()),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::between;
+    use crate::inventory::record::Record;
+    use crate::node_config::{Interface, NodeConfig};
+    use jiff::Timestamp;
+
+    fn interface(id: u8, port_id: &str) -> Interface {
+        Interface {
+            id,
+            name: Interface::name_of(id),
+            port_id: port_id.to_owned(),
+            mac_address: format!("fa:16:3e:00:00:0{id}"),
+            address: format!("10.0.0.{id}").parse().unwrap(),
+            cidr: "10.0.0.0/24".to_owned(),
+            mtu: 1500,
+            network_id: "n".to_owned(),
+            subnet_id: "s".to_owned(),
+        }
+    }
+
+    fn config(interfaces: Vec<Interface>) -> NodeConfig {
+        NodeConfig { node_name: "worker".to_owned(), instance_id: "vm".to_owned(), interfaces }
+    }
+
+    fn record(config: NodeConfig) -> Record {
+        Record {
+            provider_id: "p".to_owned(),
+            node_name: config.node_name.clone(),
+            instance_id: config.instance_id.clone(),
+            last_config_hash: config.hash(),
+            config,
+            updated_at: Timestamp::UNIX_EPOCH,
+            accepted_by: Some("p".to_owned()),
+            owner: None,
+            down_ports: Vec::new(),
+            left_out_ports: 0,
+        }
+    }
+
+    #[test]
+    fn ports_that_come_go_and_change_are_named_and_what_stays_is_not() {
+        let before = record(config(vec![interface(0, "a"), interface(1, "b"), interface(2, "c")]));
+        assert!(between(&before, &before.config, "p").is_empty());
+        let mut moved = interface(1, "b");
+        moved.address = "10.0.0.99".parse().unwrap();
+        moved.mtu = 1450;
+        let now = config(vec![interface(0, "a"), moved, interface(3, "d")]);
+        assert_eq!(
+            between(&before, &now, "p"),
+            [
+                "port b: address 10.0.0.1 -> 10.0.0.99",
+                "port b: mtu 1500 -> 1450",
+                "port d is new, as multinic3 with 10.0.0.3",
+                "port c is gone, it was multinic2",
+            ]
+        );
+    }
+
+    #[test]
+    fn another_cluster_hasnt_heard_of_it() {
+        let before = record(config(vec![interface(0, "a")]));
+        let differences = between(&before, &before.config, "biz-2");
+        assert_eq!(differences, ["it was accepted for cluster p, biz-2 hasn't heard of it"]);
+    }
+}
