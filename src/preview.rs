@@ -88,7 +88,7 @@ pub fn run(config: &Config, key: &ObjectKey, json: bool) -> Result<String, NoPla
     }
     let (memory, inventory) = recall(config);
     let cloud = Cloud::new(config, clock.clone(), &metrics);
-    let mut planner = Planner { config, cloud: &cloud, inventory: &inventory, objects: &objects };
+    let planner = Planner { config, cloud: &cloud, inventory: &inventory, objects: &objects };
     let mut table = ClaimTable::default();
     for known in objects.values().filter(|known| !known.being_deleted) {
         table.know(known);
@@ -212,7 +212,7 @@ impl<'a> Planner<'a> {
 
     /// Older objects that name one of the same VMs have the first word, the oldest before all.
     fn settle_older(
-        &mut self,
+        &self,
         table: &mut ClaimTable,
         object: &OpenstackConfig,
         notes: &mut Vec<String>,

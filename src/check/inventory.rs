@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::inventory::files::Disk;
 use crate::inventory::load::Places;
 use crate::inventory::reader;
+use crate::sync::status::count;
 
 const FOLDER: &str = "Inventory folder";
 const FILE: &str = "Inventory file";
@@ -53,8 +54,8 @@ fn file_row(path: &Path) -> Row {
     match reader::read(&Disk, path) {
         Ok(None) => Row::fine(FILE, place, "not there yet: nothing was ever sent from here"),
         Ok(Some(loaded)) if loaded.findings.is_empty() => {
-            let records = loaded.inventory.len();
-            Row::fine(FILE, place, format!("holds {records} node(s)"))
+            let nodes = count(loaded.inventory.len(), "node");
+            Row::fine(FILE, place, format!("holds {nodes}"))
         }
         Ok(Some(loaded)) => Row::failed(FILE, place, loaded.findings.join("; "), advice::DAMAGED),
         Err(error) => Row::failed(FILE, place, error.to_string(), advice::INVENTORY),

@@ -2,6 +2,7 @@
 
 use super::outlook::{Fate, Memory, Outlook};
 use crate::node_config::NodeConfig;
+use crate::sync::status::count;
 use crate::table::aligned;
 use crate::viola::PATH;
 
@@ -42,7 +43,7 @@ fn head(outlook: &Outlook<'_>) -> Vec<String> {
     let name = subnet.name.as_deref().unwrap_or_default();
     let path = config.inventory.path.display();
     let memory = match &outlook.memory {
-        Memory::Read { .. } => format!("{path}, {} record(s)", inventory.len()),
+        Memory::Read { .. } => format!("{path}, {}", count(inventory.len(), "record")),
         Memory::Absent => format!("{path}, not there"),
         Memory::Unreadable(_) => format!("{path}, can't be read"),
     };
@@ -51,7 +52,7 @@ fn head(outlook: &Outlook<'_>) -> Vec<String> {
         ("subnet", format!("{} {name} {}, MTU {}", subnet.id, subnet.cidr, answers.mtu)),
         ("request", format!("POST {PATH}, x-provider-id: {}", spec.target())),
         ("inventory", memory),
-        ("would send", format!("{} of {} node(s)", due.len(), plan.nodes.len())),
+        ("would send", format!("{} of {}", due.len(), count(plan.nodes.len(), "node"))),
     ];
     aligned(&rows.map(|(name, value)| vec![name.to_owned(), value]))
 }

@@ -197,7 +197,8 @@ fn left_out(plan: &Plan) -> Vec<String> {
     parts
 }
 
-fn count(number: usize, noun: &str) -> String {
+/// `1 node`, `2 nodes`.
+pub fn count(number: usize, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{plural}")
 }

@@ -255,7 +255,7 @@ fn the_inventory_is_looked_at_without_disturbing_the_operator_that_has_it() {
     operator.signal("CONT");
     assert_eq!(finished.code, 0, "{}", finished.output);
     assert!(finished.output.contains("an operator works with it"), "{}", finished.output);
-    assert!(finished.output.contains("holds 3 node(s)"), "{}", finished.output);
+    assert!(finished.output.contains("holds 3 nodes"), "{}", finished.output);
     assert_eq!(operator.health("/readyz").0, 200);
     assert!(!operator.log().contains("in use by another operator"));
     let left = std::fs::read_dir(folder.path()).unwrap();

@@ -412,7 +412,7 @@ fn an_access_review_says_what_the_request_itself_would_meet() {
         let body = json!({"apiVersion": "authorization.k8s.io/v1",
             "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": attributes}});
         let answer = ask(&running, "POST", path, JSON, &body.to_string());
-        assert_eq!(answer.status, 201);
+        assert_eq!(answer.status(), 201);
         answer.json()["status"]["allowed"].as_bool().unwrap()
     };
     assert!(review("list", "", "") && review("patch", "status", "default"));
@@ -420,9 +420,9 @@ fn an_access_review_says_what_the_request_itself_would_meet() {
     running.kubernetes.deny(Denial::new("patch", "openstackconfigs/status"));
     assert!(!review("list", "", "") && review("list", "", "default"));
     assert!(!review("patch", "status", "default") && review("patch", "", "default"));
-    assert_eq!(ask(&running, "GET", path, JSON, "").status, 405);
+    assert_eq!(ask(&running, "GET", path, JSON, "").status(), 405);
     assert!(running.kubernetes.writes().is_empty(), "a review is stored nowhere");
     running.kubernetes.accept_token("made-up", "operator");
     let anonymous = ask(&running, "POST", path, JSON, "{}");
-    assert_eq!(anonymous.status, 403, "only who is logged in may ask");
+    assert_eq!(anonymous.status(), 403, "only who is logged in may ask");
 }
