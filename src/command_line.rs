@@ -55,7 +55,8 @@ with 1 if anything is not; the table says what to do about it.
 plan reads the object, asks the cloud, and says for each node what it would be told, what differs from
 what Viola last accepted, and what is left out. It sends nothing, and may run beside the operator.
 --json prints the body of each request to Viola on a line of its own, and nothing where nothing would
-be sent. It ends with 1 if no plan can be made; the message begins with the Ready reason.
+be sent; notes go to standard error. It ends with 1 if no plan can be made; the message begins with
+the Ready reason.
 
 All commands are set up by the same environment, and end with 2 if it can't be used:
 

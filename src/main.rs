@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use multinic_operator::clock::Clock;
 use multinic_operator::command_line::{self, Command};
 use multinic_operator::config::Config;
+use multinic_operator::resources::ObjectKey;
 use multinic_operator::{check, logging, operator, preview};
 
 /// The command line or the configuration can't be used.
@@ -14,56 +15,67 @@ const EXIT_BAD_CONFIGURATION: u8 = 2;
 fn main() -> ExitCode {
     let arguments = std::env::args_os().skip(1);
     let arguments = arguments.map(|argument| argument.to_string_lossy().into_owned());
-    let command = match command_line::parse(arguments) {
-        Ok(Command::Help) => return said(&command_line::help()),
+    match command_line::parse(arguments) {
+        Ok(Command::Help) => say(&command_line::help(), ExitCode::SUCCESS),
         Ok(Command::Version) => {
-            return said(&format!("multinic-operator {}\n", env!("CARGO_PKG_VERSION")));
+            say(&format!("multinic-operator {}\n", env!("CARGO_PKG_VERSION")), ExitCode::SUCCESS)
         }
-        Ok(command) => command,
-        Err(mistake) => return unusable(&mistake.to_string()),
-    };
-    let config = match Config::read(|name| std::env::var(name).ok()) {
-        Ok(config) => config,
-        Err(report) => return unusable(&report.to_string()),
-    };
-    let is_operator = command == Command::Run;
-    // The commands' results are their output; a log beside it is for whoever asks for one.
-    if is_operator || std::env::var_os("RUST_LOG").is_some() {
-        let clock = Clock::system();
-        logging::start(&config.log_filter, config.log_format, move || clock.now().wall);
+        Ok(Command::Run) => with_settings(|config| {
+            start_log(&config);
+            operator::run(config)
+        }),
+        Ok(Command::Check) => with_settings(check),
+        Ok(Command::Plan { object, json }) => with_settings(|config| plan(config, &object, json)),
+        Err(mistake) => complain(&mistake.to_string(), ExitCode::from(EXIT_BAD_CONFIGURATION)),
     }
-    match command {
-        Command::Check => {
-            let report = check::run(&config);
-            say(&report.to_string());
-            if report.is_fine() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-        }
-        Command::Plan { object, json } => match preview::run(&config, &object, json) {
-            Ok(text) => said(&text),
-            Err(no_plan) => {
-                complain(&format!("{no_plan}\n"));
-                ExitCode::FAILURE
+}
+
+fn with_settings(run: impl FnOnce(Config) -> ExitCode) -> ExitCode {
+    match Config::read(|name| std::env::var(name).ok()) {
+        Ok(config) => run(config),
+        Err(report) => complain(&report.to_string(), ExitCode::from(EXIT_BAD_CONFIGURATION)),
+    }
+}
+
+fn check(config: Config) -> ExitCode {
+    start_log_if_asked(&config);
+    let report = check::run(&config);
+    let code = if report.is_fine() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    say(&report.to_string(), code)
+}
+
+fn plan(config: Config, object: &ObjectKey, json: bool) -> ExitCode {
+    start_log_if_asked(&config);
+    match preview::run(&config, object, json) {
+        Ok(shown) => {
+            for note in shown.notes {
+                complain(&format!("note: {note}\n"), ExitCode::SUCCESS);
             }
-        },
-        Command::Run | Command::Help | Command::Version => operator::run(config),
+            say(&shown.output, ExitCode::SUCCESS)
+        }
+        Err(no_plan) => complain(&format!("{no_plan}\n"), ExitCode::FAILURE),
     }
 }
 
-fn said(text: &str) -> ExitCode {
-    say(text);
-    ExitCode::SUCCESS
+/// The commands' results are their output; a log beside it is for whoever asks for one.
+fn start_log_if_asked(config: &Config) {
+    if std::env::var_os("RUST_LOG").is_some() {
+        start_log(config);
+    }
 }
 
-fn unusable(text: &str) -> ExitCode {
-    complain(text);
-    ExitCode::from(EXIT_BAD_CONFIGURATION)
+fn start_log(config: &Config) {
+    let clock = Clock::system();
+    logging::start(&config.log_filter, config.log_format, move || clock.now().wall);
 }
 
 /// To standard output; whoever reads it may go away early, as `head` does.
-fn say(text: &str) {
+fn say(text: &str, code: ExitCode) -> ExitCode {
     let _ = std::io::stdout().write_all(text.as_bytes());
+    code
 }
 
-fn complain(text: &str) {
+fn complain(text: &str, code: ExitCode) -> ExitCode {
     let _ = std::io::stderr().write_all(text.as_bytes());
+    code
 }

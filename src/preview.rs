@@ -67,8 +67,17 @@ impl From<Failed> for NoPlan {
     }
 }
 
+/// A plan to be shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// The plan itself: text for people, or the bodies of the requests.
+    pub output: String,
+    /// What must be known beside the bodies, a line each; as text the plan says it itself.
+    pub notes: Vec<String>,
+}
+
 /// Makes the plan of one object, to be shown: as text, or only the bodies of the requests.
-pub fn run(config: &Config, key: &ObjectKey, json: bool) -> Result<String, NoPlan> {
+pub fn run(config: &Config, key: &ObjectKey, json: bool) -> Result<Shown, NoPlan> {
     let clock = Clock::system();
     let metrics = Arc::new(Metrics::default());
     let client = KubeClient::new(config.kubernetes.clone(), clock.clone(), Arc::clone(&metrics));
@@ -108,10 +117,6 @@ pub fn run(config: &Config, key: &ObjectKey, json: bool) -> Result<String, NoPla
         now: clock.now().wall,
     };
     let due = changes::due(spec, &own, &inventory, &occasion);
-    if json {
-        let nodes: Vec<&NodeConfig> = due.iter().map(|(node, _)| &node.config).collect();
-        return Ok(bodies(&nodes));
-    }
     let outlook = Outlook {
         config,
         object,
@@ -125,13 +130,17 @@ pub fn run(config: &Config, key: &ObjectKey, json: bool) -> Result<String, NoPla
         forced_at,
         notes,
     };
-    Ok(text::of(&outlook))
+    Ok(match json {
+        true => Shown { output: bodies(&outlook), notes: text::notes(&outlook) },
+        false => Shown { output: text::of(&outlook), notes: Vec::new() },
+    })
 }
 
 /// One body a line.
-fn bodies(nodes: &[&NodeConfig]) -> String {
+fn bodies(outlook: &Outlook<'_>) -> String {
+    let nodes: Vec<&NodeConfig> = outlook.due.iter().map(|(node, _)| &node.config).collect();
     let mut text = String::new();
-    for body in crate::viola::bodies(nodes) {
+    for body in crate::viola::bodies(&nodes) {
         text.push_str(&String::from_utf8_lossy(&body));
         text.push('\n');
     }

@@ -74,7 +74,8 @@ fn interfaces(config: &NodeConfig) -> Vec<String> {
     aligned(&rows)
 }
 
-fn notes(outlook: &Outlook<'_>) -> Vec<String> {
+/// What should be known beside the plan, a line each.
+pub fn notes(outlook: &Outlook<'_>) -> Vec<String> {
     let mut notes = match &outlook.memory {
         Memory::Read { findings } => findings.clone(),
         Memory::Absent => vec![

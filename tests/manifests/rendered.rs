@@ -94,6 +94,9 @@ fn objects_have_the_names_that_instructions_go_by() {
             assert_eq!(object["metadata"]["namespace"], NAMESPACE, "{kind} {name}");
         }
     }
+    let exec = format!("kubectl -n {NAMESPACE} exec deploy/{OPERATOR} -- /multinic-operator ");
+    let readme = crate::text("README.md");
+    assert!(readme.contains(&format!("{exec}check")) && readme.contains(&format!("{exec}plan ")));
     // Its users' objects go with the CRD, so undeploying must not take that along.
     assert!(!objects.iter().any(|object| object["kind"] == "CustomResourceDefinition"));
 }

@@ -176,6 +176,8 @@ fn what_changed_is_named_and_ids_are_kept_by_the_inventory() {
     assert_eq!(id_of(&planned), 0, "the port keeps its id though its MAC is now the highest");
     // Without memory it would have another one, and that is said.
     let forgetful = run_alone(&world, &[], &["plan", &key, "--json"]);
+    assert!(forgetful.errors.contains("worked out without memory"), "{}", forgetful.errors);
+    assert!(!bodies.errors.contains("worked out without memory"));
     assert_ne!(id_of(&requests(&forgetful)), 0);
 
     let _operator = Operator::start_in(&world, &[], folder);
@@ -221,6 +223,21 @@ fn a_force_annotation_that_is_younger_than_what_was_accepted_sends_everything() 
     let resync = [("VIOLA_RESYNC_INTERVAL", "24h")];
     let overdue = run_in(&world, &resync, folder.path(), &["plan", &key_of(&world)]);
     assert!(overdue.output.contains("would send  3 of 3"), "{}", overdue.output);
+}
+
+#[test]
+fn nodes_with_down_ports_are_due_again_by_the_state_in_the_status() {
+    let world = World::of("down-ports");
+    let operator = Operator::start(&world, &[]);
+    world.wait_for_reason("Synced");
+    let folder = operator.kill();
+    let key = key_of(&world);
+    let early = [("POLL_FAST_INTERVAL", "1h"), ("POLL_SLOW_INTERVAL", "2h")];
+    let not_yet = run_in(&world, &early, folder.path(), &["plan", &key]);
+    assert!(not_yet.output.contains("would send  0 of "), "{}", not_yet.output);
+    let late = [("POLL_FAST_INTERVAL", "1ms")];
+    let due = run_in(&world, &late, folder.path(), &["plan", &key]);
+    assert!(due.output.contains("why: DOWN ports are due again: "), "{}", due.output);
 }
 
 #[test]
