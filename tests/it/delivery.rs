@@ -226,6 +226,8 @@ fn a_vm_with_a_new_name_replaces_its_record_and_keeps_its_ids() {
     world.edit(|state| state.servers.update(vm, |server| server.name = "edge-0".to_owned()));
     world.wait_for_posts(2);
     assert_eq!(posts(&world)[1], ["edge-0"]);
+    // Later polls come after that sync has ended, its record included.
+    wait_for_polls(&world, 2);
     world.wait_for_reason("NoChange");
     assert_eq!(operator.inventory("/v1/inventory/node-configs/edge-0").0, 200);
     assert_eq!(operator.inventory("/v1/inventory/node-configs/worker-0").0, 404);
