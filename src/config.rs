@@ -9,7 +9,7 @@ mod read;
 mod tests;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -140,6 +140,8 @@ pub struct LeaderElection {
     pub namespace: String,
     /// Name of this replica.
     pub identity: String,
+    /// Where other replicas reach this one; none where they needn't.
+    pub pod_ip: Option<IpAddr>,
 }
 
 /// How log lines look.

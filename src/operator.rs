@@ -12,7 +12,9 @@
 //! send, and the two channels can't hold each other up.
 
 mod effects;
+mod forward;
 mod gate;
+mod leader;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -46,7 +48,9 @@ use crate::sync::claims::Claims;
 use crate::sync::{Context, Job};
 use crate::viola::Viola;
 use crate::{signals, worker};
+use forward::Forwarder;
 use gate::InventoryGate;
+use leader::{ADDRESS_ANNOTATION, Leader};
 
 /// Events that may wait; watchers wait when it is full.
 const EVENT_PLACES: usize = 1024;
@@ -114,7 +118,9 @@ struct Operator {
     store: Arc<OnceLock<Arc<Store>>>,
     api: Arc<OnceLock<Api>>,
     /// Who leads instead of us.
-    leader: Arc<Mutex<Option<String>>>,
+    leader: Arc<Mutex<Option<Leader>>>,
+    /// Where the inventory's API listens, if it does.
+    inventory: Option<SocketAddr>,
     /// May this process still act on the outside world?
     may_act: Arc<AtomicBool>,
     /// What the clock says to that, where replicas elect a leader.
@@ -142,6 +148,7 @@ impl Operator {
             store: Arc::default(),
             api: Arc::default(),
             leader: Arc::default(),
+            inventory: None,
             may_act: Arc::new(AtomicBool::new(true)),
             hold: OnceLock::new(),
             kubernetes,
@@ -163,10 +170,12 @@ impl Operator {
         let health_address = self.config.health_address;
         self.listen("health", "HEALTH_ADDR", health_address, Arc::new(probes))?;
         if self.config.inventory.enabled {
-            let gate =
-                InventoryGate { api: Arc::clone(&self.api), leader: Arc::clone(&self.leader) };
+            let (api, leader) = (Arc::clone(&self.api), Arc::clone(&self.leader));
+            let forwarder = Forwarder::new(Arc::clone(&self.metrics));
+            let gate = InventoryGate { api, leader, forwarder };
             let address = self.config.inventory.address;
-            self.listen("inventory", "INVENTORY_ADDR", address, Arc::new(gate))?;
+            let address = self.listen("inventory", "INVENTORY_ADDR", address, Arc::new(gate))?;
+            self.inventory = Some(address);
         }
         Ok(())
     }
@@ -177,7 +186,7 @@ impl Operator {
         variable: &str,
         address: SocketAddr,
         handler: Arc<dyn Handler>,
-    ) -> Result<(), String> {
+    ) -> Result<SocketAddr, String> {
         let start = |address| {
             let (clock, metrics) = (self.clock.clone(), Arc::clone(&self.metrics));
             Server::start(name, address, Limits::default(), Arc::clone(&handler), clock, metrics)
@@ -193,8 +202,9 @@ impl Operator {
         let server =
             started.map_err(|error| format!("{variable}: can't listen on {address}: {error}"))?;
         log::info!("{name} listens on {}", server.address());
+        let address = server.address();
         self.servers.push(server);
-        Ok(())
+        Ok(address)
     }
 
     fn run(self) -> ExitCode {
@@ -228,24 +238,36 @@ impl Operator {
     ) -> io::Result<End> {
         let (news, heard) = bounded::<Leadership>(16);
         let (leader, may_act) = (Arc::clone(&self.leader), Arc::clone(&self.may_act));
-        *lock(&self.leader) = Some("not known yet".to_owned());
+        *lock(&self.leader) = Some(Leader::named("not known yet"));
+        let own_ip = settings.pod_ip;
         let sink = move |leadership: Leadership| {
             if leadership == Leadership::Lost {
                 // Before anything else: not one more request may go out.
                 may_act.store(false, Ordering::SeqCst);
             }
-            *lock(&leader) = match &leadership {
-                Leadership::Leading => None,
-                Leadership::Following { leader } => Some(leader.clone()),
-                Leadership::Lost => Some("not known".to_owned()),
+            let (in_our_place, problem) = match &leadership {
+                Leadership::Leading => (None, None),
+                Leadership::Following { leader, annotations } => {
+                    let said = annotations.get(ADDRESS_ANNOTATION);
+                    let (leader, problem) = Leader::read(leader, said.map(String::as_str), own_ip);
+                    (Some(leader), problem)
+                }
+                Leadership::Lost => (Some(Leader::named("not known")), None),
             };
+            *lock(&leader) = in_our_place;
+            if let Some(problem) = problem {
+                log::warn!("{ADDRESS_ANNOTATION} of the Lease is ignored: {problem}");
+            }
             let _ = news.try_send(leadership);
         };
+        let address = settings.pod_ip.zip(self.inventory);
+        let address = address.map(|(ip, at)| SocketAddr::new(ip, at.port()).to_string());
         let lease = LeaseSettings {
             namespace: settings.namespace.clone(),
             name: "multinic-operator".to_owned(),
             identity: settings.identity.clone(),
             timing: LeaseTiming::default(),
+            annotations: BTreeMap::from([(ADDRESS_ANNOTATION, address)]),
         };
         let (clock, metrics) = (self.clock.clone(), Arc::clone(&self.metrics));
         let election = LeaderElection::spawn(&self.kubernetes, lease, clock, metrics, sink)?;
@@ -307,7 +329,7 @@ impl Operator {
             token_file: self.config.inventory.token_file.clone(),
         };
         let leader = Arc::clone(&self.leader);
-        let leadership = Arc::new(move || lock(&leader).clone());
+        let leadership = Arc::new(move || lock(&leader).as_ref().map(|leader| leader.name.clone()));
         Api::new(Arc::clone(store), Arc::clone(&self.overview), settings, leadership)
     }
 

@@ -71,6 +71,7 @@ variables! {
     "LEADER_ELECT", "false", "let only one of several replicas work";
     "POD_NAMESPACE", "", "namespace of the Lease; default: the pod's own";
     "POD_NAME", "", "this replica's name in the Lease; default: the host name";
+    "POD_IP", "", "where another replica asks this one for the inventory; empty for nowhere";
     "SYNC_WORKERS", "4", "objects that are synced at the same time";
     "KUBE_API_URL", "in-cluster", "the Kubernetes API, such as http://127.0.0.1:8001";
     "KUBE_TOKEN_FILE", "in-cluster", "file with the bearer token for it";
@@ -338,7 +339,16 @@ impl Reader<'_> {
             .unwrap_or_else(|| "multinic-operator".to_owned());
         // A pod that restarts keeps its name, so a number tells its lives apart.
         let identity = format!("{name}_{:08x}", fastrand::u32(..));
-        Some(LeaderElection { namespace, identity })
+        Some(LeaderElection { namespace, identity, pod_ip: self.pod_ip() })
+    }
+
+    fn pod_ip(&mut self) -> Option<IpAddr> {
+        let text = self.text("POD_IP")?;
+        let ip = text.parse().ok();
+        if ip.is_none() {
+            self.problem("POD_IP", &format!("{text:?} is no IP address"));
+        }
+        ip
     }
 
     fn url(&mut self, name: &'static str) -> Option<String> {

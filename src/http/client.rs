@@ -40,6 +40,8 @@ pub enum Service {
     Nova,
     Viola,
     Kubernetes,
+    /// The replica that leads, asked for its inventory.
+    Leader,
 }
 
 impl Service {
@@ -52,6 +54,7 @@ impl Service {
             Service::Nova => "Nova",
             Service::Viola => "Viola",
             Service::Kubernetes => "Kubernetes",
+            Service::Leader => "Leader",
         }
     }
 }
@@ -90,12 +93,18 @@ pub struct Request<'a> {
     pub body: Option<&'a [u8]>,
     repeatable: bool,
     call_limit: Option<Duration>,
+    answer_limit: u64,
 }
 
 impl<'a> Request<'a> {
     /// A GET, which may be repeated once when a kept connection turns out to be dead.
     pub fn get(service: Service, url: &'a str) -> Request<'a> {
-        Request { repeatable: true, ..Request::new(service, "GET", url, None) }
+        Request::reading(service, "GET", url)
+    }
+
+    /// A request by a method that changes nothing (`GET`, `OPTIONS`), which may be repeated likewise.
+    pub fn reading(service: Service, method: &'static str, url: &'a str) -> Request<'a> {
+        Request { repeatable: true, ..Request::new(service, method, url, None) }
     }
 
     /// A request with a body (`POST`, `PUT`, `PATCH`), never repeated unless [`Request::repeatable`].
@@ -130,6 +139,7 @@ impl<'a> Request<'a> {
             body,
             repeatable: false,
             call_limit: None,
+            answer_limit: BODY_LIMIT_BYTES,
         }
     }
 
@@ -160,6 +170,12 @@ impl<'a> Request<'a> {
     /// Another limit than the client's for this call.
     pub fn call_limit(mut self, limit: Duration) -> Request<'a> {
         self.call_limit = Some(limit);
+        self
+    }
+
+    /// A smaller limit than [`BODY_LIMIT_BYTES`] for this call's answer.
+    pub fn answer_limit(mut self, bytes: u64) -> Request<'a> {
+        self.answer_limit = bytes;
         self
     }
 
@@ -234,7 +250,7 @@ pub enum Failure {
     HostNotFound,
     /// The connection ended before the answer did: nothing is known of the request's effect.
     Lost,
-    /// The answer is larger than [`BODY_LIMIT_BYTES`].
+    /// The answer is larger than [`BODY_LIMIT_BYTES`], or than the call allowed.
     TooLarge,
     /// The other side's certificate or TLS version isn't acceptable, or ours can't be loaded.
     Tls(String),
@@ -454,7 +470,7 @@ impl Client {
         let (parts, mut body) = response.into_parts();
         let body = body
             .with_config()
-            .limit(BODY_LIMIT_BYTES)
+            .limit(request.answer_limit)
             .read_to_vec()
             .map_err(|error| failed(request, failure_of(&error)))?;
         Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })

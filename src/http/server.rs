@@ -107,6 +107,8 @@ pub struct Request {
     pub origin: Option<String>,
     /// `Accept-Language`.
     pub accept_language: Option<String>,
+    /// `Via`: the proxies it has come through; several lines are joined by commas.
+    pub via: Option<String>,
 }
 
 /// The bytes of an answer, without copying what is prepared.
@@ -169,7 +171,8 @@ impl Response {
 
 /// Whoever answers requests.
 pub trait Handler: Send + Sync {
-    /// The answer to a request. Must not wait for anything; a panic becomes a 500.
+    /// The answer to a request. A connection's thread waits for it, so what it waits for itself must
+    /// have a limit of seconds; a panic becomes a 500.
     fn answer(&self, request: &Request) -> Response;
 }
 

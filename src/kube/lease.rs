@@ -200,13 +200,14 @@ impl<S: FnMut(Leadership)> Candidate<S> {
     }
 
     fn tell(&mut self, leadership: Leadership) {
+        // First of all whoever has to stop, and what the log says is then so.
+        (self.sink)(leadership.clone());
         match &leadership {
             Leadership::Leading => log::info!("leader election: this replica leads"),
-            Leadership::Following { leader } => log::info!("leader election: {leader} leads"),
+            Leadership::Following { leader, .. } => log::info!("leader election: {leader} leads"),
             Leadership::Lost => log::error!("leader election: the Lease is lost"),
         }
         self.show(leadership == Leadership::Leading);
-        (self.sink)(leadership);
     }
 
     fn show(&self, is_leading: bool) {

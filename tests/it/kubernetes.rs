@@ -8,6 +8,7 @@ mod campaign;
 mod events;
 mod kubectl;
 mod leadership;
+mod standby;
 mod statuses;
 mod trouble;
 

@@ -1,5 +1,6 @@
 //! The operator as a process of its own, set up by its environment alone.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -86,6 +87,16 @@ impl Operator {
         get(self.address("inventory"), path)
     }
 
+    /// The whole answer of the inventory's API.
+    pub(crate) fn ask_inventory(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Answer {
+        ask(self.address("inventory"), method, path, headers)
+    }
+
     /// Status and body of a GET at the health port.
     pub(crate) fn health(&self, path: &str) -> (u16, String) {
         get(self.address("health"), path)
@@ -169,14 +180,40 @@ fn command(cloud: &Cloud, variables: &[(&str, &str)], folder: &Path) -> Command 
     command
 }
 
+/// An answer over HTTP.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// By lower-case name.
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: String,
+}
+
 fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    let Answer { status, body, .. } = ask(address, "GET", path, &[]);
+    (status, body)
+}
+
+fn ask(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .timeout_global(Some(SOON))
         .build()
         .into();
-    let mut answer = agent.get(format!("http://{address}{path}")).call().unwrap();
-    (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap())
+    let request = ureq::http::Request::builder().method(method);
+    let request = request.uri(format!("http://{address}{path}"));
+    let with = |request: ureq::http::request::Builder, (name, value): &(&str, &str)| {
+        request.header(*name, *value)
+    };
+    let request = headers.iter().fold(request, with).body(()).unwrap();
+    let mut answer = agent.run(request).unwrap();
+    let text = |value: &ureq::http::HeaderValue| value.to_str().unwrap().to_owned();
+    let headers = answer.headers().iter();
+    Answer {
+        status: answer.status().as_u16(),
+        headers: headers.map(|(name, value)| (name.to_string(), text(value))).collect(),
+        body: answer.body_mut().read_to_string().unwrap(),
+    }
 }
 
 /// The repository's fixtures.

@@ -1,5 +1,6 @@
 //! Leader election over real connections.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, unbounded};
@@ -21,6 +22,7 @@ fn candidate(api: &Api, identity: &str) -> (LeaderElection, Receiver<Leadership>
             renew_deadline: Duration::from_millis(1000),
             retry: Duration::from_millis(150),
         },
+        annotations: BTreeMap::from([("example.com/of", Some(identity.to_owned()))]),
     };
     let metrics = std::sync::Arc::clone(&api.metrics);
     let election = LeaderElection::spawn(
@@ -35,6 +37,11 @@ fn candidate(api: &Api, identity: &str) -> (LeaderElection, Receiver<Leadership>
     (election.unwrap(), news)
 }
 
+fn following(leader: &str) -> Leadership {
+    let annotations = BTreeMap::from([("example.com/of".to_owned(), leader.to_owned())]);
+    Leadership::Following { leader: leader.to_owned(), annotations }
+}
+
 fn next(news: &Receiver<Leadership>) -> Leadership {
     news.recv_timeout(LIMIT).unwrap()
 }
@@ -45,7 +52,7 @@ fn one_leads_the_other_follows_and_takes_over_at_once_when_the_lease_is_released
     let (first, first_news) = candidate(&api, "pod-a");
     assert_eq!(next(&first_news), Leadership::Leading);
     let (_second, second_news) = candidate(&api, "pod-b");
-    assert_eq!(next(&second_news), Leadership::Following { leader: "pod-a".to_owned() });
+    assert_eq!(next(&second_news), following("pod-a"));
     let begin = now();
     assert!(first.release(LIMIT));
     assert_eq!(next(&second_news), Leadership::Leading);
@@ -53,6 +60,7 @@ fn one_leads_the_other_follows_and_takes_over_at_once_when_the_lease_is_released
     let lease = api.kubernetes.get("leases", "default", "multinic-operator").unwrap();
     assert_eq!(lease["spec"]["holderIdentity"], "pod-b");
     assert_eq!(lease["spec"]["leaseTransitions"], json!(1));
+    assert_eq!(lease["metadata"]["annotations"], json!({ "example.com/of": "pod-b" }));
 }
 
 #[test]
@@ -61,7 +69,7 @@ fn a_leader_that_ends_without_a_word_is_replaced_when_its_lease_has_run_out() {
     let (first, first_news) = candidate(&api, "pod-a");
     assert_eq!(next(&first_news), Leadership::Leading);
     let (_second, second_news) = candidate(&api, "pod-b");
-    assert_eq!(next(&second_news), Leadership::Following { leader: "pod-a".to_owned() });
+    assert_eq!(next(&second_news), following("pod-a"));
     let begin = now();
     drop(first);
     assert_eq!(next(&second_news), Leadership::Leading);

@@ -110,6 +110,7 @@ pub fn parse(bytes: &[u8]) -> Result<Head, Refusal> {
         authorization: headers.single("Authorization")?.map(|text| Secret::new(text.to_owned())),
         origin: headers.single("Origin")?.map(str::to_owned),
         accept_language: headers.joined("Accept-Language")?,
+        via: headers.joined("Via")?,
     };
     Ok(Head { request, close: old || headers.has_token("Connection", "close")? })
 }

@@ -12,6 +12,7 @@
 //!        +---- renewal failed up to the deadline, or taken: Lost <-----+
 //! ```
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -29,6 +30,9 @@ pub struct LeaseSettings {
     pub identity: String,
     /// Limits and waits.
     pub timing: LeaseTiming,
+    /// What the Lease says about us while we hold it, as annotations; none takes away what a
+    /// predecessor said. Nobody here knows what it means.
+    pub annotations: BTreeMap<&'static str, Option<String>>,
 }
 
 /// How long things may take.
@@ -71,6 +75,8 @@ pub enum Leadership {
     Following {
         /// Its identity.
         leader: String,
+        /// The annotations of the Lease it holds, written by whoever may write there.
+        annotations: BTreeMap<String, String>,
     },
     /// We did, and don't any more: all work must stop at once.
     Lost,
@@ -129,8 +135,8 @@ pub struct Election {
     writing_since: Duration,
     /// Our write came too late: what we saw is old, so look before the next write.
     must_look: bool,
-    /// Whom we last told of.
-    told_leader: Option<String>,
+    /// The leader we last told of.
+    told: Option<Leadership>,
 }
 
 impl Election {
@@ -143,7 +149,7 @@ impl Election {
             renewed_at: None,
             writing_since: Duration::ZERO,
             must_look: false,
-            told_leader: None,
+            told: None,
         }
     }
 
@@ -185,6 +191,7 @@ impl Election {
     pub fn release(&mut self, now: Now) -> Option<(Value, Duration)> {
         self.renewed_at.take()?;
         let (mut lease, _) = self.seen.take()?;
+        self.annotate(&mut lease, false);
         let time = to_micro_text(now.wall);
         let spec = &mut lease["spec"];
         spec["holderIdentity"] = json!("");
@@ -235,9 +242,10 @@ impl Election {
         if holder.is_empty() || now.uptime.saturating_sub(since) >= duration {
             return self.write(Some(lease), now);
         }
-        if self.told_leader.as_ref() != Some(&holder) {
-            self.told_leader = Some(holder.clone());
-            news.push(Leadership::Following { leader: holder });
+        let following = Leadership::Following { leader: holder, annotations: annotations(&lease) };
+        if self.told.as_ref() != Some(&following) {
+            self.told = Some(following.clone());
+            news.push(following);
         }
         let left = duration.saturating_sub(now.uptime.saturating_sub(since));
         // Not later than the Lease runs out: who polls past it is late by a whole retry.
@@ -253,7 +261,7 @@ impl Election {
             return;
         }
         self.renewed_at = Some(self.writing_since);
-        self.told_leader = None;
+        self.told = None;
         if !was_leading {
             news.push(Leadership::Leading);
         }
@@ -266,7 +274,7 @@ impl Election {
         let timing = self.settings.timing;
         let identity = self.settings.identity.clone();
         let Some(mut lease) = lease else {
-            let object = json!({
+            let mut object = json!({
                 "apiVersion": "coordination.k8s.io/v1",
                 "kind": "Lease",
                 "metadata": { "name": self.settings.name, "namespace": self.settings.namespace },
@@ -278,8 +286,10 @@ impl Election {
                     "leaseTransitions": 0,
                 },
             });
+            self.annotate(&mut object, true);
             return Task::Create { object, limit };
         };
+        self.annotate(&mut lease, true);
         if !lease["spec"].is_object() {
             lease["spec"] = json!({});
         }
@@ -293,6 +303,26 @@ impl Election {
         spec["leaseDurationSeconds"] = json!(timing.duration.as_secs().max(1));
         spec["renewTime"] = json!(time);
         Task::Replace { object: lease, limit }
+    }
+
+    /// Says about the holder what is to be said, or takes it away.
+    fn annotate(&self, lease: &mut Value, holds: bool) {
+        for (name, value) in &self.settings.annotations {
+            let annotations = lease.pointer_mut("/metadata/annotations");
+            let annotations = annotations.and_then(Value::as_object_mut);
+            match (value.as_ref().filter(|_| holds), annotations) {
+                (Some(value), Some(annotations)) => {
+                    annotations.insert((*name).to_owned(), json!(value));
+                }
+                (Some(value), None) => {
+                    if let Some(metadata) = lease["metadata"].as_object_mut() {
+                        metadata.insert("annotations".to_owned(), json!({ *name: value }));
+                    }
+                }
+                (None, Some(annotations)) => drop(annotations.remove(*name)),
+                (None, None) => {}
+            }
+        }
     }
 
     fn look(&self, now: Now) -> Task {
@@ -329,9 +359,15 @@ impl Election {
 
     fn lose(&mut self, news: &mut Vec<Leadership>) {
         self.renewed_at = None;
-        self.told_leader = None;
+        self.told = None;
         news.push(Leadership::Lost);
     }
+}
+
+fn annotations(lease: &Value) -> BTreeMap<String, String> {
+    let found = lease["metadata"]["annotations"].as_object().into_iter().flatten();
+    let text = |(name, value): (&String, &Value)| Some((name.clone(), value.as_str()?.to_owned()));
+    found.filter_map(text).collect()
 }
 
 #[cfg(test)]

@@ -1,0 +1,225 @@
+//! Passes a question for the inventory on to the leader, for a replica that doesn't lead and so
+//! knows nothing itself.
+//!
+//! It decides nothing: the leader looks at the token, the query and the origin, and its answer is
+//! given as it came. What may pass in either direction is listed here; the rest stays behind. A
+//! replica that was itself asked by another one passes nothing on, so no question goes in circles.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::http::client::{Client, ClientOptions, Failure, Request as Question, Service};
+use crate::http::server::{Body, Method, Request, Response};
+use crate::http::trust::Trust;
+use crate::http::url::{path_segment, query_value};
+use crate::metrics::Metrics;
+
+/// The leader answers from memory, or it is in trouble.
+const CALL_LIMIT: Duration = Duration::from_secs(3);
+/// Below the idle limit of the leader's server.
+const IDLE_LIMIT: Duration = Duration::from_secs(15);
+/// Answers above this are not passed on: each is held in memory until its client has taken it.
+const ANSWER_LIMIT_BYTES: u64 = 8 * 1024 * 1024;
+/// Questions that are passed on at a time. A leader that hangs must not take all connections along.
+const SIDE_BY_SIDE: usize = 16;
+/// How this program calls itself in `Via` (RFC 9110, 7.6.3), by which a circle is recognised.
+const PSEUDONYM: &str = "multinic-operator";
+/// What of the leader's answer goes to the client, besides status and body.
+const PASSED_HEADERS: [&str; 17] = [
+    "Access-Control-Allow-Headers",
+    "Access-Control-Allow-Methods",
+    "Access-Control-Allow-Origin",
+    "Access-Control-Expose-Headers",
+    "Access-Control-Max-Age",
+    "Allow",
+    "Cache-Control",
+    "Content-Security-Policy",
+    "Content-Type",
+    "ETag",
+    "Link",
+    "Referrer-Policy",
+    "Retry-After",
+    "Vary",
+    "WWW-Authenticate",
+    "X-Content-Type-Options",
+    "X-Continue",
+];
+
+/// Asks leaders.
+pub(super) struct Forwarder {
+    client: Client,
+    under_way: AtomicUsize,
+}
+
+impl Forwarder {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Forwarder {
+        let options =
+            ClientOptions { call_limit: CALL_LIMIT, trust: Trust::System, idle_limit: IDLE_LIMIT };
+        Forwarder { client: Client::new(options, metrics), under_way: AtomicUsize::new(0) }
+    }
+
+    /// The leader's answer.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(super) fn pass_on(
+        &self,
+        request: &Request,
+        leader: SocketAddr,
+    ) -> Result<Response, String> {
+        if is_from_a_replica(request) {
+            return Err("it was another replica that asked".to_owned());
+        }
+        let _place = self.place().ok_or("too many others are asking")?;
+        let url = format!("http://{leader}{}", target(request));
+        let via = via(request);
+        // A HEAD is asked as a GET: the length of an answer is known by its body, which our server
+        // leaves out again.
+        let method = if request.method == Method::Options { "OPTIONS" } else { "GET" };
+        let mut question = Question::reading(Service::Leader, method, &url)
+            .answer_limit(ANSWER_LIMIT_BYTES)
+            .header("via", &via);
+        let optional = [
+            ("if-none-match", &request.if_none_match),
+            ("origin", &request.origin),
+            ("accept-language", &request.accept_language),
+        ];
+        for (name, value) in optional {
+            if let Some(value) = value {
+                question = question.header(name, value);
+            }
+        }
+        if let Some(authorization) = &request.authorization {
+            question = question.secret_header("authorization", "", authorization);
+        }
+        let answer = self.client.call(&question).map_err(|error| match error.failure {
+            Failure::TooLarge => {
+                format!("its answer exceeds {} MiB: ask for pages", ANSWER_LIMIT_BYTES >> 20)
+            }
+            failure => failure.to_string(),
+        })?;
+        let mut response = Response::new(answer.status, Body::Empty);
+        for name in PASSED_HEADERS {
+            if let Some(value) = answer.header(name) {
+                response = response.with(name, value);
+            }
+        }
+        response.body = Body::Owned(answer.body);
+        Ok(response)
+    }
+
+    fn place(&self) -> Option<Place<'_>> {
+        let place = Place(&self.under_way);
+        let before = self.under_way.fetch_add(1, Ordering::SeqCst);
+        (before < SIDE_BY_SIDE).then_some(place)
+    }
+}
+
+/// One of the questions under way, given back when dropped.
+struct Place<'a>(&'a AtomicUsize);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+fn is_from_a_replica(request: &Request) -> bool {
+    let hops = request.via.as_deref().unwrap_or_default().split(',');
+    hops.into_iter().any(|hop| hop.split_whitespace().nth(1) == Some(PSEUDONYM))
+}
+
+/// The way the request has come, with us at its end.
+fn via(request: &Request) -> String {
+    let before = request.via.iter().map(|via| format!("{via}, "));
+    before.chain([format!("1.1 {PSEUDONYM}")]).collect()
+}
+
+/// Path and query, escaped anew: what was read of them is passed on, not how it was written.
+fn target(request: &Request) -> String {
+    if request.path == "*" {
+        return "/".to_owned();
+    }
+    let segments: Vec<String> = request.path.split('/').map(path_segment).collect();
+    let pairs: Vec<String> = request
+        .query
+        .iter()
+        .map(|(name, value)| format!("{}={}", query_value(name), query_value(value)))
+        .collect();
+    let separator = if pairs.is_empty() { "" } else { "?" };
+    format!("{}{separator}{}", segments.join("/"), pairs.join("&"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Forwarder, SIDE_BY_SIDE, is_from_a_replica, target, via};
+    use crate::http::server::{Method, Request};
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::sync::Arc;
+
+    fn request(path: &str, query: &[(&str, &str)], via: Option<&str>) -> Request {
+        let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Request {
+            method: Method::Get,
+            path: path.to_owned(),
+            query: query.iter().map(pair).collect(),
+            if_none_match: None,
+            authorization: None,
+            origin: None,
+            accept_language: None,
+            via: via.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn what_was_read_of_path_and_query_is_written_so_that_it_reads_the_same_again() {
+        let plain = request("/v1/inventory/node-configs", &[("limit", "5")], None);
+        assert_eq!(target(&plain), "/v1/inventory/node-configs?limit=5");
+        let odd = request("/a b/../%2F?#@", &[("k&=", "한 국&x=1"), ("", "")], None);
+        let expected = "/a%20b/%2E%2E/%252F%3F%23%40?k%26%3D=%ED%95%9C%20%EA%B5%AD%26x%3D1&=";
+        assert_eq!(target(&odd), expected);
+        assert_eq!(target(&request("//evil.example.com/x", &[], None)), "//evil.example.com/x");
+        assert_eq!(target(&request("*", &[], None)), "/");
+    }
+
+    #[test]
+    fn a_replica_that_asks_is_told_from_other_proxies() {
+        let first = request("/", &[], Some("1.1 edge, 2 multinic-operator.example.com"));
+        assert!(!is_from_a_replica(&first));
+        assert_eq!(via(&first), "1.1 edge, 2 multinic-operator.example.com, 1.1 multinic-operator");
+        assert!(is_from_a_replica(&request("/", &[], Some(&via(&first)))));
+        assert!(!is_from_a_replica(&request("/", &[], None)));
+    }
+
+    #[test]
+    fn an_answer_that_is_too_large_is_not_taken_in() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let leader = listener.local_addr().unwrap();
+        let talker = crate::threads::spawn("talker", move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            assert!(stream.read(&mut [0; 1024]).unwrap() > 0);
+            let head = b"HTTP/1.1 200 OK\r\nContent-Length: 8388609\r\n\r\n";
+            stream.write_all(head).unwrap();
+            let sent = (0..128).take_while(|_| stream.write_all(&[b' '; 65536]).is_ok()).count();
+            let _ = stream.write_all(b" ");
+            sent
+        });
+        let forwarder = Forwarder::new(Arc::default());
+        let reason = forwarder.pass_on(&request("/", &[], None), leader).unwrap_err();
+        assert!(reason.contains("exceeds 8 MiB"), "{reason}");
+        drop(forwarder);
+        talker.unwrap().join().unwrap();
+    }
+
+    #[test]
+    fn no_more_are_passed_on_at_a_time_than_there_are_places_and_places_come_back() {
+        let forwarder = Forwarder::new(Arc::default());
+        let places: Vec<_> = (0..SIDE_BY_SIDE).map(|_| forwarder.place().unwrap()).collect();
+        assert!(forwarder.place().is_none());
+        drop(places);
+        assert!(forwarder.place().is_some());
+    }
+}
