@@ -17,12 +17,12 @@ SECONDS_EACH ?= 1800
 
 .PHONY: demo test check format lint docs bench fuzz install uninstall deploy undeploy manifests image
 
-## Builds, starts the simulated cloud and the real operator against it, shows what happens.
+## Builds, starts the real programs against a simulated cloud, shows what happens; STAY=yes goes on until Enter.
 demo:
 	$(CARGO) build --locked --package multinic-operator --package simulated-cloud
-	$(CARGO) run --locked --quiet --package simulated-cloud --bin demo -- \
-		"$$($(CARGO) metadata --format-version 1 --no-deps --offline | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/debug/multinic-operator" \
-		fixtures/three-nodes
+	@programs="$$($(CARGO) metadata --format-version 1 --no-deps --offline | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/debug"; \
+	$(CARGO) run --locked --quiet --package simulated-cloud --bin demo -- $(if $(STAY),--stay) \
+		"$$programs/multinic-operator" "$$programs/viola-test-api" fixtures/three-nodes
 
 ## Everything that needs no cluster and no network.
 test:

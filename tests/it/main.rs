@@ -13,6 +13,7 @@
 )]
 
 mod bad_input;
+mod chain;
 mod commands;
 mod cost;
 mod delivery;

@@ -17,6 +17,7 @@ pub struct Denial {
     verb: String,
     resource: String,
     scope: Scope,
+    name: Option<String>,
     user: Option<String>,
 }
 
@@ -35,6 +36,7 @@ impl Denial {
             verb: verb.to_owned(),
             resource: resource.to_owned(),
             scope: Scope::Everywhere,
+            name: None,
             user: None,
         }
     }
@@ -53,6 +55,13 @@ impl Denial {
         self
     }
 
+    /// Only for the object of this name.
+    #[must_use]
+    pub fn of(mut self, name: &str) -> Denial {
+        self.name = Some(name.to_owned());
+        self
+    }
+
     /// Only for this user.
     #[must_use]
     pub fn for_user(mut self, user: &str) -> Denial {
@@ -64,6 +73,7 @@ impl Denial {
         let all_or = |wanted: &str, given: &str| wanted == "*" || wanted == given;
         all_or(&self.verb, action.verb)
             && all_or(&self.resource, &action.resource())
+            && self.name.as_deref().is_none_or(|denied| action.name == Some(denied))
             && self.user.as_deref().is_none_or(|denied| denied == user)
             && match &self.scope {
                 Scope::Everywhere => true,
