@@ -201,8 +201,8 @@ impl Chain {
 
     fn show_statuses(&self, out: &mut Out) -> Result<(), String> {
         let kubernetes = self.cloud.url(Service::Kubernetes);
-        out.text("$ kubectl get openstackconfigs --all-namespaces")?;
-        // What kubectl asks for, and makes its table of.
+        // What kubectl asks for, and prints.
+        out.text("(what kubectl get openstackconfigs -A prints)")?;
         let form = "Accept: application/json;as=Table;v=v1;g=meta.k8s.io";
         let url = format!("{kubernetes}/apis/multinic.example.com/v1alpha1/openstackconfigs");
         out.text(&table(&curl(&url, &["--header", form])?))?;
@@ -299,8 +299,8 @@ impl Chain {
 }
 
 fn ready(object: &Value) -> Value {
-    let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
-    conditions.filter(|condition| condition["type"] == "Ready").cloned().next().unwrap_or_default()
+    let mut conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.find(|condition| condition["type"] == "Ready").cloned().unwrap_or_default()
 }
 
 fn line(request: &LoggedRequest) -> String {
