@@ -23,6 +23,7 @@ use crate::check::report::{Report, Row};
 use crate::clock::Clock;
 use crate::cloud::Cloud;
 use crate::config::Config;
+use crate::http::client::Clients;
 use crate::kube::client::KubeClient;
 use crate::metrics::Metrics;
 use crate::threads::{Task, side_by_side};
@@ -36,8 +37,9 @@ pub fn run(config: &Config) -> Report {
     let clock = Clock::system();
     let metrics = Arc::new(Metrics::default());
     let client = KubeClient::new(config.kubernetes.clone(), clock.clone(), Arc::clone(&metrics));
-    let cloud = Cloud::new(config, clock, &metrics);
-    let viola = Viola::new(config, &metrics);
+    let clients = Clients::new(&metrics);
+    let cloud = Cloud::new(config, clock, &clients);
+    let viola = Viola::new(config, &clients);
     let tasks: Vec<Task<'_, Vec<Row>>> = vec![
         Box::new(|| {
             let (mut rows, objects) = kubernetes::rows(config, &client);

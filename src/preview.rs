@@ -25,6 +25,7 @@ use crate::clock::Clock;
 use crate::cloud::Cloud;
 use crate::cloud::session::Answers;
 use crate::config::Config;
+use crate::http::client::Clients;
 use crate::inventory::contents::Inventory;
 use crate::inventory::files::Disk;
 use crate::inventory::reader;
@@ -96,7 +97,7 @@ pub fn run(config: &Config, key: &ObjectKey, json: bool) -> Result<Shown, NoPlan
         return Err(NoPlan::NoObject(text));
     }
     let (memory, inventory) = recall(config);
-    let cloud = Cloud::new(config, clock.clone(), &metrics);
+    let cloud = Cloud::new(config, clock.clone(), &Clients::new(&metrics));
     let planner = Planner { config, cloud: &cloud, inventory: &inventory, objects: &objects };
     let mut table = ClaimTable::default();
     for known in objects.values().filter(|known| !known.being_deleted) {

@@ -185,8 +185,8 @@ mod tests {
 
     #[test]
     fn leases_are_asked_about_where_replicas_elect_a_leader() {
-        let election =
-            LeaderElection { namespace: "system".to_owned(), identity: "pod".to_owned() };
+        let (namespace, identity) = ("system".to_owned(), "pod".to_owned());
+        let election = LeaderElection { namespace, identity, pod_ip: None };
         let last = answered(&[None], Some(&election), |_| true).pop().unwrap();
         assert_eq!(last, Row::fine("RBAC leases", "namespace system", "may get, create, update"));
     }

@@ -182,8 +182,8 @@ fn the_check_asks_for_the_rights_that_the_operator_needs_and_no_others() {
         };
         rights.iter().map(of).collect()
     };
-    assert_eq!(asked(NEEDED), needed(false));
-    assert_eq!(asked(NEEDED_TO_LEAD), needed(true));
+    assert_eq!(asked(NEEDED), needed(Role::Operator));
+    assert_eq!(asked(NEEDED_TO_LEAD), needed(Role::Leader));
 }
 
 #[test]
