@@ -22,7 +22,7 @@ pub const FORMAT: u32 = 1;
 const MAX_SEQUENCE: u64 = 1 << 60;
 
 /// A file is written in pieces of about this size.
-const PIECE_BYTES: usize = 256 * 1024;
+const PIECE_BYTES: usize = 64 * 1024;
 
 /// A node's timeline in the file and over HTTP.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use ureq::http::header::HeaderMap;
@@ -188,7 +189,7 @@ impl KubeClient {
     pub fn apply<T: DeserializeOwned>(
         &self,
         path: &str,
-        object: &Value,
+        object: &impl Serialize,
     ) -> Result<Applied<T>, KubeError> {
         let call = Call { verb: "patch", method: "PATCH", path: path.to_owned() };
         let query = format!("{}&force=true", self.manager_query());
@@ -213,7 +214,7 @@ impl KubeClient {
         call: &Call,
         query: &str,
         kind: &'static str,
-        object: &Value,
+        object: &impl Serialize,
         repeatable: bool,
     ) -> Result<T, KubeError> {
         read(call, &self.send(call, query, kind, object, repeatable)?)
@@ -224,11 +225,12 @@ impl KubeClient {
         call: &Call,
         query: &str,
         kind: &'static str,
-        object: &Value,
+        object: &impl Serialize,
         repeatable: bool,
     ) -> Result<Answer, KubeError> {
-        let body = zeroize::Zeroizing::new(object.to_string());
-        let content = Content { kind, body: body.as_bytes(), repeatable };
+        // Maps with texts as keys: there is nothing to fail on.
+        let body = zeroize::Zeroizing::new(serde_json::to_vec(object).unwrap_or_default());
+        let content = Content { kind, body: &body, repeatable };
         self.call(call, query, Some(content))
     }
 

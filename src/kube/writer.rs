@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::client::KubeClient;
 use super::error::KubeError;
@@ -26,7 +26,7 @@ use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::threads;
 pub use events::{EventKind, Reporter};
-use pending::{Job, Next, Outcome, Pending};
+use pending::{Job, Next, Outcome, Pending, StatusText};
 pub use secrets::SecretManifest;
 use secrets::SecretPlan;
 
@@ -158,8 +158,17 @@ impl Drop for Writer {
 impl WriterHandle {
     /// Wants `status` to be the object's status, as far as we own it. A status that waits is
     /// replaced by a newer one; one that equals what was last written is not written again.
-    pub fn apply_status(&self, object: ObjectReference, status: Value) {
+    ///
+    /// # Errors
+    /// If the status has no form in JSON; then nothing is written.
+    pub fn apply_status(
+        &self,
+        object: ObjectReference,
+        status: &impl Serialize,
+    ) -> serde_json::Result<()> {
+        let status = StatusText(to_raw_value(status)?.into());
         self.shared.change(|pending, _| pending.put_status(object, status));
+        Ok(())
     }
 
     /// Wants a Secret to exist, with this content and owner.
@@ -212,6 +221,25 @@ struct Written {
     metadata: ObjectMeta,
 }
 
+/// A status as it is applied.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Status<'a> {
+    api_version: &'a str,
+    kind: &'a str,
+    metadata: StatusMetadata<'a>,
+    status: &'a RawValue,
+}
+
+#[derive(Serialize)]
+struct StatusMetadata<'a> {
+    name: &'a str,
+    namespace: &'a str,
+    /// Makes the server refuse it for a successor of the same name.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    uid: &'a str,
+}
+
 impl<R: Fn(WriteReport)> Actor<R> {
     fn run(&self) {
         loop {
@@ -246,20 +274,16 @@ impl<R: Fn(WriteReport)> Actor<R> {
     fn write_status(
         &self,
         object: &ObjectReference,
-        status: &Value,
+        status: &StatusText,
     ) -> (Outcome, Option<WriteReport>) {
         let ObjectReference { resource, namespace, name, uid } = object;
         let path = format!("{}/status", resource.object(namespace, name));
-        let mut body = json!({
-            "apiVersion": resource.api_version(),
-            "kind": resource.kind,
-            "metadata": { "name": name, "namespace": namespace },
-            "status": status,
-        });
-        if !uid.is_empty() {
-            // Makes the server refuse it for a successor of the same name.
-            body["metadata"]["uid"] = json!(uid);
-        }
+        let body = Status {
+            api_version: &resource.api_version(),
+            kind: resource.kind,
+            metadata: StatusMetadata { name, namespace, uid },
+            status: &status.0,
+        };
         let object = object.clone();
         match self.client.apply::<Written>(&path, &body).map(|applied| applied.object) {
             Ok(Written { metadata }) if !uid.is_empty() && metadata.uid != *uid => {

@@ -73,10 +73,11 @@ pub(super) fn perform(effect: Effect, jobs: &Sender<Job>, writer: &WriterHandle)
                 log::error!("a job found no free worker; that is a bug");
             }
         }
-        Effect::WriteStatus(object, status) => match serde_json::to_value(&status) {
-            Ok(status) => writer.apply_status(reference(&object), status),
-            Err(error) => log::error!("{}: the status can't be written: {error}", object.key),
-        },
+        Effect::WriteStatus(object, status) => {
+            if let Err(error) = writer.apply_status(reference(&object), &status) {
+                log::error!("{}: the status can't be written: {error}", object.key);
+            }
+        }
         Effect::EnsureSecret(object, rabbitmq) => {
             writer.ensure_secret(manifest(&object, &rabbitmq));
         }

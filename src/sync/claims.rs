@@ -15,9 +15,12 @@ use jiff::Timestamp;
 use crate::inventory::contents::Inventory;
 use crate::resources::{ObjectKey, OpenstackConfig};
 
-/// Orders objects by age; objects of one second by their names.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Seniority {
+/// Orders objects by age; objects of one second by their names. One for each object: who claims a
+/// node is a list of nearly always one, so a set of its own would be mostly room.
+type Seniority = Arc<Age>;
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Age {
     created: Timestamp,
     key: ObjectKey,
     uid: String,
@@ -36,13 +39,16 @@ struct Claimant {
 
 type Node = (String, String);
 
+/// By cloud and name who claims it, the oldest first; what nobody claims isn't in it.
+type Index = BTreeMap<String, BTreeMap<String, Vec<Seniority>>>;
+
 /// Who claims what.
 #[derive(Debug, Default)]
 pub struct ClaimTable {
     claimants: BTreeMap<Seniority, Claimant>,
     seniorities: HashMap<String, Seniority>,
-    by_node: BTreeMap<Node, BTreeSet<Seniority>>,
-    by_vm: BTreeMap<Node, BTreeSet<Seniority>>,
+    by_node: Index,
+    by_vm: Index,
     /// Nodes that are being sent right now.
     sending: BTreeSet<Node>,
 }
@@ -73,19 +79,18 @@ impl ClaimTable {
             Ok(spec) => (spec.provider_id.clone(), spec.vm_ids.iter().cloned().collect()),
             Err(_) => (String::new(), BTreeSet::new()),
         };
-        let seniority =
-            Seniority { created: object.created, key: object.key.clone(), uid: object.uid.clone() };
+        let (created, key, uid) = (object.created, object.key.clone(), object.uid.clone());
+        let seniority = Arc::new(Age { created, key, uid });
         let before = self.take(&object.uid);
         let (claimed, attempted) = match before {
             Some(before) if before.provider_id == provider_id => (before.claimed, before.attempted),
             _ => (None, false),
         };
         for node in claimed.iter().flatten() {
-            self.insert(&provider_id, node, &seniority);
+            insert(&mut self.by_node, &provider_id, node, &seniority);
         }
         for vm_id in &vm_ids {
-            let vm = (provider_id.clone(), vm_id.clone());
-            self.by_vm.entry(vm).or_default().insert(seniority.clone());
+            insert(&mut self.by_vm, &provider_id, vm_id, &seniority);
         }
         self.seniorities.insert(object.uid.clone(), seniority.clone());
         let claimant =
@@ -109,11 +114,9 @@ impl ClaimTable {
     /// until it has, nobody knows which nodes are its own.
     pub fn must_wait_for(&self, uid: &str) -> Option<ObjectKey> {
         let claimant = self.claimants.get(self.seniorities.get(uid)?)?;
-        let sharers = claimant
-            .vm_ids
-            .iter()
-            .filter_map(|vm_id| self.by_vm.get(&(claimant.provider_id.clone(), vm_id.clone())));
-        let older = sharers.flat_map(|set| set.range(..claimant.seniority.clone()));
+        let by_vm = self.by_vm.get(&claimant.provider_id)?;
+        let sharers = claimant.vm_ids.iter().filter_map(|vm_id| by_vm.get(vm_id));
+        let older = sharers.flatten().filter(|seniority| **seniority < claimant.seniority);
         let unsynced =
             older.filter_map(|seniority| self.claimants.get(seniority)).find(|c| !c.attempted);
         unsynced.map(|claimant| claimant.seniority.key.clone())
@@ -137,7 +140,7 @@ impl ClaimTable {
         }
         let mut decision = Decision::default();
         for node in nodes {
-            self.insert(provider_id, node, &seniority);
+            insert(&mut self.by_node, provider_id, node, &seniority);
             match self.older_manager(provider_id, node, &seniority, inventory) {
                 Some(manager) => {
                     let node_name = node.clone();
@@ -158,8 +161,8 @@ impl ClaimTable {
         seniority: &Seniority,
         inventory: &Inventory,
     ) -> Option<ObjectKey> {
-        let key = (provider_id.to_owned(), node.to_owned());
-        let first = self.by_node.get(&key).and_then(BTreeSet::first);
+        let claimants = self.by_node.get(provider_id).and_then(|by_node| by_node.get(node));
+        let first = claimants.and_then(|claimants| claimants.first());
         if let Some(first) = first.filter(|first| *first < seniority) {
             return Some(first.key.clone());
         }
@@ -177,11 +180,6 @@ impl ClaimTable {
         self.claimants.get_mut(self.seniorities.get(uid)?)
     }
 
-    fn insert(&mut self, provider_id: &str, node: &str, seniority: &Seniority) {
-        let key = (provider_id.to_owned(), node.to_owned());
-        self.by_node.entry(key).or_default().insert(seniority.clone());
-    }
-
     fn take(&mut self, uid: &str) -> Option<Claimant> {
         let claimant = self.claimants.remove(&self.seniorities.remove(uid)?)?;
         for node in claimant.claimed.iter().flatten() {
@@ -194,18 +192,24 @@ impl ClaimTable {
     }
 }
 
-fn remove(
-    index: &mut BTreeMap<Node, BTreeSet<Seniority>>,
-    provider_id: &str,
-    name: &str,
-    seniority: &Seniority,
-) {
-    let key = (provider_id.to_owned(), name.to_owned());
-    if let Some(set) = index.get_mut(&key) {
-        set.remove(seniority);
-        if set.is_empty() {
-            index.remove(&key);
-        }
+fn insert(index: &mut Index, provider_id: &str, name: &str, seniority: &Seniority) {
+    let names = index.entry(provider_id.to_owned()).or_default();
+    let claimants = names.entry(name.to_owned()).or_default();
+    if let Err(place) = claimants.binary_search(seniority) {
+        claimants.reserve_exact(1);
+        claimants.insert(place, Arc::clone(seniority));
+    }
+}
+
+fn remove(index: &mut Index, provider_id: &str, name: &str, seniority: &Seniority) {
+    let Some(names) = index.get_mut(provider_id) else { return };
+    let Some(claimants) = names.get_mut(name) else { return };
+    claimants.retain(|claimant| claimant != seniority);
+    if claimants.is_empty() {
+        names.remove(name);
+    }
+    if names.is_empty() {
+        index.remove(provider_id);
     }
 }
 

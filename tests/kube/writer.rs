@@ -61,12 +61,12 @@ fn a_status_is_applied_by_force_and_an_equal_one_is_not_written_again() {
     let object = reference(&api.put("a", "1"));
     let (writer, reports) = start(&api);
     let handle = writer.handle();
-    handle.apply_status(object.clone(), json!({"nodes": 1}));
+    handle.apply_status(object.clone(), &json!({"nodes": 1})).unwrap();
     let report = reports.recv_timeout(LIMIT).unwrap();
     assert!(matches!(&report, WriteReport::StatusWritten { object: o, .. } if *o == object));
     assert_eq!(status_of(&api, "a"), json!({"nodes": 1}));
-    handle.apply_status(object.clone(), json!({"nodes": 1}));
-    handle.apply_status(object, json!({"nodes": 2}));
+    handle.apply_status(object.clone(), &json!({"nodes": 1})).unwrap();
+    handle.apply_status(object, &json!({"nodes": 2})).unwrap();
     reports.recv_timeout(LIMIT).unwrap();
     assert_eq!(status_writes(&api), 2);
     let requests = api.journal.requests(Service::Kubernetes);
@@ -86,7 +86,7 @@ fn the_status_of_an_object_that_is_gone_or_another_by_now_is_dropped() {
     api.put("again", "2");
     let (writer, reports) = start(&api);
     for object in [gone, former] {
-        writer.handle().apply_status(object.clone(), json!({"nodes": 1}));
+        writer.handle().apply_status(object.clone(), &json!({"nodes": 1})).unwrap();
         let report = reports.recv_timeout(LIMIT).unwrap();
         assert_eq!(report, WriteReport::ObjectGone { object });
     }
@@ -104,7 +104,7 @@ fn while_the_api_is_down_nobody_waits_and_the_newest_status_is_written_once_it_i
     let begin = now();
     for nodes in 0..50 {
         for object in &objects {
-            writer.handle().apply_status(object.clone(), json!({"nodes": nodes}));
+            writer.handle().apply_status(object.clone(), &json!({"nodes": nodes})).unwrap();
         }
     }
     assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
@@ -128,8 +128,8 @@ fn one_object_that_fails_does_not_keep_the_others() {
     let kind = FaultKind::Status { status: 500, headers: Vec::new(), body: b"broken".to_vec() };
     api.faults.add(Fault::always(Service::Kubernetes, kind).path_contains("/bad/status"));
     let (writer, reports) = start(&api);
-    writer.handle().apply_status(bad, json!({"nodes": 1}));
-    writer.handle().apply_status(good, json!({"nodes": 1}));
+    writer.handle().apply_status(bad, &json!({"nodes": 1})).unwrap();
+    writer.handle().apply_status(good, &json!({"nodes": 1})).unwrap();
     assert!(matches!(reports.recv_timeout(LIMIT), Ok(WriteReport::StatusFailed { .. })));
     assert!(matches!(reports.recv_timeout(LIMIT), Ok(WriteReport::StatusWritten { .. })));
     api.faults.clear();
@@ -147,12 +147,12 @@ fn a_stop_writes_what_is_left_and_is_bounded_if_nobody_answers() {
     let api = Api::start();
     let object = reference(&api.put("a", "1"));
     let (writer, _reports) = start(&api);
-    writer.handle().apply_status(object.clone(), json!({"nodes": 1}));
+    writer.handle().apply_status(object.clone(), &json!({"nodes": 1})).unwrap();
     assert!(writer.stop(LIMIT));
     assert_eq!(status_of(&api, "a"), json!({"nodes": 1}));
     let (writer, _reports) = start(&api);
     api.faults.add(Fault::always(Service::Kubernetes, FaultKind::Hang));
-    writer.handle().apply_status(object, json!({"nodes": 2}));
+    writer.handle().apply_status(object, &json!({"nodes": 2})).unwrap();
     let begin = now();
     assert!(!writer.stop(Duration::from_millis(300)));
     assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
@@ -235,7 +235,7 @@ fn equal_events_are_folded_and_a_refusal_of_events_harms_nothing() {
     assert_eq!(shown["involvedObject"]["uid"], json!(object.uid));
     api.kubernetes.deny(Denial::new("*", "events"));
     writer.handle().record_event(object.clone(), EventKind::Normal, "Synced", "2 nodes");
-    writer.handle().apply_status(object, json!({"nodes": 2}));
+    writer.handle().apply_status(object, &json!({"nodes": 2})).unwrap();
     assert!(matches!(reports.recv_timeout(LIMIT), Ok(WriteReport::StatusWritten { .. })));
     assert!(writer.stop(LIMIT), "a refused event is not waited for");
     assert_eq!(api.kubernetes.events().len(), 1);
@@ -255,7 +255,7 @@ fn a_thread_that_ended_though_nobody_asked_is_noticed() {
     };
     let writer = Writer::spawn(&api.client(), reporter, Clock::system(), metrics, report).unwrap();
     assert!(!writer.has_ended());
-    writer.handle().apply_status(object, json!({"nodes": 1}));
+    writer.handle().apply_status(object, &json!({"nodes": 1})).unwrap();
     // What the thread held goes with it.
     assert!(ended.recv_timeout(LIMIT).is_err_and(|error| error.is_disconnected()));
     while !writer.has_ended() {

@@ -5,9 +5,10 @@
 //! by itself; a server that fails is probed with one write at a time.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::events::{EventKey, EventKind, EventWrite, Events, Reporter, namespace_of};
 use super::secrets::SecretManifest;
@@ -36,6 +37,16 @@ enum Key {
     Event(EventKey),
 }
 
+/// A status as compact JSON: as a tree it would take ten times the room, for each object.
+#[derive(Clone, Debug)]
+pub struct StatusText(pub Arc<RawValue>);
+
+impl PartialEq for StatusText {
+    fn eq(&self, other: &StatusText) -> bool {
+        self.0.get() == other.0.get()
+    }
+}
+
 /// One write.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Job {
@@ -44,7 +55,7 @@ pub enum Job {
         /// Whose.
         object: ObjectReference,
         /// All of it.
-        status: Value,
+        status: StatusText,
     },
     /// See to a Secret.
     Secret(SecretManifest),
@@ -59,14 +70,20 @@ pub enum Job {
     },
 }
 
+impl Key {
+    fn of_status(object: &ObjectReference) -> Key {
+        Key::Status {
+            namespace: object.namespace.clone(),
+            name: object.name.clone(),
+            plural: object.resource.plural,
+        }
+    }
+}
+
 impl Job {
     fn key(&self) -> Key {
         match self {
-            Job::Status { object, .. } => Key::Status {
-                namespace: object.namespace.clone(),
-                name: object.name.clone(),
-                plural: object.resource.plural,
-            },
+            Job::Status { object, .. } => Key::of_status(object),
             Job::Secret(secret) => {
                 Key::Secret { namespace: secret.namespace.clone(), name: secret.name.clone() }
             }
@@ -133,7 +150,7 @@ pub struct Pending {
     waiting: BTreeMap<Key, Waiting>,
     under_way: Option<Waiting>,
     /// The last status written, by its object: an equal one is no news.
-    written: BTreeMap<Key, (String, Value)>,
+    written: BTreeMap<Key, (String, StatusText)>,
     events: Events,
     /// Nothing is written before this.
     closed_until: Duration,
@@ -160,19 +177,19 @@ impl Pending {
     }
 
     /// Wants a status written, unless it is what is written already.
-    pub fn put_status(&mut self, object: ObjectReference, status: Value) {
-        let job = Job::Status { object: object.clone(), status: status.clone() };
-        let key = job.key();
+    pub fn put_status(&mut self, object: ObjectReference, status: StatusText) {
+        let key = Key::of_status(&object);
         let is_under_way = self.under_way.as_ref().is_some_and(|waiting| match &waiting.wish {
             Wish::Write(known) => known.key() == key,
             Wish::Event(_) => false,
         });
         // What is being written now decides what the newest is, however it ends.
-        if !is_under_way && self.written.get(&key) == Some(&(object.uid, status)) {
+        let is_written = |(uid, written): &(_, _)| *uid == object.uid && *written == status;
+        if !is_under_way && self.written.get(&key).is_some_and(is_written) {
             self.waiting.remove(&key);
             return;
         }
-        self.put(key, Wish::Write(job));
+        self.put(key, Wish::Write(Job::Status { object, status }));
     }
 
     /// Wants a Secret seen to.
@@ -202,8 +219,7 @@ impl Pending {
 
     /// Drops what waits for an object, and what is remembered of it.
     pub fn forget(&mut self, object: &ObjectReference) {
-        let job = Job::Status { object: object.clone(), status: Value::Null };
-        let key = job.key();
+        let key = Key::of_status(object);
         let is_same = |wish: &Wish| match wish {
             Wish::Write(Job::Status { object: known, .. }) => known.uid == object.uid,
             _ => false,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Job, Next, Outcome, Pending};
+use super::{Job, Next, Outcome, Pending, StatusText};
 use crate::clock::Now;
 use crate::kube::objects::ObjectReference;
 use crate::kube::resource::Resource;
@@ -34,8 +34,12 @@ fn object(name: &str, uid: &str) -> ObjectReference {
     }
 }
 
+fn text(value: u32) -> StatusText {
+    StatusText(serde_json::value::to_raw_value(&value).unwrap().into())
+}
+
 fn status(pending: &mut Pending, name: &str, value: u32) {
-    pending.put_status(object(name, "u1"), json!(value));
+    pending.put_status(object(name, "u1"), text(value));
 }
 
 /// Name and value of the status that comes next.
@@ -43,7 +47,7 @@ fn next_status(pending: &mut Pending, now: Now) -> Option<(Job, String, Value)> 
     match pending.next(now) {
         Next::Write(job) => {
             let Job::Status { object, status } = Job::clone(&job) else { panic!("{job:?}") };
-            Some((*job, object.name, status))
+            Some((*job, object.name, serde_json::from_str(status.0.get()).unwrap()))
         }
         _ => None,
     }
@@ -74,7 +78,7 @@ fn what_is_written_already_is_not_written_again_until_the_object_is_another() {
     assert!(finish_next(&mut pending, at(0.0), Outcome::Done).is_some());
     status(&mut pending, "a", 1);
     assert_eq!(pending.next(at(0.0)), Next::Wait(None));
-    pending.put_status(object("a", "u2"), json!(1));
+    pending.put_status(object("a", "u2"), text(1));
     assert!(finish_next(&mut pending, at(0.0), Outcome::Done).is_some());
 }
 
