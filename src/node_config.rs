@@ -2,12 +2,26 @@
 //!
 //! Wire format of both: SPEC sections 5 (steps 10 and 11) and 7. No decisions are made here.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 /// A node has the interfaces `multinic0` to `multinic9`; the agent knows no more.
 pub const MAX_INTERFACES: usize = 10;
+
+const NAMES: [&str; MAX_INTERFACES] = [
+    "multinic0",
+    "multinic1",
+    "multinic2",
+    "multinic3",
+    "multinic4",
+    "multinic5",
+    "multinic6",
+    "multinic7",
+    "multinic8",
+    "multinic9",
+];
 
 /// One network interface of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,8 +50,11 @@ pub struct Interface {
 
 impl Interface {
     /// The name that belongs to an id.
-    pub fn name_of(id: u8) -> String {
-        format!("multinic{id}")
+    pub fn name_of(id: u8) -> Cow<'static, str> {
+        match NAMES.get(usize::from(id)) {
+            Some(name) => Cow::Borrowed(name),
+            None => Cow::Owned(format!("multinic{id}")),
+        }
     }
 }
 

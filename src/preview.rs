@@ -97,7 +97,7 @@ pub fn run(config: &Config, key: &ObjectKey, json: bool) -> Result<Shown, NoPlan
         return Err(NoPlan::NoObject(text));
     }
     let (memory, inventory) = recall(config);
-    let cloud = Cloud::new(config, clock.clone(), &Clients::new(&metrics));
+    let cloud = Arc::new(Cloud::new(config, clock.clone(), &Clients::new(&metrics)));
     let planner = Planner { config, cloud: &cloud, inventory: &inventory, objects: &objects };
     let mut table = ClaimTable::default();
     for known in objects.values().filter(|known| !known.being_deleted) {
@@ -139,7 +139,7 @@ pub fn run(config: &Config, key: &ObjectKey, json: bool) -> Result<Shown, NoPlan
 
 /// One body a line.
 fn bodies(outlook: &Outlook<'_>) -> String {
-    let nodes: Vec<&NodeConfig> = outlook.due.iter().map(|(node, _)| &node.config).collect();
+    let nodes: Vec<&NodeConfig> = outlook.due.iter().map(|(node, _)| &*node.config).collect();
     let mut text = String::new();
     for body in crate::viola::bodies(&nodes) {
         text.push_str(&String::from_utf8_lossy(&body));
@@ -190,7 +190,7 @@ fn recall(config: &Config) -> (Memory, Inventory) {
 /// What plans are made with.
 struct Planner<'a> {
     config: &'a Config,
-    cloud: &'a Cloud,
+    cloud: &'a Arc<Cloud>,
     inventory: &'a Inventory,
     objects: &'a BTreeMap<ObjectKey, OpenstackConfig>,
 }
@@ -199,7 +199,7 @@ struct Planner<'a> {
 struct Planned<'a> {
     spec: &'a Spec,
     answers: Answers,
-    plan: Plan,
+    plan: Plan<'static>,
     decision: Decision,
 }
 
@@ -213,7 +213,7 @@ impl<'a> Planner<'a> {
         let mut reading = Reading::new(self.config, self.cloud, object, false);
         let (spec, subnet) = reading.check()?;
         let answers = reading.read(spec, subnet)?;
-        let plan = plan(&reading.sources(spec, &answers, self.inventory));
+        let plan = plan(&reading.sources(spec, &answers, self.inventory)).into_owned();
         let names = plan.nodes.iter().map(|node| node.config.node_name.clone()).collect();
         let decision =
             table.claim(&object.uid, &spec.provider_id, &names, self.inventory).unwrap_or_default();

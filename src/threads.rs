@@ -1,8 +1,10 @@
 //! The doorway of threads: the one place that starts them.
 //!
 //! Every thread has a name and a small stack. Long-lived threads come from [`spawn`]; requests of
-//! one sync that don't depend on each other run in [`side_by_side`], which bounds how many threads
-//! one caller may have, and so, with the number of workers, how many the process may have.
+//! one sync that don't depend on each other run on those of a [`pool`], which bounds how many of
+//! them the process has. For what is done now and then there is [`side_by_side`].
+
+pub mod pool;
 
 use std::io;
 use std::panic::{self, AssertUnwindSafe};

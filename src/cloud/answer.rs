@@ -3,7 +3,7 @@
 //! Error bodies differ by service and by what stands in front of it: OpenStack's JSON in four
 //! shapes, HTML of proxies, or nothing. None of them may hide the status or break the reading.
 
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
 
 use super::error::{CloudError, Step};
 use crate::http::client::{Answer, Service};
@@ -47,9 +47,14 @@ impl Question<'_> {
 
     /// Reads the JSON of a good answer; anything but the expected shape is a failure, never an
     /// empty result.
-    pub fn read<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, CloudError> {
+    pub fn read<'a, T: Deserialize<'a>>(&self, body: &'a [u8]) -> Result<T, CloudError> {
         let Question { service, method, path, step } = *self;
-        serde_json::from_slice(body).map_err(|error| {
+        // Checking all of a text at once is cheaper than checking each string in it.
+        let read = match std::str::from_utf8(body) {
+            Ok(text) => serde_json::from_str(text),
+            Err(_) => serde_json::from_slice(body),
+        };
+        read.map_err(|error| {
             let what = if is_html(body) {
                 "the answer is HTML, not JSON (is this the service, or something in front of it?)"
                     .to_owned()

@@ -12,16 +12,16 @@ use std::time::Duration;
 use super::error::{CloudError, Step};
 use super::neutron::{Network, Neutron, Subnet};
 use crate::resources::SubnetSelector;
-use crate::threads::{Task, side_by_side};
+use crate::threads::pool::{Pool, Task};
 
 /// Subnets nobody asked for during this time are forgotten.
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
 
 /// What is remembered of subnets and their networks.
-#[derive(Debug)]
 pub struct Networks {
     /// How long an MTU is believed.
     life: Duration,
+    threads: Pool,
     memory: Mutex<Memory>,
 }
 
@@ -41,22 +41,22 @@ enum Part {
 
 impl Networks {
     /// Remembers nothing yet; MTUs will be believed for `life`.
-    pub fn new(life: Duration) -> Networks {
-        Networks { life, memory: Mutex::default() }
+    pub fn new(life: Duration, threads: Pool) -> Networks {
+        Networks { life, threads, memory: Mutex::default() }
     }
 
     /// The subnet that is meant, and its network's MTU.
     pub fn subnet(
         &self,
-        neutron: &Neutron<'_>,
+        neutron: &Neutron,
         project_id: &str,
         selector: &SubnetSelector,
         uptime: Duration,
     ) -> Result<(Subnet, u32), CloudError> {
-        let key = (neutron.endpoint.to_owned(), project_id.to_owned(), text(selector));
+        let key = (neutron.endpoint.to_string(), project_id.to_owned(), text(selector));
         let known = self.lock().subnets.get(&key).map(|(subnet, _)| subnet.clone());
         // The network is only asked for where its subnet is known and its MTU isn't any more.
-        let doubtful = known.filter(|subnet| self.mtu(neutron.endpoint, subnet, uptime).is_none());
+        let doubtful = known.filter(|subnet| self.mtu(&neutron.endpoint, subnet, uptime).is_none());
         let subnet = match (&doubtful, selector) {
             (Some(known), SubnetSelector::Id(_)) => {
                 let network = neutron.network(&known.network_id)?;
@@ -64,28 +64,12 @@ impl Networks {
                 self.believe(neutron, &known.network_id, network.as_ref(), uptime);
                 if vouched { known.clone() } else { subnet(neutron, project_id, selector)? }
             }
-            (Some(known), SubnetSelector::Name(_)) => {
-                let tasks: Vec<Task<'_, Part>> = vec![
-                    Box::new(|| Part::Subnet(subnet(neutron, project_id, selector))),
-                    Box::new(|| Part::Network(neutron.network(&known.network_id))),
-                ];
-                let mut found = None;
-                for part in side_by_side(2, tasks) {
-                    match part {
-                        Part::Subnet(subnet) => found = Some(subnet?),
-                        Part::Network(network) => {
-                            self.believe(neutron, &known.network_id, network?.as_ref(), uptime);
-                        }
-                    }
-                }
-                match found {
-                    Some(found) => found,
-                    None => subnet(neutron, project_id, selector)?,
-                }
+            (Some(known), SubnetSelector::Name(name)) => {
+                self.by_name_and_network(neutron, project_id, name, &known.network_id, uptime)?
             }
             (None, _) => subnet(neutron, project_id, selector)?,
         };
-        let mtu = match self.mtu(neutron.endpoint, &subnet, uptime) {
+        let mtu = match self.mtu(&neutron.endpoint, &subnet, uptime) {
             Some(mtu) => mtu,
             None => {
                 let network_id = &subnet.network_id;
@@ -101,6 +85,33 @@ impl Networks {
         Ok((subnet, mtu))
     }
 
+    /// A name may mean another subnet by now, so both are asked for, side by side.
+    fn by_name_and_network(
+        &self,
+        neutron: &Neutron,
+        project_id: &str,
+        name: &str,
+        network_id: &str,
+        uptime: Duration,
+    ) -> Result<Subnet, CloudError> {
+        let (ask, project_id, name) = (neutron.clone(), project_id.to_owned(), name.to_owned());
+        let (ask_network, id) = (neutron.clone(), network_id.to_owned());
+        let tasks: Vec<Task<Part>> = vec![
+            Box::new(move || Part::Subnet(ask.subnet_by_name(&project_id, &name))),
+            Box::new(move || Part::Network(ask_network.network(&id))),
+        ];
+        let mut found = Err(CloudError::new(Step::Subnet, "the subnet wasn't asked for"));
+        for part in self.threads.side_by_side(2, tasks) {
+            match part {
+                Part::Subnet(subnet) => found = Ok(subnet?),
+                Part::Network(network) => {
+                    self.believe(neutron, network_id, network?.as_ref(), uptime);
+                }
+            }
+        }
+        found
+    }
+
     fn mtu(&self, endpoint: &str, subnet: &Subnet, uptime: Duration) -> Option<u32> {
         let key = (endpoint.to_owned(), subnet.network_id.clone());
         let (mtu, fresh_until) = self.lock().mtus.get(&key).copied()?;
@@ -109,13 +120,13 @@ impl Networks {
 
     fn believe(
         &self,
-        neutron: &Neutron<'_>,
+        neutron: &Neutron,
         network_id: &str,
         network: Option<&Network>,
         uptime: Duration,
     ) {
         let Some(Ok(mtu)) = network.map(Network::mtu) else { return };
-        let key = (neutron.endpoint.to_owned(), network_id.to_owned());
+        let key = (neutron.endpoint.to_string(), network_id.to_owned());
         let mut memory = self.lock();
         memory.mtus.retain(|_, (_, fresh_until)| *fresh_until > uptime);
         memory.mtus.insert(key, (mtu, uptime + self.life));
@@ -127,7 +138,7 @@ impl Networks {
 }
 
 fn subnet(
-    neutron: &Neutron<'_>,
+    neutron: &Neutron,
     project_id: &str,
     selector: &SubnetSelector,
 ) -> Result<Subnet, CloudError> {

@@ -4,8 +4,11 @@
 //! without regard to case, so every answer is compared again. And a list may be cut into pages
 //! whether or not that was asked for, so [`AllPorts`] can only be had once every page came.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -28,15 +31,15 @@ const HEAD_BASE_BYTES: usize = 400;
 const PORT_FIELDS: &str = "&fields=id&fields=device_id&fields=mac_address&fields=status\
                            &fields=network_id&fields=fixed_ips&fields=project_id&fields=tenant_id";
 
-/// How to reach Neutron with a token.
-#[derive(Clone, Copy)]
-pub struct Neutron<'a> {
+/// How to reach Neutron with a token. Clones share all of it.
+#[derive(Clone)]
+pub struct Neutron {
     /// The client.
-    pub client: &'a Client,
+    pub client: Arc<Client>,
     /// URL that ends in `/v2.0`.
-    pub endpoint: &'a str,
+    pub endpoint: Arc<str>,
     /// The token.
-    pub token: &'a Secret,
+    pub token: Arc<Secret>,
 }
 
 /// A subnet, as far as nodes are concerned.
@@ -57,21 +60,21 @@ pub struct Subnet {
     tenant_id: Option<String>,
 }
 
-/// A port, as far as nodes are concerned.
+/// A port, as far as nodes are concerned. What many ports have in common they share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Port {
     /// Its id.
     pub id: String,
     /// The VM it belongs to, in lower case.
-    pub device_id: String,
+    pub device_id: Arc<str>,
     /// In lower case.
     pub mac_address: String,
     /// In upper case: ACTIVE, DOWN, BUILD, ERROR, ...
-    pub status: String,
+    pub status: Arc<str>,
     /// The network it is on.
-    pub network_id: String,
+    pub network_id: Arc<str>,
     /// Its addresses by subnet, in no particular order.
-    pub fixed_ips: Vec<(String, IpAddr)>,
+    pub fixed_ips: Vec<(Arc<str>, IpAddr)>,
 }
 
 /// Every port of the VMs that were asked for. Only [`Neutron::ports`] makes one, and only when each
@@ -158,35 +161,52 @@ impl Network {
 }
 
 #[derive(Deserialize)]
-struct PortPage {
-    ports: Vec<GivenPort>,
+struct PortPage<'a> {
+    #[serde(borrow)]
+    ports: Vec<GivenPort<'a>>,
     #[serde(default)]
     ports_links: Option<Vec<Link>>,
 }
 
+/// A port as the answer has it; its texts are borrowed from there.
 #[derive(Deserialize)]
-struct GivenPort {
-    id: String,
-    device_id: Option<String>,
-    mac_address: String,
-    status: Option<String>,
-    network_id: String,
+struct GivenPort<'a> {
+    #[serde(borrow)]
+    id: Text<'a>,
+    device_id: Option<Text<'a>>,
+    mac_address: Text<'a>,
+    status: Option<Text<'a>>,
+    network_id: Text<'a>,
     #[serde(default)]
-    fixed_ips: Option<Vec<FixedIp>>,
+    fixed_ips: Option<Vec<FixedIp<'a>>>,
     #[serde(default)]
-    project_id: Option<String>,
+    project_id: Option<Text<'a>>,
     #[serde(default)]
-    tenant_id: Option<String>,
+    tenant_id: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
-struct FixedIp {
-    subnet_id: String,
-    ip_address: String,
+struct FixedIp<'a> {
+    #[serde(borrow)]
+    subnet_id: Text<'a>,
+    ip_address: Text<'a>,
 }
 
-fn same(left: &str, right: &str) -> bool {
-    left.eq_ignore_ascii_case(right)
+/// Borrowed unless it has escapes. By itself a `Cow` in an `Option` would never be borrowed.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Ids compare without regard to case; nearly always they are spelled alike, which is told faster.
+pub(crate) fn same(left: &str, right: &str) -> bool {
+    left == right || left.eq_ignore_ascii_case(right)
 }
 
 /// Where neither key is there, the `project_id` in the question has to do.
@@ -194,7 +214,7 @@ fn in_project(project: Option<&str>, tenant: Option<&str>, wanted: &str) -> bool
     project.or(tenant).is_none_or(|owner| same(owner, wanted))
 }
 
-impl Neutron<'_> {
+impl Neutron {
     /// A subnet by its id, whichever project it belongs to: shared networks belong to others.
     pub fn subnet_by_id(&self, id: &str) -> Result<Subnet, CloudError> {
         let url = format!("{}/subnets/{}", self.endpoint, path_segment(id));
@@ -221,7 +241,8 @@ impl Neutron<'_> {
             query_value(name)
         );
         let mut found: BTreeMap<String, Subnet> = BTreeMap::new();
-        self.service().pages(&url, Step::Subnet, |page: SubnetPage| {
+        self.service().pages(&url, Step::Subnet, |answer| {
+            let page: SubnetPage = self.service().read(&url, Step::Subnet, answer)?;
             let next = next_marker(page.subnets_links.as_deref());
             let of_that_name = page.subnets.into_iter().filter(|subnet| {
                 subnet.name.as_deref() == Some(name)
@@ -292,15 +313,17 @@ impl Neutron<'_> {
             url.push_str(&query_value(vm_id));
         }
         url.push_str(PORT_FIELDS);
-        let mut found = Vec::new();
-        self.service().pages(&url, Step::Ports, |page: PortPage| {
+        let (mut found, mut texts) = (Vec::new(), Texts::default());
+        self.service().pages(&url, Step::Ports, |answer| {
+            let page: PortPage<'_> = self.service().read(&url, Step::Ports, answer)?;
             let next = next_marker(page.ports_links.as_deref());
+            found.reserve(page.ports.len());
             for given in page.ports {
                 let project =
                     in_project(given.project_id.as_deref(), given.tenant_id.as_deref(), project_id);
                 let device_id = given.device_id.as_deref().unwrap_or_default().to_ascii_lowercase();
                 if project && wanted.contains(device_id.as_str()) {
-                    found.push(port(given, device_id)?);
+                    found.push(port(&given, &device_id, &mut texts)?);
                 }
             }
             Ok(next)
@@ -309,44 +332,59 @@ impl Neutron<'_> {
     }
 
     fn service(&self) -> TokenService<'_> {
-        let Neutron { client, token, .. } = *self;
+        let Neutron { client, token, .. } = self;
         TokenService { service: Service::Neutron, client, token }
     }
 }
 
-fn port(given: GivenPort, device_id: String) -> Result<Port, CloudError> {
+fn port(given: &GivenPort<'_>, device_id: &str, texts: &mut Texts) -> Result<Port, CloudError> {
     let fail = |what: String| {
-        let message = format!("Neutron GET /v2.0/ports: port {}: {what}", given.id);
+        let message = format!("Neutron GET /v2.0/ports: port {}: {what}", &*given.id);
         CloudError::new(Step::Ports, message)
     };
     let mac_address = given.mac_address.trim().to_ascii_lowercase();
     if !is_mac_address(&mac_address) {
-        return Err(fail(format!("{:?} is no MAC address", given.mac_address)));
+        return Err(fail(format!("{:?} is no MAC address", &*given.mac_address)));
     }
-    let mut fixed_ips = Vec::new();
+    let mut fixed_ips = Vec::with_capacity(given.fixed_ips.as_ref().map_or(0, Vec::len));
     for fixed_ip in given.fixed_ips.iter().flatten() {
         let text = fixed_ip.ip_address.trim();
         let address: IpAddr =
             text.parse().map_err(|_| fail(format!("{text:?} is no IP address")))?;
-        fixed_ips.push((fixed_ip.subnet_id.clone(), address));
+        fixed_ips.push((texts.shared(&fixed_ip.subnet_id), address));
     }
+    let status = given.status.as_deref().unwrap_or_default().trim().to_ascii_uppercase();
     Ok(Port {
-        device_id,
+        device_id: texts.shared(device_id),
         mac_address,
-        status: given.status.as_deref().unwrap_or_default().trim().to_ascii_uppercase(),
-        network_id: given.network_id,
+        status: texts.shared(&status),
+        network_id: texts.shared(&given.network_id),
         fixed_ips,
-        id: given.id,
+        id: given.id.to_owned(),
     })
 }
 
+/// Texts that come again and again, each once.
+#[derive(Default)]
+struct Texts(BTreeSet<Arc<str>>);
+
+impl Texts {
+    fn shared(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.0.get(text) {
+            return Arc::clone(known);
+        }
+        let new: Arc<str> = text.into();
+        self.0.insert(Arc::clone(&new));
+        new
+    }
+}
+
 fn is_mac_address(text: &str) -> bool {
-    let mut bytes = text.split(':');
-    let six = bytes
-        .by_ref()
-        .take(6)
-        .filter(|byte| byte.len() == 2 && byte.bytes().all(|digit| digit.is_ascii_hexdigit()));
-    six.count() == 6 && bytes.next().is_none()
+    let fits = |(index, byte): (usize, u8)| match index % 3 {
+        2 => byte == b':',
+        _ => byte.is_ascii_hexdigit(),
+    };
+    text.len() == 17 && text.bytes().enumerate().all(fits)
 }
 
 /// `{"NeutronError": {"type": "SubnetNotFound", ...}}`: a 404 of a mistyped path says
@@ -364,10 +402,10 @@ mod tests {
     fn a_port_that_came_twice_is_there_once_as_it_came_last() {
         let port = |id: &str, status: &str| Port {
             id: id.to_owned(),
-            device_id: "vm".to_owned(),
+            device_id: "vm".into(),
             mac_address: "fa:16:3e:00:00:01".to_owned(),
-            status: status.to_owned(),
-            network_id: "network".to_owned(),
+            status: status.into(),
+            network_id: "network".into(),
             fixed_ips: Vec::new(),
         };
         let first = AllPorts::of(vec![port("b", "BUILD"), port("a", "DOWN"), port("b", "ACTIVE")]);

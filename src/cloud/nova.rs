@@ -6,6 +6,7 @@
 //! that is measured: every list tells the size of the project.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -14,10 +15,10 @@ use super::service::{Link, TokenService, next_marker};
 use crate::http::client::{Answer, Client, Service};
 use crate::http::url::path_segment;
 use crate::secret::Secret;
-use crate::threads::{Task, side_by_side};
+use crate::threads::pool::{Pool, Task};
 
 /// Requests one sync may have open at Nova at the same time.
-const SIDE_BY_SIDE: usize = 4;
+pub(super) const SIDE_BY_SIDE: usize = 4;
 
 /// Costs to the service in milliseconds, measured on Nova 26 (Zed): of one server's details,
 const SHOW_MS: usize = 125;
@@ -28,19 +29,19 @@ const DETAIL_MS: usize = 5;
 /// and per server of a list of names.
 const BRIEF_MS: usize = 1;
 
-/// How to reach Nova with a token.
-#[derive(Clone, Copy)]
-pub struct Nova<'a> {
+/// How to reach Nova with a token, which also says whose servers a list shows. Clones share all.
+#[derive(Clone)]
+pub struct Nova {
     /// The client.
-    pub client: &'a Client,
+    pub client: Arc<Client>,
     /// URL up to the version, without a slash at its end.
-    pub endpoint: &'a str,
+    pub endpoint: Arc<str>,
     /// The token.
-    pub token: &'a Secret,
-    /// The project whose servers a list shows.
-    pub project_id: &'a str,
+    pub token: Arc<Secret>,
     /// Metadata key that holds the node name.
-    pub metadata_key: Option<&'a str>,
+    pub metadata_key: Option<Arc<str>>,
+    /// Threads for requests side by side.
+    pub threads: Pool,
 }
 
 /// What Nova says of one VM.
@@ -120,7 +121,7 @@ struct MetadataBody {
     metadata: BTreeMap<String, serde_json::Value>,
 }
 
-impl Nova<'_> {
+impl Nova {
     /// The names of these VMs (lower-case ids). Never fails as a whole: what couldn't be learned
     /// is told for each VM.
     pub fn names(&self, vm_ids: &[String], project_size: Option<usize>) -> ServerNames {
@@ -161,7 +162,8 @@ impl Nova<'_> {
         let url = format!("{}/{collection}", self.endpoint);
         let mut seen: BTreeSet<String> = BTreeSet::new();
         let mut names = HashMap::new();
-        self.service().pages(&url, Step::Nova, |page: ServerPage| {
+        self.service().pages(&url, Step::Nova, |answer| {
+            let page: ServerPage = self.service().read(&url, Step::Nova, answer)?;
             let next = next_marker(page.servers_links.as_deref());
             for server in page.servers {
                 let id = server.id.to_ascii_lowercase();
@@ -179,17 +181,19 @@ impl Nova<'_> {
     fn one_by_one(
         &self,
         vm_ids: &[String],
-        ask: impl Fn(&Self, &str) -> Result<ServerName, CloudError> + Sync,
+        ask: fn(&Self, &str) -> Result<ServerName, CloudError>,
     ) -> ServerNames {
-        let ask = &ask;
         let tasks = vm_ids
             .iter()
             .map(|id| {
-                let name = move || ask(self, id).unwrap_or_else(ServerName::Failed);
-                Box::new(move || (id.clone(), name())) as Task<'_, (String, ServerName)>
+                let (nova, id) = (self.clone(), id.clone());
+                Box::new(move || {
+                    let name = ask(&nova, &id).unwrap_or_else(ServerName::Failed);
+                    (id, name)
+                }) as Task<(String, ServerName)>
             })
             .collect();
-        let names = side_by_side(SIDE_BY_SIDE, tasks).into_iter().collect();
+        let names = self.threads.side_by_side(SIDE_BY_SIDE, tasks).into_iter().collect();
         ServerNames { names, project_size: None }
     }
 
@@ -227,7 +231,7 @@ impl Nova<'_> {
     }
 
     fn name_in(&self, metadata: &BTreeMap<String, serde_json::Value>) -> Option<String> {
-        metadata.get(self.metadata_key?)?.as_str().and_then(trimmed)
+        metadata.get(self.metadata_key.as_deref()?)?.as_str().and_then(trimmed)
     }
 
     /// Does it answer this token at all? Reads one row of the project's servers.
@@ -238,7 +242,7 @@ impl Nova<'_> {
     }
 
     fn service(&self) -> TokenService<'_> {
-        let Nova { client, token, .. } = *self;
+        let Nova { client, token, .. } = self;
         TokenService { service: Service::Nova, client, token }
     }
 }

@@ -3,7 +3,6 @@
 //! What an answer means is the business of the two; here are only the habits they share.
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
 use super::answer::Question;
 use super::error::{CloudError, Step};
@@ -52,11 +51,11 @@ impl TokenService<'_> {
     }
 
     /// What a good answer says; any other is an error.
-    pub(super) fn read<T: DeserializeOwned>(
+    pub(super) fn read<'a, T: Deserialize<'a>>(
         &self,
         url: &str,
         step: Step,
-        answer: &Answer,
+        answer: &'a Answer,
     ) -> Result<T, CloudError> {
         let question = Question { service: self.service, method: "GET", path: path_of(url), step };
         match answer.status {
@@ -65,14 +64,14 @@ impl TokenService<'_> {
         }
     }
 
-    /// Reads a list page by page; `take` gives the next page's marker. A marker whose row vanished
+    /// Asks for a list page by page; `take` reads one and gives the next one's marker. A marker whose row vanished
     /// is a 404 (Neutron) or 400 (Nova) that doesn't mean "nothing there": the list starts over,
     /// and `take` must not mind seeing rows twice.
-    pub(super) fn pages<P: DeserializeOwned>(
+    pub(super) fn pages(
         &self,
         url: &str,
         step: Step,
-        mut take: impl FnMut(P) -> Result<Option<String>, CloudError>,
+        mut take: impl FnMut(&Answer) -> Result<Option<String>, CloudError>,
     ) -> Result<(), CloudError> {
         let separator = if url.contains('?') { '&' } else { '?' };
         let (mut marker, mut restarts): (Option<String>, usize) = (None, 0);
@@ -87,7 +86,7 @@ impl TokenService<'_> {
                 marker = None;
                 continue;
             }
-            let next = take(self.read(url, step, &answer)?)?;
+            let next = take(&answer)?;
             match next {
                 None => return Ok(()),
                 Some(next) if marker.as_deref() == Some(&next) => break,

@@ -17,7 +17,7 @@ use super::error::{CloudError, Step};
 use super::keystone::{self, DomainSpelling};
 use super::networks::Networks;
 use super::neutron::{AllPorts, Neutron, Subnet};
-use super::nova::{Nova, ServerNames};
+use super::nova::{self, Nova, ServerNames};
 use super::shared::{Known, Shared};
 use crate::clock::Clock;
 use crate::config::{Config, OpenStack, Required};
@@ -25,11 +25,14 @@ use crate::http::client::{Client, ClientOptions, Clients};
 use crate::http::url::ending_in;
 use crate::resources::SubnetSelector;
 use crate::secret::Secret;
-use crate::threads::{Task, side_by_side};
+use crate::threads::pool::{Pool, Task};
 
 /// Requests one sync may have open at the same time, Nova's own not counted: subnet, servers,
 /// provider, and the ports of 250 VMs.
 const SIDE_BY_SIDE: usize = 8;
+/// Threads one sync may have at work beside its own: for those, for the network where the subnet
+/// is given by name, and for Nova's.
+const THREADS_OF_A_SYNC: usize = SIDE_BY_SIDE - 1 + 1 + nova::SIDE_BY_SIDE - 1;
 /// A token is renewed this long before it expires, or after four fifths of a short life.
 const TOKEN_MARGIN: Duration = Duration::from_secs(60);
 /// Idle connections are kept this long; a dead one is noticed and the question put again.
@@ -45,12 +48,13 @@ pub struct Cloud {
     /// How long failures are shared; less than the error interval, so that each poll asks anew.
     failure_life: Duration,
     contrabass: Client,
-    openstack: Client,
+    openstack: Arc<Client>,
     clock: Clock,
     providers: Shared<String, Provider, CloudError>,
     sessions: Shared<SessionKey, Session, CloudError>,
     networks: Networks,
     project_sizes: Mutex<HashMap<(String, String), usize>>,
+    threads: Pool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -64,10 +68,10 @@ struct SessionKey {
 /// A token and where it is good for.
 #[derive(Debug)]
 struct Session {
-    token: Secret,
+    token: Arc<Secret>,
     domain: DomainSpelling,
-    neutron: Result<String, CloudError>,
-    nova: Option<String>,
+    neutron: Result<Arc<str>, CloudError>,
+    nova: Option<Arc<str>>,
 }
 
 /// A provider as found, and whether that answer should be asked for again beside other work.
@@ -85,20 +89,20 @@ pub struct FoundProvider {
 #[derive(Clone)]
 pub struct LoggedIn {
     session: Arc<Session>,
-    neutron: String,
+    neutron: Arc<str>,
     /// Moves with each login.
     pub serial: u64,
 }
 
 /// What one object wants to know.
-#[derive(Clone, Copy)]
-pub struct Query<'a> {
+#[derive(Clone, Debug)]
+pub struct Query {
     /// The project its VMs and ports are in.
-    pub project_id: &'a str,
+    pub project_id: String,
     /// Its subnet.
-    pub subnet: &'a SubnetSelector,
+    pub subnet: SubnetSelector,
     /// Its VMs: lower case, none blank.
-    pub vm_ids: &'a [String],
+    pub vm_ids: Vec<String>,
 }
 
 /// What Neutron and Nova said, whole.
@@ -129,6 +133,7 @@ impl Cloud {
             let trust = trust.clone();
             clients.client(ClientOptions { call_limit, trust, idle_limit: IDLE_LIMIT })
         };
+        let threads = Pool::new(config.workers * THREADS_OF_A_SYNC);
         Cloud {
             contrabass_endpoint: config.contrabass.endpoint.clone(),
             encrypt_key: config.encrypt_key.clone(),
@@ -136,12 +141,13 @@ impl Cloud {
             provider_life: config.intervals.fast,
             failure_life: config.intervals.error / 2,
             contrabass: client(config.contrabass.timeout, &config.contrabass.trust),
-            openstack: client(config.openstack.timeout, &config.openstack.trust),
+            openstack: Arc::new(client(config.openstack.timeout, &config.openstack.trust)),
             clock,
             providers: Shared::default(),
             sessions: Shared::default(),
-            networks: Networks::new(config.intervals.slow * 5 / 2),
+            networks: Networks::new(config.intervals.slow * 5 / 2, threads.clone()),
             project_sizes: Mutex::default(),
+            threads,
         }
     }
 
@@ -252,9 +258,9 @@ impl Cloud {
         };
         let nova = nova_endpoint.clone().or_else(|| find(&catalog::COMPUTE).ok());
         Session {
-            neutron: neutron.map(|url| ending_in(&url, "v2.0")),
-            nova: nova.map(|url| nova_base(&url)),
-            token: login.token,
+            neutron: neutron.map(|url| ending_in(&url, "v2.0").into()),
+            nova: nova.map(|url| nova_base(&url).into()),
+            token: Arc::new(login.token),
             domain: login.domain,
         }
     }
@@ -270,33 +276,40 @@ impl Cloud {
     /// the provider if `found` is old. The second value is the provider as it is now: if it
     /// differs, the answers were got with outdated access and are worth nothing.
     pub fn ask(
-        &self,
+        self: &Arc<Cloud>,
         found: &FoundProvider,
         login: &LoggedIn,
-        query: &Query<'_>,
+        query: Query,
     ) -> Result<(Answers, FoundProvider), CloudError> {
         let neutron = Neutron {
-            client: &self.openstack,
-            endpoint: &login.neutron,
-            token: &login.session.token,
+            client: Arc::clone(&self.openstack),
+            endpoint: Arc::clone(&login.neutron),
+            token: Arc::clone(&login.session.token),
         };
-        let mut tasks: Vec<Task<'_, Part>> = Vec::new();
+        let query = Arc::new(query);
+        let mut tasks: Vec<Task<Part>> = Vec::new();
         let uptime = self.clock.now().uptime;
+        let (cloud, about, ask) = (Arc::clone(self), Arc::clone(&query), neutron.clone());
         tasks.push(Box::new(move || {
-            let Query { project_id, subnet, .. } = *query;
-            Part::Subnet(self.networks.subnet(&neutron, project_id, subnet, uptime))
+            Part::Subnet(cloud.networks.subnet(&ask, &about.project_id, &about.subnet, uptime))
         }));
-        for vm_ids in query.vm_ids.chunks(neutron.device_ids_per_request(query.project_id)) {
-            tasks.push(Box::new(move || Part::Ports(neutron.ports(query.project_id, vm_ids))));
+        let at_once = neutron.device_ids_per_request(&query.project_id);
+        for first in (0..query.vm_ids.len()).step_by(at_once) {
+            let (about, ask) = (Arc::clone(&query), neutron.clone());
+            tasks.push(Box::new(move || {
+                let last = about.vm_ids.len().min(first + at_once);
+                Part::Ports(ask.ports(&about.project_id, &about.vm_ids[first..last]))
+            }));
         }
-        tasks.push(Box::new(|| Part::Servers(self.servers(login, query))));
+        let (cloud, about, login) = (Arc::clone(self), Arc::clone(&query), login.clone());
+        tasks.push(Box::new(move || Part::Servers(cloud.servers(&login, &about))));
         if found.old {
-            let id = &found.provider.id;
-            tasks.push(Box::new(|| Part::Provider(self.ask_provider(id, None))));
+            let (cloud, id) = (Arc::clone(self), found.provider.id.clone());
+            tasks.push(Box::new(move || Part::Provider(cloud.ask_provider(&id, None))));
         }
         let mut current = found.clone();
         let (mut subnet, mut ports, mut servers) = (None, Vec::new(), ServerNames::default());
-        for part in side_by_side(SIDE_BY_SIDE, tasks) {
+        for part in self.threads.side_by_side(SIDE_BY_SIDE, tasks) {
             match part {
                 Part::Subnet(part) => subnet = Some(part),
                 Part::Ports(part) => ports.push(part),
@@ -311,19 +324,19 @@ impl Cloud {
         Ok((Answers { subnet, mtu, ports, servers }, current))
     }
 
-    fn servers(&self, login: &LoggedIn, query: &Query<'_>) -> ServerNames {
+    fn servers(&self, login: &LoggedIn, query: &Query) -> ServerNames {
         // No compute service: every VM goes by its id.
         let Some(endpoint) = &login.session.nova else { return ServerNames::default() };
         let nova = Nova {
-            client: &self.openstack,
-            endpoint,
-            token: &login.session.token,
-            project_id: query.project_id,
-            metadata_key: self.settings.node_name_metadata_key.as_deref(),
+            client: Arc::clone(&self.openstack),
+            endpoint: Arc::clone(endpoint),
+            token: Arc::clone(&login.session.token),
+            metadata_key: self.settings.node_name_metadata_key.as_deref().map(Arc::from),
+            threads: self.threads.clone(),
         };
-        let key = (endpoint.clone(), query.project_id.to_owned());
+        let key = (endpoint.to_string(), query.project_id.clone());
         let project_size = lock(&self.project_sizes).get(&key).copied();
-        let servers = nova.names(query.vm_ids, project_size);
+        let servers = nova.names(&query.vm_ids, project_size);
         if let Some(size) = servers.project_size {
             lock(&self.project_sizes).insert(key, size);
         }

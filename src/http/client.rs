@@ -24,10 +24,14 @@ use crate::secret::Secret;
 
 /// Answers above this are refused (3,000 ports with all their keys take about 3 MiB).
 pub const BODY_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
+/// Room made at once for an answer that says how long it is; for a longer one it grows.
+const BODY_ROOM_BYTES: u64 = 1024 * 1024;
 /// Long enough for a lost SYN to be repeated twice.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-/// Per connection and direction; ureq's own 128 KiB would cost megabytes for a dozen connections.
-const BUFFER_BYTES: usize = 16 * 1024;
+/// For what comes in, per connection; ureq's own 128 KiB would cost megabytes for a dozen of them.
+const INPUT_BYTES: usize = 16 * 1024;
+/// For what goes out; each line of a head must fit, so a URL and a token.
+const OUTPUT_BYTES: usize = 8 * 1024;
 const USER_AGENT: &str = concat!("multinic-operator/", env!("CARGO_PKG_VERSION"));
 
 /// Whom a client speaks to: a label in metrics and in messages.
@@ -468,12 +472,14 @@ impl Client {
             }
         };
         let (parts, mut body) = response.into_parts();
-        let body = body
-            .with_config()
+        let announced = body.content_length().unwrap_or(0).min(BODY_ROOM_BYTES);
+        let mut bytes = Vec::with_capacity(usize::try_from(announced).unwrap_or(0));
+        body.with_config()
             .limit(request.answer_limit)
-            .read_to_vec()
-            .map_err(|error| failed(request, failure_of(&error)))?;
-        Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
+            .reader()
+            .read_to_end(&mut bytes)
+            .map_err(|error| failed(request, failure_of_io(&error)))?;
+        Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body: bytes })
     }
 
     fn agents_for(&self, request: &Request<'_>) -> Result<Agents, HttpError> {
@@ -589,8 +595,8 @@ fn agent(options: &ClientOptions, tls: Option<&TlsConfig>, keeps: bool) -> Agent
         .max_redirects(0)
         .proxy(None)
         .user_agent(USER_AGENT)
-        .input_buffer_size(BUFFER_BYTES)
-        .output_buffer_size(BUFFER_BYTES)
+        .input_buffer_size(INPUT_BYTES)
+        .output_buffer_size(OUTPUT_BYTES)
         .max_idle_connections(idle)
         .max_idle_connections_per_host(idle_per_host)
         .max_idle_age(options.idle_limit)

@@ -66,12 +66,12 @@ impl Inventory {
     }
 
     /// The records of a VM, ordered by node name: more than one only while it is being renamed.
-    pub fn by_instance(&self, provider_id: &str, instance_id: &str) -> Vec<Arc<Stored>> {
+    pub fn by_instance(&self, provider_id: &str, instance_id: &str) -> Vec<&Arc<Stored>> {
         let belongs = |stored: &&Arc<Stored>| {
             stored.record.provider_id == provider_id && stored.record.instance_id == instance_id
         };
         let from = [provider_id, instance_id, ""];
-        self.by_instance.starting_at(from).take_while(belongs).cloned().collect()
+        self.by_instance.starting_at(from).take_while(belongs).collect()
     }
 
     /// The records of a node name, one per provider that has it, without looking at the others.

@@ -190,7 +190,7 @@ impl Store {
 
     /// The records of a VM, ordered by node name.
     pub fn by_instance(&self, provider_id: &str, instance_id: &str) -> Vec<Arc<Stored>> {
-        self.snapshot().by_instance(provider_id, instance_id)
+        self.snapshot().by_instance(provider_id, instance_id).into_iter().cloned().collect()
     }
 
     /// How the store is doing.

@@ -70,7 +70,7 @@ mod tests {
     fn interface(id: u8, port_id: &str) -> Interface {
         Interface {
             id,
-            name: Interface::name_of(id),
+            name: Interface::name_of(id).into_owned(),
             port_id: port_id.to_owned(),
             mac_address: format!("fa:16:3e:00:00:0{id}"),
             address: format!("10.0.0.{id}").parse().unwrap(),

@@ -44,11 +44,11 @@ pub struct Outlook<'a> {
     /// What the cloud said.
     pub answers: &'a Answers,
     /// What each node should be told.
-    pub plan: &'a Plan,
+    pub plan: &'a Plan<'a>,
     /// Which nodes are the object's own.
     pub decision: &'a Decision,
     /// Nodes that would be sent.
-    pub due: &'a [(&'a PlannedNode, Why)],
+    pub due: &'a [(&'a PlannedNode<'a>, Why)],
     /// When the force annotation was set.
     pub forced_at: Option<Timestamp>,
     /// What else a person should know.
@@ -148,7 +148,7 @@ impl Outlook<'_> {
         let statuses = self.config.openstack.port_statuses.as_deref();
         let node = self.plan.nodes.iter().find(|node| node.config.instance_id == vm_id);
         let of = node.map_or_else(|| format!("VM {vm_id}"), |node| node.config.node_name.clone());
-        let ports = self.answers.ports.iter().filter(|port| port.device_id == vm_id);
+        let ports = self.answers.ports.iter().filter(|port| *port.device_id == *vm_id);
         let why = |port| match usable(port, &self.answers.subnet, statuses) {
             Err(Unusable::OtherNetwork) => Some("on another network".to_owned()),
             Err(Unusable::NoAddress) => Some("no fixed ip".to_owned()),

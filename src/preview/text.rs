@@ -10,7 +10,7 @@ use crate::viola::PATH;
 pub fn of(outlook: &Outlook<'_>) -> String {
     let mut lines = head(outlook);
     for node in &outlook.plan.nodes {
-        let NodeConfig { node_name, instance_id, .. } = &node.config;
+        let NodeConfig { node_name, instance_id, .. } = &*node.config;
         let (fate, reasons) = match outlook.fate(node) {
             Fate::Sent(reasons) => ("would be sent".to_owned(), reasons),
             Fate::Unchanged => ("unchanged, would not be sent".to_owned(), Vec::new()),

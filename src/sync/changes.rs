@@ -60,20 +60,20 @@ impl Occasion<'_> {
 }
 
 /// The nodes of a plan that are the object's own.
-pub fn own<'a>(plan: &'a Plan, decision: &Decision) -> Vec<&'a PlannedNode> {
-    let granted = |node: &&PlannedNode| decision.granted.contains(&node.config.node_name);
+pub fn own<'a>(plan: &'a Plan<'_>, decision: &Decision) -> Vec<&'a PlannedNode<'a>> {
+    let granted = |node: &&PlannedNode<'_>| decision.granted.contains(&node.config.node_name);
     plan.nodes.iter().filter(granted).collect()
 }
 
 /// The nodes that must be sent now, and why.
 pub fn due<'a>(
     spec: &Spec,
-    own: &[&'a PlannedNode],
+    own: &[&'a PlannedNode<'a>],
     inventory: &Inventory,
     occasion: &Occasion<'_>,
-) -> Vec<(&'a PlannedNode, Why)> {
+) -> Vec<(&'a PlannedNode<'a>, Why)> {
     let resend = occasion.resend(down_hash(spec, own, inventory).as_deref());
-    let why = |node: &PlannedNode| {
+    let why = |node: &PlannedNode<'_>| {
         let stored = inventory.get(&spec.provider_id, &node.config.node_name);
         why(node, stored.map(|stored| &stored.record), spec.target(), resend)
     };
@@ -81,18 +81,19 @@ pub fn due<'a>(
 }
 
 /// Of the DOWN ports of nodes that Viola has accepted at some time; none if there are none.
-pub fn down_hash(spec: &Spec, own: &[&PlannedNode], inventory: &Inventory) -> Option<String> {
-    let accepted = own
+pub fn down_hash(spec: &Spec, own: &[&PlannedNode<'_>], inventory: &Inventory) -> Option<String> {
+    let is_known = |name: &str| inventory.get(&spec.provider_id, name).is_some();
+    let ids: Vec<&str> = own
         .iter()
-        .filter(|node| inventory.get(&spec.provider_id, &node.config.node_name).is_some());
-    let ids: Vec<&str> =
-        accepted.flat_map(|node| node.down_ports.iter().map(String::as_str)).collect();
+        .filter(|node| !node.down_ports.is_empty() && is_known(&node.config.node_name))
+        .flat_map(|node| node.down_ports.iter().map(String::as_str))
+        .collect();
     (!ids.is_empty()).then(|| down_ports::hash(ids))
 }
 
 /// Must the node be sent to the cluster behind `target`?
 pub fn why(
-    node: &PlannedNode,
+    node: &PlannedNode<'_>,
     record: Option<&Record>,
     target: &str,
     resend: Resend,
@@ -101,7 +102,7 @@ pub fn why(
     // Files of the replaced program don't say for whom a record was accepted; it sent by the same
     // rule, so they count as accepted for whom the object names now.
     let same_target = record.accepted_by.as_deref().is_none_or(|accepted| accepted == target);
-    if record.config != node.config || !same_target {
+    if record.config != *node.config || !same_target {
         return Some(Why::Changed);
     }
     // A record from the future is older than it says: the clock was set back since.

@@ -186,7 +186,7 @@ impl Pass<'_> {
     }
 
     /// Steps 11 and 12 for the nodes that are this object's.
-    fn send(&self, spec: &Spec, plan: &Plan, decision: &Decision) -> Outcome {
+    fn send(&self, spec: &Spec, plan: &Plan<'_>, decision: &Decision) -> Outcome {
         let intervals = &self.context.config.intervals;
         let own = changes::own(plan, decision);
         let inventory = self.context.store.snapshot();
@@ -206,7 +206,7 @@ impl Pass<'_> {
         let unwritten = self.remember(spec, &due, &delivery, sent_at);
 
         let accepted = |kind: Why| {
-            let accepted = |(node, why): &&(&PlannedNode, Why)| {
+            let accepted = |(node, why): &&(&PlannedNode<'_>, Why)| {
                 *why == kind && delivery.accepted.contains(&node.config.node_name)
             };
             due.iter().filter(accepted).count()
@@ -246,11 +246,11 @@ impl Pass<'_> {
     }
 
     /// Step 11.
-    fn post(&self, spec: &Spec, due: &[(&PlannedNode, Why)]) -> Delivery {
+    fn post(&self, spec: &Spec, due: &[(&PlannedNode<'_>, Why)]) -> Delivery {
         if due.is_empty() {
             return Delivery::default();
         }
-        let nodes: Vec<&NodeConfig> = due.iter().map(|(node, _)| &node.config).collect();
+        let nodes: Vec<&NodeConfig> = due.iter().map(|(node, _)| &*node.config).collect();
         if !(self.context.may_act)() {
             let names = nodes.iter().map(|node| node.node_name.clone()).collect();
             let message = "not sent, this replica may no longer act".to_owned();
@@ -264,12 +264,12 @@ impl Pass<'_> {
     fn remember(
         &self,
         spec: &Spec,
-        due: &[(&PlannedNode, Why)],
+        due: &[(&PlannedNode<'_>, Why)],
         delivery: &Delivery,
         sent_at: Timestamp,
     ) -> Option<String> {
         let store = &self.context.store;
-        let accepted: Vec<&PlannedNode> = due
+        let accepted: Vec<&PlannedNode<'_>> = due
             .iter()
             .map(|(node, _)| *node)
             .filter(|node| delivery.accepted.contains(&node.config.node_name))
@@ -287,7 +287,7 @@ impl Pass<'_> {
     fn changes(
         &self,
         spec: &Spec,
-        accepted: &[&PlannedNode],
+        accepted: &[&PlannedNode<'_>],
         updated_at: Timestamp,
     ) -> Vec<Change> {
         let inventory = self.context.store.snapshot();
@@ -310,7 +310,7 @@ impl Pass<'_> {
                 provider_id: spec.provider_id.clone(),
                 node_name: node.config.node_name.clone(),
                 instance_id: node.config.instance_id.clone(),
-                config: node.config.clone(),
+                config: node.config.clone().into_owned(),
                 last_config_hash: node.config.hash(),
                 updated_at,
                 accepted_by: Some(spec.target().to_owned()),
@@ -326,7 +326,7 @@ impl Pass<'_> {
         changes
     }
 
-    fn resync_at(&self, spec: &Spec, own: &[&PlannedNode]) -> Option<Timestamp> {
+    fn resync_at(&self, spec: &Spec, own: &[&PlannedNode<'_>]) -> Option<Timestamp> {
         let interval = self.context.config.intervals.resync?;
         let inventory = self.context.store.snapshot();
         let accepted = own

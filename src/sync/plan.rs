@@ -1,12 +1,14 @@
 //! From what the cloud said to what each node should be told (SPEC 5, steps 8 to 10). Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::interfaces::{Attached, assign};
-use crate::cloud::neutron::{Port, Subnet};
+use crate::cloud::neutron::{Port, Subnet, same};
 use crate::cloud::nova::ServerName;
 use crate::cloud::session::Answers;
-use crate::inventory::contents::Inventory;
+use crate::inventory::contents::{Inventory, Stored};
 use crate::node_config::NodeConfig;
 
 /// What a plan is made from.
@@ -26,9 +28,9 @@ pub struct Sources<'a> {
 
 /// What each node should be told, and who was left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Plan {
+pub struct Plan<'a> {
     /// Nodes with at least one interface, ordered by name.
-    pub nodes: Vec<PlannedNode>,
+    pub nodes: Vec<PlannedNode<'a>>,
     /// VMs without a usable port in the subnet.
     pub without_ports: Vec<String>,
     /// VMs that Nova doesn't know; they go by their id.
@@ -41,11 +43,24 @@ pub struct Plan {
     pub twins: BTreeMap<String, Vec<String>>,
 }
 
+impl Plan<'_> {
+    /// The same, borrowing nothing.
+    pub fn into_owned(self) -> Plan<'static> {
+        let owned = |node: PlannedNode<'_>| {
+            let PlannedNode { config, down_ports, over_limit } = node;
+            PlannedNode { config: Cow::Owned(config.into_owned()), down_ports, over_limit }
+        };
+        let Plan { nodes, without_ports, unknown, by_status, nameless, twins } = self;
+        let nodes = nodes.into_iter().map(owned).collect();
+        Plan { nodes, without_ports, unknown, by_status, nameless, twins }
+    }
+}
+
 /// One node to be told about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlannedNode {
-    /// What it should be told.
-    pub config: NodeConfig,
+pub struct PlannedNode<'a> {
+    /// What it should be told; borrowed from the inventory if that is what it was told before.
+    pub config: Cow<'a, NodeConfig>,
     /// Ids of its interfaces' ports with status DOWN, sorted.
     pub down_ports: Vec<String>,
     /// Ports over the limit of interfaces.
@@ -53,23 +68,23 @@ pub struct PlannedNode {
 }
 
 /// Makes the plan. The same answers and the same inventory give the same plan.
-pub fn plan(sources: &Sources<'_>) -> Plan {
+pub fn plan<'a>(sources: &Sources<'a>) -> Plan<'a> {
     let mut plan = Plan::default();
     let ports = ports_by_vm(sources.answers);
-    let mut nodes: BTreeMap<String, Vec<(String, Option<PlannedNode>)>> = BTreeMap::new();
+    let mut nodes: BTreeMap<String, Vec<(&String, Option<PlannedNode<'_>>)>> = BTreeMap::new();
     for vm_id in sources.vm_ids {
         let Some(name) = node_name(sources, vm_id, &mut plan) else { continue };
         let vm_ports = ports.get(vm_id.as_str()).map(Vec::as_slice).unwrap_or_default();
         let node = node(sources, vm_id, &name, vm_ports, &mut plan);
-        nodes.entry(name).or_default().push((vm_id.clone(), node));
+        nodes.entry(name).or_default().push((vm_id, node));
     }
     for (name, mut vms) in nodes {
         if vms.len() > 1 {
-            plan.twins.insert(name, vms.into_iter().map(|(vm_id, _)| vm_id).collect());
+            plan.twins.insert(name, vms.into_iter().map(|(vm_id, _)| vm_id.clone()).collect());
         } else if let Some((vm_id, node)) = vms.pop() {
             match node {
                 Some(node) => plan.nodes.push(node),
-                None => plan.without_ports.push(vm_id),
+                None => plan.without_ports.push(vm_id.clone()),
             }
         }
     }
@@ -85,7 +100,7 @@ fn ports_by_vm(answers: &Answers) -> BTreeMap<&str, Vec<&Port>> {
 }
 
 /// The VM's node name, or none if it must be left out of this pass.
-fn node_name(sources: &Sources<'_>, vm_id: &str, plan: &mut Plan) -> Option<String> {
+fn node_name(sources: &Sources<'_>, vm_id: &str, plan: &mut Plan<'_>) -> Option<String> {
     match sources.answers.servers.names.get(vm_id) {
         Some(ServerName::Known(Some(name))) => Some(name.clone()),
         // Without a compute service nobody was asked.
@@ -106,20 +121,21 @@ fn node_name(sources: &Sources<'_>, vm_id: &str, plan: &mut Plan) -> Option<Stri
     }
 }
 
-fn node(
-    sources: &Sources<'_>,
+fn node<'a>(
+    sources: &Sources<'a>,
     vm_id: &str,
     name: &str,
     ports: &[&Port],
-    plan: &mut Plan,
-) -> Option<PlannedNode> {
-    let subnet = &sources.answers.subnet;
+    plan: &mut Plan<'a>,
+) -> Option<PlannedNode<'a>> {
+    let Sources { provider_id, inventory, answers, .. } = *sources;
+    let (subnet, mtu) = (&answers.subnet, answers.mtu);
     let mut attached = Vec::new();
     for port in ports {
         match usable(port, subnet, sources.statuses) {
             Ok(address) => attached.push(Attached { port, address }),
             Err(Unusable::Status) => {
-                let key = (name.to_owned(), port.status.clone());
+                let key = (name.to_owned(), port.status.to_string());
                 *plan.by_status.entry(key).or_default() += 1;
             }
             Err(_) => {}
@@ -128,21 +144,26 @@ fn node(
     if attached.is_empty() {
         return None;
     }
-    let remembered = remembered_ids(sources, vm_id, name);
-    let assigned = assign(&attached, &remembered, subnet, sources.answers.mtu);
-    let sent: BTreeSet<&str> =
-        assigned.interfaces.iter().map(|interface| interface.port_id.as_str()).collect();
-    let mut down_ports: Vec<String> = attached
-        .iter()
-        .filter(|attached| attached.port.status == "DOWN")
-        .map(|attached| attached.port.id.clone())
-        .filter(|id| sent.contains(id.as_str()))
-        .collect();
+    let told = inventory.get(provider_id, name);
+    let mut records = inventory.by_instance(provider_id, vm_id);
+    records.extend(told);
+    let assigned = assign(&attached, &remembered_ids(records));
+    let down = assigned.ports.iter().filter(|(_, attached)| *attached.port.status == *"DOWN");
+    let mut down_ports: Vec<String> = down.map(|(_, down)| down.port.id.clone()).collect();
     down_ports.sort_unstable();
-    let config = NodeConfig {
-        node_name: name.to_owned(),
-        instance_id: vm_id.to_owned(),
-        interfaces: assigned.interfaces,
+    let told = told.map(|stored| &stored.record.config);
+    let unchanged = told.filter(|told| {
+        told.node_name == name
+            && told.instance_id == vm_id
+            && assigned.are(&told.interfaces, subnet, mtu)
+    });
+    let config = match unchanged {
+        Some(told) => Cow::Borrowed(told),
+        None => Cow::Owned(NodeConfig {
+            node_name: name.to_owned(),
+            instance_id: vm_id.to_owned(),
+            interfaces: assigned.interfaces(subnet, mtu),
+        }),
     };
     Some(PlannedNode { config, down_ports, over_limit: assigned.over_limit })
 }
@@ -166,10 +187,10 @@ pub fn usable(
     subnet: &Subnet,
     statuses: Option<&[String]>,
 ) -> Result<std::net::IpAddr, Unusable> {
-    if !port.network_id.eq_ignore_ascii_case(&subnet.network_id) {
+    if !same(&port.network_id, &subnet.network_id) {
         return Err(Unusable::OtherNetwork);
     }
-    let in_subnet = |(subnet_id, _): &&(String, _)| subnet_id.eq_ignore_ascii_case(&subnet.id);
+    let in_subnet = |(subnet_id, _): &&(Arc<str>, _)| same(subnet_id, &subnet.id);
     match port.fixed_ips.iter().filter(in_subnet).map(|(_, address)| *address).min() {
         None if port.fixed_ips.is_empty() => Err(Unusable::NoAddress),
         None => Err(Unusable::OtherSubnet),
@@ -182,18 +203,12 @@ fn is_allowed(status: &str, allowed: Option<&[String]>) -> bool {
     allowed.is_none_or(|allowed| allowed.iter().any(|wanted| wanted == status))
 }
 
-/// The ids the VM's ports were last given: under its node name and, should it have been renamed,
-/// under its former one.
-fn remembered_ids(sources: &Sources<'_>, vm_id: &str, name: &str) -> BTreeMap<String, u8> {
-    let Sources { provider_id, inventory, .. } = sources;
-    let mut records = inventory.by_instance(provider_id, vm_id);
-    records.extend(inventory.get(provider_id, name).cloned());
-    // What was told last counts most.
+/// The ids the VM's ports were given by these records, those under its node name and, should it
+/// have been renamed, under its former one; what was told last is at the end.
+fn remembered_ids(mut records: Vec<&Arc<Stored>>) -> Vec<(&str, u8)> {
     records.sort_by_key(|stored| stored.record.updated_at);
-    let mut ids = BTreeMap::new();
-    for stored in records.iter().filter(|stored| stored.record.config.ids_are_ours()) {
-        let interfaces = stored.record.config.interfaces.iter();
-        ids.extend(interfaces.map(|interface| (interface.port_id.clone(), interface.id)));
-    }
-    ids
+    records.dedup_by(|later, earlier| Arc::ptr_eq(later, earlier));
+    let configs = records.into_iter().map(|stored| &stored.record.config);
+    let interfaces = configs.filter(|config| config.ids_are_ours()).flat_map(|c| &c.interfaces);
+    interfaces.map(|interface| (interface.port_id.as_str(), interface.id)).collect()
 }

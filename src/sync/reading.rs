@@ -2,6 +2,7 @@
 //! or remembered of the object, so whoever merely wants to know what a sync would do comes this way
 //! too.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::plan::Sources;
@@ -22,7 +23,7 @@ pub struct Reading<'a> {
     /// Settings.
     pub config: &'a Config,
     /// Whom to ask.
-    pub cloud: &'a Cloud,
+    pub cloud: &'a Arc<Cloud>,
     /// The object.
     pub object: &'a OpenstackConfig,
     /// Remembered failures don't count.
@@ -60,7 +61,7 @@ impl<'a> Reading<'a> {
     /// Nothing is asked yet.
     pub fn new(
         config: &'a Config,
-        cloud: &'a Cloud,
+        cloud: &'a Arc<Cloud>,
         object: &'a OpenstackConfig,
         fresh: bool,
     ) -> Reading<'a> {
@@ -164,8 +165,12 @@ impl<'a> Reading<'a> {
         found: &FoundProvider,
         login: &LoggedIn,
     ) -> Result<(Answers, FoundProvider), CloudError> {
-        let query = Query { project_id: &spec.project_id, subnet, vm_ids: &spec.vm_ids };
-        self.cloud.ask(found, login, &query)
+        let query = Query {
+            project_id: spec.project_id.clone(),
+            subnet: subnet.clone(),
+            vm_ids: spec.vm_ids.clone(),
+        };
+        self.cloud.ask(found, login, query)
     }
 
     /// What a plan is made from, steps 8 to 10.

@@ -96,7 +96,7 @@ pub struct Verdict {
 /// What a whole pass came to.
 pub struct Summary<'a> {
     /// What was planned.
-    pub plan: &'a Plan,
+    pub plan: &'a Plan<'a>,
     /// Nodes left to older objects.
     pub conflicts: &'a [Conflict],
     /// How many nodes the object manages.
@@ -178,7 +178,7 @@ fn problems(summary: &Summary<'_>) -> Vec<String> {
     problems
 }
 
-fn left_out(plan: &Plan) -> Vec<String> {
+fn left_out(plan: &Plan<'_>) -> Vec<String> {
     let mut parts = Vec::new();
     if !plan.without_ports.is_empty() {
         let vms = count(plan.without_ports.len(), "VM");

@@ -103,7 +103,7 @@ fn read_interface(fields: &Fields<'_>) -> Result<Interface, Invalid> {
     let id = fields.get("id")?.as_u64().and_then(|id| u8::try_from(id).ok());
     let id = id.filter(|id| usize::from(*id) < MAX_INTERFACES);
     let id = id.ok_or_else(|| fields.wrong("id", "is no whole number from 0 to 9"))?;
-    let name = Interface::name_of(id);
+    let name = Interface::name_of(id).into_owned();
     if fields.text("name")? != name {
         return Err(fields.wrong("name", &format!("does not belong to id {id}, {name:?} does")));
     }

@@ -38,7 +38,7 @@ pub(crate) fn open_on(files: impl Files + 'static, path: &Path) -> Store {
 pub(crate) fn interface(id: u8, port: u32) -> Interface {
     Interface {
         id,
-        name: Interface::name_of(id),
+        name: Interface::name_of(id).into_owned(),
         port_id: format!("port-{port:04}"),
         mac_address: format!("fa:16:3e:00:{:02x}:{:02x}", port / 256, port % 256),
         address: format!("10.10.{}.{}", port / 250, port % 250 + 1).parse().unwrap(),

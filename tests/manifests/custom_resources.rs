@@ -336,7 +336,7 @@ fn a_multi_nic_node_config_is_what_the_operator_posts() {
     assert_eq!(names["kind"], "MultiNicNodeConfig");
     let interface = |id: u8| Interface {
         id,
-        name: Interface::name_of(id),
+        name: Interface::name_of(id).into_owned(),
         port_id: "p".to_owned(),
         mac_address: "fa:16:3e:00:00:01".to_owned(),
         address: "2001:db8:ffff:ffff:ffff:ffff:255.255.255.255".parse().unwrap(),

@@ -55,20 +55,23 @@ impl Cloud {
         project_id: &str,
         selector: &SubnetSelector,
     ) -> Result<(Subnet, u32), CloudError> {
-        let token = &login.session.token;
-        let neutron = Neutron { client: &self.openstack, endpoint: login.neutron()?, token };
+        let neutron = Neutron {
+            client: Arc::clone(&self.openstack),
+            endpoint: login.session.neutron.clone()?,
+            token: Arc::clone(&login.session.token),
+        };
         self.networks.subnet(&neutron, project_id, selector, self.clock.now().uptime)
     }
 
     /// Nova alone: one answer to one small question.
-    pub fn probe_nova(&self, login: &Login, project_id: &str) -> Result<(), CloudError> {
-        let Some(endpoint) = login.nova() else { return Ok(()) };
+    pub fn probe_nova(&self, login: &Login) -> Result<(), CloudError> {
+        let Some(endpoint) = &login.session.nova else { return Ok(()) };
         let nova = Nova {
-            client: &self.openstack,
-            endpoint,
-            token: &login.session.token,
-            project_id,
+            client: Arc::clone(&self.openstack),
+            endpoint: Arc::clone(endpoint),
+            token: Arc::clone(&login.session.token),
             metadata_key: None,
+            threads: self.threads.clone(),
         };
         nova.answers()
     }

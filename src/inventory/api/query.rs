@@ -93,7 +93,8 @@ impl ListQuery {
                 Box::new(inventory.by_name(node).into_iter().filter(not_before))
             }
             (Some(wanted), None, Some(instance)) => {
-                Box::new(inventory.by_instance(wanted, instance).into_iter().filter(not_before))
+                let of_vm = inventory.by_instance(wanted, instance).into_iter().cloned();
+                Box::new(of_vm.filter(not_before))
             }
             (Some(wanted), None, None) => {
                 let first = (provider, node).max((wanted.as_str(), ""));

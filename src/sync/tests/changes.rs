@@ -5,7 +5,7 @@ use crate::inventory::record::Record;
 use crate::sync::changes::{Resend, Why, why};
 use crate::sync::plan::PlannedNode;
 
-fn node(down: &[&str]) -> PlannedNode {
+fn node(down: &[&str]) -> PlannedNode<'static> {
     planned("worker-1", "vm-1", &[("p1", 0), ("p2", 1)], down)
 }
 
@@ -14,7 +14,7 @@ fn accepted() -> Record {
     record("worker-1", "vm-1", &[("p1", 0), ("p2", 1)])
 }
 
-fn by(node: &PlannedNode, record: Option<&Record>, resend: Resend) -> Option<Why> {
+fn by(node: &PlannedNode<'_>, record: Option<&Record>, resend: Resend) -> Option<Why> {
     why(node, record, PROVIDER, resend)
 }
 

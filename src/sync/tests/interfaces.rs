@@ -9,20 +9,19 @@ use crate::cloud::neutron::Port;
 use crate::node_config::{Interface, MAX_INTERFACES};
 use crate::sync::interfaces::{Assigned, Attached, assign};
 
-fn assigned(ports: &[Port], remembered: &[(&str, u8)]) -> Assigned {
-    let remembered = remembered.iter().map(|(id, number)| ((*id).to_owned(), *number)).collect();
-    assigned_with(ports, &remembered)
-}
-
-fn assigned_with(ports: &[Port], remembered: &BTreeMap<String, u8>) -> Assigned {
+fn assigned<'a>(ports: &'a [Port], remembered: &[(&str, u8)]) -> Assigned<'a> {
     let attached: Vec<Attached<'_>> =
         ports.iter().map(|port| Attached { port, address: port.fixed_ips[0].1 }).collect();
-    assign(&attached, remembered, &subnet(), 1450)
+    assign(&attached, remembered)
 }
 
 /// Port and id, ordered by id.
-fn ids(assigned: &Assigned) -> Vec<(&str, u8)> {
-    assigned.interfaces.iter().map(|one| (one.port_id.as_str(), one.id)).collect()
+fn ids<'a>(assigned: &Assigned<'a>) -> Vec<(&'a str, u8)> {
+    assigned.ports.iter().map(|(id, one)| (one.port.id.as_str(), *id)).collect()
+}
+
+fn interfaces(assigned: &Assigned<'_>) -> Vec<Interface> {
+    assigned.interfaces(&subnet(), 1450)
 }
 
 fn numbered(numbers: std::ops::Range<u8>) -> Vec<Port> {
@@ -42,7 +41,7 @@ fn an_interface_says_everything_the_agent_needs() {
         network_id: NETWORK.to_owned(),
         subnet_id: SUBNET.to_owned(),
     };
-    assert_eq!(assigned(&[port("a", "vm", 7)], &[]).interfaces, [interface]);
+    assert_eq!(interfaces(&assigned(&[port("a", "vm", 7)], &[])), [interface]);
 }
 
 #[test]
@@ -81,17 +80,20 @@ fn new_ports_fill_the_gaps_from_the_lowest_in_the_order_of_their_macs() {
 
 #[test]
 fn of_more_than_ten_new_ports_the_first_ten_count_and_the_rest_is_counted() {
-    let assigned = assigned(&numbered(0..13), &[]);
+    let ports = numbered(0..13);
+    let assigned = assigned(&ports, &[]);
     assert_eq!(assigned.over_limit, 3);
-    assert_eq!(assigned.interfaces.len(), 10);
-    assert_eq!(assigned.interfaces[9].name, "multinic9");
-    assert_eq!(assigned.interfaces[9].port_id, "port-09");
+    let interfaces = interfaces(&assigned);
+    assert_eq!(interfaces.len(), 10);
+    assert_eq!(interfaces[9].name, "multinic9");
+    assert_eq!(interfaces[9].port_id, "port-09");
 }
 
 #[test]
 fn ten_ports_are_not_too_many() {
-    let assigned = assigned(&numbered(0..10), &[]);
-    assert_eq!((assigned.interfaces.len(), assigned.over_limit), (10, 0));
+    let ports = numbered(0..10);
+    let assigned = assigned(&ports, &[]);
+    assert_eq!((assigned.ports.len(), assigned.over_limit), (10, 0));
 }
 
 #[test]
@@ -119,7 +121,36 @@ fn of_two_ports_remembered_with_one_id_the_first_keeps_it() {
 
 #[test]
 fn a_node_without_ports_has_no_interfaces() {
-    assert_eq!(assigned(&[], &[("a", 0)]), Assigned { interfaces: Vec::new(), over_limit: 0 });
+    assert_eq!(assigned(&[], &[("a", 0)]), Assigned { ports: Vec::new(), over_limit: 0 });
+}
+
+#[test]
+fn what_a_node_was_told_is_the_same_only_if_every_field_is() {
+    let ports = numbered(1..4);
+    let assigned = assigned(&ports, &[]);
+    let told = interfaces(&assigned);
+    let same = |told: &[Interface]| assigned.are(told, &subnet(), 1450);
+    assert!(same(&told));
+    assert!(!same(&told[..2]));
+    assert!(!same(&[told.clone(), told[..1].to_vec()].concat()));
+    assert!(!assigned.are(&told, &subnet(), 1400));
+    let other = || "other".to_owned();
+    let changes: [fn(&mut Interface, String); 9] = [
+        |one, _| one.id = 9,
+        |one, other| one.name = other,
+        |one, other| one.port_id = other,
+        |one, other| one.mac_address = other,
+        |one, _| one.address = address(99),
+        |one, other| one.cidr = other,
+        |one, _| one.mtu = 9_000,
+        |one, other| one.network_id = other,
+        |one, other| one.subnet_id = other,
+    ];
+    for (number, change) in changes.iter().enumerate() {
+        let mut told = told.clone();
+        change(&mut told[1], other());
+        assert!(!same(&told), "change {number} wasn't noticed");
+    }
 }
 
 proptest! {
@@ -138,17 +169,20 @@ proptest! {
                 .iter()
                 .map(|number| port(&format!("port-{number:02}"), "vm", (24 - number) / 2))
                 .collect();
-            let assigned = assigned_with(&ports, &remembered);
+            let pairs: Vec<(&str, u8)> =
+                remembered.iter().map(|(port_id, id)| (port_id.as_str(), *id)).collect();
+            let assigned = assigned(&ports, &pairs);
+            let interfaces = interfaces(&assigned);
             let given: BTreeMap<String, u8> =
-                assigned.interfaces.iter().map(|one| (one.port_id.clone(), one.id)).collect();
+                interfaces.iter().map(|one| (one.port_id.clone(), one.id)).collect();
             let used: BTreeSet<u8> = given.values().copied().collect();
 
-            prop_assert_eq!(used.len(), assigned.interfaces.len(), "ids are unique");
+            prop_assert_eq!(used.len(), interfaces.len(), "ids are unique");
             prop_assert!(used.iter().all(|id| usize::from(*id) < MAX_INTERFACES));
-            prop_assert_eq!(assigned.interfaces.len(), ports.len().min(MAX_INTERFACES));
-            prop_assert_eq!(assigned.over_limit, ports.len() - assigned.interfaces.len());
-            prop_assert!(assigned.interfaces.is_sorted_by_key(|one| one.id));
-            for one in &assigned.interfaces {
+            prop_assert_eq!(interfaces.len(), ports.len().min(MAX_INTERFACES));
+            prop_assert_eq!(assigned.over_limit, ports.len() - interfaces.len());
+            prop_assert!(interfaces.is_sorted_by_key(|one| one.id));
+            for one in &interfaces {
                 prop_assert_eq!(&one.name, &format!("multinic{}", one.id));
                 match remembered.get(&one.port_id) {
                     Some(id) => prop_assert_eq!(one.id, *id, "{} changed its id", one.port_id),
@@ -160,7 +194,7 @@ proptest! {
             }
             let mut turned = ports.clone();
             turned.rotate_left(turn % ports.len().max(1));
-            prop_assert_eq!(&assigned_with(&turned, &remembered), &assigned, "order matters");
+            prop_assert_eq!(ids(&self::assigned(&turned, &pairs)), ids(&assigned), "order matters");
 
             // A node without interfaces isn't sent, so what was remembered stays.
             if !given.is_empty() {

@@ -10,6 +10,7 @@ mod plan;
 mod schedule;
 mod status;
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,18 +76,18 @@ fn address(number: u8) -> IpAddr {
 fn port(id: &str, vm_id: &str, number: u8) -> Port {
     Port {
         id: id.to_owned(),
-        device_id: vm_id.to_owned(),
+        device_id: vm_id.into(),
         mac_address: mac(number),
-        status: "ACTIVE".to_owned(),
-        network_id: NETWORK.to_owned(),
-        fixed_ips: vec![(SUBNET.to_owned(), address(number))],
+        status: "ACTIVE".into(),
+        network_id: NETWORK.into(),
+        fixed_ips: vec![(SUBNET.into(), address(number))],
     }
 }
 
 fn interface(port_id: &str, id: u8) -> Interface {
     Interface {
         id,
-        name: Interface::name_of(id),
+        name: Interface::name_of(id).into_owned(),
         port_id: port_id.to_owned(),
         mac_address: mac(id),
         address: address(id),
@@ -145,9 +146,9 @@ fn inventory(records: &[Record]) -> Arc<Inventory> {
 }
 
 /// A node that should be told about these ports, of which some are DOWN.
-fn planned(node: &str, vm_id: &str, ports: &[(&str, u8)], down: &[&str]) -> PlannedNode {
+fn planned(node: &str, vm_id: &str, ports: &[(&str, u8)], down: &[&str]) -> PlannedNode<'static> {
     PlannedNode {
-        config: node_config(node, vm_id, ports),
+        config: Cow::Owned(node_config(node, vm_id, ports)),
         down_ports: down.iter().map(|id| (*id).to_owned()).collect(),
         over_limit: 0,
     }

@@ -1,7 +1,10 @@
 //! From what the cloud said to what each node should be told (SPEC 5, steps 8 to 10).
 
+use std::borrow::Cow;
+
 use super::{
-    NETWORK, PROVIDER, SUBNET, address, inventory, legacy_record, port, record, subnet, wall,
+    NETWORK, PROVIDER, SUBNET, address, inventory, legacy_record, node_config, port, record,
+    subnet, wall,
 };
 use crate::cloud::neutron::{AllPorts, Port};
 use crate::cloud::nova::{ServerName, ServerNames};
@@ -48,7 +51,7 @@ impl Scene {
         self
     }
 
-    fn plan(self) -> Plan {
+    fn plan(self) -> Plan<'static> {
         let vm_ids: Vec<String> = self.names.iter().map(|(vm_id, _)| vm_id.clone()).collect();
         let names = self.names.into_iter().filter_map(|(vm_id, name)| Some((vm_id, name?)));
         let answers = Answers {
@@ -57,13 +60,21 @@ impl Scene {
             ports: AllPorts::of(self.ports),
             servers: ServerNames { names: names.collect(), project_size: None },
         };
-        plan(&Sources {
+        let inventory = inventory(&self.records);
+        let plan = plan(&Sources {
             provider_id: PROVIDER,
             vm_ids: &vm_ids,
             answers: &answers,
             statuses: self.statuses.as_deref(),
-            inventory: &inventory(&self.records),
-        })
+            inventory: &inventory,
+        });
+        let own = |node: PlannedNode<'_>| {
+            let PlannedNode { config, down_ports, over_limit } = node;
+            PlannedNode { config: Cow::Owned(config.into_owned()), down_ports, over_limit }
+        };
+        let Plan { nodes, without_ports, unknown, by_status, nameless, twins } = plan;
+        let nodes = nodes.into_iter().map(own).collect();
+        Plan { nodes, without_ports, unknown, by_status, nameless, twins }
     }
 }
 
@@ -71,12 +82,12 @@ fn failed() -> Option<ServerName> {
     Some(ServerName::Failed(CloudError::new(Step::Nova, "Nova GET /servers: HTTP 503")))
 }
 
-fn node_names(plan: &Plan) -> Vec<&str> {
+fn node_names<'a>(plan: &'a Plan<'_>) -> Vec<&'a str> {
     plan.nodes.iter().map(|node| node.config.node_name.as_str()).collect()
 }
 
 /// Port and id of the one node there is.
-fn ids(plan: &Plan) -> Vec<(&str, u8)> {
+fn ids<'a>(plan: &'a Plan<'_>) -> Vec<(&'a str, u8)> {
     let [PlannedNode { config, .. }] = plan.nodes.as_slice() else { panic!("{plan:?}") };
     config.interfaces.iter().map(|one| (one.port_id.as_str(), one.id)).collect()
 }
@@ -178,7 +189,7 @@ fn a_vm_without_ports_is_not_sent_and_counted() {
 fn only_ports_of_an_allowed_status_count_and_the_others_are_told() {
     let scene = cloud(&[("vm-1", "worker-1")]).port(port("p1", "vm-1", 1));
     let of_status =
-        |id, number, status: &str| Port { status: status.to_owned(), ..port(id, "vm-1", number) };
+        |id, number, status: &str| Port { status: status.into(), ..port(id, "vm-1", number) };
     let scene = scene
         .port(of_status("p2", 2, "DOWN"))
         .port(of_status("p3", 3, "BUILD"))
@@ -194,7 +205,7 @@ fn only_ports_of_an_allowed_status_count_and_the_others_are_told() {
 
 #[test]
 fn with_every_status_allowed_none_is_left_out() {
-    let building = Port { status: "BUILD".to_owned(), ..port("p1", "vm-1", 1) };
+    let building = Port { status: "BUILD".into(), ..port("p1", "vm-1", 1) };
     let mut scene = cloud(&[("vm-1", "worker-1")]).port(building);
     scene.statuses = None;
     let plan = scene.plan();
@@ -205,12 +216,12 @@ fn with_every_status_allowed_none_is_left_out() {
 #[test]
 fn ports_on_another_network_or_in_another_subnet_are_none_of_ours() {
     let scene = cloud(&[("vm-1", "worker-1")]);
-    let elsewhere = Port { network_id: "other".to_owned(), ..port("p1", "vm-1", 1) };
-    let fixed_ips = vec![("other".to_owned(), address(2))];
+    let elsewhere = Port { network_id: "other".into(), ..port("p1", "vm-1", 1) };
+    let fixed_ips = vec![("other".into(), address(2))];
     let beside = Port { fixed_ips, ..port("p2", "vm-1", 2) };
     let bare = Port { fixed_ips: Vec::new(), ..port("p3", "vm-1", 3) };
     // A status that counts for nothing here must not be told either.
-    let building = Port { status: "BUILD".to_owned(), ..elsewhere.clone() };
+    let building = Port { status: "BUILD".into(), ..elsewhere.clone() };
     let building = Port { id: "p4".to_owned(), ..building };
     let plan = scene.port(elsewhere).port(beside).port(bare).port(building).plan();
     assert!(plan.nodes.is_empty() && plan.by_status.is_empty());
@@ -226,8 +237,8 @@ fn a_port_of_another_vm_is_nobodys_interface() {
 
 #[test]
 fn of_several_addresses_in_the_subnet_the_lowest_by_number_counts() {
-    let ours = |number| (SUBNET.to_owned(), address(number));
-    let lowest_elsewhere = ("other".to_owned(), address(1));
+    let ours = |number| (SUBNET.into(), address(number));
+    let lowest_elsewhere = ("other".into(), address(1));
     let fixed_ips = vec![ours(100), lowest_elsewhere, ours(9), ours(20)];
     let scene = cloud(&[("vm-1", "worker-1")]).port(Port { fixed_ips, ..port("p1", "vm-1", 1) });
     assert_eq!(scene.plan().nodes[0].config.interfaces[0].address, address(9));
@@ -236,13 +247,31 @@ fn of_several_addresses_in_the_subnet_the_lowest_by_number_counts() {
 #[test]
 fn ids_in_upper_case_are_the_same_ids() {
     let shouting = Port {
-        network_id: NETWORK.to_uppercase(),
-        fixed_ips: vec![(SUBNET.to_uppercase(), address(1))],
+        network_id: NETWORK.to_uppercase().into(),
+        fixed_ips: vec![(SUBNET.to_uppercase().into(), address(1))],
         ..port("p1", "vm-1", 1)
     };
     let plan = cloud(&[("vm-1", "worker-1")]).port(shouting).plan();
     let interface = &plan.nodes[0].config.interfaces[0];
     assert_eq!((interface.network_id.as_str(), interface.subnet_id.as_str()), (NETWORK, SUBNET));
+}
+
+#[test]
+fn a_node_is_as_it_was_told_before_only_if_its_vm_is_the_same_too() {
+    let told = [("p1", 1)];
+    let plan_of = |told: Record| {
+        cloud(&[("vm-1", "worker-1")]).remembers(told).port(port("p1", "vm-1", 1)).plan()
+    };
+    let same = plan_of(record("worker-1", "vm-1", &told));
+    assert_eq!(*same.nodes[0].config, node_config("worker-1", "vm-1", &told));
+    let of_another_vm = plan_of(record("worker-1", "vm-2", &told));
+    assert_eq!(of_another_vm.nodes[0].config.instance_id, "vm-1");
+    let longer_mtu = plan_of({
+        let mut record = record("worker-1", "vm-1", &told);
+        record.config.interfaces[0].mtu = 9_000;
+        record
+    });
+    assert_eq!(longer_mtu.nodes[0].config.interfaces[0].mtu, 1450);
 }
 
 #[test]
@@ -301,7 +330,7 @@ fn ids_of_the_replaced_program_are_not_kept_under_a_former_name_either() {
 #[test]
 fn ports_over_the_limit_are_counted_and_their_down_status_is_nobodys_concern() {
     let down = |number: u8| Port {
-        status: "DOWN".to_owned(),
+        status: "DOWN".into(),
         ..port(&format!("p{number:02}"), "vm-1", number)
     };
     let scene = (0..12).map(down).fold(cloud(&[("vm-1", "worker-1")]), Scene::port);

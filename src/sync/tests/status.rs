@@ -11,7 +11,7 @@ use crate::viola::{Delivery, Problem};
 
 /// A pass over these nodes, of which Viola accepted some.
 struct Pass {
-    plan: Plan,
+    plan: Plan<'static>,
     conflicts: Vec<Conflict>,
     delivery: Delivery,
     again: usize,

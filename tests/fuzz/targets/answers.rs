@@ -139,7 +139,7 @@ pub fn run(data: &[u8]) {
     let clients = Clients::new(&Arc::default()).over(voice);
     let wall = "2026-11-23T00:00:00Z".parse().unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     let clock = Clock::invented(Now { uptime: Duration::ZERO, wall });
-    let cloud = Cloud::new(&CONFIG, clock, &clients);
+    let cloud = Arc::new(Cloud::new(&CONFIG, clock, &clients));
     let mut reading = Reading::new(&CONFIG, &cloud, &OBJECT, true);
     let Ok((spec, subnet)) = reading.check() else { unreachable!("the object is well formed") };
     let answers = match reading.read(spec, subnet) {
@@ -156,14 +156,15 @@ pub fn run(data: &[u8]) {
             return;
         }
     };
+    let inventory = Inventory::default();
     let plan = plan(&Sources {
         provider_id: &spec.provider_id,
         vm_ids: &spec.vm_ids,
         answers: &answers,
         statuses: CONFIG.openstack.port_statuses.as_deref(),
-        inventory: &Inventory::default(),
+        inventory: &inventory,
     });
-    let nodes: Vec<&NodeConfig> = plan.nodes.iter().map(|node| &node.config).collect();
+    let nodes: Vec<&NodeConfig> = plan.nodes.iter().map(|node| &*node.config).collect();
     nodes.iter().for_each(|node| check(node));
     let delivery = Viola::new(&CONFIG, &clients).post("cluster", &nodes);
     let sent: BTreeSet<String> = nodes.iter().map(|node| node.node_name.clone()).collect();

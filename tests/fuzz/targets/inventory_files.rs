@@ -114,7 +114,7 @@ pub(crate) fn disk() -> Box<dyn multinic_operator::inventory::files::Files> {
 pub(crate) fn sample(node_name: &str) -> Record {
     let interface = Interface {
         id: 0,
-        name: Interface::name_of(0),
+        name: Interface::name_of(0).into_owned(),
         port_id: "port-1".to_owned(),
         mac_address: "fa:16:3e:00:00:01".to_owned(),
         address: [10, 0, 0, 1].into(),
