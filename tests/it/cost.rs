@@ -140,6 +140,28 @@ fn an_unchanged_poll_is_one_wave_of_four_requests() {
 }
 
 #[test]
+fn a_poll_of_a_subnet_given_by_name_asks_for_it_and_for_its_network_side_by_side() {
+    let population = Population::new(1, 3, 3);
+    let world = World(Cloud::start(population.without_objects()).unwrap());
+    let mut object = population.object(0);
+    let spec = object["spec"].as_object_mut().unwrap();
+    spec.remove("subnetID");
+    spec.insert("subnetName".to_owned(), "tenant".into());
+    world.kubernetes().load(vec![object]);
+    slow_down(&world);
+    let _operator = Operator::start(&world, &POLLING);
+    let polls = polls(&world, 5);
+    for poll in &polls {
+        // A name may mean another subnet by now, so the network's answer can't stand for it.
+        assert_eq!(waves(poll), 1, "{poll:#?}");
+        assert_eq!(of_path(poll, "/subnets?").len(), 1, "{poll:#?}");
+        assert_eq!(poll.len(), 4 + of_path(poll, "/networks/").len(), "{poll:#?}");
+    }
+    // The network's MTU is believed for two and a half intervals.
+    assert!(polls.iter().any(|poll| of_path(poll, "/networks/").len() == 1), "{polls:#?}");
+}
+
+#[test]
 fn a_subnet_that_vanishes_is_noticed_by_a_poll_that_asks_for_its_network() {
     let world = start(&Population::new(1, 1, 1));
     let _operator = Operator::start(&world, &POLLING);
