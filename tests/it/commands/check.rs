@@ -107,7 +107,7 @@ fn each_service_that_is_down_or_hangs_is_named_and_hides_nobody_else() {
         world.faults().clear();
         only_failed(&hanging, &[row], skipped);
         assert!(hanging.output.contains("timed out"), "{service}: {}", hanging.output);
-        assert!(hanging.took < Duration::from_secs(8), "{service}: {:?}", hanging.took);
+        assert!(hanging.took < Duration::from_secs(20), "{service}: {:?}", hanging.took);
 
         world.stop(service);
         let down = run_alone(&world, &QUICK, &["check"]);
