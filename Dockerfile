@@ -27,23 +27,20 @@ RUN case "$TARGET" in \
       *-musl) apt-get update && apt-get install -y --no-install-recommends musl-tools ;; \
     esac \
     && rustup target add "$TARGET"
-# Static: an empty image has no loader and no libc. The target is named although it is the host's own,
-# so that build scripts and macros, which run here, aren't linked statically as well.
-ENV RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=/build=."
 COPY . .
-# An offline build: put the vendored crates and their .cargo/config.toml beside the sources, as
-# `make vendor` does.
+# In the unpacked archive of `make vendor` the crates lie beside the sources, and .cargo/config.toml sends
+# cargo to them: nothing is fetched then.
 RUN mkdir -p /root-folder/etc/ssl/certs /root-folder/var/lib/multinic-operator \
     && cp "$CA_BUNDLE" /root-folder/etc/ssl/certs/ca-certificates.crt \
     && echo 'nonroot:x:65532:65532:nonroot:/:/nonexistent' > /root-folder/etc/passwd \
     && chown 65532:65532 /root-folder/var/lib/multinic-operator
 
 FROM builder AS build-operator
-RUN cargo build --release --locked --target "$TARGET" --package multinic-operator --bin multinic-operator \
+RUN TARGET="$TARGET" tools/static multinic-operator \
     && cp "target/$TARGET/release/multinic-operator" /multinic-operator
 
 FROM builder AS build-viola-test-api
-RUN cargo build --release --locked --target "$TARGET" --bin viola-test-api \
+RUN TARGET="$TARGET" tools/static viola-test-api \
     && cp "target/$TARGET/release/viola-test-api" /viola-test-api
 
 FROM scratch AS viola-test-api

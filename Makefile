@@ -6,16 +6,20 @@ CARGO ?= cargo
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 
 IMG ?= multinic-operator:latest
+VIOLA_TEST_API_IMG ?= viola-test-api:latest
 # A folder of manifests/ to deploy.
 OVERLAY ?= default
-STATIC_TARGET := x86_64-unknown-linux-gnu
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+STATIC_DIR := $(TARGET_DIR)/x86_64-unknown-linux-gnu/release
+VERSION := $(shell sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
+VENDORED := $(TARGET_DIR)/multinic-operator-$(VERSION)-vendored.tar.gz
 
 # Of `make fuzz`: which target (tests/fuzz/targets), and for how long.
 FUZZ ?= answers
 SECONDS_EACH ?= 1800
 
-.PHONY: demo test check format lint docs bench fuzz install uninstall deploy undeploy manifests image
+.PHONY: demo test check format lint docs bench fuzz install uninstall deploy undeploy manifests
+.PHONY: static image image-test vendor offline-test reproducible
 
 ## Builds, starts the real programs against a simulated cloud, shows what happens; STAY=yes goes on until Enter.
 demo:
@@ -75,8 +79,28 @@ undeploy:
 manifests:
 	@tools/manifests/render manifests/$(OVERLAY) $(IMG)
 
-## The image as an archive beside the binary, with neither a registry nor Docker; needs buildah.
-image:
-	RUSTFLAGS="-C target-feature=+crt-static" \
-		$(CARGO) build --locked --release --target $(STATIC_TARGET) --bin multinic-operator
-	tools/image operator $(TARGET_DIR)/$(STATIC_TARGET)/release/multinic-operator $(IMG)
+## Static binaries, to put into an empty image. The same sources give the same bytes anywhere.
+static:
+	tools/static multinic-operator viola-test-api
+
+## Both images as archives beside the binaries, with neither a registry nor Docker; needs buildah.
+image: static
+	tools/image operator $(STATIC_DIR)/multinic-operator $(IMG)
+	tools/image viola-test-api $(STATIC_DIR)/viola-test-api $(VIOLA_TEST_API_IMG)
+
+## What is in the images, and a sync in an otherwise empty root folder; the latter needs root.
+image-test: image
+	@[ "$$(id -u)" = 0 ] || echo "SKIPPED: the programs aren't run in their images, which needs root" >&2
+	IMAGE_FOLDER=$(abspath $(STATIC_DIR)) $(CARGO) test --locked --package multinic-operator --test packaging
+
+## One archive with sources and crates, from which all builds and tests without a network.
+vendor:
+	tools/vendor $(VENDORED)
+
+## Builds and tests from that archive in a new folder, with the network cut off.
+offline-test: vendor
+	tools/offline $(VENDORED) bash -euc 'cargo build --release --locked --offline && make test'
+
+## Static binaries from here and from that archive, elsewhere and offline: the same bytes?
+reproducible: static vendor
+	tools/reproducible $(VENDORED) $(STATIC_DIR)
