@@ -26,11 +26,15 @@ WORKDIR /build
 RUN case "$TARGET" in \
       *-musl) apt-get update && apt-get install -y --no-install-recommends musl-tools ;; \
     esac \
-    && rustup target add "$TARGET"
+    && { rustup target list --installed | grep -qx "$TARGET" || rustup target add "$TARGET"; }
 COPY . .
 # In the unpacked archive of `make vendor` the crates lie beside the sources, and .cargo/config.toml sends
 # cargo to them: nothing is fetched then.
-RUN mkdir -p /root-folder/etc/ssl/certs /root-folder/var/lib/multinic-operator \
+
+# What licences want goes into both images.
+RUN mkdir -p /root-folder/etc/ssl/certs /root-folder/var/lib/multinic-operator /root-folder/licenses \
+    && cp LICENSE /root-folder/licenses/ \
+    && gzip -9n < docs/THIRD-PARTY-LICENSES.txt > /root-folder/licenses/THIRD-PARTY-LICENSES.txt.gz \
     && cp "$CA_BUNDLE" /root-folder/etc/ssl/certs/ca-certificates.crt \
     && echo 'nonroot:x:65532:65532:nonroot:/:/nonexistent' > /root-folder/etc/passwd \
     && chown 65532:65532 /root-folder/var/lib/multinic-operator
@@ -50,6 +54,7 @@ LABEL org.opencontainers.image.title="viola-test-api" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=builder /root-folder/etc/passwd /etc/passwd
+COPY --from=builder /root-folder/licenses /licenses
 COPY --from=build-viola-test-api /viola-test-api /viola-test-api
 USER 65532:65532
 EXPOSE 8080

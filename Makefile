@@ -19,7 +19,7 @@ FUZZ ?= answers
 SECONDS_EACH ?= 1800
 
 .PHONY: demo test check format lint docs bench fuzz install uninstall deploy undeploy manifests
-.PHONY: static image image-test vendor offline-test reproducible
+.PHONY: static image image-test vendor offline-test reproducible deny deny-advisories licences sbom
 
 ## Builds, starts the real programs against a simulated cloud, shows what happens; STAY=yes goes on until Enter.
 demo:
@@ -104,3 +104,22 @@ offline-test: vendor
 ## Static binaries from here and from that archive, elsewhere and offline: the same bytes?
 reproducible: static vendor
 	tools/reproducible $(VENDORED) $(STATIC_DIR)
+
+## Licences, duplicate crates and sources, by deny.toml.
+deny:
+	tools/pinned cargo-deny --locked check licenses bans sources
+
+## Known weaknesses of the crates, by RustSec's database; ADVISORY_DB names a mirror (folder or URL) of it.
+ADVISORY_DB ?= https://github.com/RustSec/advisory-db
+deny-advisories:
+	GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0="url.$(ADVISORY_DB).insteadOf" \
+		GIT_CONFIG_VALUE_0=https://github.com/RustSec/advisory-db \
+		tools/pinned cargo-deny --locked check advisories
+
+## Writes the list of what is compiled in, with the licences' texts.
+licences:
+	tools/licences >docs/THIRD-PARTY-LICENSES.txt
+
+## CycloneDX bills of materials of the shipped binaries.
+sbom:
+	tools/sbom/make $(TARGET_DIR)/sbom

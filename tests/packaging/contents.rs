@@ -34,6 +34,9 @@ fn the_operators_image_holds_the_program_the_public_roots_and_a_place_for_the_in
         ("etc/ssl", 0o755, ROOT, false),
         ("etc/ssl/certs", 0o755, ROOT, false),
         ("etc/ssl/certs/ca-certificates.crt", 0o644, ROOT, true),
+        ("licenses", 0o755, ROOT, false),
+        ("licenses/LICENSE", 0o644, ROOT, true),
+        ("licenses/THIRD-PARTY-LICENSES.txt.gz", 0o644, ROOT, true),
         ("multinic-operator", 0o755, ROOT, true),
         ("var", 0o755, ROOT, false),
         ("var/lib", 0o755, ROOT, false),
@@ -48,6 +51,9 @@ fn the_stand_ins_image_holds_the_program_alone() {
     let wanted: Vec<Line> = vec![
         ("etc", 0o755, ROOT, false),
         ("etc/passwd", 0o644, ROOT, true),
+        ("licenses", 0o755, ROOT, false),
+        ("licenses/LICENSE", 0o644, ROOT, true),
+        ("licenses/THIRD-PARTY-LICENSES.txt.gz", 0o644, ROOT, true),
         ("viola-test-api", 0o755, ROOT, true),
     ];
     assert_eq!(lines(&image), wanted);

@@ -17,4 +17,5 @@ mod archive;
 mod build_context;
 mod contents;
 mod empty_root;
+mod licences;
 mod names;
