@@ -25,8 +25,8 @@ fn the_build_context_holds_everything_cargo_wants() {
         }
     }
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version=1", "--locked", "--offline"])
-        .arg("--filter-platform=x86_64-unknown-linux-gnu")
+        // Unlike `cargo metadata` it minds a missing target.
+        .args(["fetch", "--locked", "--offline", "--target=x86_64-unknown-linux-gnu"])
         .current_dir(context.path())
         .output()
         .unwrap();
