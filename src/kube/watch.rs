@@ -247,8 +247,8 @@ impl WatchMachine {
             self.state = State::Listing(listing);
             return action;
         }
-        if listing.version.is_empty() {
-            let text = "the list has no metadata.resourceVersion, so it can't be watched";
+        if !can_be_watched_from(&listing.version) {
+            let text = "the list has no usable metadata.resourceVersion, so it can't be watched";
             return self.list_failed(Failure::other(text), step);
         }
         self.heard_at = now;
@@ -339,7 +339,7 @@ impl WatchMachine {
             }
         };
         self.heard_at = now;
-        if !version.is_empty() && version != watch.version {
+        if can_be_watched_from(&version) && version != watch.version {
             watch.version = version;
             watch.fruitful = true;
             self.fruitless = 0;
@@ -427,4 +427,10 @@ impl WatchMachine {
             step.observations.push(Observation::Recovered);
         }
     }
+}
+
+/// A watch from `0`, as from none, begins at any state the server has at hand, perhaps one from
+/// before what was already seen, and tells of no deletion in between.
+fn can_be_watched_from(version: &str) -> bool {
+    !matches!(version, "" | "0")
 }

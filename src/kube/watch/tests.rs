@@ -619,3 +619,21 @@ fn after_any_faults_the_view_equals_the_servers() {
         campaign(seed);
     }
 }
+
+#[test]
+fn version_0_is_nothing_to_watch_from() {
+    for version in ["", "0"] {
+        let mut machine = machine();
+        let step = machine.step(Input::PageListed(page(version, &["a"])), SECOND);
+        assert!(step.observations.iter().all(|seen| matches!(seen, Observation::Trouble { .. })));
+        let action = after_wait(&mut machine, &step, 2 * SECOND);
+        assert!(lists(&action), "{version:?}: {action:?}");
+
+        let mut machine = watching();
+        let bookmark = json!({"type": "BOOKMARK", "object": {"kind": "OpenstackConfig",
+            "metadata": {"resourceVersion": version}}});
+        machine.step(Input::Line(bookmark.to_string().as_bytes()), 2 * SECOND);
+        let step = machine.step(Input::WatchEnded(End::InOrder), 100 * SECOND);
+        assert!(watches_from(&step.action, "10"), "{version:?}: {:?}", step.action);
+    }
+}
