@@ -43,6 +43,24 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Every reason there is, in the order of the contract.
+    pub const ALL: [Reason; 14] = [
+        Reason::Synced,
+        Reason::NoChange,
+        Reason::ConfigError,
+        Reason::ContrabassError,
+        Reason::KeystoneError,
+        Reason::NeutronEndpointError,
+        Reason::NeutronPortError,
+        Reason::SubnetRequired,
+        Reason::NeutronSubnetError,
+        Reason::SubnetNotFound,
+        Reason::SubnetNotUnique,
+        Reason::NovaError,
+        Reason::NodeConflict,
+        Reason::ViolaPostError,
+    ];
+
     /// The word in the condition.
     pub fn name(self) -> &'static str {
         match self {

@@ -8,16 +8,18 @@
     reason = "a test fails by panicking, measures real time, and is nobody's library"
 )]
 
+mod documents;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use multinic_operator::config::VARIABLES;
 
-fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn read(path: &str) -> String {
+pub(crate) fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 

@@ -1,0 +1,193 @@
+//! What documents say: their links lead somewhere, their commands and names exist, and a Korean twin
+//! has the same parts as its original.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use multinic_operator::config::VARIABLES;
+use multinic_operator::sync::status::Reason;
+
+use crate::{read, root};
+
+/// Documents that have a Korean twin.
+const TWINS: [(&str, &str); 1] = [("docs/operations.md", "docs/operations.ko.md")];
+
+/// Names in capitals that aren't ours.
+const FOREIGN: [&str; 19] = [
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "ADVISORY_DB",
+    "CAMPAIGN_SEED",
+    "FOLDER_OR_URL",
+    "CA_BUNDLE",
+    "CAMPAIGN_FAULTS",
+    "PAGE_SCREENSHOTS",
+    "CARGO_TARGET_DIR",
+    "MALLOC_ARENA_MAX",
+    "MULTINIC_OPERATOR",
+    "SECONDS_EACH",
+    "SOAK_SECONDS",
+    "RABBITMQ_URLS",
+    "RABBITMQ_USER",
+    "RABBITMQ_PASSWORD",
+    "TARGET_NAMESPACE",
+    "LISTEN_ADDR",
+];
+
+fn documents() -> Vec<String> {
+    let mut found = Vec::new();
+    for folder in ["", "docs", "fixtures", "manifests"] {
+        for entry in fs::read_dir(root().join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "md") {
+                found.push(path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned());
+            }
+        }
+    }
+    found.sort();
+    assert!(found.len() > 8, "the documents weren't found: {found:?}");
+    found
+}
+
+/// The lines of fenced blocks, and all others.
+fn split(text: &str) -> (Vec<&str>, Vec<&str>) {
+    let (mut code, mut prose, mut inside) = (Vec::new(), Vec::new(), false);
+    for line in text.lines() {
+        if line.starts_with("```") {
+            inside = !inside;
+            code.push(line);
+        } else if inside {
+            code.push(line);
+        } else {
+            prose.push(line);
+        }
+    }
+    (code, prose)
+}
+
+fn headings(text: &str) -> Vec<&str> {
+    split(text).1.into_iter().filter(|line| line.starts_with('#')).collect()
+}
+
+/// As forges make it of a heading: lower case, spaces to hyphens, without punctuation.
+fn anchor(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = text.chars().filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+/// Targets of `[text](target)`.
+fn links(text: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    for line in split(text).1 {
+        for rest in line.split("](").skip(1) {
+            found.push(rest.split(')').next().unwrap());
+        }
+    }
+    found
+}
+
+/// The words between backticks, fenced blocks included.
+fn code_words(text: &str) -> BTreeSet<&str> {
+    let (code, prose) = split(text);
+    let inline = prose.into_iter().flat_map(|line| line.split('`').skip(1).step_by(2));
+    let delimiters = |c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    code.into_iter().chain(inline).flat_map(|part| part.split(delimiters)).collect()
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    for document in documents() {
+        let text = read(&document);
+        for link in links(&text) {
+            if link.contains("://") {
+                continue;
+            }
+            let (path, fragment) = link.split_once('#').unwrap_or((link, ""));
+            let target = match path {
+                "" => root().join(&document),
+                _ => root().join(&document).parent().unwrap_or(Path::new("")).join(path),
+            };
+            assert!(target.exists(), "{document}: {link} leads nowhere");
+            if !fragment.is_empty() {
+                let anchors: Vec<String> = headings(&fs::read_to_string(&target).unwrap())
+                    .into_iter()
+                    .map(anchor)
+                    .collect();
+                assert!(
+                    anchors.contains(&fragment.to_owned()),
+                    "{document}: no heading for {link}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn every_make_target_in_a_document_exists() {
+    let makefile = read("Makefile");
+    let mut seen = 0;
+    for document in documents() {
+        let text = read(&document);
+        let (code, prose) = split(&text);
+        let inline = prose.into_iter().flat_map(|line| line.split('`').skip(1).step_by(2));
+        for command in code.into_iter().chain(inline) {
+            let Some(rest) = command.trim().strip_prefix("make ") else { continue };
+            let target = rest.split_whitespace().next().unwrap();
+            let target = target.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+            let rule = format!("\n{target}:");
+            assert!(makefile.contains(&rule), "{document}: there is no `make {target}`");
+            seen += 1;
+        }
+    }
+    assert!(seen > 10, "only {seen} commands were found");
+}
+
+#[test]
+fn every_variable_in_a_document_is_known() {
+    let known: BTreeSet<&str> =
+        VARIABLES.iter().map(|variable| variable.name).chain(FOREIGN).collect();
+    for document in documents() {
+        let text = read(&document);
+        for word in code_words(&text) {
+            let shouts = word.contains('_')
+                && !word.starts_with('_')
+                && !word.ends_with('_')
+                && word.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+            assert!(!shouts || known.contains(word), "{document}: {word} is no variable of ours");
+        }
+    }
+}
+
+#[test]
+fn the_operations_guide_says_what_to_do_for_every_reason() {
+    for document in ["docs/operations.md", "docs/operations.ko.md", "README.md"] {
+        let text = read(document);
+        for reason in Reason::ALL {
+            let name = format!("`{}`", reason.name());
+            let row = text.lines().find(|line| line.starts_with('|') && line.contains(&name));
+            assert!(row.is_some(), "{document} has no row for {name}");
+        }
+    }
+}
+
+#[test]
+fn a_korean_twin_has_the_same_commands_and_as_many_headings_and_rows() {
+    for (original, twin) in TWINS {
+        let (english, korean) = (read(original), read(twin));
+        assert_eq!(split(&english).0, split(&korean).0, "{twin}: other commands");
+        let levels = |text| -> Vec<usize> {
+            headings(text)
+                .into_iter()
+                .map(|line| line.chars().take_while(|c| *c == '#').count())
+                .collect()
+        };
+        assert_eq!(levels(&english), levels(&korean), "{twin}: other headings");
+        let rows = |text: &str| text.lines().filter(|line| line.starts_with('|')).count();
+        assert_eq!(rows(&english), rows(&korean), "{twin}: other tables");
+        let hangul = korean.chars().filter(|c| ('가'..='힣').contains(c)).count();
+        assert!(hangul > 500, "{twin} isn't in Korean");
+    }
+}
