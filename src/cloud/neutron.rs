@@ -302,13 +302,16 @@ impl Neutron {
 
     /// Every port of these VMs (lower-case ids, none blank) in the project; one request a page.
     pub fn ports(&self, project_id: &str, vm_ids: &[String]) -> Result<AllPorts, CloudError> {
-        let wanted: BTreeSet<&str> =
-            vm_ids.iter().map(String::as_str).filter(|id| !id.trim().is_empty()).collect();
+        let wanted: BTreeMap<&str, Arc<str>> = vm_ids
+            .iter()
+            .filter(|id| !id.trim().is_empty())
+            .map(|id| (id.as_str(), Arc::from(id.as_str())))
+            .collect();
         if wanted.is_empty() {
             return Ok(AllPorts::default());
         }
         let mut url = format!("{}/ports?project_id={}", self.endpoint, query_value(project_id));
-        for vm_id in &wanted {
+        for vm_id in wanted.keys() {
             url.push_str("&device_id=");
             url.push_str(&query_value(vm_id));
         }
@@ -322,8 +325,8 @@ impl Neutron {
                 let project =
                     in_project(given.project_id.as_deref(), given.tenant_id.as_deref(), project_id);
                 let device_id = given.device_id.as_deref().unwrap_or_default().to_ascii_lowercase();
-                if project && wanted.contains(device_id.as_str()) {
-                    found.push(port(&given, &device_id, &mut texts)?);
+                if project && let Some(device_id) = wanted.get(device_id.as_str()) {
+                    found.push(port(&given, device_id, &mut texts)?);
                 }
             }
             Ok(next)
@@ -337,7 +340,11 @@ impl Neutron {
     }
 }
 
-fn port(given: &GivenPort<'_>, device_id: &str, texts: &mut Texts) -> Result<Port, CloudError> {
+fn port(
+    given: &GivenPort<'_>,
+    device_id: &Arc<str>,
+    texts: &mut Texts,
+) -> Result<Port, CloudError> {
     let fail = |what: String| {
         let message = format!("Neutron GET /v2.0/ports: port {}: {what}", &*given.id);
         CloudError::new(Step::Ports, message)
@@ -355,7 +362,7 @@ fn port(given: &GivenPort<'_>, device_id: &str, texts: &mut Texts) -> Result<Por
     }
     let status = given.status.as_deref().unwrap_or_default().trim().to_ascii_uppercase();
     Ok(Port {
-        device_id: texts.shared(device_id),
+        device_id: Arc::clone(device_id),
         mac_address,
         status: texts.shared(&status),
         network_id: texts.shared(&given.network_id),
@@ -364,7 +371,7 @@ fn port(given: &GivenPort<'_>, device_id: &str, texts: &mut Texts) -> Result<Por
     })
 }
 
-/// Texts that come again and again, each once.
+/// Texts that come again and again, each once: of networks, subnets and statuses there are few.
 #[derive(Default)]
 struct Texts(BTreeSet<Arc<str>>);
 
