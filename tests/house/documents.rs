@@ -11,7 +11,8 @@ use multinic_operator::sync::status::Reason;
 use crate::{read, root};
 
 /// Documents that have a Korean twin.
-const TWINS: [(&str, &str); 1] = [("docs/operations.md", "docs/operations.ko.md")];
+const TWINS: [(&str, &str); 2] =
+    [("README.md", "README.ko.md"), ("docs/operations.md", "docs/operations.ko.md")];
 
 /// Names in capitals that aren't ours.
 const FOREIGN: [&str; 19] = [
@@ -189,5 +190,18 @@ fn a_korean_twin_has_the_same_commands_and_as_many_headings_and_rows() {
         assert_eq!(rows(&english), rows(&korean), "{twin}: other tables");
         let hangul = korean.chars().filter(|c| ('가'..='힣').contains(c)).count();
         assert!(hangul > 500, "{twin} isn't in Korean");
+    }
+}
+
+#[test]
+fn every_alerts_runbook_is_there() {
+    let rules = read("manifests/monitoring/rules.yaml");
+    let runbooks: Vec<&str> =
+        rules.lines().filter_map(|line| line.trim().strip_prefix("runbook: ")).collect();
+    assert!(runbooks.len() > 15, "the rules weren't found");
+    for runbook in runbooks {
+        let (document, wanted) = runbook.split_once('#').unwrap();
+        let text = read(document);
+        assert!(headings(&text).into_iter().any(|found| anchor(found) == wanted), "{runbook}");
     }
 }
