@@ -18,7 +18,7 @@ VENDORED := $(TARGET_DIR)/multinic-operator-$(VERSION)-vendored.tar.gz
 FUZZ ?= answers
 SECONDS_EACH ?= 1800
 
-.PHONY: demo test check format lint docs bench fuzz install uninstall deploy undeploy manifests
+.PHONY: demo test soak check format lint docs bench fuzz install uninstall deploy undeploy manifests
 .PHONY: static image image-test vendor offline-test reproducible deny deny-advisories licences sbom
 
 ## Builds, starts the real programs against a simulated cloud, shows what happens; STAY=yes goes on until Enter.
@@ -36,6 +36,11 @@ ifeq ($(NEXTEST),yes)
 else
 	$(CARGO) test --locked --workspace --no-fail-fast
 endif
+
+## Simulated years until one breaks or it is stopped; YEAR_SEEDS=1000000 or YEAR_SEEDS=7000..9000 for so many.
+soak:
+	YEAR_SEEDS=$(or $(YEAR_SEEDS),forever) YEAR_COUNTS=1 \
+		$(CARGO) test --locked --release --test year no_invariant -- --nocapture
 
 ## Format, lints and documentation, warnings denied.
 check: format lint docs

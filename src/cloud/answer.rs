@@ -23,13 +23,15 @@ pub struct Question<'a> {
     pub path: &'a str,
     /// Which step failed if the answer is no good.
     pub step: Step,
+    /// What was shown to be let in: never repeated, should the service do so.
+    pub secrets: &'a [&'a Secret],
 }
 
 impl Question<'_> {
     /// An answer that can't be used: its status and the service's own words.
     pub fn refused(&self, answer: &Answer) -> CloudError {
-        let Question { service, method, path, step } = *self;
-        let text = error_text(&answer.body);
+        let Question { service, method, path, step, secrets } = *self;
+        let text = told(&answer.body, secrets);
         let separator = if text.is_empty() { "" } else { ": " };
         let status = answer.status;
         let hint = match status {
@@ -48,7 +50,7 @@ impl Question<'_> {
     /// Reads the JSON of a good answer; anything but the expected shape is a failure, never an
     /// empty result.
     pub fn read<'a, T: Deserialize<'a>>(&self, body: &'a [u8]) -> Result<T, CloudError> {
-        let Question { service, method, path, step } = *self;
+        let Question { service, method, path, step, secrets } = *self;
         // Checking all of a text at once is cheaper than checking each string in it.
         let read = match std::str::from_utf8(body) {
             Ok(text) => serde_json::from_str(text),
@@ -61,7 +63,8 @@ impl Question<'_> {
             } else if error.is_eof() {
                 "the answer ends early".to_owned()
             } else {
-                format!("the answer can't be read: {}", without_position(&error.to_string()))
+                let error = redacted(&error.to_string(), secrets);
+                format!("the answer can't be read: {}", without_position(&error))
             };
             CloudError::new(step, format!("{service} {method} {path}: {what}"))
         })
@@ -79,12 +82,17 @@ fn is_html(body: &[u8]) -> bool {
 
 /// The service's own explanation, on one line and shortened; empty where there is none.
 pub fn error_text(body: &[u8]) -> String {
+    told(body, &[])
+}
+
+/// The same without secrets, which go before anything is cut: half of one is still a secret.
+fn told(body: &[u8], secrets: &[&Secret]) -> String {
     let text = match serde_json::from_slice::<serde_json::Value>(body) {
         Ok(value) => json_text(&value).unwrap_or_default(),
         Err(_) if is_html(body) => html_text(&String::from_utf8_lossy(body)),
         Err(_) => String::from_utf8_lossy(body).into_owned(),
     };
-    shortened(&without_request_ids(&text), TEXT_LIMIT)
+    shortened(&without_request_ids(&redacted(&text, secrets)), TEXT_LIMIT)
 }
 
 /// `{"error": {"message"}}` (Keystone), `{"NeutronError": {"message"}}`,
@@ -143,7 +151,7 @@ pub fn shortened(text: &str, limit: usize) -> String {
 }
 
 /// The text with every occurrence of a secret blotted out, should a service echo one.
-pub fn redacted(text: &str, secrets: &[&Secret]) -> String {
+fn redacted(text: &str, secrets: &[&Secret]) -> String {
     let mut text = text.to_owned();
     for secret in secrets.iter().filter(|secret| secret.expose().len() >= 4) {
         text = text.replace(secret.expose(), "***");
@@ -153,7 +161,10 @@ pub fn redacted(text: &str, secrets: &[&Secret]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::error_text;
+    use super::{Question, error_text};
+    use crate::cloud::error::Step;
+    use crate::http::client::{Answer, Service};
+    use crate::secret::Secret;
 
     #[test]
     fn each_service_own_words_are_found() {
@@ -180,6 +191,29 @@ mod tests {
         let id = "req-b87666d5-8ed6-4e18-88af-8c4321cc54f7";
         assert_eq!(error_text(format!("failed ({id})").as_bytes()), "failed (req-...)");
         assert_eq!(error_text(b"a req-uest"), "a req-uest");
+    }
+
+    #[test]
+    fn what_the_caller_showed_is_not_repeated_whole_or_in_part() {
+        let token = Secret::new(format!("gAAAAAB{}", "x".repeat(200)));
+        let question = Question {
+            service: Service::Nova,
+            method: "GET",
+            path: "/v2.1/servers",
+            step: Step::Nova,
+            secrets: &[&token],
+        };
+        let echo = |padding: usize| format!("{}{}", " bad".repeat(padding), token.expose());
+        for padding in 0..80 {
+            let body = echo(padding).into_bytes();
+            let answer = Answer { status: 500, headers: Default::default(), body };
+            let message = question.refused(&answer).message;
+            assert!(!message.contains("gAAAAAB"), "{message}");
+        }
+        let body = format!("{{\"a\": {:?}}}", token.expose());
+        let read = question.read::<std::collections::BTreeMap<String, u8>>(body.as_bytes());
+        let message = read.unwrap_err().message;
+        assert!(message.contains("***"), "{message}");
     }
 
     #[test]

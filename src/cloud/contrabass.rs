@@ -86,6 +86,7 @@ pub fn look_up(
         method: "GET",
         path: &path,
         step: Step::Contrabass,
+        secrets: &[],
     };
     let answer = client
         .call(&Request::get(Service::Contrabass, &url))

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::answer::{Question, redacted};
+use super::answer::Question;
 use super::catalog::CatalogService;
 use super::contrabass::Provider;
 use super::error::{CloudError, Step};
@@ -100,8 +100,13 @@ fn log_in_as(
 ) -> Result<Login, CloudError> {
     let url = format!("{}/auth/tokens", ending_in(&provider.keystone_url, "v3"));
     let path = path_of(&url);
-    let question =
-        Question { service: Service::Keystone, method: "POST", path, step: Step::Keystone };
+    let question = Question {
+        service: Service::Keystone,
+        method: "POST",
+        path,
+        step: Step::Keystone,
+        secrets: &[&provider.password],
+    };
     let body = Zeroizing::new(request_body(provider, project_id, domain));
     // A second token does no harm, so a dead kept connection may be tried again.
     let request =
@@ -110,7 +115,6 @@ fn log_in_as(
         client.call(&request).map_err(|error| CloudError::transport(Step::Keystone, &error))?;
     if answer.status != 201 && answer.status != 200 {
         let mut error = question.refused(&answer);
-        error.message = redacted(&error.message, &[&provider.password]);
         if answer.status == 401 {
             error.message = format!(
                 "{}; the user {:?} of domain {:?}, its password, or its role in project {} is wrong",

@@ -57,7 +57,9 @@ impl TokenService<'_> {
         step: Step,
         answer: &'a Answer,
     ) -> Result<T, CloudError> {
-        let question = Question { service: self.service, method: "GET", path: path_of(url), step };
+        let TokenService { service, token, .. } = *self;
+        let (method, path) = ("GET", path_of(url));
+        let question = Question { service, method, path, step, secrets: &[token] };
         match answer.status {
             200 => question.read(&answer.body),
             _ => Err(question.refused(answer)),

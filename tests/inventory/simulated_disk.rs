@@ -77,6 +77,11 @@ impl SimulatedDisk {
         state.stopped = false;
     }
 
+    /// Did a planned stop come?
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.state().stopped
+    }
+
     pub(crate) fn operations(&self) -> usize {
         self.state().operations
     }

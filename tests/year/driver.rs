@@ -1,0 +1,402 @@
+//! One year: a seed, an invented clock, the operator's real core, and everything that happens to it.
+//!
+//! Time goes from event to event. A sync runs on a thread of its own, so that a kill can end it
+//! anywhere and time can pass while its POST is under way; only one thread runs at a time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use multinic_operator::clock::Now;
+use multinic_operator::config::Config;
+use multinic_operator::coordinator::{Coordinator, Effect, Event};
+use multinic_operator::http::client::Service;
+use multinic_operator::kube::writer::pending::Pending;
+use multinic_operator::metrics::Metrics;
+use multinic_operator::overview::Overview;
+use multinic_operator::sync::{Context, Job, Outcome};
+
+use crate::books::Books;
+use crate::disk::Disk;
+use crate::faults::{Fault, Weather};
+use crate::kubernetes::Kubernetes;
+use crate::logs;
+use crate::pace::Pace;
+use crate::sky::Sky;
+use crate::story::Story;
+use crate::world::{self, ENCRYPTION_KEY, NAME_KEY};
+
+/// The inventory's file.
+pub(crate) const PATH: &str = "/data/inventory.json";
+/// Syncs before things calm down, at most.
+const SYNCS: u64 = 70;
+/// Syncs of a whole life: more would be a loop.
+const SYNCS_EVER: u64 = 20_000;
+
+/// What broke, in words.
+pub(crate) type Broken = String;
+
+/// What differs from year to year, small enough to be taken away piece by piece.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    /// Kinds of things that don't happen.
+    pub(crate) without: BTreeSet<String>,
+    /// Things that happen, at most.
+    pub(crate) events: u64,
+}
+
+/// A sync that has been handed out and hasn't begun to ask.
+pub(crate) struct Flight {
+    pub(crate) job: Job,
+    pub(crate) begins: Duration,
+}
+
+/// One life of the operator.
+pub(crate) struct Process {
+    pub(crate) started: Duration,
+    pub(crate) context: Arc<Context>,
+    pub(crate) coordinator: Coordinator,
+    pub(crate) pending: Pending,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) overview: Arc<Overview>,
+    pub(crate) may_act: Arc<AtomicBool>,
+    pub(crate) flights: Vec<Flight>,
+    pub(crate) finishes: Vec<(Duration, Box<Job>, Box<Outcome>)>,
+    /// When the store tries a failing disk again.
+    pub(crate) retry_at: Option<Duration>,
+    pub(crate) write_at: Option<Duration>,
+}
+
+/// The whole of it.
+pub(crate) struct Year {
+    pub(crate) plan: Plan,
+    pub(crate) random: fastrand::Rng,
+    pub(crate) at: Duration,
+    pub(crate) begin: Timestamp,
+    /// How far the operator's wall clock is off.
+    pub(crate) skew: SignedDuration,
+    pub(crate) config: Arc<Config>,
+    pub(crate) name_key: bool,
+    pub(crate) sky: Arc<Sky>,
+    pub(crate) viola: Arc<simulated_cloud::Viola>,
+    /// Nodes that Viola doesn't accept.
+    pub(crate) refused: BTreeSet<String>,
+    pub(crate) disk: Disk,
+    pub(crate) kubernetes: Kubernetes,
+    pub(crate) process: Option<Process>,
+    pub(crate) restart_at: Duration,
+    pub(crate) lives: u64,
+    /// Providers whose POSTs are under way.
+    pub(crate) posting: Vec<String>,
+    pub(crate) books: Books,
+    pub(crate) pace: Pace,
+    pub(crate) story: Story,
+    pub(crate) passes: u64,
+    pub(crate) happened: u64,
+    pub(crate) next_event: Duration,
+    pub(crate) is_calm: bool,
+    pub(crate) outages: BTreeMap<Service, Duration>,
+    pub(crate) disk_ends: Option<Duration>,
+    /// When a clock, a process or a lease last did something that excuses the operator.
+    pub(crate) upset_at: Duration,
+}
+
+/// How the operator is set up this year.
+fn config(random: &mut fastrand::Rng) -> (Config, bool) {
+    let named = random.u8(0..4) == 0;
+    let intervals = [
+        ["20s", "2m", "30s", "3m"],
+        ["20s", "2m", "30s", "3m"],
+        ["1m", "1h", "2m", "10m"],
+        ["5m", "12h", "10m", "1h"],
+        ["2s", "10s", "3s", "15s"],
+    ];
+    let [fast, slow, error, window] = random.choice(intervals).unwrap();
+    let retries = random.u8(0..4).to_string();
+    let workers = random.u8(1..5).to_string();
+    let resync = if random.u8(0..5) == 0 { random.choice(["10m", "30h"]).unwrap() } else { "" };
+    let config = Config::read(|name| {
+        let value = match name {
+            "CONTRABASS_ENDPOINT" => "http://contrabass.test",
+            "CONTRABASS_ENCRYPT_KEY" => ENCRYPTION_KEY,
+            "VIOLA_ENDPOINT" => "http://viola.test",
+            "KUBE_API_URL" => "http://kubernetes.test",
+            "INVENTORY_DB_PATH" => PATH,
+            "POLL_FAST_INTERVAL" => fast,
+            "POLL_SLOW_INTERVAL" => slow,
+            "POLL_ERROR_INTERVAL" => error,
+            "POLL_FAST_WINDOW" => window,
+            "DOWN_PORT_FAST_RETRY_MAX" => &retries,
+            "SYNC_WORKERS" => &workers,
+            "VIOLA_RESYNC_INTERVAL" => resync,
+            "OPENSTACK_NODE_NAME_METADATA_KEY" if named => NAME_KEY,
+            _ => return None,
+        };
+        Some(value.to_owned())
+    });
+    (config.unwrap(), named)
+}
+
+impl Year {
+    pub(crate) fn new(plan: Plan) -> Year {
+        let mut random = fastrand::Rng::with_seed(plan.seed ^ 0x5eed_0f_a_4ea5);
+        let (config, name_key) = config(&mut random);
+        let cloud = world::beginning(&mut random);
+        // Few kinds at a time: what many faults would hide, few bring to light.
+        let mut kinds: Vec<Fault> = Fault::ALL.to_vec();
+        random.shuffle(&mut kinds);
+        kinds.truncate(random.usize(0..kinds.len()));
+        kinds.retain(|kind| !plan.without.contains(kind.name()));
+        let noise = if kinds.is_empty() { 0 } else { random.choice([0, 10, 40, 150]).unwrap() };
+        let outages = BTreeMap::new();
+        let weather = Weather { seed: plan.seed, kinds, noise, outages };
+        let begin: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let mut books = Books::default();
+        books.note_cloud(Duration::ZERO, &cloud);
+        Year {
+            plan,
+            random,
+            at: Duration::ZERO,
+            begin,
+            skew: SignedDuration::ZERO,
+            config: Arc::new(config),
+            name_key,
+            sky: Arc::new(Sky::new(cloud, weather)),
+            viola: simulated_cloud::Viola::new(Arc::default()),
+            refused: BTreeSet::new(),
+            disk: Disk::new(),
+            kubernetes: Kubernetes::default(),
+            process: None,
+            restart_at: Duration::ZERO,
+            lives: 0,
+            posting: Vec::new(),
+            books,
+            pace: Pace::default(),
+            story: Story::default(),
+            passes: 0,
+            happened: 0,
+            next_event: Duration::ZERO,
+            is_calm: false,
+            outages: BTreeMap::new(),
+            disk_ends: None,
+            upset_at: Duration::ZERO,
+        }
+    }
+
+    /// Lives it: trouble, then calm, and then everything must be as it should.
+    pub(crate) fn live(&mut self) -> Result<(), Broken> {
+        self.set_time(Duration::ZERO);
+        for _ in 0..self.random.u8(1..4) {
+            let (at, begin) = (self.at, self.begin);
+            let (_, text) = self.kubernetes.change(at, begin, &mut self.random);
+            self.story.tell(at, text);
+        }
+        for round in 1..=2 {
+            let most = SYNCS * round;
+            while self.passes < most && self.happened < self.plan.events * round {
+                self.step(None)?;
+            }
+            self.calm_down()?;
+            let until = self.at + self.calm();
+            while self.next_time() <= until {
+                self.step(None)?;
+            }
+            self.set_time(until);
+            self.pump();
+            self.check_calm()?;
+            self.is_calm = false;
+            self.next_event = self.at;
+            if self.random.bool() {
+                break;
+            }
+        }
+        self.end_of_life()
+    }
+
+    pub(crate) fn passes(&self) -> u64 {
+        self.passes
+    }
+
+    /// How long everything may take to be in order once nothing is in its way.
+    pub(crate) fn calm(&self) -> Duration {
+        let intervals = &self.config.intervals;
+        // The longest wish to be left alone, an error after it, and the life of an MTU, which is
+        // noticed at the poll after it.
+        let retries = Duration::from_secs(700) + intervals.error.mul_f64(2.2);
+        retries + intervals.slow.mul_f64(2.5 + 2.2) + Duration::from_secs(60)
+    }
+
+    pub(crate) fn count(&mut self, kind: &str) {
+        *self.sky.state().counts.entry(kind.to_owned()).or_default() += 1;
+    }
+
+    pub(crate) fn is_left_out(&self, kind: &str) -> bool {
+        self.plan.without.contains(kind)
+    }
+
+    pub(crate) fn wall(&self) -> Timestamp {
+        (self.begin + self.at).checked_add(self.skew).unwrap()
+    }
+
+    pub(crate) fn set_time(&mut self, at: Duration) {
+        let step = at.saturating_sub(self.at);
+        self.at = self.at.max(at);
+        if let Some(process) = &self.process {
+            process.context.clock.advance(step);
+        }
+        self.sky.now.state.lock().time = Some(self.begin + self.at);
+        self.sky.before.state.lock().time = Some(self.begin + self.at);
+    }
+
+    pub(crate) fn next_time(&self) -> Duration {
+        let never = Duration::MAX;
+        let own = match &self.process {
+            None => self.restart_at,
+            Some(process) => {
+                let due = process.coordinator.next_due().map(|due| due + process.started);
+                let flights = self.ready_flights().map(|(_, begins)| begins);
+                let finishes = process.finishes.iter().map(|(at, ..)| *at).min();
+                [due, flights, finishes, process.retry_at, process.write_at, self.kubernetes.due()]
+                    .into_iter()
+                    .flatten()
+                    .min()
+                    .unwrap_or(never)
+            }
+        };
+        let event = if self.is_calm { never } else { self.next_event };
+        own.min(event).max(self.at)
+    }
+
+    /// The flight that begins next. While a POST is under way nobody else of that provider begins:
+    /// it might have to wait for the POST's end, and this thread with it.
+    pub(crate) fn ready_flights(&self) -> Option<(usize, Duration)> {
+        let process = self.process.as_ref()?;
+        let flights = process.flights.iter().enumerate();
+        let free = flights.filter(|(_, flight)| match &flight.job.object.spec {
+            Ok(spec) => !self.posting.contains(&spec.provider_id),
+            Err(_) => true,
+        });
+        free.map(|(index, flight)| (index, flight.begins)).min_by_key(|(_, begins)| *begins)
+    }
+
+    /// Goes to the next thing that happens, and lets it happen.
+    pub(crate) fn step(&mut self, until: Option<Duration>) -> Result<(), Broken> {
+        let at = self.next_time();
+        if until.is_some_and(|until| at > until) {
+            return Ok(());
+        }
+        if at == Duration::MAX {
+            return Err("(c) nothing will ever happen again".to_owned());
+        }
+        self.set_time(at);
+        if !self.is_calm && self.next_event <= at {
+            self.something_happens();
+        }
+        if self.process.is_none() {
+            if self.restart_at <= at {
+                self.start()?;
+            }
+        } else {
+            self.turn(at)?;
+        }
+        self.pump();
+        if let Some(line) = logs::leaked() {
+            return Err(format!("(f) a log line shows a secret: {line}"));
+        }
+        if self.passes > SYNCS_EVER {
+            return Err("(e) far too many syncs".to_owned());
+        }
+        self.story.broken.take().map_or(Ok(()), Err)
+    }
+
+    /// What is due for the operator at this moment, one thing of each kind.
+    pub(crate) fn turn(&mut self, at: Duration) -> Result<(), Broken> {
+        let process = self.process.as_mut().unwrap();
+        if process.retry_at.is_some_and(|due| due <= at) {
+            process.retry_at = None;
+            self.on_disk(|store| store.retry());
+        }
+        if let Some((_, begins)) = self.ready_flights()
+            && begins <= at
+        {
+            let (index, _) = self.ready_flights().unwrap();
+            let flight = self.process.as_mut().unwrap().flights.remove(index);
+            self.fly(flight.job)?;
+        }
+        let Some(process) = &mut self.process else { return Ok(()) };
+        if let Some(index) = process.finishes.iter().position(|(due, ..)| *due <= at) {
+            let (_, job, outcome) = process.finishes.remove(index);
+            let wall = process.context.clock.now().wall;
+            self.pace.finished(at, wall, &job, &outcome, &self.config.intervals);
+            self.handle(Event::Finished { job, outcome, took: Duration::from_millis(7) });
+        }
+        if self.kubernetes.due().is_some_and(|due| due <= at)
+            && self.process.is_some()
+            && let Some(event) = self.kubernetes.tell()
+        {
+            self.handle(event);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn handle(&mut self, event: Event) {
+        self.pace.woken(&event);
+        if let Some(process) = &mut self.process {
+            process.coordinator.handle(process.context.clock.now(), event);
+        }
+    }
+
+    /// Hands out jobs and does what the coordinator wants done.
+    pub(crate) fn pump(&mut self) {
+        loop {
+            let Some(process) = &mut self.process else { return };
+            let now = process.context.clock.now();
+            let effects = process.coordinator.dispatch(now);
+            let none = effects.is_empty();
+            for effect in effects {
+                match effect {
+                    Effect::Sync(job) => {
+                        let begins = self.at + Duration::from_millis(self.random.u64(0..300));
+                        self.process.as_mut().unwrap().flights.push(Flight { job, begins });
+                    }
+                    effect => self.perform(effect),
+                }
+            }
+            let reported = self.write();
+            if none && !reported {
+                return;
+            }
+        }
+    }
+
+    pub(crate) fn end_of_life(&mut self) -> Result<(), Broken> {
+        self.check_metrics();
+        if let Some(found) = logs::secret_in(&self.disk.text()) {
+            return Err(format!("(f) a file holds a secret: {found}"));
+        }
+        self.story.broken.take().map_or(Ok(()), Err)
+    }
+
+    /// What the writer writes, and whether it had anything to report.
+    pub(crate) fn write(&mut self) -> bool {
+        crate::writes::write(self)
+    }
+
+    pub(crate) fn perform(&mut self, effect: Effect) {
+        crate::writes::perform(self, effect);
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        self.process.as_ref().unwrap().context.clock.now()
+    }
+}
+
+/// What somebody panicked with.
+pub(crate) fn text_of(payload: &(dyn std::any::Any + Send)) -> String {
+    let text = payload.downcast_ref::<String>().cloned();
+    text.or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+        .unwrap_or_else(|| "no text".to_owned())
+}

@@ -1,0 +1,174 @@
+//! The operator's lives: how a process starts with what the last one left, and how it ends.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use multinic_operator::clock::{Clock, Now};
+use multinic_operator::cloud::Cloud;
+use multinic_operator::coordinator::{Coordinator, Event};
+use multinic_operator::http::client::Clients;
+use multinic_operator::inventory::store::Store;
+use multinic_operator::kube::writer::Reporter;
+use multinic_operator::kube::writer::pending::Pending;
+use multinic_operator::metrics::Metrics;
+use multinic_operator::overview::Overview;
+use multinic_operator::sync::Context;
+use multinic_operator::sync::claims::Claims;
+use multinic_operator::viola::Viola;
+
+use crate::driver::{Broken, PATH, Process, Year, text_of};
+use crate::logs;
+use crate::simulated_disk::Restart;
+use crate::sky::Killed;
+
+impl Year {
+    /// Does something to the store that may end the process.
+    pub(crate) fn on_disk(&mut self, what: impl FnOnce(&Store)) {
+        let Some(process) = &self.process else { return };
+        let store = Arc::clone(&process.context.store);
+        match catch_unwind(AssertUnwindSafe(|| what(&store))) {
+            Ok(()) => self.look_at_store(),
+            Err(payload) if payload.is::<Killed>() => self.die("killed at a disk operation"),
+            Err(payload) => {
+                self.story.broken = Some(format!("the store panicked: {}", text_of(&*payload)));
+            }
+        }
+    }
+
+    pub(crate) fn look_at_store(&mut self) {
+        let Some(process) = &mut self.process else { return };
+        let state = process.context.store.state();
+        if state.is_healthy() {
+            process.retry_at = None;
+            self.books.note_durable(&process.context.store.snapshot());
+        } else if process.retry_at.is_none() {
+            process.retry_at = Some(self.at + Duration::from_secs(10));
+        }
+    }
+
+    /// A new process, which reads what the last one left.
+    pub(crate) fn start(&mut self) -> Result<(), Broken> {
+        self.lives += 1;
+        let now = Now { uptime: Duration::ZERO, wall: self.wall() };
+        let clock = Clock::invented(now);
+        let metrics = Arc::new(Metrics::default());
+        let open = || {
+            let files = Box::new(self.disk.clone());
+            Store::open_on(files, Path::new(PATH), clock.clone(), Arc::clone(&metrics))
+        };
+        let kind = "killed while starting";
+        if !self.is_calm && self.random.u8(0..10) == 0 && !self.is_left_out(kind) {
+            self.disk.kill_in(self.random.usize(0..25));
+        }
+        let store = match catch_unwind(AssertUnwindSafe(open)) {
+            Ok(store) => Arc::new(store),
+            Err(_) => {
+                self.count(kind);
+                self.die("killed while it reads the inventory");
+                return Ok(());
+            }
+        };
+        self.disk.spare();
+        let state = store.state();
+        self.story.tell(self.at, format!("a process starts, its store is {}", state.name()));
+        if state.remembers() {
+            self.books.check_found(&store.snapshot())?;
+        }
+        let clients = Clients::new(&metrics).over(Arc::clone(&self.sky) as _);
+        let may_act = Arc::new(AtomicBool::new(true));
+        let allowed = Arc::clone(&may_act);
+        let context = Context {
+            config: Arc::clone(&self.config),
+            cloud: Arc::new(Cloud::new(&self.config, clock.clone(), &clients)),
+            viola: Arc::new(Viola::new(&self.config, &clients)),
+            store,
+            claims: Arc::new(Claims::default()),
+            clock,
+            may_act: Arc::new(move || allowed.load(Ordering::SeqCst)),
+        };
+        let overview = Arc::new(Overview::default());
+        let random = fastrand::Rng::with_seed(self.random.u64(..));
+        let coordinator = Coordinator::new(
+            self.config.intervals,
+            self.config.workers,
+            Arc::clone(&context.claims),
+            random,
+            Arc::clone(&metrics),
+            Arc::clone(&overview),
+        );
+        let reporter = Reporter {
+            controller: "multinic-operator",
+            instance: "year".to_owned(),
+            action: "Sync",
+        };
+        let pending = Pending::new(reporter, fastrand::Rng::with_seed(self.random.u64(..)));
+        self.process = Some(Process {
+            started: self.at,
+            context: Arc::new(context),
+            coordinator,
+            pending,
+            metrics,
+            overview,
+            may_act,
+            flights: Vec::new(),
+            finishes: Vec::new(),
+            retry_at: None,
+            write_at: None,
+        });
+        self.pace.start(self.at);
+        self.look_at_store();
+        self.handle(Event::Leading(true));
+        self.kubernetes.list(self.at, &mut self.random);
+        Ok(())
+    }
+
+    /// The process is gone, and what it had in memory with it.
+    pub(crate) fn die(&mut self, how: &str) {
+        self.story.tell(self.at, format!("the process ends: {how}"));
+        let disk = &self.disk;
+        let seed = self.random.u64(..);
+        let restart = match self.random.u8(0..6) {
+            0 if !self.is_left_out("power cut") => Restart::NothingUnsynced,
+            1 if !self.is_left_out("power cut") => Restart::EverythingUnsynced,
+            2 if !self.is_left_out("power cut") => Restart::Some(seed),
+            _ => Restart::Killed,
+        };
+        if !matches!(restart, Restart::Killed) {
+            self.story.tell(self.at, format!("the power was cut: {restart:?}"));
+            *self.sky.state().counts.entry("power cut".to_owned()).or_default() += 1;
+        }
+        self.disk = disk.after(restart);
+        self.check_metrics();
+        self.process = None;
+        self.kubernetes.hang_up();
+        self.upset_at = self.at;
+        self.restart_at = self.at + Duration::from_millis(self.random.u64(100..60_000));
+    }
+
+    pub(crate) fn check_metrics(&mut self) {
+        let Some(process) = &self.process else { return };
+        if let Some(found) = logs::secret_in(&process.metrics.render()) {
+            self.story.broken = Some(format!("(f) the metrics show a secret: {found}"));
+        }
+        let shown = format!("{:?}", process.overview.all());
+        if let Some(found) = logs::secret_in(&shown) {
+            self.story.broken = Some(format!("(f) the page shows a secret: {found}"));
+        }
+    }
+
+    /// The process is killed between two syncs, or ends in good order.
+    pub(crate) fn restart(&mut self) {
+        if self.random.bool() {
+            self.count("killed");
+            return self.die("killed");
+        }
+        self.count("ended in good order");
+        self.on_disk(Store::flush_and_close);
+        if self.process.is_some() {
+            self.die("in good order");
+        }
+    }
+}

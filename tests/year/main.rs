@@ -1,0 +1,204 @@
+//! Simulated years: the operator's whole core, driven by one seed and an invented clock, against
+//! clouds that fail, change and lie in every way that is known, in one process.
+//!
+//! | file | what |
+//! |---|---|
+//! | `world` | the cloud and what happens to it |
+//! | `kubernetes` | the objects and the watch |
+//! | `sky`, `faults` | what carries requests there, and what goes wrong with them |
+//! | `disk` | what holds the inventory |
+//! | `driver`, `events`, `life`, `pass`, `post`, `writes` | time, what happens, the operator's lives, its syncs, its POSTs, its writes |
+//! | `books`, `pace`, `calm`, `logs` | the invariants: (a) truth, (b) ids, (c) calm, (d) memory, (e) haste, (f) secrets |
+//! | `story`, `coverage` | what is told of it |
+//!
+//! `YEAR_SEEDS=5000` or `YEAR_SEEDS=7000..9000` chooses the years, `YEAR_SEED=4711` one of them,
+//! which is told whole; `make soak` goes on until it is stopped.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a test may fail by a panic, in its helpers too, measures real time and prints it"
+)]
+
+mod books;
+mod calm;
+mod coverage;
+mod disk;
+mod driver;
+mod events;
+mod faults;
+mod kubernetes;
+mod life;
+mod logs;
+mod pace;
+mod pass;
+mod post;
+#[allow(dead_code, reason = "shared with the inventory's tests, which use more of it")]
+#[path = "../inventory/simulated_disk.rs"]
+mod simulated_disk;
+mod sky;
+mod story;
+mod world;
+mod writes;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use driver::{Plan, Year};
+
+/// Years of one ordinary run, beside [`AT_RANDOM`] others.
+const YEARS: u64 = 2_000;
+const AT_RANDOM: u64 = 20;
+/// Things that happen in one year, at most, before it calms down.
+const EVENTS: u64 = 60;
+
+fn plan(seed: u64) -> Plan {
+    let without = std::env::var("YEAR_WITHOUT").unwrap_or_default();
+    let without: BTreeSet<String> =
+        without.split(',').filter(|kind| !kind.is_empty()).map(str::to_owned).collect();
+    Plan { seed, without, events: EVENTS }
+}
+
+/// What many years came to.
+#[derive(Default)]
+struct Sum {
+    counts: BTreeMap<String, u64>,
+    years: u64,
+    syncs: u64,
+    lives: u64,
+    simulated_seconds: u64,
+    broken: Option<(u64, String)>,
+}
+
+fn live(seed: u64, sum: &Mutex<Sum>) -> bool {
+    let mut year = Year::new(plan(seed));
+    let result = year.live();
+    let mut sum = sum.lock().unwrap();
+    sum.years += 1;
+    sum.syncs += year.passes();
+    sum.lives += year.lives;
+    sum.simulated_seconds += year.at.as_secs();
+    for (kind, count) in &year.sky.state().counts {
+        *sum.counts.entry(kind.clone()).or_default() += count;
+    }
+    if let Err(what) = result
+        && sum.broken.as_ref().is_none_or(|(known, _)| seed < *known)
+    {
+        sum.broken = Some((seed, what));
+    }
+    sum.broken.is_none()
+}
+
+/// Lives these years, on all cores, until one breaks.
+fn live_all(seeds: impl Iterator<Item = u64> + Send) -> Sum {
+    logs::listen();
+    let (sum, goes_on, lived) =
+        (Mutex::new(Sum::default()), AtomicBool::new(true), AtomicU64::new(0));
+    let seeds = Mutex::new(seeds);
+    let (started, threads) =
+        (Instant::now(), std::thread::available_parallelism().map_or(2, usize::from));
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while goes_on.load(Ordering::SeqCst) {
+                    let Some(seed) = seeds.lock().unwrap().next() else { return };
+                    if !live(seed, &sum) {
+                        goes_on.store(false, Ordering::SeqCst);
+                    }
+                    let lived = lived.fetch_add(1, Ordering::SeqCst) + 1;
+                    if lived % 10_000 == 0 {
+                        println!("{lived} years, {:.0} s", started.elapsed().as_secs_f64());
+                    }
+                }
+            });
+        }
+    });
+    let sum = sum.into_inner().unwrap();
+    tell(&sum, started.elapsed().as_secs_f64());
+    sum
+}
+
+fn tell(sum: &Sum, seconds: f64) {
+    let centuries = sum.simulated_seconds as f64 / 86_400.0 / 365.25;
+    let per = |number: u64| number as f64 / sum.years.max(1) as f64;
+    let of_faults: u64 = sum
+        .counts
+        .iter()
+        .filter(|(kind, _)| faults::SERVICES.iter().any(|s| kind.starts_with(s.name())))
+        .map(|(_, count)| count)
+        .sum();
+    println!(
+        "{} seeds in {seconds:.1} s ({:.1} a second): {centuries:.1} years of simulated time; \
+         per seed {:.1} syncs, {:.1} lives, {:.1} requests met by a fault",
+        sum.years,
+        sum.years as f64 / seconds,
+        per(sum.syncs),
+        per(sum.lives),
+        per(of_faults),
+    );
+    if std::env::var_os("YEAR_COUNTS").is_some() {
+        for (kind, count) in &sum.counts {
+            println!("{count:>9} {kind}");
+        }
+    }
+}
+
+fn judge(sum: &Sum) {
+    if let Some((seed, what)) = &sum.broken {
+        panic!("{}", story::shortened(&plan(*seed), what));
+    }
+}
+
+fn number(text: &str) -> u64 {
+    text.trim().replace('_', "").parse().unwrap_or_else(|_| panic!("{text:?} is no number"))
+}
+
+/// `YEAR_SEEDS`: a number, a range, or `forever`.
+fn chosen() -> Option<Range<u64>> {
+    let text = std::env::var("YEAR_SEEDS").ok()?;
+    Some(match text.split_once("..") {
+        Some((from, to)) => number(from)..number(to),
+        None if text == "forever" => fastrand::u64(..u64::MAX / 2)..u64::MAX,
+        None => 0..number(&text),
+    })
+}
+
+#[test]
+fn no_invariant_breaks_in_any_year() {
+    if let Ok(seed) = std::env::var("YEAR_SEED") {
+        logs::listen();
+        let mut year = Year::new(plan(number(&seed)));
+        let result = year.live();
+        println!("{}", year.story.text());
+        result.unwrap_or_else(|what| panic!("{what}"));
+        return;
+    }
+    if let Some(seeds) = chosen() {
+        println!("years {seeds:?}");
+        return judge(&live_all(seeds));
+    }
+    let at_random: Vec<u64> = (0..AT_RANDOM).map(|_| fastrand::u64(..)).collect();
+    println!("years 0..{YEARS} and {at_random:?}");
+    let sum = live_all((0..YEARS).chain(at_random));
+    judge(&sum);
+    let missing = coverage::missing(&sum.counts);
+    assert!(missing.is_empty(), "never happened in any of these years: {missing:?}");
+}
+
+#[test]
+fn a_seed_is_the_same_year_each_time() {
+    for seed in 0..20 {
+        let story = || {
+            let mut year = Year::new(plan(seed));
+            let result = year.live();
+            format!("{}{result:?}", year.story.text())
+        };
+        assert_eq!(story(), story(), "year {seed}");
+    }
+}

@@ -1,0 +1,164 @@
+//! How soon each object may be synced again: never before its interval is over, unless something
+//! that concerns it happened since it was last looked at.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use multinic_operator::config::Intervals;
+use multinic_operator::coordinator::Event;
+use multinic_operator::resources::{ObjectKey, OpenstackConfig};
+use multinic_operator::sync::status::Reason;
+use multinic_operator::sync::{Job, Outcome};
+
+/// No service may ask for a longer pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+
+#[derive(Default)]
+struct Known {
+    /// Not before this, if nothing happens.
+    earliest: Duration,
+    /// Something happened that may make it due.
+    is_woken: bool,
+    changed_at: Option<Duration>,
+    generation: i64,
+    force: Option<String>,
+    provider: Option<String>,
+    nodes: Option<u32>,
+    is_conflicting: bool,
+    syncs: u64,
+}
+
+/// What is known of the operator's haste.
+#[derive(Default)]
+pub(crate) struct Pace {
+    objects: BTreeMap<(ObjectKey, String), Known>,
+    started: Duration,
+}
+
+fn provider(object: &OpenstackConfig) -> Option<String> {
+    object.spec.as_ref().ok().map(|spec| spec.provider_id.clone())
+}
+
+impl Pace {
+    /// A process that knows of nothing.
+    pub(crate) fn start(&mut self, at: Duration) {
+        self.objects.clear();
+        self.started = at;
+    }
+
+    /// Timers that look at the wall clock may be wrong once.
+    pub(crate) fn jumped(&mut self, _: Duration) {
+        for known in self.objects.values_mut() {
+            known.is_woken = true;
+        }
+    }
+
+    /// Something reaches the coordinator.
+    pub(crate) fn woken(&mut self, event: &Event) {
+        match event {
+            Event::Applied(object) => self.seen(object),
+            Event::Listed { objects, .. } => {
+                // Whoever isn't in the list is gone, which may concern all others.
+                let gone =
+                    self.objects.keys().any(|(_, uid)| !objects.iter().any(|o| o.uid == *uid));
+                if gone {
+                    self.wake_all();
+                }
+                objects.iter().for_each(|object| self.seen(object));
+            }
+            Event::Deleted { .. } => self.wake_all(),
+            Event::Finished { .. } | Event::SecretChecked { .. } | Event::Leading(_) => {}
+        }
+    }
+
+    fn seen(&mut self, object: &OpenstackConfig) {
+        let key = (object.key.clone(), object.uid.clone());
+        let known = self.objects.get(&key);
+        let is_same = known.is_some_and(|known| {
+            known.generation == object.generation
+                && known.force == object.force
+                && !object.being_deleted
+        });
+        if is_same {
+            return;
+        }
+        let known = self.objects.entry(key).or_default();
+        known.generation = object.generation;
+        known.force.clone_from(&object.force);
+        known.is_woken = true;
+        let providers = [known.provider.take(), provider(object)];
+        known.provider = provider(object);
+        for other in self.objects.values_mut() {
+            other.is_woken |= providers.contains(&other.provider);
+        }
+        if object.being_deleted {
+            self.wake_all();
+        }
+    }
+
+    fn wake_all(&mut self) {
+        for known in self.objects.values_mut() {
+            known.is_woken = true;
+        }
+    }
+
+    /// (e): may this sync begin now?
+    pub(crate) fn check(&mut self, at: Duration, job: &Job) -> Result<(), String> {
+        let key = (job.object.key.clone(), job.object.uid.clone());
+        let known = self.objects.entry(key).or_default();
+        known.syncs += 1;
+        if at < known.earliest && !known.is_woken {
+            let early = known.earliest - at;
+            return Err(format!("(e) {} is synced {early:?} too early", job.object.key));
+        }
+        known.is_woken = false;
+        Ok(())
+    }
+
+    /// A sync's end reaches the coordinator.
+    pub(crate) fn finished(
+        &mut self,
+        at: Duration,
+        wall: Timestamp,
+        job: &Job,
+        outcome: &Outcome,
+        intervals: &Intervals,
+    ) {
+        let key = (job.object.key.clone(), job.object.uid.clone());
+        let Some(known) = self.objects.get_mut(&key) else { return };
+        if outcome.changed {
+            known.changed_at = Some(at);
+        }
+        let recent = known.changed_at.is_some_and(|changed| at < changed + intervals.fast_window);
+        known.earliest = at
+            + if outcome.cut_short {
+                intervals.error
+            } else if !outcome.verdict.reason.is_success() {
+                let pause = outcome.retry_after.unwrap_or_default().min(LONGEST_PAUSE);
+                intervals.error.max(pause)
+            } else if intervals.resync.is_some() {
+                Duration::ZERO
+            } else {
+                let poll = if recent { intervals.fast } else { intervals.slow };
+                let resend = outcome.down_port_retry.as_ref().map(|retry| {
+                    let is_soon = retry.fast_attempts < intervals.down_port_fast_retries;
+                    let interval = if is_soon { intervals.fast } else { intervals.slow };
+                    let elapsed = Duration::try_from(wall.duration_since(retry.last_attempt));
+                    interval.saturating_sub(elapsed.unwrap_or(Duration::MAX))
+                });
+                poll.min(resend.unwrap_or(poll))
+            };
+        known.is_conflicting = outcome.verdict.reason == Reason::NodeConflict;
+        let freed = outcome.nodes.is_some() && outcome.nodes != known.nodes;
+        known.nodes = outcome.nodes.or(known.nodes);
+        if freed {
+            let provider = known.provider.clone();
+            for (other, known) in &mut self.objects {
+                if *other != key && known.provider == provider && known.is_conflicting {
+                    known.is_woken = true;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! A POST arrives at Viola: is it right, what comes of it, and what happens meanwhile.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use multinic_operator::http::client::{Failure, Service};
+use multinic_operator::inventory::contents::Inventory;
+use multinic_operator::node_config::NodeConfig;
+use multinic_operator::resources::Spec;
+use multinic_operator::sync::Job;
+use simulated_cloud::CloudState;
+use simulated_cloud::wire::Handler as _;
+
+use crate::books::Sight;
+use crate::driver::{Broken, Year};
+use crate::faults::{Fault, Met, Reply, spoiled};
+use crate::pass::Kills;
+use crate::sky::{Post, Seen};
+
+impl Year {
+    /// A POST arrives at Viola: is it right, what comes of it, and what happens meanwhile?
+    /// None: the process doesn't live to see the answer.
+    pub(crate) fn take_post(
+        &mut self,
+        job: &Job,
+        post: &Post,
+        seen: &Seen,
+        kills: &Kills,
+    ) -> Result<Option<Result<Reply, Failure>>, Broken> {
+        let arrived = self.at;
+        if seen.changed.is_some() {
+            let now = self.sky.now.state.lock().clone();
+            self.books.note_cloud(self.at, &now);
+        }
+        if kills.killed_before {
+            self.count("killed before the POST");
+            self.die("killed before a POST arrived");
+            return Ok(None);
+        }
+        let spec = job.object.spec.as_ref().map_err(|_| "(a) a broken spec was sent".to_owned())?;
+        let nodes: Vec<NodeConfig> = serde_json::from_slice(&post.request.body)
+            .map_err(|error| format!("(a) a body that isn't one: {error}"))?;
+        let inventory = self.process.as_ref().unwrap().context.store.snapshot();
+        let resent = self.check_post(job, spec, post, &nodes, seen, &inventory)?;
+        let number = self.passes.to_string();
+        let met = self.sky.state().weather.meets(Service::Viola, &[&number, "POST"]);
+        let names: Vec<&str> = nodes.iter().map(|node| node.node_name.as_str()).collect();
+        let what = met.map_or_else(String::new, |met| format!(", but {}", met.fault.name()));
+        self.story.tell(self.at, format!("  POST to {} of {names:?}{what}", post.target));
+        if let Some(met) = met {
+            self.count(&format!("{} {}", Service::Viola, met.fault.name()));
+        }
+        let passing = if self.random.u8(0..4) == 0 && self.posting.len() < 2 {
+            Duration::from_millis(self.random.u64(0..29_000))
+        } else {
+            Duration::ZERO
+        };
+        let before = self.random.bool();
+        let life = self.lives;
+        if before {
+            self.meanwhile(spec, passing)?;
+        }
+        if self.process.is_none() || self.lives != life {
+            return Ok(None);
+        }
+        let reply = self.deliver(spec, post, &nodes, met, &inventory)?;
+        if !before {
+            self.meanwhile(spec, passing)?;
+        }
+        if self.process.is_none() || self.lives != life {
+            return Ok(None);
+        }
+        if kills.killed_after {
+            self.count("killed after the POST");
+            self.die("killed before it saw Viola's answer");
+            return Ok(None);
+        }
+        if kills.killed_on_disk {
+            self.disk.kill_in(self.random.usize(0..10));
+        }
+        let is_whole = |reply: &Reply| {
+            acknowledges(reply) && !String::from_utf8_lossy(&reply.body).contains("errors")
+        };
+        if resent && reply.as_ref().is_ok_and(is_whole) {
+            self.books.note_resend(arrived, &job.object.uid);
+        }
+        Ok(Some(reply))
+    }
+
+    /// Viola does what it does; what it took is written down.
+    pub(crate) fn deliver(
+        &mut self,
+        spec: &Spec,
+        post: &Post,
+        nodes: &[NodeConfig],
+        met: Option<Met>,
+        inventory: &Inventory,
+    ) -> Result<Result<Reply, Failure>, Broken> {
+        // A strange answer that says nothing of errors counts as success, so it must be one.
+        let says_yes =
+            |fault| matches!(fault, Fault::WrongJson | Fault::CutBody | Fault::SomeRefused);
+        let has_effect = met.is_none_or(|met| met.has_effect || says_yes(met.fault));
+        let mut refused = self.refused.clone();
+        if let Some(Met { fault: Fault::SomeRefused, dice, .. }) = met {
+            let index = usize::try_from(dice).unwrap_or(0) % nodes.len();
+            refused.insert(nodes[index].node_name.clone());
+        }
+        for name in &refused {
+            self.viola.refuse_node(name, "the node isn't ready");
+        }
+        let mut reply = Reply { status: 200, headers: Vec::new(), body: b"{}".to_vec() };
+        if has_effect {
+            reply = self.viola.handle(&post.request).into();
+        }
+        self.viola.accept_all_nodes();
+        if let Some(violation) = self.viola.violations().first() {
+            return Err(format!("(a) Viola's contract is broken: {violation}"));
+        }
+        let reply = match met {
+            None => Ok(reply),
+            Some(met) => spoiled(met, reply, ""),
+        };
+        if has_effect {
+            for node in nodes.iter().filter(|node| !refused.contains(&node.node_name)) {
+                let known = reply.as_ref().is_ok_and(acknowledges);
+                let vm = inventory.by_instance(&spec.provider_id, &node.instance_id);
+                let remembered = vm.first().map(|stored| stored.record.config.clone());
+                let (at, provider) = (self.at, &spec.provider_id);
+                self.books.tell(at, provider, &post.target, node, known, remembered);
+            }
+        }
+        Ok(reply)
+    }
+
+    /// Everything there is to say against a POST.
+    pub(crate) fn check_post(
+        &mut self,
+        job: &Job,
+        spec: &Spec,
+        post: &Post,
+        nodes: &[NodeConfig],
+        seen: &Seen,
+        inventory: &Inventory,
+    ) -> Result<bool, Broken> {
+        let process = self.process.as_ref().unwrap();
+        if !process.may_act.load(Ordering::SeqCst) {
+            return Err("(a) a POST of a process that may no longer act".to_owned());
+        }
+        if post.target != spec.target() {
+            return Err(format!("(a) sent to {} instead of {}", post.target, spec.target()));
+        }
+        let wall = process.context.clock.now().wall;
+        let intervals = self.config.intervals;
+        let now = self.sky.now.state.lock();
+        let before = self.sky.before.state.lock();
+        let earlier: &CloudState = if seen.changed.is_some() { &before } else { &now };
+        let sight = Sight {
+            spec,
+            clouds: [earlier, &now],
+            nova_failed: seen.nova_failed,
+            name_key: self.name_key,
+            statuses: &["ACTIVE", "DOWN"],
+            mtu_life: intervals.slow.mul_f64(2.5) + Duration::from_secs(1),
+        };
+        let mut resends = false;
+        for node in nodes {
+            self.books.check_truth(self.at, node, &sight, inventory)?;
+            let vm = inventory.by_instance(&spec.provider_id, &node.instance_id);
+            let remembered = vm.first().map(|stored| &stored.record.config);
+            self.books.check_ids(&spec.provider_id, &post.target, node, remembered)?;
+            let Some(stored) = inventory.get(&spec.provider_id, &node.node_name) else { continue };
+            let record = &stored.record;
+            if record.config != *node || record.accepted_by.as_deref() != Some(&post.target) {
+                continue;
+            }
+            let old = |until: Timestamp| record.updated_at <= until || record.updated_at > wall;
+            let interval = intervals.resync.and_then(|interval| wall.checked_sub(interval).ok());
+            if job.resend_accepted_until.is_some_and(old) || interval.is_some_and(old) {
+                continue;
+            }
+            let is_down = |port: &str| {
+                [earlier, &now]
+                    .iter()
+                    .any(|cloud| cloud.ports.get(port).is_some_and(|port| port.status == "DOWN"))
+            };
+            if !node.interfaces.iter().any(|interface| is_down(&interface.port_id)) {
+                let name = &node.node_name;
+                return Err(format!("(e) the unchanged node {name} is sent again"));
+            }
+            resends = true;
+        }
+        if resends {
+            let limits = (intervals.down_port_fast_retries, intervals.fast, intervals.slow);
+            self.books.check_resend(self.at, &job.object.uid, limits)?;
+        }
+        Ok(resends)
+    }
+
+    /// Time passes while a POST is under way.
+    pub(crate) fn meanwhile(&mut self, spec: &Spec, passing: Duration) -> Result<(), Broken> {
+        if passing.is_zero() {
+            return Ok(());
+        }
+        let (until, life) = (self.at + passing, self.lives);
+        self.posting.push(spec.provider_id.clone());
+        while self.next_time() <= until && self.lives == life && self.process.is_some() {
+            self.step(Some(until))?;
+        }
+        self.posting.pop();
+        if self.lives == life && self.process.is_some() {
+            self.set_time(until);
+        }
+        Ok(())
+    }
+}
+
+/// Does this answer say that everything was accepted? 200 with a body that doesn't speak of errors.
+fn acknowledges(reply: &Reply) -> bool {
+    let body = reply.body.trim_ascii_start();
+    let is_json = matches!(body.first(), Some(b'{' | b'['));
+    let value: Result<serde_json::Value, _> = serde_json::from_slice(body);
+    let errors = value.as_ref().ok().and_then(|value| value.get("errors"));
+    let complains = match errors {
+        None | Some(serde_json::Value::Null) => false,
+        // Who isn't named in a list of errors was accepted; who is, isn't asked about here.
+        Some(serde_json::Value::Array(_)) => false,
+        Some(_) => true,
+    };
+    matches!(reply.status, 200 | 201 | 202 | 204) && (!is_json || (value.is_ok() && !complains))
+}

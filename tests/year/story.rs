@@ -1,0 +1,92 @@
+//! What happened in a year, in plain words, for when it goes wrong.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::driver::{Plan, Year};
+
+/// Lines shown of a story that went wrong.
+const SHOWN: usize = 60;
+
+#[derive(Default)]
+pub(crate) struct Story {
+    lines: Vec<(Duration, String)>,
+    /// An invariant that broke where nobody could be told at once.
+    pub(crate) broken: Option<String>,
+}
+
+impl Story {
+    pub(crate) fn tell(&mut self, at: Duration, line: String) {
+        self.lines.push((at, line));
+    }
+
+    /// The whole of it; equal for equal years.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        for (at, line) in &self.lines {
+            let _ = writeln!(text, "{} {line}", clock(*at));
+        }
+        text
+    }
+
+    /// What to print of a year that broke.
+    fn end(&self, plan: &Plan, what: &str) -> String {
+        let skipped = self.lines.len().saturating_sub(SHOWN);
+        let mut text = format!("\nyear {}: {what}\n\n", plan.seed);
+        if skipped > 0 {
+            let _ = writeln!(text, "  ... {skipped} lines before");
+        }
+        for (at, line) in &self.lines[skipped..] {
+            let _ = writeln!(text, "  {} {line}", clock(*at));
+        }
+        let _ = writeln!(text, "\n  broken: {what}");
+        if !plan.without.is_empty() {
+            let without: Vec<&str> = plan.without.iter().map(String::as_str).collect();
+            let _ = writeln!(text, "  breaks also without: {}", without.join(", "));
+        }
+        let _ = writeln!(
+            text,
+            "  again: YEAR_SEED={} cargo test --test year -- --nocapture",
+            plan.seed
+        );
+        text
+    }
+}
+
+fn clock(at: Duration) -> String {
+    let seconds = at.as_secs();
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    let (hours, minutes, seconds) = (rest / 3600, rest / 60 % 60, rest % 60);
+    format!("day {days:>3} {hours:02}:{minutes:02}:{seconds:02}.{:03}", at.subsec_millis())
+}
+
+/// A broken year told as briefly as it breaks: what it also breaks without is taken away, and its
+/// story ends where it does.
+pub(crate) fn shortened(plan: &Plan, what: &str) -> String {
+    let letter = what.get(..3).unwrap_or_default().to_owned();
+    let breaks = |plan: &Plan| {
+        let mut year = Year::new(plan.clone());
+        let result = year.live();
+        result.err().filter(|what| what.starts_with(&letter)).map(|what| (what, year))
+    };
+    let mut plan = plan.clone();
+    let Some((mut told, mut year)) = breaks(&plan) else {
+        return format!("year {}: {what}; it didn't break a second time!", plan.seed);
+    };
+    let kinds: Vec<&str> = crate::coverage::AVOIDABLE.to_vec();
+    for kind in kinds {
+        let mut smaller = plan.clone();
+        smaller.without.insert(kind.to_owned());
+        if let Some((what, life)) = breaks(&smaller)
+            && life.story.lines.len() <= year.story.lines.len()
+        {
+            (told, year, plan) = (what, life, smaller);
+        }
+    }
+    let mut end = format!("\nyear {}: {what}\n{}", plan.seed, year.story.end(&plan, &told));
+    if !plan.without.is_empty() {
+        let without: Vec<&str> = plan.without.iter().map(String::as_str).collect();
+        let _ = write!(end, "  shorter: YEAR_WITHOUT={:?} before it\n", without.join(","));
+    }
+    end
+}
