@@ -64,6 +64,13 @@ pub struct ServerNames {
     pub project_size: Option<usize>,
 }
 
+impl ServerNames {
+    /// Is there a VM of which Nova couldn't say?
+    pub fn are_incomplete(&self) -> bool {
+        self.names.values().any(|name| matches!(name, ServerName::Failed(_)))
+    }
+}
+
 /// One way to learn the names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {

@@ -110,6 +110,9 @@ impl<'a> Reading<'a> {
             match self.ask(spec, subnet, &found, &login) {
                 Ok((answers, current)) if current.provider == found.provider => {
                     self.hand_over_rabbitmq(&current);
+                    if answers.servers.are_incomplete() {
+                        self.cloud.doubt(&found.provider, &spec.project_id);
+                    }
                     return Ok(answers);
                 }
                 // The answers were got with access that Contrabass no longer vouches for.

@@ -241,7 +241,8 @@ impl Year {
         let fail = |what: &str| Err(format!("(c) {}: {name} {what}", object.key));
         let intervals = &self.config.intervals;
         let (at, slow) = (self.at, intervals.slow);
-        let sent_within = |limit: Duration| told_at + limit.mul_f64(1.2) + slow.mul_f64(1.2) >= at;
+        let slack = slow.mul_f64(1.2) + Duration::from_secs(60);
+        let sent_within = |limit: Duration| told_at + limit.mul_f64(1.2) + slack >= at;
         if let Some(forced_at) = given.forced_at.filter(|forced| *forced > self.upset_at)
             && told_at < forced_at
         {

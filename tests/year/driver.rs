@@ -31,7 +31,7 @@ use crate::world::{self, ENCRYPTION_KEY, NAME_KEY};
 /// The inventory's file.
 pub(crate) const PATH: &str = "/data/inventory.json";
 /// Syncs before things calm down, at most.
-const SYNCS: u64 = 70;
+const SYNCS: u64 = 50;
 /// Syncs of a whole life: more would be a loop.
 const SYNCS_EVER: u64 = 20_000;
 
@@ -109,10 +109,10 @@ fn config(random: &mut fastrand::Rng) -> (Config, bool) {
     let named = random.u8(0..4) == 0;
     let intervals = [
         ["20s", "2m", "30s", "3m"],
-        ["20s", "2m", "30s", "3m"],
-        ["1m", "1h", "2m", "10m"],
-        ["5m", "12h", "10m", "1h"],
-        ["2s", "10s", "3s", "15s"],
+        ["20s", "1m", "40s", "90s"],
+        ["1m", "1h", "20m", "10m"],
+        ["5m", "12h", "4h", "1h"],
+        ["5s", "20s", "10s", "15s"],
     ];
     let [fast, slow, error, window] = random.choice(intervals).unwrap();
     let retries = random.u8(0..4).to_string();
@@ -209,7 +209,7 @@ impl Year {
             self.check_calm()?;
             self.is_calm = false;
             self.next_event = self.at;
-            if self.random.bool() {
+            if self.random.u8(0..3) > 0 {
                 break;
             }
         }
@@ -225,7 +225,10 @@ impl Year {
         let intervals = &self.config.intervals;
         // The longest wish to be left alone, an error after it, and the life of an MTU, which is
         // noticed at the poll after it.
-        let retries = Duration::from_secs(700) + intervals.error.mul_f64(2.2);
+        let overloaded =
+            self.sky.state().counts.keys().any(|k| k.ends_with("429") || k.ends_with("503"));
+        let pause = Duration::from_secs(if overloaded { 700 } else { 40 });
+        let retries = pause + intervals.error.mul_f64(2.2);
         retries + intervals.slow.mul_f64(2.5 + 2.2) + Duration::from_secs(60)
     }
 
@@ -359,6 +362,9 @@ impl Year {
             for effect in effects {
                 match effect {
                     Effect::Sync(job) => {
+                        if let Err(what) = self.pace.check(self.at, &job) {
+                            self.story.broken = Some(what);
+                        }
                         let begins = self.at + Duration::from_millis(self.random.u64(0..300));
                         self.process.as_mut().unwrap().flights.push(Flight { job, begins });
                     }

@@ -151,6 +151,7 @@ fn tell(sum: &Sum, seconds: f64) {
 
 fn judge(sum: &Sum) {
     if let Some((seed, what)) = &sum.broken {
+        println!("year {seed} broke: {what}");
         panic!("{}", story::shortened(&plan(*seed), what));
     }
 }

@@ -103,7 +103,7 @@ impl Pace {
         }
     }
 
-    /// (e): may this sync begin now?
+    /// (e): may this sync be handed out now?
     pub(crate) fn check(&mut self, at: Duration, job: &Job) -> Result<(), String> {
         let key = (job.object.key.clone(), job.object.uid.clone());
         let known = self.objects.entry(key).or_default();

@@ -23,7 +23,6 @@ impl Year {
     pub(crate) fn fly(&mut self, job: Job) -> Result<(), Broken> {
         self.passes += 1;
         let (key, uid) = (job.object.key.clone(), job.object.uid.clone());
-        self.pace.check(self.at, &job)?;
         let hash = job.down_port_retry.as_ref().map(|retry| retry.hash.as_str());
         self.books.note_down(&uid, hash);
         let chaos = !self.is_calm;
@@ -63,6 +62,8 @@ impl Year {
         if let Some((kind, text)) = &seen.changed {
             self.story.tell(self.at, format!("  in the middle of it: {text}"));
             self.count("changed in the middle");
+            let now = self.sky.now.state.lock().clone();
+            self.books.note_cloud(self.at, &now);
             self.count(kind);
         }
         if self.lives != life || self.process.is_none() {

@@ -1,12 +1,15 @@
 //! What happened in a year, in plain words, for when it goes wrong.
 
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::driver::{Plan, Year};
 
 /// Lines shown of a story that went wrong.
 const SHOWN: usize = 60;
+
+/// Making a story shorter may take so long.
+const SHORTENING: Duration = Duration::from_secs(20);
 
 #[derive(Default)]
 pub(crate) struct Story {
@@ -74,7 +77,11 @@ pub(crate) fn shortened(plan: &Plan, what: &str) -> String {
         return format!("year {}: {what}; it didn't break a second time!", plan.seed);
     };
     let kinds: Vec<&str> = crate::coverage::AVOIDABLE.to_vec();
+    let started = Instant::now();
     for kind in kinds {
+        if started.elapsed() > SHORTENING {
+            break;
+        }
         let mut smaller = plan.clone();
         smaller.without.insert(kind.to_owned());
         if let Some((what, life)) = breaks(&smaller)
