@@ -11,7 +11,7 @@ use multinic_operator::kube::objects::RawObject;
 use multinic_operator::resources::{FORCE_ANNOTATION, ObjectKey, OpenstackConfig};
 use serde_json::{Value, json, value::to_raw_value};
 
-use crate::world::{PROJECTS, PROVIDERS, subnet_id, vm_ids};
+use crate::world::{PROJECTS, PROVIDERS, subnet_id, vm_id, vm_ids};
 
 /// Names that objects have.
 const NAMES: [&str; 4] = ["alpha", "beta", "gamma", "delta"];
@@ -128,7 +128,7 @@ impl Kubernetes {
         let Some(object) = self.objects.get_mut(&key) else {
             return self.create(at, key, created, random);
         };
-        match random.u8(0..10) {
+        match random.u8(0..11) {
             0..4 => {
                 object.spec = spec(random);
                 object.generation += 1;
@@ -205,6 +205,9 @@ fn spec(random: &mut fastrand::Rng) -> Value {
     let mut vms = vm_ids(project);
     random.shuffle(&mut vms);
     vms.truncate(random.usize(1..=vms.len()));
+    if random.u8(0..5) == 0 {
+        vms.push(vm_id(1 - project, random.usize(0..2)));
+    }
     if random.u8(0..4) == 0 {
         vms[0] = vms[0].to_ascii_uppercase();
         vms.push(vms[0].to_ascii_lowercase());

@@ -93,6 +93,14 @@ impl Year {
             verdict.message
         );
         self.story.tell(self.at, text);
+        let is_refused = |part: &str| {
+            (part.starts_with("Neutron GET") || part.starts_with("Nova GET"))
+                && part.contains("HTTP 401")
+        };
+        let is_refused = verdict.message.split("; ").any(is_refused);
+        if is_refused && seen.faults.is_empty() && seen.changed.is_none() {
+            return Err(format!("(c) a refused token isn't replaced at once: {}", verdict.message));
+        }
         // Three attempts, each with the provider, two logins, a few pages.
         if requests > 250 {
             return Err(format!("(e) one sync put {requests} questions"));

@@ -82,7 +82,7 @@ impl Year {
         let is_whole = |reply: &Reply| {
             acknowledges(reply) && !String::from_utf8_lossy(&reply.body).contains("errors")
         };
-        if resent && reply.as_ref().is_ok_and(is_whole) {
+        if resent && self.upset_at < arrived && reply.as_ref().is_ok_and(is_whole) {
             self.books.note_resend(arrived, &job.object.uid);
         }
         Ok(Some(reply))
@@ -102,6 +102,9 @@ impl Year {
             |fault| matches!(fault, Fault::WrongJson | Fault::CutBody | Fault::SomeRefused);
         let has_effect = met.is_none_or(|met| met.has_effect || says_yes(met.fault));
         let mut refused = self.refused.clone();
+        if met.is_some_and(|met| met.fault == Fault::WrongJson) {
+            refused.clear();
+        }
         if let Some(Met { fault: Fault::SomeRefused, dice, .. }) = met {
             let index = usize::try_from(dice).unwrap_or(0) % nodes.len();
             refused.insert(nodes[index].node_name.clone());
@@ -146,6 +149,12 @@ impl Year {
         let process = self.process.as_ref().unwrap();
         if !process.may_act.load(Ordering::SeqCst) {
             return Err("(a) a POST of a process that may no longer act".to_owned());
+        }
+        let contrabass_lied =
+            seen.faults.iter().any(|(service, _)| *service == Service::Contrabass);
+        if seen.vouched.is_some() && seen.vouched != seen.used && !contrabass_lied {
+            let (vouched, used) = (&seen.vouched, &seen.used);
+            return Err(format!("(a) Contrabass names {vouched:?}, read was with {used:?}"));
         }
         if post.target != spec.target() {
             return Err(format!("(a) sent to {} instead of {}", post.target, spec.target()));

@@ -58,6 +58,10 @@ pub(crate) struct Seen {
     pub(crate) faults: BTreeSet<(Service, Fault)>,
     /// Nova didn't answer a question, whatever the reason.
     pub(crate) nova_failed: bool,
+    /// Keystone and user that Contrabass named in this pass,
+    pub(crate) vouched: Option<String>,
+    /// and those that the token is from, with which Neutron was asked last.
+    pub(crate) used: Option<String>,
     /// Some requests may have been answered from the cloud as it was before.
     pub(crate) changed: Option<(&'static str, String)>,
     /// Requests that arrived for Neutron or Nova.
@@ -78,11 +82,14 @@ pub(crate) struct State {
     pub(crate) weather: Weather,
     pub(crate) pass: Option<Pass>,
     pub(crate) counts: BTreeMap<String, u64>,
+    /// Keystone and user of each token.
+    tokens: BTreeMap<String, String>,
 }
 
 impl Sky {
     pub(crate) fn new(cloud: simulated_cloud::CloudState, weather: Weather) -> Sky {
-        let state = State { weather, pass: None, counts: BTreeMap::new() };
+        let (counts, tokens) = (BTreeMap::new(), BTreeMap::new());
+        let state = State { weather, pass: None, counts, tokens };
         Sky { before: Services::of(cloud.clone()), now: Services::of(cloud), state: state.into() }
     }
 
@@ -170,11 +177,44 @@ impl Transport for Sky {
         let is_answer = |reply: &Reply| matches!(reply.status, 200 | 404);
         pass.seen.nova_failed |= request.service == Service::Nova
             && (met.is_some() || !reply.as_ref().is_ok_and(is_answer));
+        if let Ok(reply) = &reply {
+            access(services, request, reply, &mut pass.seen, &mut state.tokens);
+        }
         drop(guard);
         match met {
             None => reply.map(answer_of),
             Some(met) => spoiled(met, reply?, &secret(request)).map(answer_of),
         }
+    }
+}
+
+/// Notes whose access is used: what Contrabass says, what Keystone gives for it, what Neutron is
+/// shown.
+fn access(
+    services: &Services,
+    request: &Request<'_>,
+    reply: &Reply,
+    seen: &mut Seen,
+    tokens: &mut BTreeMap<String, String>,
+) {
+    match request.service {
+        Service::Contrabass => {
+            let cloud = services.state.lock();
+            let known = cloud.providers.iter().find(|known| request.url.ends_with(&known.id));
+            seen.vouched = known.map(|known| format!("{} {}", cloud.urls.keystone, known.admin_id));
+        }
+        Service::Keystone => {
+            let body: serde_json::Value =
+                serde_json::from_slice(request.body.unwrap_or_default()).unwrap_or_default();
+            let user = body["auth"]["identity"]["password"]["user"]["name"].as_str();
+            let base = request.url.split("/v3").next().unwrap_or_default();
+            let token = reply.headers.iter().find(|(name, _)| name == "X-Subject-Token");
+            if let Some((_, token)) = token {
+                tokens.insert(token.clone(), format!("{base} {}", user.unwrap_or_default()));
+            }
+        }
+        Service::Neutron => seen.used = tokens.get(&secret(request)).cloned(),
+        _ => {}
     }
 }
 

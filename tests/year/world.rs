@@ -283,7 +283,8 @@ fn port_changes(
     let new = address(project, 0, random);
     let (kind, text) = match random.u8(0..4) {
         0 => {
-            let vm = vm_id(project, random.usize(0..VMS));
+            let vms_project = if random.u8(0..3) == 0 { 1 - project } else { project };
+            let vm = vm_id(vms_project, random.usize(0..VMS));
             cloud.ports.update(&id, |port| port.device_id.clone_from(&vm));
             ("port moved", format!("port {id} moves to VM {vm}"))
         }
