@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use serde::{Deserialize, Serialize};
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 
 use super::client::KubeClient;
 use super::error::KubeError;
@@ -166,7 +166,7 @@ impl WriterHandle {
         object: ObjectReference,
         status: &impl Serialize,
     ) -> serde_json::Result<()> {
-        let status = StatusText(to_raw_value(status)?.into());
+        let status = StatusText::of(status)?;
         self.shared.change(|pending, _| pending.put_status(object, status));
         Ok(())
     }

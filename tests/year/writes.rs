@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use multinic_operator::coordinator::{Effect, Event, Notice, SecretNote};
 use multinic_operator::kube::objects::ObjectReference;
-use multinic_operator::kube::writer::pending::{Job, Next, Outcome};
+use multinic_operator::kube::writer::pending::{Job, Next, Outcome, StatusText};
 use multinic_operator::kube::writer::{EventKind, SecretManifest};
-use multinic_operator::operator::OPENSTACK_CONFIGS;
-use multinic_operator::resources::{ObjectKey, OpenstackConfig};
+use multinic_operator::resources::{OPENSTACK_CONFIGS, ObjectKey, OpenstackConfig};
 use multinic_operator::secret::Secret;
 
 use crate::driver::Year;
@@ -33,7 +32,7 @@ pub(crate) fn perform(year: &mut Year, effect: Effect) {
     match effect {
         Effect::Sync(_) => {}
         Effect::WriteStatus(object, status) => {
-            pending.put_status(reference(&object), serde_json::to_value(&status).unwrap());
+            pending.put_status(reference(&object), StatusText::of(&status).unwrap());
         }
         Effect::EnsureSecret(object, rabbitmq) => {
             let data = BTreeMap::from([
@@ -89,15 +88,16 @@ fn carry_out(year: &mut Year, job: &Job) -> (Outcome, Option<Event>) {
     }
     match job {
         Job::Status { object, status } => {
-            let text = status.to_string();
-            if let Some(found) = secret_in(&text) {
+            let text = status.0.get();
+            if let Some(found) = secret_in(text) {
                 year.story.broken = Some(format!("(f) a status shows a secret: {found}"));
             }
             let key = ObjectKey { namespace: object.namespace.clone(), name: object.name.clone() };
+            let status: serde_json::Value = serde_json::from_str(text).unwrap();
             let reason = status["conditions"][0]["reason"].as_str().unwrap_or_default().to_owned();
             year.count(&format!("Ready {reason}"));
             let (at, random) = (year.at, &mut year.random);
-            let written = year.kubernetes.write_status(at, &key, &object.uid, status, random);
+            let written = year.kubernetes.write_status(at, &key, &object.uid, &status, random);
             year.story.tell(at, format!("  status of {key}: {reason}"));
             (if written { Outcome::Done } else { Outcome::Gone }, None)
         }

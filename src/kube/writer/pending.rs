@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::value::RawValue;
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::events::{EventKey, EventKind, EventWrite, Events, Reporter, namespace_of};
 use super::secrets::SecretManifest;
@@ -40,6 +41,13 @@ enum Key {
 /// A status as compact JSON: as a tree it would take ten times the room, for each object.
 #[derive(Clone, Debug)]
 pub struct StatusText(pub Arc<RawValue>);
+
+impl StatusText {
+    /// Writes a status down; fails where it isn't one, for want of texts as keys.
+    pub fn of(status: &impl Serialize) -> serde_json::Result<StatusText> {
+        Ok(StatusText(to_raw_value(status)?.into()))
+    }
+}
 
 impl PartialEq for StatusText {
     fn eq(&self, other: &StatusText) -> bool {
