@@ -16,7 +16,7 @@ mod forced;
 pub mod outlook;
 pub mod text;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -115,6 +115,8 @@ pub fn run(config: &Config, key: &ObjectKey, json: bool) -> Result<Shown, NoPlan
         intervals: &config.intervals,
         asked_until: forced_at,
         down_ports: object.status.down_port_retry.as_ref(),
+        // Only the running operator knows what it sent in vain.
+        doubted: &BTreeSet::new(),
         now: clock.now().wall,
     };
     let due = changes::due(spec, &own, &inventory, &occasion);

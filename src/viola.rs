@@ -1,9 +1,11 @@
 //! Viola: hands each node's configuration to the cluster the node belongs to (SPEC 5, step 11).
 //!
 //! A POST is never repeated blindly: what became of one that brought no answer is unknown, so its
-//! nodes count as not accepted and are sent again in a later pass.
+//! nodes count as not accepted and are sent again in a later pass. They are so even if they are by
+//! then what was accepted before: Viola may hold what nobody saw it accept.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -27,6 +29,8 @@ const IDLE_LIMIT: Duration = Duration::from_secs(4);
 pub struct Viola {
     endpoint: Required<String>,
     client: Client,
+    /// By target, the names of nodes whose last POST wasn't seen to be accepted.
+    doubted: Mutex<BTreeMap<String, BTreeSet<String>>>,
 }
 
 /// What became of the nodes that were sent.
@@ -76,7 +80,8 @@ impl Viola {
             trust: config.viola.trust.clone(),
             idle_limit: IDLE_LIMIT,
         };
-        Viola { endpoint: config.viola.endpoint.clone(), client: clients.client(options) }
+        let endpoint = config.viola.endpoint.clone();
+        Viola { endpoint, client: clients.client(options), doubted: Mutex::default() }
     }
 
     /// Sends the nodes (ordered by name) in as few requests as the limits allow. After a request
@@ -99,7 +104,33 @@ impl Viola {
                 break;
             }
         }
+        self.note(target, nodes, &delivery);
         delivery
+    }
+
+    /// The nodes behind a target of which Viola may hold something else than what it was seen to
+    /// accept.
+    pub fn doubted(&self, target: &str) -> BTreeSet<String> {
+        self.lock_doubted().get(target).cloned().unwrap_or_default()
+    }
+
+    fn note(&self, target: &str, nodes: &[&NodeConfig], delivery: &Delivery) {
+        let mut doubted = self.lock_doubted();
+        let mut names = doubted.remove(target).unwrap_or_default();
+        for node in nodes {
+            if delivery.accepted.contains(&node.node_name) {
+                names.remove(&node.node_name);
+            } else {
+                names.insert(node.node_name.clone());
+            }
+        }
+        if !names.is_empty() {
+            doubted.insert(target.to_owned(), names);
+        }
+    }
+
+    fn lock_doubted(&self) -> MutexGuard<'_, BTreeMap<String, BTreeSet<String>>> {
+        self.doubted.lock().unwrap_or_else(|held| held.into_inner())
     }
 
     /// Says whether an answer came, good or bad.
@@ -247,8 +278,46 @@ fn batches<'a>(nodes: &[&'a NodeConfig]) -> Vec<Batch<'a>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_BYTES, batches, node_errors};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU16, Ordering};
+    use std::time::Duration;
+
+    use super::{MAX_BYTES, Viola, batches, node_errors};
+    use crate::config::Config;
+    use crate::http::client::{Answer, Clients, Failure, Request, Transport};
     use crate::node_config::NodeConfig;
+
+    /// Answers with this status, or not at all where it is 0.
+    struct Answering(AtomicU16);
+
+    impl Transport for Answering {
+        fn carry(&self, _: &Request<'_>, _: Duration) -> Result<Answer, Failure> {
+            match self.0.load(Ordering::SeqCst) {
+                0 => Err(Failure::Lost),
+                status => Ok(Answer { status, headers: Default::default(), body: Vec::new() }),
+            }
+        }
+    }
+
+    #[test]
+    fn a_node_is_in_doubt_from_a_post_that_nobody_saw_accepted_to_the_next_that_was() {
+        let config = Config::read(|name| match name {
+            "VIOLA_ENDPOINT" => Some("http://viola.test".to_owned()),
+            "KUBE_API_URL" => Some("http://kubernetes.test".to_owned()),
+            _ => None,
+        });
+        let service = Arc::new(Answering(AtomicU16::new(200)));
+        let clients = Clients::new(&Arc::default()).over(Arc::clone(&service) as _);
+        let viola = Viola::new(&config.unwrap(), &clients);
+        let node = node("worker-0".to_owned());
+        for (status, doubted) in [(200, false), (0, true), (204, false), (500, true), (200, false)]
+        {
+            service.0.store(status, Ordering::SeqCst);
+            viola.post("biz", &[&node]);
+            assert_eq!(viola.doubted("biz").contains("worker-0"), doubted, "after {status}");
+            assert!(viola.doubted("other").is_empty());
+        }
+    }
 
     fn node(name: String) -> NodeConfig {
         NodeConfig { node_name: name, instance_id: "vm".to_owned(), interfaces: Vec::new() }

@@ -1,5 +1,7 @@
 //! Which nodes must be sent (SPEC 5, step 11). Pure.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
 use super::claims::Decision;
@@ -41,13 +43,15 @@ pub struct Occasion<'a> {
     pub asked_until: Option<Timestamp>,
     /// Resends for DOWN ports so far.
     pub down_ports: Option<&'a DownPortRetry>,
+    /// Nodes of which Viola may hold something else than what it was seen to accept.
+    pub doubted: &'a BTreeSet<String>,
     /// The time of this pass.
     pub now: Timestamp,
 }
 
 impl Occasion<'_> {
     fn resend(&self, down_hash: Option<&str>) -> Resend {
-        let Occasion { intervals, asked_until, down_ports, now } = *self;
+        let Occasion { intervals, asked_until, down_ports, now, .. } = *self;
         // Too long ago, or asked for.
         let by_interval = intervals.resync.and_then(|interval| now.checked_sub(interval).ok());
         Resend {
@@ -74,7 +78,10 @@ pub fn due<'a>(
 ) -> Vec<(&'a PlannedNode<'a>, Why)> {
     let resend = occasion.resend(down_hash(spec, own, inventory).as_deref());
     let why = |node: &PlannedNode<'_>| {
-        let stored = inventory.get(&spec.provider_id, &node.config.node_name);
+        let name = &node.config.node_name;
+        // What Viola holds of a doubted node isn't known, so no record speaks for it.
+        let stored = inventory.get(&spec.provider_id, name);
+        let stored = stored.filter(|_| !occasion.doubted.contains(name));
         why(node, stored.map(|stored| &stored.record), spec.target(), resend)
     };
     own.iter().filter_map(|node| Some((*node, why(node)?))).collect()

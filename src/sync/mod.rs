@@ -192,10 +192,12 @@ impl Pass<'_> {
         let inventory = self.context.store.snapshot();
         let wall = self.context.clock.now().wall;
         let before = self.job.down_port_retry.as_ref();
+        let doubted = self.context.viola.doubted(spec.target());
         let occasion = Occasion {
             intervals,
             asked_until: self.job.resend_accepted_until,
             down_ports: before,
+            doubted: &doubted,
             now: wall,
         };
         let due = changes::due(spec, &own, &inventory, &occasion);

@@ -45,6 +45,8 @@ pub(crate) struct Books {
     /// The hash of the DOWN ports these were for.
     down: BTreeMap<String, String>,
     pub(crate) version: u64,
+    /// Nodes whose last POST this process wasn't told the success of.
+    doubted: BTreeSet<Key>,
 }
 
 /// What a pass was to do, and the clouds it may have seen.
@@ -241,6 +243,26 @@ impl Books {
         Ok(())
     }
 
+    /// A POST of a node ended, and the operator was told that it was accepted, or wasn't.
+    pub(crate) fn note_answer(&mut self, target: &str, node: &str, is_accepted: bool) {
+        let key = (target.to_owned(), node.to_owned());
+        if is_accepted {
+            self.doubted.remove(&key);
+        } else {
+            self.doubted.insert(key);
+        }
+    }
+
+    /// Is there reason to send a node again though it is as it was recorded?
+    pub(crate) fn is_doubted(&self, target: &str, node: &str) -> bool {
+        self.doubted.contains(&(target.to_owned(), node.to_owned()))
+    }
+
+    /// A process starts and has no doubts.
+    pub(crate) fn forget_doubts(&mut self) {
+        self.doubted.clear();
+    }
+
     /// Viola took a node.
     pub(crate) fn tell(
         &mut self,
@@ -259,6 +281,12 @@ impl Books {
             version: self.version,
             remembered,
         };
+        // The inventory's key is the node: a VM whose name another one got is remembered no more.
+        for ((of, vm), last) in &mut self.last {
+            if *of == provider && *vm != node.instance_id {
+                last.is_known &= last.config.node_name != node.node_name;
+            }
+        }
         self.last.insert((provider.to_owned(), node.instance_id.clone()), told.clone());
         self.told.insert((target.to_owned(), node.node_name.clone()), told);
     }

@@ -119,6 +119,7 @@ impl Year {
             write_at: None,
         });
         self.pace.start(self.at);
+        self.books.forget_doubts();
         self.look_at_store();
         self.handle(Event::Leading(true));
         self.kubernetes.list(self.at, &mut self.random);

@@ -124,6 +124,11 @@ impl Year {
             None => Ok(reply),
             Some(met) => spoiled(met, reply, ""),
         };
+        for node in nodes {
+            let accepted = reply.as_ref().is_ok_and(acknowledges);
+            let accepted = accepted && !refused.contains(&node.node_name);
+            self.books.note_answer(&post.target, &node.node_name, accepted);
+        }
         if has_effect {
             for node in nodes.iter().filter(|node| !refused.contains(&node.node_name)) {
                 let known = reply.as_ref().is_ok_and(acknowledges);
@@ -181,6 +186,9 @@ impl Year {
             let Some(stored) = inventory.get(&spec.provider_id, &node.node_name) else { continue };
             let record = &stored.record;
             if record.config != *node || record.accepted_by.as_deref() != Some(&post.target) {
+                continue;
+            }
+            if self.books.is_doubted(&post.target, &node.node_name) {
                 continue;
             }
             let old = |until: Timestamp| record.updated_at <= until || record.updated_at > wall;
