@@ -23,7 +23,8 @@ const REASONS: [&str; 14] = [
 ];
 
 /// Everything else that happens.
-const HAPPENINGS: [&str; 44] = [
+const HAPPENINGS: [&str; 45] = [
+    "long pause",
     "port status",
     "port created",
     "port deleted",

@@ -31,7 +31,7 @@ use crate::world::{self, ENCRYPTION_KEY, NAME_KEY};
 /// The inventory's file.
 pub(crate) const PATH: &str = "/data/inventory.json";
 /// Syncs before things calm down, at most.
-const SYNCS: u64 = 50;
+const SYNCS: u64 = 40;
 /// Syncs of a whole life: more would be a loop.
 const SYNCS_EVER: u64 = 20_000;
 
@@ -98,6 +98,8 @@ pub(crate) struct Year {
     pub(crate) happened: u64,
     pub(crate) next_event: Duration,
     pub(crate) is_calm: bool,
+    /// The status that each object should have, and since when.
+    pub(crate) wanted: BTreeMap<String, (Duration, serde_json::Value)>,
     pub(crate) outages: BTreeMap<Service, Duration>,
     pub(crate) disk_ends: Option<Duration>,
     /// When a clock, a process or a lease last did something that excuses the operator.
@@ -142,7 +144,7 @@ fn config(random: &mut fastrand::Rng) -> (Config, bool) {
 
 impl Year {
     pub(crate) fn new(plan: Plan) -> Year {
-        let mut random = fastrand::Rng::with_seed(plan.seed ^ 0x5eed_0f_a_4ea5);
+        let mut random = fastrand::Rng::with_seed(plan.seed ^ 0x5eed_0fa4_ea50);
         let (config, name_key) = config(&mut random);
         let cloud = world::beginning(&mut random);
         // Few kinds at a time: what many faults would hide, few bring to light.
@@ -180,6 +182,7 @@ impl Year {
             happened: 0,
             next_event: Duration::ZERO,
             is_calm: false,
+            wanted: BTreeMap::new(),
             outages: BTreeMap::new(),
             disk_ends: None,
             upset_at: Duration::ZERO,
@@ -225,9 +228,8 @@ impl Year {
         let intervals = &self.config.intervals;
         // The longest wish to be left alone, an error after it, and the life of an MTU, which is
         // noticed at the poll after it.
-        let overloaded =
-            self.sky.state().counts.keys().any(|k| k.ends_with("429") || k.ends_with("503"));
-        let pause = Duration::from_secs(if overloaded { 700 } else { 40 });
+        let asked = self.sky.state().counts.contains_key("long pause");
+        let pause = Duration::from_secs(if asked { 700 } else { 160 });
         let retries = pause + intervals.error.mul_f64(2.2);
         retries + intervals.slow.mul_f64(2.5 + 2.2) + Duration::from_secs(60)
     }

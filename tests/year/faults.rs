@@ -137,6 +137,13 @@ pub(crate) struct Met {
     pub(crate) dice: u64,
 }
 
+impl Met {
+    /// Is this a wish to be left alone for longer than anybody may wish?
+    pub(crate) fn asks_for_long(self) -> bool {
+        matches!(self.fault, Fault::Overloaded(_)) && self.dice.is_multiple_of(16)
+    }
+}
+
 /// What goes wrong at present.
 #[derive(Clone, Debug)]
 pub(crate) struct Weather {
@@ -232,7 +239,8 @@ pub(crate) fn spoiled(met: Met, true_reply: Reply, secret: &str) -> Result<Reply
             Reply::of(status, "<html><title>Something in front</title></html>")
         }
         Fault::Overloaded(status) => {
-            let seconds = [1, 30, 120, 100_000][usize::try_from(dice).unwrap_or(0) % 4];
+            let seconds =
+                if met.asks_for_long() { 100_000 } else { [1, 30, 120][dice as usize % 3] };
             let mut reply = Reply::of(status, "");
             reply.headers.push(("Retry-After".to_owned(), seconds.to_string()));
             reply

@@ -120,6 +120,9 @@ impl Year {
         });
         self.pace.start(self.at);
         self.books.forget_doubts();
+        self.wanted.clear();
+        // What it is shown first is how things are, not a change.
+        self.upset_at = self.at + Duration::from_secs(2);
         self.look_at_store();
         self.handle(Event::Leading(true));
         self.kubernetes.list(self.at, &mut self.random);

@@ -53,7 +53,7 @@ use std::time::Instant;
 use driver::{Plan, Year};
 
 /// Years of one ordinary run, beside [`AT_RANDOM`] others.
-const YEARS: u64 = 2_000;
+const YEARS: u64 = 1_500;
 const AT_RANDOM: u64 = 20;
 /// Things that happen in one year, at most, before it calms down.
 const EVENTS: u64 = 60;
@@ -146,6 +146,7 @@ fn tell(sum: &Sum, seconds: f64) {
         for (kind, count) in &sum.counts {
             println!("{count:>9} {kind}");
         }
+        println!("never: {:?}", coverage::missing(&sum.counts));
     }
 }
 

@@ -14,10 +14,15 @@ use multinic_operator::sync::{Job, Outcome};
 /// No service may ask for a longer pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
+/// Waiting for a worker, and for POSTs of others, takes no longer.
+const QUEUEING: Duration = Duration::from_secs(120);
+
 #[derive(Default)]
 struct Known {
     /// Not before this, if nothing happens.
     earliest: Duration,
+    /// Not much later than this; none before the first sync.
+    latest: Option<Duration>,
     /// Something happened that may make it due.
     is_woken: bool,
     changed_at: Option<Duration>,
@@ -112,6 +117,9 @@ impl Pace {
             let early = known.earliest - at;
             return Err(format!("(e) {} is synced {early:?} too early", job.object.key));
         }
+        if let Some(latest) = known.latest.filter(|latest| at > *latest + QUEUEING) {
+            return Err(format!("(c) {} is synced {:?} too late", job.object.key, at - latest));
+        }
         known.is_woken = false;
         Ok(())
     }
@@ -131,6 +139,11 @@ impl Pace {
             known.changed_at = Some(at);
         }
         let recent = known.changed_at.is_some_and(|changed| at < changed + intervals.fast_window);
+        let poll = if recent { intervals.fast } else { intervals.slow };
+        let pause = outcome.retry_after.unwrap_or_default().min(LONGEST_PAUSE);
+        let failed = outcome.cut_short || !outcome.verdict.reason.is_success();
+        let wait = if failed { intervals.error.max(pause) } else { poll };
+        known.latest = Some(at + wait.mul_f64(1.1));
         known.earliest = at
             + if outcome.cut_short {
                 intervals.error

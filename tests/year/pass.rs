@@ -22,6 +22,7 @@ impl Year {
     /// One sync, from its first question to its end.
     pub(crate) fn fly(&mut self, job: Job) -> Result<(), Broken> {
         self.passes += 1;
+        crate::writes::check(self)?;
         let (key, uid) = (job.object.key.clone(), job.object.uid.clone());
         let hash = job.down_port_retry.as_ref().map(|retry| retry.hash.as_str());
         self.books.note_down(&uid, hash);
@@ -118,7 +119,6 @@ impl Year {
     }
 
     /// Looks after a sync until it has ended.
-    #[expect(clippy::type_complexity, reason = "how it ended, and what it saw")]
     pub(crate) fn attend(
         &mut self,
         job: &Job,

@@ -50,6 +50,9 @@ impl Year {
         self.story.tell(self.at, format!("  POST to {} of {names:?}{what}", post.target));
         if let Some(met) = met {
             self.count(&format!("{} {}", Service::Viola, met.fault.name()));
+            if met.asks_for_long() {
+                self.count("long pause");
+            }
         }
         let passing = if self.random.u8(0..4) == 0 && self.posting.len() < 2 {
             Duration::from_millis(self.random.u64(0..29_000))

@@ -172,6 +172,9 @@ impl Transport for Sky {
             pass.seen.faults.insert((request.service, met.fault));
             let count = format!("{} {}", request.service, met.fault.name());
             *state.counts.entry(count).or_default() += 1;
+            if met.asks_for_long() {
+                *state.counts.entry("long pause".to_owned()).or_default() += 1;
+            }
         }
         let reply = answered(services, request).ok_or(Failure::Refused);
         let is_answer = |reply: &Reply| matches!(reply.status, 200 | 404);

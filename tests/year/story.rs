@@ -93,7 +93,7 @@ pub(crate) fn shortened(plan: &Plan, what: &str) -> String {
     let mut end = format!("\nyear {}: {what}\n{}", plan.seed, year.story.end(&plan, &told));
     if !plan.without.is_empty() {
         let without: Vec<&str> = plan.without.iter().map(String::as_str).collect();
-        let _ = write!(end, "  shorter: YEAR_WITHOUT={:?} before it\n", without.join(","));
+        let _ = writeln!(end, "  shorter: YEAR_WITHOUT={:?} before it", without.join(","));
     }
     end
 }

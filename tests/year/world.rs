@@ -485,10 +485,10 @@ fn settings(cloud: &mut CloudState, random: &mut fastrand::Rng) -> Option<(&'sta
 /// Whatever is a state of its own, such as a subnet's name, stays as it is.
 pub(crate) fn heal(cloud: &mut CloudState, random: &mut fastrand::Rng) {
     cloud.settings.keystone_unreachable = false;
-    for number in 0..PROVIDERS.len() {
+    for (number, id) in PROVIDERS.into_iter().enumerate() {
         // Now and then somebody never puts a password right.
         if random.u8(0..8) > 0
-            && let Some(known) = cloud.providers.iter().find(|p| p.id == PROVIDERS[number])
+            && let Some(known) = cloud.providers.iter().find(|p| p.id == id)
         {
             cloud.users[number].password.clone_from(&known.admin_password);
         }

@@ -16,6 +16,9 @@ use multinic_operator::secret::Secret;
 use crate::driver::Year;
 use crate::logs::secret_in;
 
+/// The longest wait between two attempts, and a little.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(20);
+
 fn reference(object: &OpenstackConfig) -> ObjectReference {
     ObjectReference {
         resource: OPENSTACK_CONFIGS,
@@ -33,6 +36,8 @@ pub(crate) fn perform(year: &mut Year, effect: Effect) {
         Effect::Sync(_) => {}
         Effect::WriteStatus(object, status) => {
             pending.put_status(reference(&object), StatusText::of(&status).unwrap());
+            let status = serde_json::to_value(&status).unwrap();
+            year.wanted.insert(object.uid.clone(), (year.at, status));
         }
         Effect::EnsureSecret(object, rabbitmq) => {
             let data = BTreeMap::from([
@@ -79,6 +84,20 @@ pub(crate) fn write(year: &mut Year) -> bool {
             Next::End => return reported,
         }
     }
+}
+
+/// (c): what was wanted is written soon, as long as the API server takes it.
+pub(crate) fn check(year: &Year) -> Result<(), String> {
+    let is_due = |at: Duration| year.at > at.max(year.kubernetes.down_until) + WRITTEN_WITHIN;
+    for object in year.kubernetes.objects.values() {
+        if let Some((at, wanted)) = year.wanted.get(&object.uid)
+            && is_due(*at)
+            && object.status != *wanted
+        {
+            return Err(format!("(c) the status of {} isn't written", object.key));
+        }
+    }
+    Ok(())
 }
 
 fn carry_out(year: &mut Year, job: &Job) -> (Outcome, Option<Event>) {
