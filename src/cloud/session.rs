@@ -368,11 +368,12 @@ impl Cloud {
 
 /// A refused token shows first where it is asked for; Nova's refusals come one per VM.
 fn refused_by_nova(servers: &ServerNames) -> Result<(), CloudError> {
-    let refused = servers.names.values().find_map(|name| match name {
-        super::nova::ServerName::Failed(error) if error.refused => Some(error.clone()),
+    let refused = servers.names.iter().filter_map(|(id, name)| match name {
+        nova::ServerName::Failed(error) if error.refused => Some((id, error)),
         _ => None,
     });
-    refused.map_or(Ok(()), Err)
+    // The same VM speaks for all each time, for equal failures must read equally.
+    refused.min_by_key(|(id, _)| *id).map_or(Ok(()), |(_, error)| Err(error.clone()))
 }
 
 fn session_key(provider: &Provider, project_id: &str) -> SessionKey {

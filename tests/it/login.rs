@@ -177,6 +177,23 @@ fn a_catalog_that_changes_is_noticed() {
 }
 
 #[test]
+fn a_nova_that_moved_is_looked_for_in_the_catalog_before_the_token_expires() {
+    let mut scenario = Scenario::load(&fixtures().join("three-nodes")).unwrap();
+    let nova = scenario.state.catalog.iter_mut().find(|service| service.kind == "compute").unwrap();
+    let right = nova.endpoints.clone();
+    nova.endpoints.iter_mut().for_each(|endpoint| endpoint.url = "http://127.0.0.1:9".to_owned());
+    let world = World(Cloud::start(scenario).unwrap());
+    let _operator = Operator::start(&world, &QUICK);
+    world.wait_for_reason("NovaError");
+    world.edit(|state| {
+        let mut services = state.catalog.iter_mut();
+        services.find(|service| service.kind == "compute").unwrap().endpoints = right;
+    });
+    world.wait_for_reason("NoChange");
+    assert_eq!(world.held(), world.expected());
+}
+
+#[test]
 fn no_request_head_is_larger_than_the_strictest_front_end_takes() {
     let mut scenario = Scenario::load(&fixtures().join("three-nodes")).unwrap();
     scenario.state.settings.uwsgi_head_limit = 3600;
