@@ -15,12 +15,14 @@ const TWINS: [(&str, &str); 2] =
     [("README.md", "README.ko.md"), ("docs/operations.md", "docs/operations.ko.md")];
 
 /// Names in capitals that aren't ours.
-const FOREIGN: [&str; 19] = [
+const FOREIGN: [&str; 21] = [
     "HTTP_PROXY",
     "HTTPS_PROXY",
     "NO_PROXY",
     "ADVISORY_DB",
     "CAMPAIGN_SEED",
+    "YEAR_SEEDS",
+    "YEAR_SEED",
     "FOLDER_OR_URL",
     "CA_BUNDLE",
     "CAMPAIGN_FAULTS",
