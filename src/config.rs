@@ -11,8 +11,10 @@ mod tests;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::http::proxy::Proxies;
 use crate::http::trust::Trust;
 use crate::kube::access::Access;
 use crate::secret::Secret;
@@ -44,6 +46,8 @@ pub struct Config {
     pub workers: usize,
     /// The Kubernetes API.
     pub kubernetes: Access,
+    /// The proxies that services outside are reached through.
+    pub proxies: Arc<Proxies>,
     /// `info`, `multinic_operator=debug`, ... as env_logger reads it.
     pub log_filter: String,
     /// One line of text or one JSON object per event.

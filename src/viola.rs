@@ -5,12 +5,12 @@
 //! then what was accepted before: Viola may hold what nobody saw it accept.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::cloud::answer::{error_text, shortened};
+use crate::cloud::answer::{error_text, redirect_hint, shortened};
 use crate::config::{Config, Required};
 use crate::http::client::{Client, ClientOptions, Clients, Request, Service};
 use crate::node_config::NodeConfig;
@@ -79,6 +79,7 @@ impl Viola {
             call_limit: config.viola.timeout,
             trust: config.viola.trust.clone(),
             idle_limit: IDLE_LIMIT,
+            proxies: Arc::clone(&config.proxies),
         };
         let endpoint = config.viola.endpoint.clone();
         Viola { endpoint, client: clients.client(options), doubted: Mutex::default() }
@@ -156,9 +157,10 @@ impl Viola {
             delivery.refuse(batch.nodes.iter().copied(), &message);
         };
         if !matches!(answer.status, 200 | 201 | 202 | 204) {
-            let text = error_text(&answer.body);
+            let text = error_text(&answer.body, &[]);
             let separator = if text.is_empty() { "" } else { ": " };
-            refuse(delivery, &format!("HTTP {}{separator}{text}", answer.status));
+            let hint = redirect_hint(answer.status);
+            refuse(delivery, &format!("HTTP {}{separator}{text}{hint}", answer.status));
             if matches!(answer.status, 429 | 503) {
                 delivery.retry_after = delivery.retry_after.max(answer.retry_after());
             }

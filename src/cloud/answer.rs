@@ -7,12 +7,12 @@ use serde::Deserialize;
 
 use super::error::{CloudError, Step};
 use crate::http::client::{Answer, Service};
-use crate::secret::Secret;
+use crate::secret::{Secret, blotted};
 
 /// Characters of a service's own error text that go into a status message.
 const TEXT_LIMIT: usize = 240;
 
-/// What was asked, for messages: `Neutron GET /v2.0/ports`.
+/// What was asked, for messages: `Neutron GET /v2.0/ports`, and what no message may repeat.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
     /// Whom.
@@ -23,7 +23,7 @@ pub struct Question<'a> {
     pub path: &'a str,
     /// Which step failed if the answer is no good.
     pub step: Step,
-    /// What was shown to be let in: never repeated, should the service do so.
+    /// What was sent along: whoever answers may quote it.
     pub secrets: &'a [&'a Secret],
 }
 
@@ -31,13 +31,10 @@ impl Question<'_> {
     /// An answer that can't be used: its status and the service's own words.
     pub fn refused(&self, answer: &Answer) -> CloudError {
         let Question { service, method, path, step, secrets } = *self;
-        let text = told(&answer.body, secrets);
+        let text = error_text(&answer.body, secrets);
         let separator = if text.is_empty() { "" } else { ": " };
         let status = answer.status;
-        let hint = match status {
-            300..=399 => " (redirects aren't followed; check the URL)",
-            _ => "",
-        };
+        let hint = redirect_hint(status);
         let message = format!("{service} {method} {path}: HTTP {status}{separator}{text}{hint}");
         CloudError {
             step,
@@ -45,6 +42,7 @@ impl Question<'_> {
             retry_after: answer.retry_after().filter(|_| matches!(status, 413 | 429 | 503)),
             refused: status == 401,
         }
+        .without(secrets)
     }
 
     /// Reads the JSON of a good answer; anything but the expected shape is a failure, never an
@@ -63,11 +61,19 @@ impl Question<'_> {
             } else if error.is_eof() {
                 "the answer ends early".to_owned()
             } else {
-                let error = redacted(&error.to_string(), secrets);
-                format!("the answer can't be read: {}", without_position(&error))
+                format!("the answer can't be read: {}", without_position(&error.to_string()))
             };
-            CloudError::new(step, format!("{service} {method} {path}: {what}"))
+            CloudError::new(step, format!("{service} {method} {path}: {what}")).without(secrets)
         })
+    }
+}
+
+/// What to do about a redirect, should this status be one: they aren't followed, for the token or
+/// the nodes would go to whomever they name.
+pub fn redirect_hint(status: u16) -> &'static str {
+    match status {
+        300..=399 => " (redirects aren't followed; check the URL)",
+        _ => "",
     }
 }
 
@@ -80,19 +86,15 @@ fn is_html(body: &[u8]) -> bool {
     body.trim_ascii_start().first() == Some(&b'<')
 }
 
-/// The service's own explanation, on one line and shortened; empty where there is none.
-pub fn error_text(body: &[u8]) -> String {
-    told(body, &[])
-}
-
-/// The same without secrets, which go before anything is cut: half of one is still a secret.
-fn told(body: &[u8], secrets: &[&Secret]) -> String {
+/// The service's own explanation, on one line, without these secrets and then shortened; empty where
+/// there is none.
+pub fn error_text(body: &[u8], secrets: &[&Secret]) -> String {
     let text = match serde_json::from_slice::<serde_json::Value>(body) {
         Ok(value) => json_text(&value).unwrap_or_default(),
         Err(_) if is_html(body) => html_text(&String::from_utf8_lossy(body)),
         Err(_) => String::from_utf8_lossy(body).into_owned(),
     };
-    shortened(&without_request_ids(&redacted(&text, secrets)), TEXT_LIMIT)
+    shortened(&without_request_ids(&blotted(&text, secrets)), TEXT_LIMIT)
 }
 
 /// `{"error": {"message"}}` (Keystone), `{"NeutronError": {"message"}}`,
@@ -150,21 +152,66 @@ pub fn shortened(text: &str, limit: usize) -> String {
     }
 }
 
-/// The text with every occurrence of a secret blotted out, should a service echo one.
-fn redacted(text: &str, secrets: &[&Secret]) -> String {
-    let mut text = text.to_owned();
-    for secret in secrets.iter().filter(|secret| secret.expose().len() >= 4) {
-        text = text.replace(secret.expose(), "***");
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::{Question, error_text};
     use crate::cloud::error::Step;
     use crate::http::client::{Answer, Service};
     use crate::secret::Secret;
+
+    const TOKEN: &str = "gAAAAABoU1Xx-made-up-token-of-a-test";
+
+    fn refused(body: String) -> String {
+        let token = Secret::new(TOKEN.to_owned());
+        let path = format!("/v2.0/networks/{TOKEN}");
+        let question = Question {
+            service: Service::Neutron,
+            method: "GET",
+            path: &path,
+            step: Step::Subnet,
+            secrets: &[&token],
+        };
+        let answer = Answer { status: 500, headers: Default::default(), body: body.into_bytes() };
+        question.refused(&answer).message
+    }
+
+    #[test]
+    fn a_service_that_quotes_our_token_is_not_repeated() {
+        let bodies = [
+            format!(r#"{{"NeutronError":{{"message":"bad X-Auth-Token: {TOKEN}"}}}}"#),
+            format!("<html><title>502 for {TOKEN}</title></html>"),
+            format!("X-Auth-Token: {TOKEN}\r\n"),
+        ];
+        for body in bodies {
+            let message = refused(body);
+            assert!(message.starts_with("Neutron GET /v2.0/networks/***: HTTP 500: "), "{message}");
+            assert!(message.contains("***") && !message.contains("gAAAAAB"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_cut_only_after_the_token_is_gone() {
+        // Wherever the cut falls, nothing of the token is left before it.
+        for before in 180..250 {
+            let message = refused(format!("{} {TOKEN} and more", "x".repeat(before)));
+            assert!(!message.contains("gA"), "{before}: {message}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_answer_is_told_without_the_token_in_it() {
+        let token = Secret::new(TOKEN.to_owned());
+        let question = Question {
+            service: Service::Nova,
+            method: "GET",
+            path: "/servers",
+            step: Step::Nova,
+            secrets: &[&token],
+        };
+        let body = format!("\"{TOKEN}\"");
+        let message = question.read::<u32>(body.as_bytes()).unwrap_err().message;
+        assert!(message.contains("invalid type: string \"***\""), "{message}");
+    }
 
     #[test]
     fn each_service_own_words_are_found() {
@@ -182,43 +229,20 @@ mod tests {
             ("[1]", ""),
         ];
         for (body, text) in cases {
-            assert_eq!(error_text(body.as_bytes()), text, "{body}");
+            assert_eq!(error_text(body.as_bytes(), &[]), text, "{body}");
         }
     }
 
     #[test]
     fn equal_failures_give_equal_texts() {
         let id = "req-b87666d5-8ed6-4e18-88af-8c4321cc54f7";
-        assert_eq!(error_text(format!("failed ({id})").as_bytes()), "failed (req-...)");
-        assert_eq!(error_text(b"a req-uest"), "a req-uest");
-    }
-
-    #[test]
-    fn what_the_caller_showed_is_not_repeated_whole_or_in_part() {
-        let token = Secret::new(format!("gAAAAAB{}", "x".repeat(200)));
-        let question = Question {
-            service: Service::Nova,
-            method: "GET",
-            path: "/v2.1/servers",
-            step: Step::Nova,
-            secrets: &[&token],
-        };
-        let echo = |padding: usize| format!("{}{}", " bad".repeat(padding), token.expose());
-        for padding in 0..80 {
-            let body = echo(padding).into_bytes();
-            let answer = Answer { status: 500, headers: Default::default(), body };
-            let message = question.refused(&answer).message;
-            assert!(!message.contains("gAAAAAB"), "{message}");
-        }
-        let body = format!("{{\"a\": {:?}}}", token.expose());
-        let read = question.read::<std::collections::BTreeMap<String, u8>>(body.as_bytes());
-        let message = read.unwrap_err().message;
-        assert!(message.contains("***"), "{message}");
+        assert_eq!(error_text(format!("failed ({id})").as_bytes(), &[]), "failed (req-...)");
+        assert_eq!(error_text(b"a req-uest", &[]), "a req-uest");
     }
 
     #[test]
     fn long_texts_are_cut_between_characters() {
-        let text = error_text("ä".repeat(1000).as_bytes());
+        let text = error_text("ä".repeat(1000).as_bytes(), &[]);
         assert!(text.ends_with("...") && text.chars().count() == 243, "{text}");
     }
 }

@@ -86,6 +86,7 @@ pub fn look_up(
         method: "GET",
         path: &path,
         step: Step::Contrabass,
+        // It is asked without any.
         secrets: &[],
     };
     let answer = client

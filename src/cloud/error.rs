@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::http::client::HttpError;
+use crate::secret::{Secret, blotted};
 
 /// At which step a question failed; each is a Ready reason of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,6 +42,11 @@ impl CloudError {
     /// A call that brought no answer.
     pub fn transport(step: Step, error: &HttpError) -> CloudError {
         CloudError::new(step, error.to_string())
+    }
+
+    /// The same without these secrets, should an answer have quoted one.
+    pub fn without(self, secrets: &[&Secret]) -> CloudError {
+        CloudError { message: blotted(&self.message, secrets), ..self }
     }
 }
 

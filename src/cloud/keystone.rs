@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::answer::Question;
@@ -53,10 +52,10 @@ impl DomainSpelling {
         }
     }
 
-    fn json(self, domain: &str) -> serde_json::Value {
+    fn spelled(self, domain: &str) -> Domain<'_> {
         match self {
-            DomainSpelling::Id => json!({"id": domain}),
-            DomainSpelling::Name => json!({"name": domain}),
+            DomainSpelling::Id => Domain::Id(domain),
+            DomainSpelling::Name => Domain::Name(domain),
         }
     }
 }
@@ -107,7 +106,7 @@ fn log_in_as(
         step: Step::Keystone,
         secrets: &[&provider.password],
     };
-    let body = Zeroizing::new(request_body(provider, project_id, domain));
+    let body = request_body(provider, project_id, domain);
     // A second token does no harm, so a dead kept connection may be tried again.
     let request =
         Request::with_body(Service::Keystone, "POST", &url, "application/json", &body).repeatable();
@@ -129,7 +128,9 @@ fn log_in_as(
         .header("x-subject-token")
         .map(str::trim)
         .filter(|token| !token.is_empty())
+        .map(|token| Secret::new(token.to_owned()))
         .ok_or_else(|| fail("the answer has no X-Subject-Token"))?;
+    let question = Question { secrets: &[&provider.password, &token], ..question };
     let body: Body = question.read(&answer.body)?;
     let expires_at = body.token.expires_at.ok_or_else(|| fail("the token has no expires_at"))?;
     // The server's clock counts, not ours: `Date` if it sent one, else the moment of issue.
@@ -137,26 +138,85 @@ fn log_in_as(
         answer.header("date").and_then(http_date).or(body.token.issued_at).unwrap_or(wall);
     let lifetime = expires_at.duration_since(server_now);
     Ok(Login {
-        token: Secret::new(token.to_owned()),
+        token,
         lifetime: Duration::try_from(lifetime).unwrap_or_default(),
         catalog: body.token.catalog.unwrap_or_default(),
         domain,
     })
 }
 
-fn request_body(provider: &Provider, project_id: &str, domain: DomainSpelling) -> Vec<u8> {
-    let body = json!({"auth": {
-        "identity": {
-            "methods": ["password"],
-            "password": {"user": {
-                "name": provider.user,
-                "domain": domain.json(&provider.domain),
-                "password": provider.password.expose(),
-            }},
-        },
-        "scope": {"project": {"id": project_id}},
-    }});
-    body.to_string().into_bytes()
+/// The request's body. Everything in it is borrowed, so that the password is copied once, to where
+/// it is wiped.
+#[derive(Serialize)]
+struct RequestBody<'a> {
+    auth: Auth<'a>,
+}
+
+#[derive(Serialize)]
+struct Auth<'a> {
+    identity: Identity<'a>,
+    scope: Scope<'a>,
+}
+
+#[derive(Serialize)]
+struct Identity<'a> {
+    methods: [&'static str; 1],
+    password: Password<'a>,
+}
+
+#[derive(Serialize)]
+struct Password<'a> {
+    user: User<'a>,
+}
+
+#[derive(Serialize)]
+struct User<'a> {
+    name: &'a str,
+    domain: Domain<'a>,
+    password: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Domain<'a> {
+    Id(&'a str),
+    Name(&'a str),
+}
+
+#[derive(Serialize)]
+struct Scope<'a> {
+    project: ProjectId<'a>,
+}
+
+#[derive(Serialize)]
+struct ProjectId<'a> {
+    id: &'a str,
+}
+
+/// How much room a body is given at once: a buffer that grows leaves its former place unwiped.
+const BODY_ROOM_BYTES: usize = 1024;
+
+fn request_body(
+    provider: &Provider,
+    project_id: &str,
+    domain: DomainSpelling,
+) -> Zeroizing<Vec<u8>> {
+    let user = User {
+        name: &provider.user,
+        domain: domain.spelled(&provider.domain),
+        password: provider.password.expose(),
+    };
+    let auth = Auth {
+        identity: Identity { methods: ["password"], password: Password { user } },
+        scope: Scope { project: ProjectId { id: project_id } },
+    };
+    let texts = [provider.user.as_str(), &provider.domain, provider.password.expose(), project_id];
+    // JSON writes a byte with six at most.
+    let room = BODY_ROOM_BYTES + 6 * texts.iter().map(|text| text.len()).sum::<usize>();
+    let mut body = Zeroizing::new(Vec::with_capacity(room));
+    // Borrowed texts into memory: there is nothing to fail on.
+    let _ = serde_json::to_writer(&mut *body, &RequestBody { auth });
+    body
 }
 
 /// `Sun, 22 Nov 2026 20:48:08 GMT`.
@@ -167,7 +227,38 @@ fn http_date(text: &str) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
-    use super::{DomainSpelling, http_date};
+    use super::{DomainSpelling, http_date, request_body};
+    use crate::cloud::contrabass::Provider;
+    use crate::secret::Secret;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn the_password_is_written_into_room_made_for_it_before() {
+        let provider = Provider {
+            id: "p".to_owned(),
+            keystone_url: String::new(),
+            user: "admin".to_owned(),
+            password: Secret::new("\u{1}\"ä".repeat(1000)),
+            domain: "Default".to_owned(),
+            rabbitmq: None,
+            rabbitmq_problem: None,
+        };
+        for (spelling, domain) in [
+            (DomainSpelling::Name, json!({"name": "Default"})),
+            (DomainSpelling::Id, json!({"id": "Default"})),
+        ] {
+            let body = request_body(&provider, "project", spelling);
+            let texts = provider.password.expose().len() + "admin".len() + "Defaultproject".len();
+            assert_eq!(body.capacity(), super::BODY_ROOM_BYTES + 6 * texts, "it has grown");
+            let user = json!({"name": "admin", "domain": domain,
+                "password": provider.password.expose()});
+            let expected = json!({"auth": {
+                "identity": {"methods": ["password"], "password": {"user": user}},
+                "scope": {"project": {"id": "project"}},
+            }});
+            assert_eq!(serde_json::from_slice::<Value>(&body).unwrap(), expected);
+        }
+    }
 
     #[test]
     fn the_date_header_is_read() {

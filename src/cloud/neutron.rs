@@ -227,7 +227,7 @@ impl Neutron {
         let body: SubnetBody = self.service().read(&url, Step::Subnet, &answer)?;
         if !same(&body.subnet.id, id) {
             let message = format!("Neutron answered with subnet {} for {id}", body.subnet.id);
-            return Err(CloudError::new(Step::Subnet, message));
+            return Err(self.service().failed(Step::Subnet, message));
         }
         Ok(body.subnet)
     }
@@ -264,7 +264,7 @@ impl Neutron {
                      set spec.subnetID to the one that is meant",
                     ids.join(", ")
                 );
-                Err(CloudError::new(Step::SubnetNotUnique, message))
+                Err(self.service().failed(Step::SubnetNotUnique, message))
             }
             _ => {
                 let message = format!("project {project_id} has no subnet named {name:?}");
@@ -285,7 +285,7 @@ impl Neutron {
         if !same(&body.network.id, network_id) {
             let other = body.network.id;
             let message = format!("Neutron answered with network {other} for {network_id}");
-            return Err(CloudError::new(Step::Subnet, message));
+            return Err(self.service().failed(Step::Subnet, message));
         }
         Ok(Some(body.network))
     }

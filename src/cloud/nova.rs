@@ -213,7 +213,7 @@ impl Nova {
         let body: ServerBody = self.service().read(&url, Step::Nova, &answer)?;
         if !body.server.id.eq_ignore_ascii_case(id) {
             let message = format!("Nova answered with server {} for {id}", body.server.id);
-            return Err(CloudError::new(Step::Nova, message));
+            return Err(self.service().failed(Step::Nova, message));
         }
         Ok(ServerName::Known(self.node_name(&body.server)))
     }

@@ -47,7 +47,13 @@ impl TokenService<'_> {
     /// The answer, whatever its status.
     pub(super) fn get(&self, url: &str, step: Step) -> Result<Answer, CloudError> {
         let request = Request::get(self.service, url).secret_header("x-auth-token", "", self.token);
-        self.client.call(&request).map_err(|error| CloudError::transport(step, &error))
+        let failed = |error| CloudError::transport(step, &error).without(&[self.token]);
+        self.client.call(&request).map_err(failed)
+    }
+
+    /// A failure whose message holds parts of an answer.
+    pub(super) fn failed(&self, step: Step, message: String) -> CloudError {
+        CloudError::new(step, message).without(&[self.token])
     }
 
     /// What a good answer says; any other is an error.
@@ -57,9 +63,13 @@ impl TokenService<'_> {
         step: Step,
         answer: &'a Answer,
     ) -> Result<T, CloudError> {
-        let TokenService { service, token, .. } = *self;
-        let (method, path) = ("GET", path_of(url));
-        let question = Question { service, method, path, step, secrets: &[token] };
+        let question = Question {
+            service: self.service,
+            method: "GET",
+            path: path_of(url),
+            step,
+            secrets: &[self.token],
+        };
         match answer.status {
             200 => question.read(&answer.body),
             _ => Err(question.refused(answer)),
@@ -88,7 +98,7 @@ impl TokenService<'_> {
                 marker = None;
                 continue;
             }
-            let next = take(&answer)?;
+            let next = take(&answer).map_err(|error| error.without(&[self.token]))?;
             match next {
                 None => return Ok(()),
                 Some(next) if marker.as_deref() == Some(&next) => break,

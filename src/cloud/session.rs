@@ -130,8 +130,8 @@ impl Cloud {
     /// Clients by the configuration; nothing is asked yet.
     pub fn new(config: &Config, clock: Clock, clients: &Clients) -> Cloud {
         let client = |call_limit, trust: &crate::http::trust::Trust| {
-            let trust = trust.clone();
-            clients.client(ClientOptions { call_limit, trust, idle_limit: IDLE_LIMIT })
+            let (trust, proxies) = (trust.clone(), Arc::clone(&config.proxies));
+            clients.client(ClientOptions { call_limit, trust, idle_limit: IDLE_LIMIT, proxies })
         };
         let threads = Pool::new(config.workers * THREADS_OF_A_SYNC);
         Cloud {
@@ -233,7 +233,7 @@ impl Cloud {
                 match keystone::log_in(&self.openstack, provider, project_id, spelling, wall) {
                     Ok(login) => {
                         let life = login.lifetime - TOKEN_MARGIN.min(login.lifetime / 5);
-                        let session = self.session(login);
+                        let session = self.session(login, &provider.password);
                         // A catalog without Neutron is a failure, though its token is good.
                         let usable = session.neutron.is_ok();
                         let life = if usable { life } else { life.min(self.failure_life) };
@@ -245,7 +245,7 @@ impl Cloud {
         )
     }
 
-    fn session(&self, login: keystone::Login) -> Session {
+    fn session(&self, login: keystone::Login, password: &Secret) -> Session {
         let OpenStack { interface, region, neutron_endpoint, nova_endpoint, .. } = &self.settings;
         let find = |kinds| {
             let region = region.as_deref();
@@ -253,8 +253,10 @@ impl Cloud {
         };
         let neutron = match neutron_endpoint {
             Some(endpoint) => Ok(endpoint.clone()),
-            None => find(&catalog::NETWORK)
-                .map_err(|error| CloudError::new(Step::NeutronEndpoint, error.to_string())),
+            None => find(&catalog::NETWORK).map_err(|error| {
+                let error = CloudError::new(Step::NeutronEndpoint, error.to_string());
+                error.without(&[&login.token, password])
+            }),
         };
         let nova = nova_endpoint.clone().or_else(|| find(&catalog::COMPUTE).ok());
         Session {
@@ -318,7 +320,8 @@ impl Cloud {
             }
         }
         let failed = || CloudError::new(Step::Subnet, "the subnet wasn't asked for");
-        let (subnet, mtu) = subnet.unwrap_or_else(|| Err(failed()))?;
+        let untold = |error: CloudError| error.without(&[&neutron.token]);
+        let (subnet, mtu) = subnet.unwrap_or_else(|| Err(failed())).map_err(untold)?;
         let ports = AllPorts::all(ports)?;
         refused_by_nova(&servers)?;
         Ok((Answers { subnet, mtu, ports, servers }, current))

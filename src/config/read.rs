@@ -2,13 +2,17 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+
+use zeroize::Zeroizing;
 
 use super::{
     Config, ConfigReport, Intervals, Inventory, LeaderElection, LogFormat, OpenStack, Required,
     Upstream,
 };
 use crate::go_duration;
+use crate::http::proxy::Proxies;
 use crate::http::trust::Trust;
 use crate::kube::access::Access;
 use crate::secret::Secret;
@@ -76,6 +80,9 @@ variables! {
     "KUBE_API_URL", "in-cluster", "the Kubernetes API, such as http://127.0.0.1:8001";
     "KUBE_TOKEN_FILE", "in-cluster", "file with the bearer token for it";
     "KUBE_CA_FILE", "in-cluster", "PEM bundle that its certificate must lead to";
+    "HTTP_PROXY", "", "proxy for http:// services";
+    "HTTPS_PROXY", "", "proxy for https:// services";
+    "NO_PROXY", "", "what is reached without a proxy";
     "RUST_LOG", "info", "log filter";
     "LOG_FORMAT", "text", "text or json";
 }
@@ -132,6 +139,7 @@ impl Reader<'_> {
                 LogFormat::Text
             }
         };
+        let proxies = self.proxies();
         Config {
             contrabass,
             encrypt_key,
@@ -143,7 +151,8 @@ impl Reader<'_> {
             watch_namespaces: self.namespaces(),
             leader_election: self.leader_election(),
             workers: self.count("SYNC_WORKERS", 4, 1..=MAX_WORKERS),
-            kubernetes: self.kubernetes(),
+            kubernetes: self.kubernetes(&proxies),
+            proxies,
             log_filter: self.text("RUST_LOG").unwrap_or_else(|| "info".to_owned()),
             log_format,
         }
@@ -262,7 +271,7 @@ impl Reader<'_> {
     fn encrypt_key(&mut self) -> Required<Secret> {
         const NAME: &str = "CONTRABASS_ENCRYPT_KEY";
         // Not trimmed: a space may be part of a key. A file's last line end is not.
-        let value = (self.lookup)(NAME).unwrap_or_default();
+        let value = Zeroizing::new((self.lookup)(NAME).unwrap_or_default());
         let value = value.trim_end_matches(['\r', '\n']);
         if value.trim().is_empty() {
             return Required::Missing(NAME);
@@ -274,21 +283,33 @@ impl Reader<'_> {
         Required::Given(Secret::new(value.to_owned()))
     }
 
-    fn kubernetes(&mut self) -> Access {
+    fn proxies(&mut self) -> Arc<Proxies> {
+        let (proxies, problems) = Proxies::read(|name| self.text(name));
+        for (name, what) in problems {
+            self.problem(name, &what);
+        }
+        Arc::new(proxies)
+    }
+
+    fn kubernetes(&mut self, proxies: &Arc<Proxies>) -> Access {
         let in_cluster = match (self.text(KUBERNETES_HOST), self.text(KUBERNETES_PORT)) {
             (Some(host), port) => Some(Access::in_cluster(&host, port.as_deref().unwrap_or("443"))),
             _ => None,
         };
         let token_file = self.text("KUBE_TOKEN_FILE").map(PathBuf::from);
         let ca_file = self.text("KUBE_CA_FILE").map(PathBuf::from);
+        let elsewhere = |api_url| {
+            let proxies = Arc::clone(proxies);
+            Access { api_url, token_file: None, trust: Trust::System, proxies }
+        };
         let mut access = match (self.url("KUBE_API_URL"), in_cluster) {
-            (Some(api_url), _) => Access { api_url, token_file: None, trust: Trust::System },
-            (None, Some(access)) => access,
+            (Some(api_url), _) => elsewhere(api_url),
+            (None, Some(access)) => Access { proxies: Arc::clone(proxies), ..access },
             (None, None) => {
                 let what = "is not set, and neither is KUBERNETES_SERVICE_HOST, \
                             which a pod would have";
                 self.problem("KUBE_API_URL", what);
-                Access { api_url: String::new(), token_file: None, trust: Trust::System }
+                elsewhere(String::new())
             }
         };
         if let Some(path) = token_file {

@@ -110,14 +110,75 @@ fn missing_required_variables_are_no_reason_to_stop() {
 fn a_ca_file_turns_verification_on_and_an_explicit_insecure_flag_contradicts_it() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("ca.pem");
-    let pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-    std::fs::write(&path, pem).unwrap();
+    std::fs::write(&path, certificate()).unwrap();
     let path = path.to_str().unwrap();
     let config = read(&[("OPENSTACK_CA_FILE", path)]).unwrap();
     assert!(matches!(config.openstack.trust, Trust::Bundle { variable: "OPENSTACK_CA_FILE", .. }));
     let report =
         read(&[("OPENSTACK_CA_FILE", path), ("OPENSTACK_INSECURE_TLS", "true")]).unwrap_err();
     assert!(report.problems[0].starts_with("OPENSTACK_INSECURE_TLS: "), "{report}");
+}
+
+fn certificate() -> String {
+    rcgen::generate_simple_self_signed(["authority.example".to_owned()]).unwrap().cert.pem()
+}
+
+#[test]
+fn a_ca_file_that_cannot_be_used_is_reported_by_the_variable_that_named_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let pem = certificate();
+    let half: String = pem.lines().take(3).map(|line| format!("{line}\n")).collect();
+    let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    let no_certificate = "which holds no usable PEM certificate";
+    let cases = [
+        (folder.path().join("missing").to_str().unwrap().to_owned(), "which can't be read"),
+        (folder.path().to_str().unwrap().to_owned(), "which can't be read"),
+        (file("empty", ""), no_certificate),
+        (file("text", "-- not found --"), no_certificate),
+        (file("half", &half), no_certificate),
+        (file("key", &key), no_certificate),
+        (
+            file("filler", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
+            no_certificate,
+        ),
+    ];
+    for variable in ["CONTRABASS_CA_FILE", "OPENSTACK_CA_FILE", "VIOLA_CA_FILE", "KUBE_CA_FILE"] {
+        for (path, what) in &cases {
+            let report = read(&[(variable, path)]).unwrap_err();
+            let expected = format!("{variable}: {variable} names {path}, {what}");
+            assert_eq!(report.problems.len(), 1, "{report}");
+            assert!(report.problems[0].starts_with(&expected), "{report}");
+        }
+        read(&[(variable, &file("good", &pem))]).unwrap();
+    }
+}
+
+#[test]
+fn proxies_are_for_everybody_and_what_cannot_be_used_is_in_the_report() {
+    let config = read(&[
+        ("HTTPS_PROXY", "http://me:hunter2@proxy:3128"),
+        ("no_proxy", "10.0.0.0/8,.svc"),
+        ("KUBE_API_URL", "https://kubernetes.example"),
+    ])
+    .unwrap();
+    assert_eq!(config.proxies.for_url("https://viola").unwrap().host, "proxy");
+    assert_eq!(config.kubernetes.proxies, config.proxies);
+    assert!(!format!("{config:?}").contains("hunter2"));
+    let report = read(&[
+        ("http_proxy", "socks5://me:hunter2@proxy"),
+        ("HTTPS_PROXY", "proxy"),
+        ("NO_PROXY", "10.0.0.0/99"),
+    ])
+    .unwrap_err();
+    let text = report.to_string();
+    assert!(report.problems[0].starts_with("http_proxy: "), "{text}");
+    assert!(report.problems[1].starts_with("NO_PROXY: "), "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! It decides once, for everybody: how TLS is verified, that each call has a limit, how large an
 //! answer may be, that redirects are reported and never followed (they would carry `X-Auth-Token`
-//! to another host), and how a failure reads. It knows no service's format.
+//! to another host), how proxies are used, and how a failure reads. It knows no service's format.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -16,6 +16,7 @@ use ureq::tls::{RootCerts, TlsConfig};
 use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Timeout};
 
+use super::proxy::{Proxies, ProxyServer};
 use super::resolver::RememberingResolver;
 use super::trust::{Trust, TrustError};
 use crate::clock::Clock;
@@ -78,6 +79,8 @@ pub struct ClientOptions {
     pub trust: Trust,
     /// How long an unused connection is kept. Short where a request can't be repeated safely.
     pub idle_limit: Duration,
+    /// The proxies of the environment; none where requests never leave the cluster.
+    pub proxies: Arc<Proxies>,
 }
 
 /// One request. Headers are given as text; a secret goes in [`Request::secret_header`].
@@ -258,6 +261,13 @@ pub enum Failure {
     TooLarge,
     /// The other side's certificate or TLS version isn't acceptable, or ours can't be loaded.
     Tls(String),
+    /// The way ends at the proxy.
+    Proxy {
+        /// The variable that names it.
+        variable: &'static str,
+        /// What happened there.
+        what: String,
+    },
     /// The URL can't be used.
     BadUrl(String),
     /// What came is not HTTP.
@@ -290,6 +300,9 @@ impl fmt::Display for Failure {
                 write!(formatter, "the answer exceeds {} MiB", BODY_LIMIT_BYTES >> 20)
             }
             Failure::Tls(text) => write!(formatter, "TLS: {text}"),
+            Failure::Proxy { variable, what } => {
+                write!(formatter, "the proxy that {variable} names: {what}")
+            }
             Failure::BadUrl(text) => write!(formatter, "the URL can't be used: {text}"),
             Failure::Protocol(text) => write!(formatter, "the answer is not HTTP: {text}"),
             Failure::Stopped => formatter.write_str("not sent, the operator is stopping"),
@@ -341,10 +354,50 @@ pub struct Client {
     plain: Agents,
     /// Made at the first https call: root certificates cost milliseconds and memory.
     secure: Mutex<Option<SecureAgent>>,
+    /// For http and https.
+    tunnels: Vec<Tunnel>,
     stopped: AtomicBool,
     metrics: Arc<Metrics>,
     /// For durations.
     clock: Clock,
+}
+
+/// A proxy as ureq wants it. Made once: it holds a copy of the password.
+struct Tunnel {
+    variable: &'static str,
+    proxy: Result<ureq::Proxy, ureq::Error>,
+}
+
+impl Tunnel {
+    fn to(server: &ProxyServer) -> Tunnel {
+        let builder = ureq::Proxy::builder(ureq::ProxyProtocol::Http);
+        let builder = builder.host(&server.host).port(server.port);
+        let builder = match &server.login {
+            None => builder,
+            Some((user, None)) => builder.username(user),
+            Some((user, Some(password))) => builder.username(user).password(password.expose()),
+        };
+        Tunnel { variable: server.variable, proxy: builder.build() }
+    }
+
+    /// What fails on the way to the proxy, or at it, isn't the service's failure.
+    fn failure_of(&self, error: &ureq::Error) -> Failure {
+        let what = match (error, failure_of(error)) {
+            // The status, which ureq says twice, such as 407/407.
+            (ureq::Error::ConnectProxyFailed(text), _) => match text.rsplit('/').next() {
+                Some("407") => {
+                    "HTTP 407: it wants another user and password than its URL has".to_owned()
+                }
+                Some(status) if status.len() == 3 => {
+                    format!("HTTP {status}: it doesn't connect us with the service")
+                }
+                _ => "it gave no usable answer".to_owned(),
+            },
+            (_, failure @ (Failure::Refused | Failure::HostNotFound)) => failure.to_string(),
+            (_, failure) => return failure,
+        };
+        Failure::Proxy { variable: self.variable, what }
+    }
 }
 
 struct SecureAgent {
@@ -380,7 +433,8 @@ impl Client {
         let stopped = AtomicBool::new(false);
         let clock = Clock::system();
         let secure = Mutex::new(None);
-        Client { options, transport: None, plain, secure, stopped, metrics, clock }
+        let tunnels = options.proxies.all().map(|(_, server)| Tunnel::to(server)).collect();
+        Client { options, transport: None, plain, secure, tunnels, stopped, metrics, clock }
     }
 
     /// Sends the request and reads the whole answer, whatever its status.
@@ -428,14 +482,16 @@ impl Client {
         silence_limit: Duration,
     ) -> Result<Stream, HttpError> {
         let agent = self.agents_for(request)?.keeping;
+        let tunnel = self.tunnel_for(request);
         let configured = agent
             .configure_request(build(request, ())?)
+            .proxy(proxy_of(request, tunnel)?)
             .timeout_global(None)
             .timeout_recv_response(Some(silence_limit))
             .timeout_per_read(Some(silence_limit))
             .build();
         let response =
-            agent.run(configured).map_err(|error| failed(request, failure_of(&error)))?;
+            agent.run(configured).map_err(|error| stopped_at(request, tunnel, &error))?;
         let (parts, body) = response.into_parts();
         let reader = Box::new(body.into_reader());
         Ok(Stream { status: parts.status.as_u16(), headers: parts.headers, reader })
@@ -460,17 +516,19 @@ impl Client {
         }
         let agents = self.agents_for(request)?;
         let agent = if fresh { agents.fresh } else { agents.keeping };
-        let run = |error: ureq::Error| failed(request, failure_of(&error));
+        let tunnel = self.tunnel_for(request);
+        let proxy = proxy_of(request, tunnel)?;
         let response = match request.body {
             Some(body) => {
-                let configured = agent.configure_request(build(request, body)?);
-                agent.run(configured.timeout_global(Some(limit)).build()).map_err(run)?
+                let configured = agent.configure_request(build(request, body)?).proxy(proxy);
+                agent.run(configured.timeout_global(Some(limit)).build())
             }
             None => {
-                let configured = agent.configure_request(build(request, ())?);
-                agent.run(configured.timeout_global(Some(limit)).build()).map_err(run)?
+                let configured = agent.configure_request(build(request, ())?).proxy(proxy);
+                agent.run(configured.timeout_global(Some(limit)).build())
             }
         };
+        let response = response.map_err(|error| stopped_at(request, tunnel, &error))?;
         let (parts, mut body) = response.into_parts();
         let announced = body.content_length().unwrap_or(0).min(BODY_ROOM_BYTES);
         let mut bytes = Vec::with_capacity(usize::try_from(announced).unwrap_or(0));
@@ -480,6 +538,12 @@ impl Client {
             .read_to_end(&mut bytes)
             .map_err(|error| failed(request, failure_of_io(&error)))?;
         Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body: bytes })
+    }
+
+    /// The proxy this request goes through; none to go directly.
+    fn tunnel_for(&self, request: &Request<'_>) -> Option<&Tunnel> {
+        let server = self.options.proxies.for_url(request.url)?;
+        self.tunnels.iter().find(|tunnel| tunnel.variable == server.variable)
     }
 
     fn agents_for(&self, request: &Request<'_>) -> Result<Agents, HttpError> {
@@ -628,6 +692,25 @@ fn build<B>(request: &Request<'_>, body: B) -> Result<http::Request<B>, HttpErro
 fn failed(request: &Request<'_>, failure: Failure) -> HttpError {
     let path = request.path();
     HttpError { service: request.service, method: request.method, path, failure }
+}
+
+fn proxy_of(
+    request: &Request<'_>,
+    tunnel: Option<&Tunnel>,
+) -> Result<Option<ureq::Proxy>, HttpError> {
+    let Some(Tunnel { variable, proxy }) = tunnel else { return Ok(None) };
+    match proxy {
+        Ok(proxy) => Ok(Some(proxy.clone())),
+        Err(_) => {
+            let what = "its URL can't be used".to_owned();
+            Err(failed(request, Failure::Proxy { variable, what }))
+        }
+    }
+}
+
+/// What came of a request that never got an answer.
+fn stopped_at(request: &Request<'_>, tunnel: Option<&Tunnel>, error: &ureq::Error) -> HttpError {
+    failed(request, tunnel.map_or_else(|| failure_of(error), |tunnel| tunnel.failure_of(error)))
 }
 
 fn failure_of(error: &ureq::Error) -> Failure {

@@ -3,6 +3,7 @@
 //! [`client`] is the one user of ureq, [`server`] the one user of tiny_http.
 
 pub mod client;
+pub mod proxy;
 mod resolver;
 pub mod server;
 pub mod trust;

@@ -4,7 +4,8 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rustls::CertificateError;
+use rustls::pki_types::CertificateDer;
+use rustls::{AlertDescription, CertificateError, InvalidMessage, PeerIncompatible, RootCertStore};
 use ureq::tls::{Certificate, PemItem, parse_pem};
 
 /// Where distributions keep the bundle of public roots; the first that exists is taken.
@@ -119,7 +120,11 @@ fn load_bundle(variable: &'static str, path: &Path) -> Result<Loaded, TrustError
             certificates.push(certificate);
         }
     }
-    if certificates.is_empty() {
+    // One that can't be read would be passed over in silence, and each call say later that its
+    // server's authority isn't trusted. Among many, one more or less doesn't matter.
+    let given = certificates.iter().map(|known| CertificateDer::from(known.der()));
+    let (usable, _) = RootCertStore::empty().add_parsable_certificates(given);
+    if usable == 0 {
         return Err(none());
     }
     Ok(Loaded { certificates: Some(certificates), fingerprint: bytes })
@@ -129,6 +134,14 @@ fn load_bundle(variable: &'static str, path: &Path) -> Result<Loaded, TrustError
 pub fn explain(error: &rustls::Error) -> String {
     match error {
         rustls::Error::InvalidCertificate(reason) => explain_certificate(reason),
+        rustls::Error::AlertReceived(AlertDescription::ProtocolVersion)
+        | rustls::Error::PeerIncompatible(
+            PeerIncompatible::ServerDoesNotSupportTls12Or13
+            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
+        ) => "the server has neither TLS 1.2 nor 1.3 in common with us".to_owned(),
+        rustls::Error::InvalidMessage(
+            InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
+        ) => "the server doesn't speak TLS; is the URL meant to begin with http://?".to_owned(),
         other => other.to_string(),
     }
 }

@@ -1,7 +1,9 @@
 //! Where the Kubernetes API is, who we are there, and whom we trust to be it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use crate::http::proxy::Proxies;
 use crate::http::trust::Trust;
 
 /// Where the kubelet puts the service account's token and the cluster's CA.
@@ -16,6 +18,9 @@ pub struct Access {
     pub token_file: Option<PathBuf>,
     /// Whom an https URL's server must be certified by.
     pub trust: Trust,
+    /// The proxies of the environment; `KUBERNETES_SERVICE_HOST` is an address like any other to
+    /// them, as it is to Go's clients.
+    pub proxies: Arc<Proxies>,
 }
 
 impl Access {
@@ -31,6 +36,7 @@ impl Access {
             api_url: format!("https://{host}:{port}"),
             token_file: Some(folder.join("token")),
             trust: Trust::Bundle { variable: "the service account", path: folder.join("ca.crt") },
+            proxies: Arc::default(),
         }
     }
 }

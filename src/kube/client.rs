@@ -23,7 +23,7 @@ use crate::http::client::{
 };
 use crate::http::url::query_value;
 use crate::metrics::Metrics;
-use crate::secret::Secret;
+use crate::secret::{Secret, blotted};
 use crate::token_file::TokenFile;
 
 /// Who writes, as server-side apply and the audit log know it.
@@ -48,6 +48,8 @@ pub struct KubeClient {
     session: Arc<Session>,
     call_limit: Duration,
     field_manager: &'static str,
+    /// What is sent in bodies and mustn't come back in a message.
+    withheld: Arc<[Secret]>,
 }
 
 /// What came of a server-side apply.
@@ -95,6 +97,7 @@ impl KubeClient {
             session,
             call_limit: CALL_LIMIT,
             field_manager: FIELD_MANAGER,
+            withheld: Arc::default(),
         }
     }
 
@@ -114,6 +117,11 @@ impl KubeClient {
         KubeClient { field_manager, ..self.clone() }
     }
 
+    /// The same client with messages that never show these secrets, which are sent in its bodies.
+    pub fn withholding<'a>(&self, secrets: impl Iterator<Item = &'a Secret>) -> KubeClient {
+        KubeClient { withheld: secrets.cloned().collect(), ..self.clone() }
+    }
+
     /// Ends all calls on these connections at once, also those other threads are blocked in.
     pub fn shutdown(&self) {
         self.http.shutdown();
@@ -123,7 +131,7 @@ impl KubeClient {
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, KubeError> {
         let call = Call { verb: "get", method: "GET", path: path.to_owned() };
         let answer = self.call(&call, "", None)?;
-        read(&call, &answer)
+        self.read(&call, &answer)
     }
 
     /// Reads one page of a collection, at the newest version there is: a cached one could be older
@@ -165,10 +173,11 @@ impl KubeClient {
         self.with_token(&call, |token| {
             let request = with_token(Request::get(Service::Kubernetes, &url), token);
             let stream = self.http.stream(&request, silence_limit)?;
-            self.session.log_warnings(&stream.headers);
+            let secrets = self.sent_with(token);
+            self.session.log_warnings(&stream.headers, &secrets);
             match stream.status {
                 200..=299 => Ok(Ok(stream)),
-                status => Ok(Err(status_of_stream(status, stream))),
+                status => Ok(Err(status_of_stream(status, stream, &secrets))),
             }
         })
     }
@@ -194,7 +203,7 @@ impl KubeClient {
         let call = Call { verb: "patch", method: "PATCH", path: path.to_owned() };
         let query = format!("{}&force=true", self.manager_query());
         let answer = self.send(&call, &query, APPLY_PATCH, object, true)?;
-        Ok(Applied { is_new: answer.status == 201, object: read(&call, &answer)? })
+        Ok(Applied { is_new: answer.status == 201, object: self.read(&call, &answer)? })
     }
 
     /// A JSON merge patch; lists are replaced as a whole.
@@ -217,7 +226,7 @@ impl KubeClient {
         object: &impl Serialize,
         repeatable: bool,
     ) -> Result<T, KubeError> {
-        read(call, &self.send(call, query, kind, object, repeatable)?)
+        self.read(call, &self.send(call, query, kind, object, repeatable)?)
     }
 
     fn send(
@@ -232,6 +241,17 @@ impl KubeClient {
         let body = zeroize::Zeroizing::new(serde_json::to_vec(object).unwrap_or_default());
         let content = Content { kind, body: &body, repeatable };
         self.call(call, query, Some(content))
+    }
+
+    fn read<T: DeserializeOwned>(&self, call: &Call, answer: &Answer) -> Result<T, KubeError> {
+        serde_json::from_slice(&answer.body).map_err(|error| {
+            let reason = blotted(&error.to_string(), &self.sent_with(None));
+            KubeError::Unreadable { call: call.clone(), reason }
+        })
+    }
+
+    fn sent_with<'a>(&'a self, token: Option<&'a Secret>) -> Vec<&'a Secret> {
+        self.withheld.iter().chain(token).collect()
     }
 
     fn manager_query(&self) -> String {
@@ -258,10 +278,14 @@ impl KubeClient {
             };
             let request = with_token(request, token).call_limit(self.call_limit);
             let answer = self.http.call(&request)?;
-            self.session.log_warnings(&answer.headers);
+            let secrets = self.sent_with(token);
+            self.session.log_warnings(&answer.headers, &secrets);
             match answer.status {
                 200..=299 => Ok(Ok(answer)),
-                status => Ok(Err(ApiStatus::of_answer(status, answer.retry_after(), &answer.body))),
+                status => {
+                    let wait = answer.retry_after();
+                    Ok(Err(ApiStatus::of_answer(status, wait, &answer.body, &secrets)))
+                }
             }
         })
     }
@@ -301,14 +325,15 @@ impl KubeClient {
 
 impl Session {
     /// Says each text of the server's `Warning` headers once.
-    fn log_warnings(&self, headers: &HeaderMap) {
+    fn log_warnings(&self, headers: &HeaderMap, secrets: &[&Secret]) {
         for header in headers.get_all("warning") {
             let Ok(text) = header.to_str() else { continue };
+            let text = blotted(text, secrets);
             let mut warned = self.warned.lock().unwrap_or_else(|held| held.into_inner());
             if warned.len() >= WARNINGS_REMEMBERED {
                 warned.clear();
             }
-            if warned.insert(text.to_owned()) {
+            if warned.insert(text.clone()) {
                 log::warn!("the Kubernetes API server warns: {text}");
             }
         }
@@ -320,6 +345,7 @@ fn connections(session: &Session) -> Arc<Client> {
         call_limit: CALL_LIMIT,
         trust: session.access.trust.clone(),
         idle_limit: IDLE_LIMIT,
+        proxies: Arc::clone(&session.access.proxies),
     };
     Arc::new(Client::new(options, Arc::clone(&session.metrics)))
 }
@@ -335,16 +361,12 @@ fn token_file(path: PathBuf) -> TokenFile {
     TokenFile::new(path, TOKEN_AGE_LIMIT)
 }
 
-fn read<T: DeserializeOwned>(call: &Call, answer: &Answer) -> Result<T, KubeError> {
-    serde_json::from_slice(&answer.body).map_err(|error| unreadable(call, &error))
-}
-
 fn unreadable(call: &Call, error: &serde_json::Error) -> KubeError {
     KubeError::Unreadable { call: call.clone(), reason: error.to_string() }
 }
 
 /// A watch that was refused: its body is a short `Status`, or a page of whoever stands between.
-fn status_of_stream(status: u16, stream: Stream) -> ApiStatus {
+fn status_of_stream(status: u16, stream: Stream, secrets: &[&Secret]) -> ApiStatus {
     const LIMIT: u64 = 64 * 1024;
     let retry_after = stream.headers.get("retry-after").and_then(|value| value.to_str().ok());
     let retry_after = retry_after.and_then(|text| text.trim().parse().ok());
@@ -355,5 +377,5 @@ fn status_of_stream(status: u16, stream: Stream) -> ApiStatus {
         // The status alone says enough; what came of the body is shown as far as it goes.
         log::debug!("body of a refused watch: {error}, silent: {}", is_read_timeout(&error));
     }
-    ApiStatus::of_answer(status, retry_after.map(Duration::from_secs), &body)
+    ApiStatus::of_answer(status, retry_after.map(Duration::from_secs), &body, secrets)
 }

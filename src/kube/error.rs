@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::http::client::{Failure, HttpError};
+use crate::secret::{Secret, blotted};
 
 /// Texts of other programs are cut to this many characters.
 const TEXT_LIMIT: usize = 600;
@@ -107,10 +108,17 @@ struct Details {
 }
 
 impl ApiStatus {
-    /// Reads the body of a refusal; `code` is the HTTP status and `retry_after` the header.
-    pub fn of_answer(code: u16, retry_after: Option<Duration>, body: &[u8]) -> ApiStatus {
-        let mut status = ApiStatus::of_body(body).unwrap_or_else(|| ApiStatus {
-            message: shorten(&String::from_utf8_lossy(body)),
+    /// Reads the body of a refusal; `code` is the HTTP status and `retry_after` the header. What was
+    /// sent along and is quoted there, `secrets`, is blotted out.
+    pub fn of_answer(
+        code: u16,
+        retry_after: Option<Duration>,
+        body: &[u8],
+        secrets: &[&Secret],
+    ) -> ApiStatus {
+        let read = ApiStatus::read(body, secrets);
+        let mut status = read.unwrap_or_else(|| ApiStatus {
+            message: shorten(&blotted(&String::from_utf8_lossy(body), secrets)),
             ..ApiStatus::default()
         });
         status.code = code;
@@ -120,6 +128,10 @@ impl ApiStatus {
 
     /// Reads a `Status` object, such as that of an `ERROR` event; none if it isn't one.
     pub fn of_body(body: &[u8]) -> Option<ApiStatus> {
+        ApiStatus::read(body, &[])
+    }
+
+    fn read(body: &[u8], secrets: &[&Secret]) -> Option<ApiStatus> {
         let body: StatusBody = serde_json::from_slice(body).ok()?;
         if body.kind != "Status" {
             return None;
@@ -128,7 +140,7 @@ impl ApiStatus {
         Some(ApiStatus {
             code: body.code.unwrap_or_default(),
             reason: body.reason.unwrap_or_default(),
-            message: shorten(&body.message.unwrap_or_default()),
+            message: shorten(&blotted(&body.message.unwrap_or_default(), secrets)),
             causes: details.causes.unwrap_or_default(),
             name: details.name.unwrap_or_default(),
             kind: details.kind.unwrap_or_default(),
@@ -324,6 +336,9 @@ impl fmt::Display for Refusal {
                 "404: not served, the CRD may not be installed ({})",
                 status.message
             ),
+            code @ 300..=399 => {
+                write!(formatter, "{code}: redirects aren't followed; check KUBE_API_URL")
+            }
             code if status.reason.is_empty() => write!(formatter, "{code}: {}", status.message),
             code => write!(formatter, "{code} {}: {}", status.reason, status.message),
         }
@@ -396,7 +411,7 @@ mod tests {
     fn refusal(name: &str, verb: &'static str, method: &'static str) -> KubeError {
         let recording = Recording::load(name);
         let status =
-            ApiStatus::of_answer(recording.status, recording.retry_after(), &recording.body);
+            ApiStatus::of_answer(recording.status, recording.retry_after(), &recording.body, &[]);
         let call = Call { verb, method, path: recording.path() };
         KubeError::Refused(Box::new(Refusal { call, status }))
     }
@@ -463,7 +478,7 @@ mod tests {
     #[test]
     fn a_page_of_a_proxy_is_shortened_and_never_a_missing_object() {
         let page = "<html>".repeat(1000);
-        let status = ApiStatus::of_answer(404, None, page.as_bytes());
+        let status = ApiStatus::of_answer(404, None, page.as_bytes(), &[]);
         assert!(!status.is_not_found() && status.message.len() < 700);
     }
 }

@@ -322,7 +322,8 @@ impl<R: Fn(WriteReport)> Actor<R> {
 
     fn ensure_secret(&self, secret: &SecretManifest) -> Result<SecretPlan, KubeError> {
         let path = Resource::SECRETS.object(&secret.namespace, &secret.name);
-        let existing = match self.client.get::<secrets::Existing>(&path) {
+        let client = self.client.withholding(secret.data.values());
+        let existing = match client.get::<secrets::Existing>(&path) {
             Ok(existing) => Some(existing),
             Err(error) if error.is_not_found() => None,
             Err(error) => return Err(error),
@@ -331,10 +332,10 @@ impl<R: Fn(WriteReport)> Actor<R> {
         match &plan {
             SecretPlan::Create(object) => {
                 let collection = Resource::SECRETS.collection(Some(&secret.namespace));
-                self.client.create::<Written>(&collection, object)?;
+                client.create::<Written>(&collection, object)?;
             }
             SecretPlan::Merge(patch) => {
-                self.client.merge::<Written>(&path, patch)?;
+                client.merge::<Written>(&path, patch)?;
             }
             SecretPlan::Nothing | SecretPlan::Foreign => {}
         }

@@ -55,8 +55,13 @@ pub(super) struct Forwarder {
 
 impl Forwarder {
     pub(super) fn new(metrics: Arc<Metrics>) -> Forwarder {
-        let options =
-            ClientOptions { call_limit: CALL_LIMIT, trust: Trust::System, idle_limit: IDLE_LIMIT };
+        let options = ClientOptions {
+            call_limit: CALL_LIMIT,
+            trust: Trust::System,
+            idle_limit: IDLE_LIMIT,
+            // From pod to pod, with the client's token.
+            proxies: Arc::default(),
+        };
         Forwarder { client: Client::new(options, metrics), under_way: AtomicUsize::new(0) }
     }
 

@@ -39,7 +39,12 @@ impl ServerProcess {
     }
 
     fn client(&self, api: &Api) -> KubeClient {
-        let access = Access { api_url: self.url.clone(), token_file: None, trust: Trust::System };
+        let access = Access {
+            api_url: self.url.clone(),
+            token_file: None,
+            trust: Trust::System,
+            proxies: std::sync::Arc::default(),
+        };
         KubeClient::new(access, Clock::system(), std::sync::Arc::clone(&api.metrics))
     }
 

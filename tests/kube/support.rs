@@ -70,7 +70,7 @@ impl Api {
 
     pub(crate) fn client_with(&self, token_file: Option<PathBuf>) -> KubeClient {
         let api_url = format!("http://{}/", self.address);
-        let access = Access { api_url, token_file, trust: Trust::System };
+        let access = Access { api_url, token_file, trust: Trust::System, proxies: Arc::default() };
         KubeClient::new(access, Clock::system(), Arc::clone(&self.metrics))
     }
 

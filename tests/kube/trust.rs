@@ -68,6 +68,7 @@ fn a_new_authority_in_the_same_file_is_trusted_from_the_next_call_on() {
         api_url: format!("https://{address}"),
         token_file: None,
         trust: Trust::Bundle { variable: "KUBE_CA_FILE", path: path.clone() },
+        proxies: Arc::default(),
     };
     let client = KubeClient::new(access, Clock::system(), Arc::new(Metrics::default()));
     let get = || client.get::<Value>("/version").map_err(|error| error.to_string());

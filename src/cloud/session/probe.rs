@@ -60,7 +60,8 @@ impl Cloud {
             endpoint: login.session.neutron.clone()?,
             token: Arc::clone(&login.session.token),
         };
-        self.networks.subnet(&neutron, project_id, selector, self.clock.now().uptime)
+        let result = self.networks.subnet(&neutron, project_id, selector, self.clock.now().uptime);
+        result.map_err(|error| error.without(&[&neutron.token]))
     }
 
     /// Nova alone: one answer to one small question.

@@ -115,7 +115,7 @@ fn recorded_refusals_of_a_watch_are_told_apart() {
     for (name, kind, relists) in cases {
         let recording = Recording::load(name);
         let status =
-            ApiStatus::of_answer(recording.status, recording.retry_after(), &recording.body);
+            ApiStatus::of_answer(recording.status, recording.retry_after(), &recording.body, &[]);
         let call = Call { verb: "watch", method: "GET", path: recording.path() };
         let failure = Failure::of_error(&KubeError::Refused(Box::new(Refusal { call, status })));
         assert_eq!(failure.kind, kind, "{name}");

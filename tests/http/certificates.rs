@@ -1,0 +1,64 @@
+//! Authorities and servers' certificates, made anew for each test.
+
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{ServerConfig, SupportedProtocolVersion};
+
+/// Who signs.
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    /// A new one; two of the same name are strangers.
+    pub fn new(name: &str) -> Authority {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        Authority(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// Its certificate as in a CA file.
+    pub fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// A server that shows a certificate for these names and addresses.
+    pub fn server(&self, names: &[&str]) -> Arc<ServerConfig> {
+        self.server_with(named(names), rustls::DEFAULT_VERSIONS)
+    }
+
+    /// A server with any certificate that this authority can sign, and these versions of TLS.
+    pub fn server_with(
+        &self,
+        mut params: CertificateParams,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Arc<ServerConfig> {
+        params.distinguished_name.push(DnType::CommonName, "server");
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        config(certificate.der().clone(), &key, versions)
+    }
+
+    /// A server that shows the authority's own certificate.
+    pub fn as_server(&self) -> Arc<ServerConfig> {
+        config(self.0.der().clone(), self.0.key(), rustls::DEFAULT_VERSIONS)
+    }
+}
+
+/// A certificate for these names and addresses, otherwise as usual.
+pub fn named(names: &[&str]) -> CertificateParams {
+    CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap()
+}
+
+fn config(
+    certificate: rustls::pki_types::CertificateDer<'static>,
+    key: &KeyPair,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Arc<ServerConfig> {
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider).with_protocol_versions(versions);
+    let config = config.unwrap().with_no_client_auth();
+    Arc::new(config.with_single_cert(vec![certificate], key).unwrap())
+}
