@@ -6,12 +6,37 @@
 use std::io::Write as _;
 
 use jiff::Timestamp;
-use log::LevelFilter;
+use log::{Level, Log, Metadata, Record};
 
 use crate::config::LogFormat;
 
 /// Crates whose finer levels could show secrets.
 const HELD_BACK: [&str; 4] = ["ureq", "ureq_proto", "rustls", "tiny_http"];
+
+/// The logger, behind what no filter can let through: a filter for one module of a crate would
+/// come before one for all of the crate.
+struct Guarded(env_logger::Logger);
+
+impl Log for Guarded {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        !is_held_back(metadata.target(), metadata.level()) && self.0.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !is_held_back(record.target(), record.level()) {
+            self.0.log(record);
+        }
+    }
+
+    fn flush(&self) {
+        self.0.flush();
+    }
+}
+
+fn is_held_back(target: &str, level: Level) -> bool {
+    let name = target.split("::").next().unwrap_or_default();
+    level > Level::Info && HELD_BACK.contains(&name)
+}
 
 /// Sets the logger up, once; a second call changes nothing.
 pub fn start(
@@ -21,9 +46,6 @@ pub fn start(
 ) {
     let mut builder = env_logger::Builder::new();
     builder.parse_filters(filter);
-    for name in HELD_BACK {
-        builder.filter_module(name, LevelFilter::Info);
-    }
     builder.format(move |buffer, record| {
         let time = format!("{:.3}", wall());
         let thread = std::thread::current().name().unwrap_or_default().to_owned();
@@ -44,7 +66,11 @@ pub fn start(
             }
         }
     });
-    let _ = builder.try_init();
+    let logger = builder.build();
+    let finest = logger.filter();
+    if log::set_boxed_logger(Box::new(Guarded(logger))).is_ok() {
+        log::set_max_level(finest);
+    }
 }
 
 /// One event, one line, and nothing that a terminal obeys: names and answers come from outside.

@@ -102,6 +102,10 @@ fn announce(config: &Config) {
     for service in config.unverified() {
         log::warn!("certificates of {service} are not verified (set its _CA_FILE to change that)");
     }
+    for (scheme, proxy) in config.proxies.all() {
+        let (host, port) = (&proxy.host, proxy.port);
+        log::info!("{scheme} services are reached through the proxy {host}:{port}");
+    }
     for variable in config.all_missing() {
         log::error!("{variable} is not set; until it is, every OpenstackConfig says ConfigError");
     }

@@ -74,7 +74,11 @@ impl Resolver for RememberingResolver {
         {
             return Ok(self.all(addresses));
         }
-        let found = self.system.resolve(uri, config, timeout)?;
+        let found = self.system.resolve(uri, config, timeout).map_err(|error| match error {
+            // What the system says of a name server that is away has no kind of its own.
+            ureq::Error::Io(_) => ureq::Error::HostNotFound,
+            other => other,
+        })?;
         let mut known = self.lock();
         known.retain(|_, (_, until)| *until > uptime);
         known.insert(key, (found.iter().copied().collect(), uptime + LIFE));

@@ -153,6 +153,11 @@ fn explain_certificate(reason: &CertificateError) -> String {
              put its root into the service's _CA_FILE"
                 .to_owned()
         }
+        CertificateError::BadSignature => {
+            "the certificate is signed by an authority that isn't trusted here, though one of the \
+             same name is; put its present root into the service's _CA_FILE"
+                .to_owned()
+        }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             "the certificate has expired".to_owned()
         }

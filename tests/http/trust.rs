@@ -43,7 +43,8 @@ fn get(url: &str, trust: Trust) -> Result<u16, String> {
 
 #[test]
 fn a_certificate_is_believed_only_if_all_of_it_is_right_and_each_refusal_says_what_is_wrong() {
-    let (ours, theirs) = (Authority::new("ours"), Authority::new("ours"));
+    let (ours, theirs, remade) =
+        (Authority::new("ours"), Authority::new("theirs"), Authority::new("ours"));
     let expired = {
         let mut params = named(&["localhost"]);
         params.not_after = date_time_ymd(2020, 1, 1);
@@ -71,6 +72,12 @@ fn a_certificate_is_believed_only_if_all_of_it_is_right_and_each_refusal_says_wh
             "localhost",
             theirs.server(&["localhost"]),
             "an authority that isn't trusted here",
+        ),
+        (
+            "an authority made anew",
+            "localhost",
+            remade.server(&["localhost"]),
+            "though one of the same name is",
         ),
         ("expired", "localhost", with(expired), "the certificate has expired"),
         ("not valid yet", "localhost", with(early), "the certificate isn't valid yet"),

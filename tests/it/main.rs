@@ -13,10 +13,14 @@
 )]
 
 mod bad_input;
+#[allow(dead_code, reason = "tests/http uses the rest")]
+#[path = "../http/certificates.rs"]
+mod certificates;
 mod chain;
 mod commands;
 mod cost;
 mod delivery;
+mod echoes;
 #[path = "../monitoring/exposition.rs"]
 mod exposition;
 mod kubernetes;
@@ -27,5 +31,12 @@ mod population;
 mod process;
 #[path = "../monitoring/promtool.rs"]
 mod promtool;
+#[allow(dead_code, reason = "tests/http uses the rest")]
+#[path = "../http/proxy.rs"]
+mod proxy;
 mod scenarios;
+#[allow(dead_code, reason = "tests/http uses the rest")]
+#[path = "../http/server.rs"]
+mod server;
+mod way;
 mod world;

@@ -49,6 +49,19 @@ impl World {
         self.wait_for_reason_of(&namespace, &name, reason)
     }
 
+    /// Waits until the one object's Ready condition fits.
+    pub(crate) fn wait_for_ready(&self, fits: impl Fn(&Value) -> bool) {
+        let (namespace, name) = self.object();
+        let seen = self.kubernetes().wait_until(
+            |view| {
+                let object = view.get("OpenstackConfig", &namespace, &name);
+                object.as_ref().and_then(ready_of_ref).is_some_and(&fits)
+            },
+            SOON,
+        );
+        assert!(seen, "it never came to that; it is {:?}", self.ready());
+    }
+
     /// The same for a named object.
     pub(crate) fn wait_for_reason_of(&self, namespace: &str, name: &str, reason: &str) -> String {
         let seen = self.kubernetes().wait_until(
