@@ -4,24 +4,30 @@
 //! answer may be, that redirects are reported and never followed (they would carry `X-Auth-Token`
 //! to another host), how proxies are used, and how a failure reads. It knows no service's format.
 
-use std::fmt;
-use std::io::{self, Read};
+mod failure;
+mod request;
+mod tunnel;
+
+use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ureq::http::header::{HeaderMap, HeaderName, HeaderValue};
-use ureq::http::{self, Uri};
+use ureq::Agent;
+use ureq::http;
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::unversioned::transport::DefaultConnector;
-use ureq::{Agent, Timeout};
 
-use super::proxy::{Proxies, ProxyServer};
+use failure::failure_of_io;
+pub use failure::{Failure, HttpError, is_read_timeout};
+pub use request::{Answer, Request, Service, Stream};
+use tunnel::{Tunnel, proxy_of, stopped_at};
+
+use super::proxy::Proxies;
 use super::resolver::RememberingResolver;
 use super::trust::{Trust, TrustError};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::secret::Secret;
 
 /// Answers above this are refused (3,000 ports with all their keys take about 3 MiB).
 pub const BODY_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
@@ -35,41 +41,6 @@ const INPUT_BYTES: usize = 16 * 1024;
 const OUTPUT_BYTES: usize = 8 * 1024;
 const USER_AGENT: &str = concat!("multinic-operator/", env!("CARGO_PKG_VERSION"));
 
-/// Whom a client speaks to: a label in metrics and in messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[allow(missing_docs)]
-pub enum Service {
-    Contrabass,
-    Keystone,
-    Neutron,
-    Nova,
-    Viola,
-    Kubernetes,
-    /// The replica that leads, asked for its inventory.
-    Leader,
-}
-
-impl Service {
-    /// The name as people write it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Service::Contrabass => "Contrabass",
-            Service::Keystone => "Keystone",
-            Service::Neutron => "Neutron",
-            Service::Nova => "Nova",
-            Service::Viola => "Viola",
-            Service::Kubernetes => "Kubernetes",
-            Service::Leader => "Leader",
-        }
-    }
-}
-
-impl fmt::Display for Service {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.name())
-    }
-}
-
 /// How a client behaves; fixed for its life.
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
@@ -82,236 +53,6 @@ pub struct ClientOptions {
     /// The proxies of the environment; none where requests never leave the cluster.
     pub proxies: Arc<Proxies>,
 }
-
-/// One request. Headers are given as text; a secret goes in [`Request::secret_header`].
-#[derive(Clone, Debug)]
-pub struct Request<'a> {
-    /// Whom it is for.
-    pub service: Service,
-    /// The HTTP method.
-    pub method: &'static str,
-    /// The whole URL.
-    pub url: &'a str,
-    /// Names and values.
-    pub headers: Vec<(&'static str, &'a str)>,
-    /// A header's name, what stands before its secret, and the secret.
-    pub secret_header: Option<(&'static str, &'static str, &'a Secret)>,
-    /// The body, if it has one.
-    pub body: Option<&'a [u8]>,
-    repeatable: bool,
-    call_limit: Option<Duration>,
-    answer_limit: u64,
-}
-
-impl<'a> Request<'a> {
-    /// A GET, which may be repeated once when a kept connection turns out to be dead.
-    pub fn get(service: Service, url: &'a str) -> Request<'a> {
-        Request::reading(service, "GET", url)
-    }
-
-    /// A request by a method that changes nothing (`GET`, `OPTIONS`), which may be repeated likewise.
-    pub fn reading(service: Service, method: &'static str, url: &'a str) -> Request<'a> {
-        Request { repeatable: true, ..Request::new(service, method, url, None) }
-    }
-
-    /// A request with a body (`POST`, `PUT`, `PATCH`), never repeated unless [`Request::repeatable`].
-    pub fn with_body(
-        service: Service,
-        method: &'static str,
-        url: &'a str,
-        content_type: &'static str,
-        body: &'a [u8],
-    ) -> Request<'a> {
-        Request::new(service, method, url, Some(body)).header("content-type", content_type)
-    }
-
-    /// A DELETE without a body.
-    pub fn delete(service: Service, url: &'a str) -> Request<'a> {
-        Request::new(service, "DELETE", url, None)
-    }
-
-    fn new(
-        service: Service,
-        method: &'static str,
-        url: &'a str,
-        body: Option<&'a [u8]>,
-    ) -> Request<'a> {
-        let headers = vec![("accept", "application/json")];
-        Request {
-            service,
-            method,
-            url,
-            headers,
-            secret_header: None,
-            body,
-            repeatable: false,
-            call_limit: None,
-            answer_limit: BODY_LIMIT_BYTES,
-        }
-    }
-
-    /// Adds a header, or replaces the one of that name.
-    pub fn header(mut self, name: &'static str, value: &'a str) -> Request<'a> {
-        self.headers.retain(|(known, _)| *known != name);
-        self.headers.push((name, value));
-        self
-    }
-
-    /// A header whose value, after `prefix`, is a secret: it is marked so that no log shows it.
-    pub fn secret_header(
-        mut self,
-        name: &'static str,
-        prefix: &'static str,
-        secret: &'a Secret,
-    ) -> Request<'a> {
-        self.secret_header = Some((name, prefix, secret));
-        self
-    }
-
-    /// Says that doing it twice does no harm, so that a dead kept connection is tried again once.
-    pub fn repeatable(mut self) -> Request<'a> {
-        self.repeatable = true;
-        self
-    }
-
-    /// Another limit than the client's for this call.
-    pub fn call_limit(mut self, limit: Duration) -> Request<'a> {
-        self.call_limit = Some(limit);
-        self
-    }
-
-    /// A smaller limit than [`BODY_LIMIT_BYTES`] for this call's answer.
-    pub fn answer_limit(mut self, bytes: u64) -> Request<'a> {
-        self.answer_limit = bytes;
-        self
-    }
-
-    fn path(&self) -> String {
-        let path = self.url.parse::<Uri>().map(|uri| uri.path().to_owned());
-        path.unwrap_or_else(|_| self.url.split(['?', '#']).next().unwrap_or_default().to_owned())
-    }
-}
-
-/// A whole answer, whatever its status.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    /// HTTP status code.
-    pub status: u16,
-    /// Header fields; names compare without regard to case.
-    pub headers: HeaderMap,
-    /// The whole body.
-    pub body: Vec<u8>,
-}
-
-impl Answer {
-    /// A header's value where it is text.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).and_then(|value| value.to_str().ok())
-    }
-
-    /// `Retry-After` in its form of whole seconds, the only one these services send.
-    pub fn retry_after(&self) -> Option<Duration> {
-        retry_after(&self.headers)
-    }
-}
-
-/// An answer whose body is still arriving; dropping it closes the connection.
-pub struct Stream {
-    /// HTTP status code.
-    pub status: u16,
-    /// Header fields.
-    pub headers: HeaderMap,
-    /// The body. A read that exceeded its limit fails with an error [`is_read_timeout`] knows.
-    pub reader: Box<dyn Read + Send>,
-}
-
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get("retry-after")?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
-}
-
-/// A call that brought no whole answer: what was tried, and what came of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HttpError {
-    /// Whom we asked.
-    pub service: Service,
-    /// The HTTP method.
-    pub method: &'static str,
-    /// The path without its query, which may be long.
-    pub path: String,
-    /// What happened.
-    pub failure: Failure,
-}
-
-/// What can happen to a call. Texts are stable: no addresses, ports or times of day.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// A limit ran out; says which.
-    Timeout {
-        /// What was being waited for.
-        waiting_for: &'static str,
-    },
-    /// Nobody listens at the address.
-    Refused,
-    /// The name has no address.
-    HostNotFound,
-    /// The connection ended before the answer did: nothing is known of the request's effect.
-    Lost,
-    /// The answer is larger than [`BODY_LIMIT_BYTES`], or than the call allowed.
-    TooLarge,
-    /// The other side's certificate or TLS version isn't acceptable, or ours can't be loaded.
-    Tls(String),
-    /// The way ends at the proxy.
-    Proxy {
-        /// The variable that names it.
-        variable: &'static str,
-        /// What happened there.
-        what: String,
-    },
-    /// The URL can't be used.
-    BadUrl(String),
-    /// What came is not HTTP.
-    Protocol(String),
-    /// The operator is stopping.
-    Stopped,
-    /// Anything else the system reports.
-    Io(String),
-}
-
-impl fmt::Display for HttpError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let HttpError { service, method, path, failure } = self;
-        write!(formatter, "{service} {method} {path}: {failure}")
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Failure::Timeout { waiting_for } => {
-                write!(formatter, "timed out while waiting for {waiting_for}")
-            }
-            Failure::Refused => formatter.write_str("connection refused"),
-            Failure::HostNotFound => formatter.write_str("the host name could not be resolved"),
-            Failure::Lost => {
-                formatter.write_str("the connection ended before the answer was complete")
-            }
-            Failure::TooLarge => {
-                write!(formatter, "the answer exceeds {} MiB", BODY_LIMIT_BYTES >> 20)
-            }
-            Failure::Tls(text) => write!(formatter, "TLS: {text}"),
-            Failure::Proxy { variable, what } => {
-                write!(formatter, "the proxy that {variable} names: {what}")
-            }
-            Failure::BadUrl(text) => write!(formatter, "the URL can't be used: {text}"),
-            Failure::Protocol(text) => write!(formatter, "the answer is not HTTP: {text}"),
-            Failure::Stopped => formatter.write_str("not sent, the operator is stopping"),
-            Failure::Io(text) => formatter.write_str(text),
-        }
-    }
-}
-
-impl std::error::Error for HttpError {}
 
 /// What carries a request to its service, and the whole answer back. The network does, unless a
 /// program puts something in its place, such as a cloud of its own.
@@ -360,44 +101,6 @@ pub struct Client {
     metrics: Arc<Metrics>,
     /// For durations.
     clock: Clock,
-}
-
-/// A proxy as ureq wants it. Made once: it holds a copy of the password.
-struct Tunnel {
-    variable: &'static str,
-    proxy: Result<ureq::Proxy, ureq::Error>,
-}
-
-impl Tunnel {
-    fn to(server: &ProxyServer) -> Tunnel {
-        let builder = ureq::Proxy::builder(ureq::ProxyProtocol::Http);
-        let builder = builder.host(&server.host).port(server.port);
-        let builder = match &server.login {
-            None => builder,
-            Some((user, None)) => builder.username(user),
-            Some((user, Some(password))) => builder.username(user).password(password.expose()),
-        };
-        Tunnel { variable: server.variable, proxy: builder.build() }
-    }
-
-    /// What fails on the way to the proxy, or at it, isn't the service's failure.
-    fn failure_of(&self, error: &ureq::Error) -> Failure {
-        let what = match (error, failure_of(error)) {
-            // The status, which ureq says twice, such as 407/407.
-            (ureq::Error::ConnectProxyFailed(text), _) => match text.rsplit('/').next() {
-                Some("407") => {
-                    "HTTP 407: it wants another user and password than its URL has".to_owned()
-                }
-                Some(status) if status.len() == 3 => {
-                    format!("HTTP {status}: it doesn't connect us with the service")
-                }
-                _ => "it gave no usable answer".to_owned(),
-            },
-            (_, failure @ (Failure::Refused | Failure::HostNotFound)) => failure.to_string(),
-            (_, failure) => return failure,
-        };
-        Failure::Proxy { variable: self.variable, what }
-    }
 }
 
 struct SecureAgent {
@@ -484,7 +187,7 @@ impl Client {
         let agent = self.agents_for(request)?.keeping;
         let tunnel = self.tunnel_for(request);
         let configured = agent
-            .configure_request(build(request, ())?)
+            .configure_request(request.build(())?)
             .proxy(proxy_of(request, tunnel)?)
             .timeout_global(None)
             .timeout_recv_response(Some(silence_limit))
@@ -512,7 +215,7 @@ impl Client {
     fn call_once(&self, request: &Request<'_>, fresh: bool) -> Result<Answer, HttpError> {
         let limit = request.call_limit.unwrap_or(self.options.call_limit);
         if let Some(transport) = &self.transport {
-            return transport.carry(request, limit).map_err(|failure| failed(request, failure));
+            return transport.carry(request, limit).map_err(|failure| request.failed(failure));
         }
         let agents = self.agents_for(request)?;
         let agent = if fresh { agents.fresh } else { agents.keeping };
@@ -520,11 +223,11 @@ impl Client {
         let proxy = proxy_of(request, tunnel)?;
         let response = match request.body {
             Some(body) => {
-                let configured = agent.configure_request(build(request, body)?).proxy(proxy);
+                let configured = agent.configure_request(request.build(body)?).proxy(proxy);
                 agent.run(configured.timeout_global(Some(limit)).build())
             }
             None => {
-                let configured = agent.configure_request(build(request, ())?).proxy(proxy);
+                let configured = agent.configure_request(request.build(())?).proxy(proxy);
                 agent.run(configured.timeout_global(Some(limit)).build())
             }
         };
@@ -536,7 +239,7 @@ impl Client {
             .limit(request.answer_limit)
             .reader()
             .read_to_end(&mut bytes)
-            .map_err(|error| failed(request, failure_of_io(&error)))?;
+            .map_err(|error| request.failed(failure_of_io(&error)))?;
         Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body: bytes })
     }
 
@@ -555,14 +258,13 @@ impl Client {
         let mut secure = self.secure.lock().unwrap_or_else(|held| held.into_inner());
         // Asked under the lock: a shutdown that comes later finds the agent made below.
         if self.stopped.load(Ordering::SeqCst) {
-            return Err(failed(request, Failure::Stopped));
+            return Err(request.failed(Failure::Stopped));
         }
         if let Some(secure) = secure.as_ref() {
             return Ok(secure.agents.clone());
         }
-        let made = self
-            .secure_agent()
-            .map_err(|error| failed(request, Failure::Tls(error.to_string())))?;
+        let made =
+            self.secure_agent().map_err(|error| request.failed(Failure::Tls(error.to_string())))?;
         let agents = made.agents.clone();
         *secure = Some(made);
         Ok(agents)
@@ -646,12 +348,6 @@ fn host_of(url: &str) -> &str {
     authority.rsplit_once('@').map_or(authority, |(_, host)| host)
 }
 
-/// Did this read end because nothing came within the limit given to [`Client::stream`]?
-pub fn is_read_timeout(error: &io::Error) -> bool {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<ureq::Error>());
-    matches!(inner, Some(ureq::Error::Timeout(_)))
-}
-
 fn agent(options: &ClientOptions, tls: Option<&TlsConfig>, keeps: bool) -> Agent {
     let (idle, idle_per_host) = if keeps { (32, 16) } else { (0, 0) };
     let mut builder = Agent::config_builder()
@@ -671,93 +367,4 @@ fn agent(options: &ClientOptions, tls: Option<&TlsConfig>, keeps: bool) -> Agent
     }
     let resolver = RememberingResolver::new(Clock::system());
     Agent::with_parts(builder.build(), DefaultConnector::default(), resolver)
-}
-
-fn build<B>(request: &Request<'_>, body: B) -> Result<http::Request<B>, HttpError> {
-    let mut builder = http::Request::builder().method(request.method).uri(request.url);
-    for (name, value) in &request.headers {
-        builder = builder.header(*name, *value);
-    }
-    if let Some((name, prefix, secret)) = request.secret_header {
-        let text = zeroize::Zeroizing::new(format!("{prefix}{}", secret.expose()));
-        let mut value = HeaderValue::from_str(&text).map_err(|_| {
-            failed(request, Failure::BadUrl(format!("{name} has characters no header may hold")))
-        })?;
-        value.set_sensitive(true);
-        builder = builder.header(HeaderName::from_static(name), value);
-    }
-    builder.body(body).map_err(|error| failed(request, Failure::BadUrl(error.to_string())))
-}
-
-fn failed(request: &Request<'_>, failure: Failure) -> HttpError {
-    let path = request.path();
-    HttpError { service: request.service, method: request.method, path, failure }
-}
-
-fn proxy_of(
-    request: &Request<'_>,
-    tunnel: Option<&Tunnel>,
-) -> Result<Option<ureq::Proxy>, HttpError> {
-    let Some(Tunnel { variable, proxy }) = tunnel else { return Ok(None) };
-    match proxy {
-        Ok(proxy) => Ok(Some(proxy.clone())),
-        Err(_) => {
-            let what = "its URL can't be used".to_owned();
-            Err(failed(request, Failure::Proxy { variable, what }))
-        }
-    }
-}
-
-/// What came of a request that never got an answer.
-fn stopped_at(request: &Request<'_>, tunnel: Option<&Tunnel>, error: &ureq::Error) -> HttpError {
-    failed(request, tunnel.map_or_else(|| failure_of(error), |tunnel| tunnel.failure_of(error)))
-}
-
-fn failure_of(error: &ureq::Error) -> Failure {
-    match error {
-        ureq::Error::Timeout(limit) => Failure::Timeout { waiting_for: waiting_for(*limit) },
-        ureq::Error::HostNotFound => Failure::HostNotFound,
-        ureq::Error::ConnectionFailed => Failure::Refused,
-        ureq::Error::BodyExceedsLimit(_) => Failure::TooLarge,
-        ureq::Error::Rustls(error) => Failure::Tls(super::trust::explain(error)),
-        ureq::Error::Tls(text) => Failure::Tls((*text).to_owned()),
-        ureq::Error::BadUri(text) => Failure::BadUrl(text.clone()),
-        ureq::Error::Http(error) => Failure::BadUrl(error.to_string()),
-        ureq::Error::Protocol(error) => Failure::Protocol(error.to_string()),
-        ureq::Error::Io(error) => failure_of_io(error),
-        other => Failure::Io(other.to_string()),
-    }
-}
-
-fn failure_of_io(error: &io::Error) -> Failure {
-    if let Some(inner) = error.get_ref() {
-        if let Some(inner) = inner.downcast_ref::<ureq::Error>() {
-            return failure_of(inner);
-        }
-        if let Some(inner) = inner.downcast_ref::<rustls::Error>() {
-            return Failure::Tls(super::trust::explain(inner));
-        }
-    }
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => Failure::Refused,
-        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
-            Failure::Timeout { waiting_for: "the network" }
-        }
-        io::ErrorKind::UnexpectedEof
-        | io::ErrorKind::ConnectionReset
-        | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::NotConnected
-        | io::ErrorKind::BrokenPipe => Failure::Lost,
-        kind => Failure::Io(kind.to_string()),
-    }
-}
-
-fn waiting_for(limit: Timeout) -> &'static str {
-    match limit {
-        Timeout::Resolve => "the name to be resolved",
-        Timeout::Connect => "the connection",
-        Timeout::SendRequest | Timeout::SendBody | Timeout::PerWrite => "the request to be taken",
-        Timeout::RecvBody => "the rest of the answer",
-        _ => "the answer",
-    }
 }

@@ -1,0 +1,147 @@
+//! How a call can fail, in stable words, whatever the libraries below call it.
+
+use std::fmt;
+use std::io;
+
+use ureq::Timeout;
+
+use super::{BODY_LIMIT_BYTES, Service};
+use crate::http::trust;
+
+/// A call that brought no whole answer: what was tried, and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpError {
+    /// Whom we asked.
+    pub service: Service,
+    /// The HTTP method.
+    pub method: &'static str,
+    /// The path without its query, which may be long.
+    pub path: String,
+    /// What happened.
+    pub failure: Failure,
+}
+
+/// What can happen to a call. Texts are stable: no addresses, ports or times of day.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// A limit ran out; says which.
+    Timeout {
+        /// What was being waited for.
+        waiting_for: &'static str,
+    },
+    /// Nobody listens at the address.
+    Refused,
+    /// The name has no address.
+    HostNotFound,
+    /// The connection ended before the answer did: nothing is known of the request's effect.
+    Lost,
+    /// The answer is larger than [`BODY_LIMIT_BYTES`], or than the call allowed.
+    TooLarge,
+    /// The other side's certificate or TLS version isn't acceptable, or ours can't be loaded.
+    Tls(String),
+    /// The way ends at the proxy.
+    Proxy {
+        /// The variable that names it.
+        variable: &'static str,
+        /// What happened there.
+        what: String,
+    },
+    /// The URL can't be used.
+    BadUrl(String),
+    /// What came is not HTTP.
+    Protocol(String),
+    /// The operator is stopping.
+    Stopped,
+    /// Anything else the system reports.
+    Io(String),
+}
+
+impl fmt::Display for HttpError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let HttpError { service, method, path, failure } = self;
+        write!(formatter, "{service} {method} {path}: {failure}")
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Timeout { waiting_for } => {
+                write!(formatter, "timed out while waiting for {waiting_for}")
+            }
+            Failure::Refused => formatter.write_str("connection refused"),
+            Failure::HostNotFound => formatter.write_str("the host name could not be resolved"),
+            Failure::Lost => {
+                formatter.write_str("the connection ended before the answer was complete")
+            }
+            Failure::TooLarge => {
+                write!(formatter, "the answer exceeds {} MiB", BODY_LIMIT_BYTES >> 20)
+            }
+            Failure::Tls(text) => write!(formatter, "TLS: {text}"),
+            Failure::Proxy { variable, what } => {
+                write!(formatter, "the proxy that {variable} names: {what}")
+            }
+            Failure::BadUrl(text) => write!(formatter, "the URL can't be used: {text}"),
+            Failure::Protocol(text) => write!(formatter, "the answer is not HTTP: {text}"),
+            Failure::Stopped => formatter.write_str("not sent, the operator is stopping"),
+            Failure::Io(text) => formatter.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for HttpError {}
+
+/// Did this read end because nothing came within the limit given to [`super::Client::stream`]?
+pub fn is_read_timeout(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<ureq::Error>());
+    matches!(inner, Some(ureq::Error::Timeout(_)))
+}
+
+pub(super) fn failure_of(error: &ureq::Error) -> Failure {
+    match error {
+        ureq::Error::Timeout(limit) => Failure::Timeout { waiting_for: waiting_for(*limit) },
+        ureq::Error::HostNotFound => Failure::HostNotFound,
+        ureq::Error::ConnectionFailed => Failure::Refused,
+        ureq::Error::BodyExceedsLimit(_) => Failure::TooLarge,
+        ureq::Error::Rustls(error) => Failure::Tls(trust::explain(error)),
+        ureq::Error::Tls(text) => Failure::Tls((*text).to_owned()),
+        ureq::Error::BadUri(text) => Failure::BadUrl(text.clone()),
+        ureq::Error::Http(error) => Failure::BadUrl(error.to_string()),
+        ureq::Error::Protocol(error) => Failure::Protocol(error.to_string()),
+        ureq::Error::Io(error) => failure_of_io(error),
+        other => Failure::Io(other.to_string()),
+    }
+}
+
+pub(super) fn failure_of_io(error: &io::Error) -> Failure {
+    if let Some(inner) = error.get_ref() {
+        if let Some(inner) = inner.downcast_ref::<ureq::Error>() {
+            return failure_of(inner);
+        }
+        if let Some(inner) = inner.downcast_ref::<rustls::Error>() {
+            return Failure::Tls(trust::explain(inner));
+        }
+    }
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Failure::Refused,
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
+            Failure::Timeout { waiting_for: "the network" }
+        }
+        io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::NotConnected
+        | io::ErrorKind::BrokenPipe => Failure::Lost,
+        kind => Failure::Io(kind.to_string()),
+    }
+}
+
+fn waiting_for(limit: Timeout) -> &'static str {
+    match limit {
+        Timeout::Resolve => "the name to be resolved",
+        Timeout::Connect => "the connection",
+        Timeout::SendRequest | Timeout::SendBody | Timeout::PerWrite => "the request to be taken",
+        Timeout::RecvBody => "the rest of the answer",
+        _ => "the answer",
+    }
+}

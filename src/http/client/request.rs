@@ -1,0 +1,216 @@
+//! What is asked, of whom, and what came back.
+
+use std::fmt;
+use std::io::Read;
+use std::time::Duration;
+
+use ureq::http::header::{HeaderMap, HeaderName, HeaderValue};
+use ureq::http::{self, Uri};
+
+use super::BODY_LIMIT_BYTES;
+use super::failure::{Failure, HttpError};
+use crate::secret::Secret;
+
+/// Whom a client speaks to: a label in metrics and in messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum Service {
+    Contrabass,
+    Keystone,
+    Neutron,
+    Nova,
+    Viola,
+    Kubernetes,
+    /// The replica that leads, asked for its inventory.
+    Leader,
+}
+
+impl Service {
+    /// The name as people write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Service::Contrabass => "Contrabass",
+            Service::Keystone => "Keystone",
+            Service::Neutron => "Neutron",
+            Service::Nova => "Nova",
+            Service::Viola => "Viola",
+            Service::Kubernetes => "Kubernetes",
+            Service::Leader => "Leader",
+        }
+    }
+}
+
+impl fmt::Display for Service {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// One request. Headers are given as text; a secret goes in [`Request::secret_header`].
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// Whom it is for.
+    pub service: Service,
+    /// The HTTP method.
+    pub method: &'static str,
+    /// The whole URL.
+    pub url: &'a str,
+    /// Names and values.
+    pub headers: Vec<(&'static str, &'a str)>,
+    /// A header's name, what stands before its secret, and the secret.
+    pub secret_header: Option<(&'static str, &'static str, &'a Secret)>,
+    /// The body, if it has one.
+    pub body: Option<&'a [u8]>,
+    pub(super) repeatable: bool,
+    pub(super) call_limit: Option<Duration>,
+    pub(super) answer_limit: u64,
+}
+
+impl<'a> Request<'a> {
+    /// A GET, which may be repeated once when a kept connection turns out to be dead.
+    pub fn get(service: Service, url: &'a str) -> Request<'a> {
+        Request::reading(service, "GET", url)
+    }
+
+    /// A request by a method that changes nothing (`GET`, `OPTIONS`), which may be repeated likewise.
+    pub fn reading(service: Service, method: &'static str, url: &'a str) -> Request<'a> {
+        Request { repeatable: true, ..Request::new(service, method, url, None) }
+    }
+
+    /// A request with a body (`POST`, `PUT`, `PATCH`), never repeated unless [`Request::repeatable`].
+    pub fn with_body(
+        service: Service,
+        method: &'static str,
+        url: &'a str,
+        content_type: &'static str,
+        body: &'a [u8],
+    ) -> Request<'a> {
+        Request::new(service, method, url, Some(body)).header("content-type", content_type)
+    }
+
+    /// A DELETE without a body.
+    pub fn delete(service: Service, url: &'a str) -> Request<'a> {
+        Request::new(service, "DELETE", url, None)
+    }
+
+    fn new(
+        service: Service,
+        method: &'static str,
+        url: &'a str,
+        body: Option<&'a [u8]>,
+    ) -> Request<'a> {
+        let headers = vec![("accept", "application/json")];
+        Request {
+            service,
+            method,
+            url,
+            headers,
+            secret_header: None,
+            body,
+            repeatable: false,
+            call_limit: None,
+            answer_limit: BODY_LIMIT_BYTES,
+        }
+    }
+
+    /// Adds a header, or replaces the one of that name.
+    pub fn header(mut self, name: &'static str, value: &'a str) -> Request<'a> {
+        self.headers.retain(|(known, _)| *known != name);
+        self.headers.push((name, value));
+        self
+    }
+
+    /// A header whose value, after `prefix`, is a secret: it is marked so that no log shows it.
+    pub fn secret_header(
+        mut self,
+        name: &'static str,
+        prefix: &'static str,
+        secret: &'a Secret,
+    ) -> Request<'a> {
+        self.secret_header = Some((name, prefix, secret));
+        self
+    }
+
+    /// Says that doing it twice does no harm, so that a dead kept connection is tried again once.
+    pub fn repeatable(mut self) -> Request<'a> {
+        self.repeatable = true;
+        self
+    }
+
+    /// Another limit than the client's for this call.
+    pub fn call_limit(mut self, limit: Duration) -> Request<'a> {
+        self.call_limit = Some(limit);
+        self
+    }
+
+    /// A smaller limit than [`BODY_LIMIT_BYTES`] for this call's answer.
+    pub fn answer_limit(mut self, bytes: u64) -> Request<'a> {
+        self.answer_limit = bytes;
+        self
+    }
+
+    /// As the HTTP library wants it.
+    pub(super) fn build<B>(&self, body: B) -> Result<http::Request<B>, HttpError> {
+        let mut builder = http::Request::builder().method(self.method).uri(self.url);
+        for (name, value) in &self.headers {
+            builder = builder.header(*name, *value);
+        }
+        if let Some((name, prefix, secret)) = self.secret_header {
+            let text = zeroize::Zeroizing::new(format!("{prefix}{}", secret.expose()));
+            let mut value = HeaderValue::from_str(&text).map_err(|_| {
+                self.failed(Failure::BadUrl(format!("{name} has characters no header may hold")))
+            })?;
+            value.set_sensitive(true);
+            builder = builder.header(HeaderName::from_static(name), value);
+        }
+        builder.body(body).map_err(|error| self.failed(Failure::BadUrl(error.to_string())))
+    }
+
+    /// The error of this request.
+    pub(super) fn failed(&self, failure: Failure) -> HttpError {
+        HttpError { service: self.service, method: self.method, path: self.path(), failure }
+    }
+
+    fn path(&self) -> String {
+        let path = self.url.parse::<Uri>().map(|uri| uri.path().to_owned());
+        path.unwrap_or_else(|_| self.url.split(['?', '#']).next().unwrap_or_default().to_owned())
+    }
+}
+
+/// A whole answer, whatever its status.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// HTTP status code.
+    pub status: u16,
+    /// Header fields; names compare without regard to case.
+    pub headers: HeaderMap,
+    /// The whole body.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// A header's value where it is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// `Retry-After` in its form of whole seconds, the only one these services send.
+    pub fn retry_after(&self) -> Option<Duration> {
+        retry_after(&self.headers)
+    }
+}
+
+/// An answer whose body is still arriving; dropping it closes the connection.
+pub struct Stream {
+    /// HTTP status code.
+    pub status: u16,
+    /// Header fields.
+    pub headers: HeaderMap,
+    /// The body. A read that exceeded its limit fails with an error [`super::is_read_timeout`] knows.
+    pub reader: Box<dyn Read + Send>,
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get("retry-after")?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
