@@ -95,6 +95,11 @@ fn a_server_that_is_frozen_is_noticed_in_bounded_time_and_taken_up_again_when_it
     };
     let (_watcher, seen) = watch(&api, &client, timing);
     seen.wait_for("the object", |state| state.objects.contains_key("demo"));
+    // What is seen of this comes by the watch, so the frost falls on an open one.
+    let writing = client.with_own_connections().with_call_limit(LIMIT);
+    let change = json!({"spec": {"subnetName": "before the frost"}});
+    writing.merge::<Value>(&CONFIGS.object("default", "demo"), &change).unwrap();
+    seen.wait_for("the change", |state| state.objects["demo"].contains("before the frost"));
     assert_eq!(seen.state(|state| state.troubles.len()), 0);
     let known = seen.state(|state| state.objects.clone());
 
@@ -112,8 +117,7 @@ fn a_server_that_is_frozen_is_noticed_in_bounded_time_and_taken_up_again_when_it
 
     server.signal("CONT");
     let change = json!({"spec": {"subnetName": "after the thaw"}});
-    let client = client.with_own_connections().with_call_limit(LIMIT);
-    client.merge::<Value>(&CONFIGS.object("default", "demo"), &change).unwrap();
+    writing.merge::<Value>(&CONFIGS.object("default", "demo"), &change).unwrap();
     seen.wait_for("the change", |state| state.objects["demo"].contains("after the thaw"));
     assert!(seen.state(|state| state.recovered) >= 1);
 }
