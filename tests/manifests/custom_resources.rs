@@ -187,28 +187,12 @@ fn conditions_are_merged_by_their_type() {
 fn every_status_a_sync_can_end_with_fits_the_schema() {
     let schema = Schema::of(OPENSTACK_CONFIGS);
     let now = Now { uptime: Duration::ZERO, wall: "2026-03-14T09:26:53.58Z".parse().unwrap() };
-    let reasons = [
-        Reason::Synced,
-        Reason::NoChange,
-        Reason::ConfigError,
-        Reason::ContrabassError,
-        Reason::KeystoneError,
-        Reason::NeutronEndpointError,
-        Reason::NeutronPortError,
-        Reason::SubnetRequired,
-        Reason::NeutronSubnetError,
-        Reason::SubnetNotFound,
-        Reason::SubnetNotUnique,
-        Reason::NovaError,
-        Reason::NodeConflict,
-        Reason::ViolaPostError,
-    ];
     let report = Report {
         generation: 4,
         down_port_retry: whole_status().down_port_retry,
         ..Report::default()
     };
-    for reason in reasons {
+    for reason in Reason::ALL {
         let verdict = Verdict { reason, message: "x".repeat(100_000) };
         let status = status::next(&Status::default(), &verdict, &report, now);
         let mut object = object(&whole_spec());

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use simulated_cloud::{Cloud, Scenario, Service};
 use tempfile::TempDir;
 
-use super::super::process::{Finished, Operator, SOON, fixtures};
+use super::super::process::{Finished, Operator, SOON};
+use super::super::scenarios::in_every_fixture;
 use super::super::world::{World, ready_of};
 use super::{halt_once_settled, run_alone, run_in};
 
@@ -42,22 +43,7 @@ fn foreseen(finished: &Finished) -> (String, String) {
 
 #[test]
 fn in_every_fixture_what_is_planned_is_what_is_then_sent_and_said() {
-    let waiting = Mutex::new(Scenario::load_all(&fixtures()).unwrap().into_iter());
-    let problems = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                while let Some(scenario) = { waiting.lock().unwrap().next() } {
-                    let name = scenario.name.clone();
-                    if let Err(problem) = comes_true(scenario) {
-                        problems.lock().unwrap().push(format!("{name}: {problem}"));
-                    }
-                }
-            });
-        }
-    });
-    let problems = problems.into_inner().unwrap();
-    assert!(problems.is_empty(), "{}", problems.join("\n"));
+    in_every_fixture(comes_true);
 }
 
 fn comes_true(scenario: Scenario) -> Result<(), String> {
