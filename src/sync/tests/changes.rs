@@ -1,9 +1,17 @@
 //! Which nodes must be sent (SPEC 5, step 11).
 
-use super::{PROVIDER, legacy_record, planned, record, wall};
+use std::collections::BTreeSet;
+
+use super::{
+    PROVIDER, intervals, inventory, legacy_record, object, planned, record, seconds, wall,
+};
+use crate::config::Intervals;
 use crate::inventory::record::Record;
-use crate::sync::changes::{Resend, Why, why};
-use crate::sync::plan::PlannedNode;
+use crate::resources::{DownPortRetry, Spec};
+use crate::sync::changes::{Occasion, Resend, Why, down_hash, due, own, why};
+use crate::sync::claims::Decision;
+use crate::sync::down_ports;
+use crate::sync::plan::{Plan, PlannedNode};
 
 fn node(down: &[&str]) -> PlannedNode<'static> {
     planned("worker-1", "vm-1", &[("p1", 0), ("p2", 1)], down)
@@ -95,4 +103,120 @@ fn a_change_is_a_change_even_when_everything_is_sent_again() {
     let all = Resend { down_ports: true, ..everything_until(900) };
     assert_eq!(by(&node(&["p2"]), None, all), Some(Why::Changed));
     assert_eq!(by(&node(&["p2"]), Some(&accepted()), all), Some(Why::Again));
+}
+
+fn spec() -> Spec {
+    object("edge", 0, &["vm-1", "vm-2"]).spec.unwrap()
+}
+
+fn other(down: &[&str]) -> PlannedNode<'static> {
+    planned("worker-2", "vm-2", &[("p8", 0), ("p9", 1)], down)
+}
+
+/// Nobody asks for anything, nothing is in doubt, an hour after the start.
+struct Pass {
+    intervals: Intervals,
+    asked_until: Option<u64>,
+    down_ports: Option<DownPortRetry>,
+    doubted: BTreeSet<String>,
+}
+
+impl Pass {
+    fn ordinary() -> Pass {
+        let (asked_until, down_ports, doubted) = (None, None, BTreeSet::new());
+        Pass { intervals: intervals(), asked_until, down_ports, doubted }
+    }
+
+    /// Names of the nodes that are sent, and why; what is in the inventory was accepted at the start.
+    fn sends(
+        &self,
+        nodes: &[&PlannedNode<'static>],
+        records: &[Record],
+    ) -> Vec<(&'static str, Why)> {
+        let occasion = Occasion {
+            intervals: &self.intervals,
+            asked_until: self.asked_until.map(wall),
+            down_ports: self.down_ports.as_ref(),
+            doubted: &self.doubted,
+            now: wall(3_600),
+        };
+        let sent = due(&spec(), nodes, &inventory(records), &occasion);
+        let known = ["worker-1", "worker-2"];
+        let name = |node: &PlannedNode<'_>| {
+            known.into_iter().find(|name| *name == node.config.node_name).unwrap()
+        };
+        sent.into_iter().map(|(node, why)| (name(node), why)).collect()
+    }
+}
+
+#[test]
+fn only_granted_nodes_of_a_plan_are_the_objects_own() {
+    let plan = Plan { nodes: vec![node(&[]), other(&[])], ..Plan::default() };
+    let granted = BTreeSet::from(["worker-2".to_owned()]);
+    let decision = Decision { granted, ..Decision::default() };
+    let names: Vec<&str> =
+        own(&plan, &decision).iter().map(|node| node.config.node_name.as_str()).collect();
+    assert_eq!(names, ["worker-2"]);
+}
+
+#[test]
+fn of_several_nodes_those_that_differ_are_sent() {
+    let (one, two) = (node(&[]), other(&[]));
+    let sent = Pass::ordinary().sends(&[&one, &two], &[accepted()]);
+    assert_eq!(sent, [("worker-2", Why::Changed)]);
+}
+
+#[test]
+fn a_node_in_doubt_is_sent_though_its_record_says_that_nothing_changed() {
+    let pass = Pass { doubted: BTreeSet::from(["worker-1".to_owned()]), ..Pass::ordinary() };
+    assert_eq!(pass.sends(&[&node(&[])], &[accepted()]), [("worker-1", Why::Changed)]);
+}
+
+#[test]
+fn what_was_accepted_longer_ago_than_the_resync_interval_is_sent_again() {
+    let with = |resync| {
+        let intervals = Intervals { resync: Some(seconds(resync)), ..intervals() };
+        Pass { intervals, ..Pass::ordinary() }.sends(&[&node(&[])], &[accepted()])
+    };
+    assert_eq!(with(3_600), [("worker-1", Why::Again)]);
+    assert_eq!(with(3_601), []);
+}
+
+#[test]
+fn the_later_of_asked_for_and_too_long_ago_counts() {
+    let record = Record { updated_at: wall(2_000), ..accepted() };
+    let with = |resync, asked_until| {
+        let intervals = Intervals { resync: Some(seconds(resync)), ..intervals() };
+        let pass = Pass { intervals, asked_until: Some(asked_until), ..Pass::ordinary() };
+        pass.sends(&[&node(&[])], std::slice::from_ref(&record))
+    };
+    assert_eq!(with(1_600, 1), [("worker-1", Why::Again)]);
+    assert_eq!(with(3_000, 2_000), [("worker-1", Why::Again)]);
+    assert_eq!(with(3_000, 1_999), []);
+}
+
+#[test]
+fn the_hash_of_down_ports_is_of_known_nodes_only() {
+    let (one, two) = (node(&["p2"]), other(&["p8", "p9"]));
+    let of = |nodes: &[&PlannedNode<'_>], records: &[Record]| {
+        down_hash(&spec(), nodes, &inventory(records))
+    };
+    assert_eq!(of(&[&one, &two], &[]), None);
+    assert_eq!(of(&[&one, &two], &[accepted()]), Some(down_ports::hash(["p2"])));
+    let second = record("worker-2", "vm-2", &[("p8", 0), ("p9", 1)]);
+    let both = Some(down_ports::hash(["p2", "p8", "p9"]));
+    assert_eq!(of(&[&one, &two], &[accepted(), second]), both);
+    assert_eq!(of(&[&node(&[])], &[accepted()]), None);
+}
+
+#[test]
+fn nodes_with_the_same_down_ports_as_before_are_sent_again_when_their_time_has_come() {
+    let after = |seconds_ago: u64, hash: String| {
+        let last_attempt = wall(3_600 - seconds_ago);
+        let down_ports = Some(DownPortRetry { hash, last_attempt, fast_attempts: 0 });
+        Pass { down_ports, ..Pass::ordinary() }.sends(&[&node(&["p2"])], &[accepted()])
+    };
+    assert_eq!(after(20, down_ports::hash(["p2"])), [("worker-1", Why::DownPorts)]);
+    assert_eq!(after(19, down_ports::hash(["p2"])), []);
+    assert_eq!(after(20, down_ports::hash(["p1"])), []);
 }
