@@ -460,6 +460,9 @@ impl Work<'_> {
         if self.workers.iter().any(JoinHandle::is_finished) {
             return Some("sync");
         }
+        if self.context.store.has_lost_its_thread() {
+            return Some("inventory");
+        }
         self.writer.has_ended().then_some("kubernetes-writer")
     }
 

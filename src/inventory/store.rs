@@ -235,6 +235,12 @@ impl Store {
         lock(&self.shared.shown).state = StoreState::Closed;
     }
 
+    /// Nobody compacts the journal or tries a failing disk again: the thread that does has ended,
+    /// or could never be started.
+    pub fn has_lost_its_thread(&self) -> bool {
+        lock(&self.keeper).as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     fn stop_keeper(&self) {
         lock(&self.shared.orders).stop = true;
         self.shared.ordered.notify_all();

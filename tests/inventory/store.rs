@@ -179,3 +179,12 @@ fn the_journal_is_folded_into_the_document_before_it_outgrows_it() {
     assert!(written > 6_000_000);
     assert!(largest < 3_000_000, "the journal grew to {largest} bytes");
 }
+
+#[test]
+fn a_store_says_when_nobody_looks_after_its_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder.path().join("inventory.json"));
+    assert!(!store.has_lost_its_thread());
+    store.flush_and_close();
+    assert!(store.has_lost_its_thread());
+}

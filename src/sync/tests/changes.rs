@@ -88,6 +88,8 @@ fn a_record_from_the_future_is_sent_again_when_somebody_asks_because_the_clock_w
     let record = Record { updated_at: wall(5_000), ..accepted() };
     assert_eq!(by(&node(&[]), Some(&record), everything_until(900)), Some(Why::Again));
     assert_eq!(by(&node(&[]), Some(&record), nothing()), None);
+    let record = Record { updated_at: wall(1_000), ..accepted() };
+    assert_eq!(by(&node(&[]), Some(&record), everything_until(900)), None, "of this very moment");
 }
 
 #[test]
