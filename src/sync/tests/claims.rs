@@ -146,6 +146,7 @@ fn the_recorded_owner_keeps_the_node_over_a_restart_and_while_its_ports_are_away
     assert_eq!(table.claim("young", &["worker-1"]).conflicts[0].manager, key("old"));
     assert!(table.granted("old", &[]).is_empty());
     assert_eq!(table.claim("young", &["worker-1"]).conflicts[0].manager, key("old"));
+    assert_eq!(table.granted("old", &["worker-1"]), ["worker-1"]);
 }
 
 #[test]
