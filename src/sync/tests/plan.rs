@@ -11,7 +11,7 @@ use crate::cloud::nova::{ServerName, ServerNames};
 use crate::cloud::session::Answers;
 use crate::cloud::{CloudError, Step};
 use crate::inventory::record::Record;
-use crate::sync::plan::{Plan, PlannedNode, Sources, plan};
+use crate::sync::plan::{Plan, PlannedNode, Sources, Unusable, plan, usable};
 
 /// A cloud as one pass finds it.
 struct Scene {
@@ -52,6 +52,11 @@ impl Scene {
     }
 
     fn plan(self) -> Plan<'static> {
+        self.planned(|plan| plan.clone().into_owned())
+    }
+
+    /// What is seen of the plan while what it borrows is still there.
+    fn planned<T>(self, look: impl FnOnce(&Plan<'_>) -> T) -> T {
         let vm_ids: Vec<String> = self.names.iter().map(|(vm_id, _)| vm_id.clone()).collect();
         let names = self.names.into_iter().filter_map(|(vm_id, name)| Some((vm_id, name?)));
         let answers = Answers {
@@ -61,20 +66,13 @@ impl Scene {
             servers: ServerNames { names: names.collect(), project_size: None },
         };
         let inventory = inventory(&self.records);
-        let plan = plan(&Sources {
+        look(&plan(&Sources {
             provider_id: PROVIDER,
             vm_ids: &vm_ids,
             answers: &answers,
             statuses: self.statuses.as_deref(),
             inventory: &inventory,
-        });
-        let own = |node: PlannedNode<'_>| {
-            let PlannedNode { config, down_ports, over_limit } = node;
-            PlannedNode { config: Cow::Owned(config.into_owned()), down_ports, over_limit }
-        };
-        let Plan { nodes, without_ports, unknown, by_status, nameless, twins } = plan;
-        let nodes = nodes.into_iter().map(own).collect();
-        Plan { nodes, without_ports, unknown, by_status, nameless, twins }
+        }))
     }
 }
 
@@ -229,6 +227,19 @@ fn ports_on_another_network_or_in_another_subnet_are_none_of_ours() {
 }
 
 #[test]
+fn a_port_that_cannot_be_used_says_why() {
+    let why = |port: Port| usable(&port, &subnet(), Some(&["ACTIVE".to_owned()]));
+    let fine = port("p1", "vm-1", 1);
+    assert_eq!(why(fine.clone()), Ok(address(1)));
+    let elsewhere = Port { network_id: "other".into(), ..fine.clone() };
+    assert_eq!(why(elsewhere), Err(Unusable::OtherNetwork));
+    let fixed_ips = vec![("other".into(), address(1))];
+    assert_eq!(why(Port { fixed_ips, ..fine.clone() }), Err(Unusable::OtherSubnet));
+    assert_eq!(why(Port { fixed_ips: Vec::new(), ..fine.clone() }), Err(Unusable::NoAddress));
+    assert_eq!(why(Port { status: "DOWN".into(), ..fine }), Err(Unusable::Status));
+}
+
+#[test]
 fn a_port_of_another_vm_is_nobodys_interface() {
     let scene = cloud(&[("vm-1", "worker-1")]).port(port("p1", "vm-1", 1));
     let plan = scene.port(port("p2", "vm-2", 2)).port(port("p3", "", 3)).plan();
@@ -272,6 +283,18 @@ fn a_node_is_as_it_was_told_before_only_if_its_vm_is_the_same_too() {
         record
     });
     assert_eq!(longer_mtu.nodes[0].config.interfaces[0].mtu, 1450);
+}
+
+#[test]
+fn a_node_that_is_as_it_was_told_before_is_not_copied() {
+    let is_borrowed = |mtu| {
+        let mut told = record("worker-1", "vm-1", &[("p1", 1)]);
+        told.config.interfaces[0].mtu = mtu;
+        let scene = cloud(&[("vm-1", "worker-1")]).remembers(told).port(port("p1", "vm-1", 1));
+        scene.planned(|plan| matches!(plan.nodes[0].config, Cow::Borrowed(_)))
+    };
+    assert!(is_borrowed(1450));
+    assert!(!is_borrowed(9_000));
 }
 
 #[test]
