@@ -71,7 +71,7 @@ impl Default for Metrics {
                 .iter()
                 .map(|values| Series::new(values.iter().copied()))
                 .collect();
-            series.sort_by(|one, other| one.label_values.cmp(&other.label_values));
+            series.sort_unstable_by(|one, other| one.label_values.cmp(&other.label_values));
             series
         };
         Metrics { families: Mutex::new(FAMILIES.iter().map(from_start).collect()) }

@@ -47,7 +47,7 @@ pub fn blotted(text: &str, secrets: &[&Secret]) -> String {
         .flat_map(|secret| spellings(secret.expose()))
         .collect();
     // A secret may be part of another one.
-    spelled.sort_by(|left, right| {
+    spelled.sort_unstable_by(|left, right| {
         right.len().cmp(&left.len()).then_with(|| left.as_str().cmp(right.as_str()))
     });
     let mut text = text.to_owned();
@@ -105,7 +105,7 @@ fn spellings(secret: &str) -> Vec<Zeroizing<String>> {
     let debug = unquoted(format!("{secret:?}"));
     let literal = Zeroizing::new(secret.to_owned());
     let mut all = vec![literal, json, ascii, html, encoded, base64, debug];
-    all.sort_by(|left, right| left.as_str().cmp(right.as_str()));
+    all.sort_unstable_by(|left, right| left.as_str().cmp(right.as_str()));
     all.dedup();
     all
 }

@@ -66,7 +66,10 @@ impl Places {
     /// A free name for a copy of a file that can't be relied on.
     pub fn set_aside(&self, file: &Path, at: Timestamp, names: &[String]) -> PathBuf {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
-        let base = format!("{name}.corrupt-{}", at.strftime("%Y%m%dT%H%M%SZ"));
+        // RFC 3339's without what some file systems don't like; formats of one's own choice would
+        // bring 30 KB along.
+        let time = format!("{at:.0}").replace(['-', ':'], "");
+        let base = format!("{name}.corrupt-{time}");
         let numbered = (2..).map(|number| format!("{base}-{number}"));
         let free = std::iter::once(base.clone()).chain(numbered).find(|name| !names.contains(name));
         self.folder.join(free.unwrap_or(base))

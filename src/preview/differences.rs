@@ -19,9 +19,6 @@ pub fn between(record: &Record, now: &NodeConfig, target: &str) -> Vec<String> {
     if before.node_name != now.node_name {
         differences.push(format!("name {} -> {}", before.node_name, now.node_name));
     }
-    let by_port = |config: &NodeConfig| -> BTreeMap<String, Interface> {
-        config.interfaces.iter().map(|one| (one.port_id.clone(), one.clone())).collect()
-    };
     let (old, new) = (by_port(before), by_port(now));
     for (port_id, interface) in &new {
         match old.get(port_id) {
@@ -44,6 +41,12 @@ pub fn between(record: &Record, now: &NodeConfig, target: &str) -> Vec<String> {
         differences.push("the order of its interfaces".to_owned());
     }
     differences
+}
+
+fn by_port(config: &NodeConfig) -> BTreeMap<&str, &Interface> {
+    let mut interfaces = BTreeMap::new();
+    interfaces.extend(config.interfaces.iter().map(|one| (one.port_id.as_str(), one)));
+    interfaces
 }
 
 fn fields(was: &Interface, is: &Interface) -> [(&'static str, String, String); 8] {

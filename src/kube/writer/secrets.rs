@@ -99,7 +99,9 @@ pub(super) fn plan(existing: Option<&Existing>, wanted: &SecretManifest) -> Secr
 
 fn encoded(wanted: &SecretManifest) -> Map<String, Value> {
     let encode = |value: &Secret| Value::String(STANDARD.encode(value.expose()));
-    wanted.data.iter().map(|(key, value)| (key.clone(), encode(value))).collect()
+    let mut data = Map::new();
+    data.extend(wanted.data.iter().map(|(key, value)| (key.clone(), encode(value))));
+    data
 }
 
 fn group(api_version: &str) -> &str {
@@ -107,9 +109,11 @@ fn group(api_version: &str) -> &str {
 }
 
 fn wiped<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Secret>, D::Error> {
-    let data = Option::<BTreeMap<String, Option<String>>>::deserialize(deserializer)?;
-    let data = data.unwrap_or_default().into_iter();
-    Ok(data.map(|(key, value)| (key, Secret::new(value.unwrap_or_default()))).collect())
+    let given = Option::<BTreeMap<String, Option<String>>>::deserialize(deserializer)?;
+    let given = given.unwrap_or_default().into_iter();
+    let mut data = BTreeMap::new();
+    data.extend(given.map(|(key, value)| (key, Secret::new(value.unwrap_or_default()))));
+    Ok(data)
 }
 
 #[cfg(test)]
