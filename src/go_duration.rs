@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn shown_durations_read_back() {
-        for text in ["1m30s", "500ms", "2h0m0s", "1.5s", "0s"] {
+        for text in ["1m30s", "500ms", "2h0m0s", "1.5s", "0s", "1s", "999ms", "7ns"] {
             assert_eq!(parse(text).map(show).as_deref(), Some(text));
         }
     }

@@ -88,3 +88,47 @@ impl NodeConfig {
 pub fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Interface, NodeConfig};
+
+    #[test]
+    fn the_hash_is_that_of_the_compact_json_in_the_contracts_order() {
+        let interface = Interface {
+            id: 0,
+            name: "multinic0".to_owned(),
+            port_id: "p-1".to_owned(),
+            mac_address: "fa:16:3e:00:00:01".to_owned(),
+            address: [10, 0, 0, 7].into(),
+            cidr: "10.0.0.0/24".to_owned(),
+            mtu: 1450,
+            network_id: "n-1".to_owned(),
+            subnet_id: "s-1".to_owned(),
+        };
+        let (node_name, instance_id) = ("worker-1".to_owned(), "vm-1".to_owned());
+        let config = NodeConfig { node_name, instance_id, interfaces: vec![interface] };
+        // By `sha256sum`, of the text one would write by hand.
+        assert_eq!(
+            config.hash(),
+            "179ce569989f62ca407d2559c0ad7b4509bebfd358775e8b400e8c0ac2dfec29"
+        );
+    }
+
+    #[test]
+    fn ids_are_ours_only_with_the_names_that_belong_to_them() {
+        let config = |name: &str, id: u8| {
+            let interface = serde_json::json!({
+                "id": id, "name": name, "portId": "p", "macAddress": "m", "address": "10.0.0.7",
+                "cidr": "10.0.0.0/24", "mtu": 1450, "networkId": "n", "subnetId": "s",
+            });
+            let config = serde_json::json!({
+                "nodeName": "w", "instanceId": "v", "interfaces": [interface],
+            });
+            serde_json::from_value::<NodeConfig>(config).unwrap()
+        };
+        assert!(config("multinic3", 3).ids_are_ours());
+        assert!(!config("multinic3", 4).ids_are_ours());
+        assert!(!config("", 1).ids_are_ours());
+    }
+}

@@ -84,8 +84,11 @@ pub fn run(config: &Config, key: &ObjectKey, json: bool) -> Result<Shown, NoPlan
     let client = KubeClient::new(config.kubernetes.clone(), clock.clone(), Arc::clone(&metrics));
     let mut notes = Vec::new();
     let raw = objects(config, &client, key, &mut notes)?;
-    let mut objects = BTreeMap::new();
-    objects.extend(raw.iter().map(OpenstackConfig::from_raw).map(|one| (one.key.clone(), one)));
+    let objects: BTreeMap<ObjectKey, OpenstackConfig> = raw
+        .iter()
+        .map(OpenstackConfig::from_raw)
+        .map(|object| (object.key.clone(), object))
+        .collect();
     let object = objects
         .get(key)
         .ok_or_else(|| NoPlan::NoObject(format!("OpenstackConfig {key} doesn't exist")))?;

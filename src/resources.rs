@@ -289,6 +289,14 @@ mod tests {
     }
 
     #[test]
+    fn viola_hands_over_to_the_named_cluster_or_else_to_the_clouds_own() {
+        let target = |body| read_spec(Some(&body)).unwrap().target().to_owned();
+        assert_eq!(target(spec(|_| ())), "p");
+        let named = spec(|spec| spec["credentials"]["k8sProviderID"] = json!("k"));
+        assert_eq!(target(named), "k");
+    }
+
+    #[test]
     fn vm_ids_count_once_in_one_spelling_and_blank_ones_not_at_all() {
         let body = spec(|spec| spec["vmNames"] = json!([" A", "a", "", "B "]));
         assert_eq!(read_spec(Some(&body)).unwrap().vm_ids, ["a", "b"]);

@@ -139,7 +139,10 @@ mod tests {
                 {"interface": "public", "region": "R1", "region_id": "R1", "url": "http://one-a"},
                 {"interface": null, "url": null},
             ]},
-            {"type": "compute"},
+            {"type": "compute", "endpoints": [
+                {"interface": "public", "region": "R1", "url": "http://compute"},
+            ]},
+            {"type": "volume"},
         ]))
         .unwrap()
     }
@@ -167,7 +170,7 @@ mod tests {
         assert_eq!(
             error,
             "the catalog has no admin endpoint of type network in region R3; it has \
-             network ? ?, network internal R1, network public R1, network public R2"
+             compute public R1, network ? ?, network internal R1, network public R1, network public R2"
         );
         let error = select(&[], &wanted("public", None)).unwrap_err().to_string();
         assert!(error.ends_with("it is empty"), "{error}");

@@ -44,9 +44,7 @@ pub fn between(record: &Record, now: &NodeConfig, target: &str) -> Vec<String> {
 }
 
 fn by_port(config: &NodeConfig) -> BTreeMap<&str, &Interface> {
-    let mut interfaces = BTreeMap::new();
-    interfaces.extend(config.interfaces.iter().map(|one| (one.port_id.as_str(), one)));
-    interfaces
+    config.interfaces.iter().map(|one| (one.port_id.as_str(), one)).collect()
 }
 
 fn fields(was: &Interface, is: &Interface) -> [(&'static str, String, String); 8] {

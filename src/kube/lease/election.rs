@@ -367,9 +367,7 @@ impl Election {
 fn annotations(lease: &Value) -> BTreeMap<String, String> {
     let found = lease["metadata"]["annotations"].as_object().into_iter().flatten();
     let text = |(name, value): (&String, &Value)| Some((name.clone(), value.as_str()?.to_owned()));
-    let mut annotations = BTreeMap::new();
-    annotations.extend(found.filter_map(text));
-    annotations
+    found.filter_map(text).collect()
 }
 
 #[cfg(test)]

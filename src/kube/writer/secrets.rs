@@ -99,9 +99,7 @@ pub(super) fn plan(existing: Option<&Existing>, wanted: &SecretManifest) -> Secr
 
 fn encoded(wanted: &SecretManifest) -> Map<String, Value> {
     let encode = |value: &Secret| Value::String(STANDARD.encode(value.expose()));
-    let mut data = Map::new();
-    data.extend(wanted.data.iter().map(|(key, value)| (key.clone(), encode(value))));
-    data
+    wanted.data.iter().map(|(key, value)| (key.clone(), encode(value))).collect()
 }
 
 fn group(api_version: &str) -> &str {
@@ -109,11 +107,9 @@ fn group(api_version: &str) -> &str {
 }
 
 fn wiped<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Secret>, D::Error> {
-    let given = Option::<BTreeMap<String, Option<String>>>::deserialize(deserializer)?;
-    let given = given.unwrap_or_default().into_iter();
-    let mut data = BTreeMap::new();
-    data.extend(given.map(|(key, value)| (key, Secret::new(value.unwrap_or_default()))));
-    Ok(data)
+    let data = Option::<BTreeMap<String, Option<String>>>::deserialize(deserializer)?;
+    let data = data.unwrap_or_default().into_iter();
+    Ok(data.map(|(key, value)| (key, Secret::new(value.unwrap_or_default()))).collect())
 }
 
 #[cfg(test)]
