@@ -1,16 +1,17 @@
 //! The HTTP server: a gate, and tiny_http behind it.
 //!
 //! ```text
-//! listener ─▶ accept loop ─▶ connection (one thread each, a bounded number)
-//!                              read head ─▶ check ─▶ Handler ─▶ tiny_http's Response ─▶ write
+//! listener ─▶ accept loop, porch ─▶ house: connections (one thread each, a bounded number)
+//!               read head ─▶ check ─▶ Handler ─▶ tiny_http's Response ─▶ write, long ones in turn
 //! ```
 //!
 //! tiny_http says how an answer looks on the wire (status line, headers, lengths, which answers
 //! have no body). Its listener, reader and task pool are never reached: one request with a huge
 //! Content-Length aborts the process there, heads have no limit, nothing has a deadline, and one
 //! failed accept ends the port for good. So everything before and after the answer is here:
-//! `accept` admits connections, `head` reads requests strictly, `connection` runs one client,
-//! `answer` puts the bytes together.
+//! `accept` admits connections, `house` knows who is there and who has to go, `head` reads requests
+//! strictly, `connection` runs one client, `answer` puts the bytes together, `turns` says who may
+//! write a long one.
 //!
 //! **Threads.** Without a poller in the standard library, the choice is between workers that poll
 //! idle sockets, which costs either latency or processor time, and one blocking thread per
@@ -23,6 +24,8 @@ mod accept;
 mod answer;
 mod connection;
 pub mod head;
+mod house;
+mod turns;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -36,7 +39,8 @@ use crate::metrics::Metrics;
 use crate::secret::Secret;
 use crate::threads;
 
-use accept::House;
+use accept::Entrance;
+use house::House;
 
 /// Connections the system keeps for us until they are accepted. Whoever finds no place among them
 /// tries again after a second, a good client too. Linux caps it at `net.core.somaxconn`, 4096 by
@@ -209,8 +213,8 @@ impl Server {
         SockRef::from(&listener).set_send_buffer_size(SEND_BUFFER_BYTES)?;
         let address = listener.local_addr()?;
         let house = Arc::new(House::new(name, limits, handler, clock, metrics));
-        let host = house.clone();
-        threads::spawn(name, move || host.accept_until_stopped(&listener))?;
+        let entrance = Entrance::new(house.clone(), listener);
+        threads::spawn(name, move || entrance.accept_until_stopped())?;
         Ok(Server { house, address })
     }
 

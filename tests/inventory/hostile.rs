@@ -112,6 +112,23 @@ fn slow_readers_are_let_go_when_the_house_is_full() {
 }
 
 #[test]
+fn a_long_answer_is_had_beside_readers_that_do_not_read() {
+    let server = server("long-answers");
+    let mut slow: Vec<_> = (0..CONNECTIONS - 4).map(|_| connect(server.address())).collect();
+    for stream in &mut slow {
+        let _ = stream.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n");
+    }
+    let waits = (0..10).map(|_| {
+        let began = Instant::now();
+        assert_eq!(get(server.address(), "/large").body.len(), 8 * 1024 * 1024);
+        began.elapsed()
+    });
+    let worst = waits.max().unwrap();
+    println!("8 MiB beside 60 readers that do not read: worst {worst:?}");
+    assert!(worst < Duration::from_millis(1000), "{worst:?}");
+}
+
+#[test]
 fn a_reader_that_does_not_read_is_ended_by_a_deadline() {
     let large: Arc<[u8]> = vec![b'x'; 8 * 1024 * 1024].into();
     let handler = move |_: &Request| Response::new(200, Body::Shared(large.clone()));

@@ -1,197 +1,109 @@
-//! Who is in the house: the accept loop, which survives every error, and the list of connections,
-//! which has a limit.
+//! The way in: the accept loop, which survives every error, and the porch, where newcomers stand
+//! while more are coming.
+//!
+//! A thread for a connection, and its end, cost ten times what accepting it does. A crowd that only
+//! connects would take so long to let in that an honest client behind it notices. So nobody is let
+//! in before nobody else is waiting outside. If the place on the porch is needed meanwhile, the
+//! first who came has to leave it: into the house if a request has arrived, else for good. The porch
+//! takes only places that are free in the house, so both together stay within the limit; how long
+//! somebody stands on it counts for no deadline, because it ends with the crowd.
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::io;
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::time::Duration;
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
 
-use super::connection;
-use super::{Handler, Limits};
-use crate::clock::Clock;
-use crate::metrics::Metrics;
-use crate::threads;
+use super::head;
+use super::house::House;
 
-/// How long a newcomer waits for the place of one who was sent away.
-const PLACE_WAIT: Duration = Duration::from_millis(50);
-
-/// Pause after an accept that failed for want of something (descriptors, memory): long enough not
-/// to spin, short enough that nobody notices.
-const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
-
-/// One part in so many of the connections is sent away when the house is full.
-const MADE_ROOM_SHARE: usize = 8;
-
-/// A connection that isn't waiting for its client.
-const BUSY: u64 = u64::MAX;
-
-/// A server's connections and what they share.
-pub(super) struct House {
-    pub(super) name: &'static str,
-    pub(super) limits: Limits,
-    pub(super) handler: Arc<dyn Handler>,
-    pub(super) clock: Clock,
-    metrics: Arc<Metrics>,
-    guests: Mutex<Guests>,
-    changed: Condvar,
+/// The accept loop's own state.
+pub(super) struct Entrance {
+    house: Arc<House>,
+    listener: TcpListener,
+    /// Who was accepted and not let in yet; the last one came last.
+    porch: VecDeque<TcpStream>,
+    /// Does an accept wait for somebody to come?
+    waits: bool,
+    /// For a look at what has arrived.
+    glance: Box<[u8]>,
 }
 
-struct Guests {
-    connections: HashMap<u64, Arc<Guest>>,
-    next: u64,
-    accepting: bool,
-    stopping: bool,
-}
-
-/// One connection as the house sees it.
-pub(super) struct Guest {
-    pub(super) stream: TcpStream,
-    /// Since when we wait for the client, in microseconds of uptime; or [`BUSY`].
-    waiting_since: AtomicU64,
-}
-
-impl Guest {
-    /// From `uptime` on it's the client's turn.
-    pub(super) fn waits(&self, uptime: Duration) {
-        self.waiting_since.store(uptime.as_micros() as u64, Ordering::Relaxed);
-    }
-
-    /// It's our turn.
-    pub(super) fn works(&self) {
-        self.waiting_since.store(BUSY, Ordering::Relaxed);
-    }
-
-    fn send_away(&self) {
-        self.works();
-        // It may be gone already.
-        let _ = self.stream.shutdown(Shutdown::Both);
-    }
-}
-
-impl House {
-    pub(super) fn new(
-        name: &'static str,
-        limits: Limits,
-        handler: Arc<dyn Handler>,
-        clock: Clock,
-        metrics: Arc<Metrics>,
-    ) -> House {
-        let connections = HashMap::new();
-        let guests = Guests { connections, next: 0, accepting: true, stopping: false };
-        let (guests, changed) = (Mutex::new(guests), Condvar::new());
-        House { name, limits, handler, clock, metrics, guests, changed }
+impl Entrance {
+    pub(super) fn new(house: Arc<House>, listener: TcpListener) -> Entrance {
+        let glance = vec![0; house.limits.head_bytes].into_boxed_slice();
+        Entrance { house, listener, porch: VecDeque::new(), waits: true, glance }
     }
 
     /// The accept loop. Its only way out is the stop.
-    pub(super) fn accept_until_stopped(self: &Arc<House>, listener: &TcpListener) {
+    pub(super) fn accept_until_stopped(mut self) {
         loop {
-            let accepted = listener.accept();
-            if self.is_stopping() {
+            let accepted = self.accept();
+            if self.house.is_stopping() {
                 break;
             }
             match accepted {
-                Ok((stream, _)) => self.admit(stream),
+                Ok(stream) => self.receive(stream),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // Nobody else: there is time. The last who came is the likeliest to be heard
+                    // of soon.
+                    if let Some(newest) = self.porch.pop_back() {
+                        self.house.let_in(newest, false);
+                    }
+                }
                 Err(error) => self.survive(&error),
             }
         }
-        self.guests().accepting = false;
-        self.changed.notify_all();
+        self.house.accepting_ended();
     }
 
-    /// Counts a connection that was refused or sent away.
-    pub(super) fn refused(&self, reason: &str) {
-        let labels = [("server", self.name), ("reason", reason)];
-        self.metrics.add("multinic_http_connections_refused_total", &labels, 1.0);
-    }
-
-    pub(super) fn is_stopping(&self) -> bool {
-        self.guests().stopping
-    }
-
-    /// No further connections and requests.
-    pub(super) fn begin_stop(&self) {
-        let mut guests = self.guests();
-        guests.stopping = true;
-        for guest in guests.connections.values() {
-            // Whoever waits for a request ends; an answer under way goes out.
-            let _ = guest.stream.shutdown(Shutdown::Read);
+    /// The next newcomer. While somebody stands on the porch there may be none.
+    fn accept(&mut self) -> io::Result<TcpStream> {
+        let waits = self.porch.is_empty();
+        if waits != self.waits {
+            self.listener.set_nonblocking(!waits)?;
+            self.waits = waits;
         }
+        self.listener.accept().map(|(stream, _)| stream)
     }
 
-    /// Waits for all to end, then sends away who is left.
-    pub(super) fn wait_until_empty(&self, limit: Duration) {
-        let inhabited = |guests: &mut Guests| guests.accepting || !guests.connections.is_empty();
-        let waited = self.changed.wait_timeout_while(self.guests(), limit, inhabited);
-        let (guests, timeout) = waited.unwrap_or_else(|held| held.into_inner());
-        if timeout.timed_out() {
-            guests.connections.values().for_each(|guest| guest.send_away());
-            let _ = self.changed.wait_timeout_while(guests, PLACE_WAIT, inhabited);
-        }
-    }
-
-    fn admit(self: &Arc<House>, stream: TcpStream) {
-        let Some((number, guest)) = self.enter(stream) else {
-            self.refused("full");
-            return;
-        };
-        let house = self.clone();
-        let started = threads::spawn(self.name, move || {
-            let _place = Place { house: &house, number };
-            connection::serve(&house, &guest);
-        });
-        if let Err(error) = started {
-            log::warn!("{}: no thread for a connection: {error}", self.name);
-            self.refused("no-thread");
-            self.leave(number);
-        }
-    }
-
-    /// Finds a place, if need be that of the one who has kept us waiting longest.
-    fn enter(&self, stream: TcpStream) -> Option<(u64, Arc<Guest>)> {
-        let full = |guests: &mut Guests| guests.connections.len() >= self.limits.connections;
-        let mut guests = self.guests();
-        if full(&mut guests) {
-            self.send_longest_waiting_away(&guests);
-            let waited = self.changed.wait_timeout_while(guests, PLACE_WAIT, full);
-            guests = waited.unwrap_or_else(|held| held.into_inner()).0;
-            if full(&mut guests) {
-                return None;
+    fn receive(&mut self, newcomer: TcpStream) {
+        while self.house.is_full(self.porch.len()) {
+            if self.may_porch_grow() && self.house.make_room(self.porch.len()) {
+                break;
+            }
+            match self.porch.pop_front() {
+                Some(oldest) => self.decide(oldest),
+                None => return self.house.refused("full"),
             }
         }
-        let guest = Arc::new(Guest { stream, waiting_since: AtomicU64::new(BUSY) });
-        guest.waits(self.clock.now().uptime);
-        let number = guests.next;
-        guests.next += 1;
-        guests.connections.insert(number, guest.clone());
-        Some((number, guest))
+        self.porch.push_back(newcomer);
     }
 
-    fn leave(&self, number: u64) {
-        self.guests().connections.remove(&number);
-        self.changed.notify_all();
+    /// Up to half of all places may be the porch's, at the expense of those who keep us waiting in
+    /// the house: on a very small porch nobody stands until a first word can arrive.
+    fn may_porch_grow(&self) -> bool {
+        self.porch.len() < self.house.inhabitants()
     }
 
-    /// Several at once: a crowd that only connects is then let in, and out, faster than the
-    /// system's queue of waiting connections fills up. Behind a full queue an honest client would
-    /// wait a second for its next try.
-    fn send_longest_waiting_away(&self, guests: &Guests) {
-        let number = (self.limits.connections / MADE_ROOM_SHARE).max(1);
-        let waiting_since = |guest: &Arc<Guest>| guest.waiting_since.load(Ordering::Relaxed);
-        let mut waiting: Vec<_> =
-            guests.connections.values().map(|guest| (waiting_since(guest), guest)).collect();
-        waiting.retain(|(since, _)| *since != BUSY);
-        waiting.sort_unstable_by_key(|(since, _)| *since);
-        for (_, guest) in waiting.into_iter().take(number) {
-            guest.send_away();
-            self.refused("made-room");
+    /// Into the house, or out.
+    fn decide(&mut self, stream: TcpStream) {
+        match self.has_asked(&stream) {
+            true => self.house.let_in(stream, true),
+            false => self.house.refused("made-room"),
         }
+    }
+
+    /// Has a whole head arrived?
+    fn has_asked(&mut self, stream: &TcpStream) -> bool {
+        let arrived = stream.set_nonblocking(true).and_then(|()| stream.peek(&mut self.glance));
+        let head = &self.glance[..arrived.unwrap_or(0)];
+        matches!(head::end_of_head(head, &mut 0), Ok(Some(_)))
+            && stream.set_nonblocking(false).is_ok()
     }
 
     /// After an accept that failed: a client that left before it was let in is nothing; a shortage
-    /// is answered by making room and a short pause.
-    fn survive(&self, error: &io::Error) {
+    /// is answered by making room.
+    fn survive(&mut self, error: &io::Error) {
         let passing = [
             io::ErrorKind::ConnectionAborted,
             io::ErrorKind::ConnectionReset,
@@ -200,28 +112,87 @@ impl House {
         if passing.contains(&error.kind()) {
             return;
         }
-        log::debug!("{}: accept: {error}", self.name);
-        self.refused("accept-failed");
-        let guests = self.guests();
-        self.send_longest_waiting_away(&guests);
-        let stopping = |guests: &mut Guests| !guests.stopping;
-        let _ = self.changed.wait_timeout_while(guests, SHORTAGE_PAUSE, stopping);
-    }
-
-    fn guests(&self) -> MutexGuard<'_, Guests> {
-        // The list is whole at every statement, so a panic elsewhere needn't spread.
-        self.guests.lock().unwrap_or_else(|held| held.into_inner())
+        log::debug!("{}: accept: {error}", self.house.name);
+        self.house.refused("accept-failed");
+        // With nobody on the porch this waits at least, so that a lasting shortage costs nothing.
+        let in_house = self.porch.is_empty() || self.may_porch_grow();
+        if in_house && self.house.make_room_in_shortage() {
+            return;
+        }
+        if let Some(oldest) = self.porch.pop_front() {
+            self.decide(oldest);
+        }
     }
 }
 
-/// A connection's place, given back when its thread ends, however it ends.
-struct Place<'a> {
-    house: &'a House,
-    number: u64,
-}
+#[cfg(test)]
+mod tests {
+    use super::super::{Body, Limits, Request, Response};
+    use super::{Entrance, House};
+    use crate::clock::Clock;
+    use std::io::{ErrorKind, Read as _, Write as _};
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::mpsc::{self, Sender};
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
 
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.house.leave(self.number);
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+
+    /// An entrance whose accept loop doesn't run, to a house that answers when it is told.
+    fn entrance(connections: usize) -> (Entrance, Sender<()>) {
+        let limits = Limits { connections, ..Limits::default() };
+        let (go_on, told) = mpsc::channel();
+        let told = Mutex::new(told);
+        let handler = Arc::new(move |_: &Request| {
+            told.lock().unwrap().recv().unwrap();
+            Response::new(200, Body::Static(b"good"))
+        });
+        let house = House::new("entrance", limits, handler, Clock::system(), Arc::default());
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        (Entrance::new(Arc::new(house), listener), go_on)
+    }
+
+    /// A client that has sent this, and the server's end of its connection.
+    fn newcomer(entrance: &Entrance, words: &[u8]) -> (TcpStream, TcpStream) {
+        let mut client = TcpStream::connect(entrance.listener.local_addr().unwrap()).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let (stream, _) = entrance.listener.accept().unwrap();
+        client.write_all(words).unwrap();
+        if !words.is_empty() {
+            stream.peek(&mut [0]).unwrap();
+        }
+        (client, stream)
+    }
+
+    /// What a client hears until its connection ends.
+    fn hears(client: &mut TcpStream) -> String {
+        let mut text = String::new();
+        // Whose words nobody has read is ended by a reset.
+        let ended = client.read_to_string(&mut text).map_err(|error| error.kind());
+        assert!(matches!(ended, Ok(_) | Err(ErrorKind::ConnectionReset)), "{ended:?}");
+        text
+    }
+
+    #[test]
+    fn whoever_has_to_leave_the_porch_goes_in_with_a_request_and_away_without() {
+        let (mut entrance, go_on) = entrance(3);
+        let words: [&[u8]; 5] = [REQUEST, b"", &REQUEST[..20], b"", REQUEST];
+        let mut clients = words.map(|words| {
+            let (client, stream) = newcomer(&entrance, words);
+            entrance.receive(stream);
+            client
+        });
+        assert_eq!((entrance.house.inhabitants(), entrance.porch.len()), (1, 2));
+        assert_eq!(hears(&mut clients[1]), "", "it has said nothing");
+        assert_eq!(hears(&mut clients[2]), "", "it has not said all");
+        // Nobody else comes.
+        while let Some(newest) = entrance.porch.pop_back() {
+            entrance.house.let_in(newest, false);
+        }
+        clients[3].write_all(REQUEST).unwrap();
+        (0..3).for_each(|_| go_on.send(()).unwrap());
+        for asking in [0, 3, 4] {
+            assert!(hears(&mut clients[asking]).ends_with("good"), "client {asking}");
+        }
     }
 }

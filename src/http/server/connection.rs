@@ -5,15 +5,22 @@ use std::net::Shutdown;
 use std::panic::{self, AssertUnwindSafe};
 use std::time::Duration;
 
-use super::accept::{Guest, House};
 use super::head::{self, Head, Refusal};
-use super::{Method, Response, answer};
+use super::house::{Guest, House};
+use super::{Method, Response, SEND_BUFFER_BYTES, answer};
 
 /// A write that waits longer comes back to look at its deadline.
 const WRITE_SLICE: Duration = Duration::from_secs(1);
 
 /// What is written at a time, so that progress is seen.
 const WRITE_BYTES: usize = 256 * 1024;
+
+/// A long answer's turn: many times what a reader on the same machine needs for a list of thousands
+/// of records. Whoever needs longer goes on beside the others.
+const TURN: Duration = Duration::from_millis(10);
+
+/// Whoever has waited so long for a turn does without.
+const TURN_WAIT: Duration = Duration::from_millis(80);
 
 /// What a refused client may still send before the connection is cut: it should see the answer
 /// instead of a reset.
@@ -26,6 +33,24 @@ enum Arrival {
     Refused(Refusal),
     /// The client went, or never said anything.
     Gone,
+}
+
+/// What the client has yet to be given of an answer.
+struct Unsent<'a> {
+    head: &'a [u8],
+    body: &'a [u8],
+}
+
+impl Unsent<'_> {
+    fn is_empty(&self) -> bool {
+        self.head.is_empty() && self.body.is_empty()
+    }
+
+    fn advance(&mut self, written: usize) {
+        let of_head = written.min(self.head.len());
+        self.head = &self.head[of_head..];
+        self.body = &self.body[written - of_head..];
+    }
 }
 
 struct Connection<'a> {
@@ -95,7 +120,10 @@ impl Connection<'_> {
     fn await_head(&mut self, first: bool) -> io::Result<Arrival> {
         let limits = &self.house.limits;
         let began = self.house.clock.now().uptime;
-        self.guest.waits(began);
+        if !first {
+            // Of the first request the house knew at the door whether it is still to come.
+            self.guest.waits(began);
+        }
         let mut deadline = began + if first { limits.head } else { limits.idle };
         let mut timed_by_head = first;
         let mut scanned = 0;
@@ -157,30 +185,47 @@ impl Connection<'_> {
         };
         let limits = &self.house.limits;
         let for_size = Duration::from_secs(body.len() as u64 / limits.slowest_reader.max(1));
-        let now = self.house.clock.now().uptime;
-        let deadline = now + limits.answer + for_size;
-        self.guest.waits(now);
-        let (mut head, mut body) = (&head[..], body);
-        while !head.is_empty() || !body.is_empty() {
-            let piece = &body[..body.len().min(WRITE_BYTES)];
-            match (&self.guest.stream).write_vectored(&[IoSlice::new(head), IoSlice::new(piece)]) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => {
-                    let of_head = written.min(head.len());
-                    head = &head[of_head..];
-                    body = &body[written - of_head..];
-                    self.guest.waits(self.house.clock.now().uptime);
-                }
-                Err(error) if is_pause(&error) => {}
-                Err(error) => return Err(error),
-            }
-            let late = self.house.clock.now().uptime > deadline;
-            if late && !(head.is_empty() && body.is_empty()) {
+        let deadline = self.house.clock.now().uptime + limits.answer + for_size;
+        let mut unsent = Unsent { head: &head, body };
+        if body.len() > SEND_BUFFER_BYTES {
+            self.write_in_turn(&mut unsent)?;
+        }
+        self.guest.waits(self.house.clock.now().uptime);
+        while !unsent.is_empty() {
+            self.write_some(&mut unsent, WRITE_BYTES)?;
+            if !unsent.is_empty() && self.house.clock.now().uptime > deadline {
                 self.house.refused("slow-reader");
                 return Err(io::ErrorKind::TimedOut.into());
             }
         }
         Ok(())
+    }
+
+    /// Writes what the reader takes within a turn, all of it if it keeps up.
+    fn write_in_turn(&self, unsent: &mut Unsent) -> io::Result<()> {
+        // Until then it is the client who waits.
+        self.guest.works();
+        let Some(_turn) = self.house.turns.take(TURN_WAIT) else { return Ok(()) };
+        self.guest.waits(self.house.clock.now().uptime);
+        self.guest.stream.set_write_timeout(Some(TURN))?;
+        self.write_some(unsent, usize::MAX)?;
+        self.guest.stream.set_write_timeout(Some(WRITE_SLICE))
+    }
+
+    /// One write.
+    fn write_some(&self, unsent: &mut Unsent, most: usize) -> io::Result<()> {
+        let piece = &unsent.body[..unsent.body.len().min(most)];
+        match (&self.guest.stream).write_vectored(&[IoSlice::new(unsent.head), IoSlice::new(piece)])
+        {
+            Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                unsent.advance(written);
+                self.guest.waits(self.house.clock.now().uptime);
+                Ok(())
+            }
+            Err(error) if is_pause(&error) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Takes in what a refused client is still sending, within limits.
