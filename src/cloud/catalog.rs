@@ -175,4 +175,17 @@ mod tests {
         let error = select(&[], &wanted("public", None)).unwrap_err().to_string();
         assert!(error.ends_with("it is empty"), "{error}");
     }
+
+    #[test]
+    fn of_a_large_catalog_twenty_endpoints_are_told_and_the_rest_counted() {
+        let told = |endpoints: usize| {
+            let endpoints = (0..endpoints)
+                .map(|n| json!({"interface": "public", "region": format!("R{n:02}"), "url": "u"}));
+            let service = json!([{"type": "image", "endpoints": Vec::from_iter(endpoints)}]);
+            let catalog: Vec<CatalogService> = serde_json::from_value(service).unwrap();
+            select(&catalog, &wanted("public", None)).unwrap_err().to_string()
+        };
+        assert!(told(20).ends_with("image public R18, image public R19"), "{}", told(20));
+        assert!(told(23).ends_with("image public R19, 3 more"), "{}", told(23));
+    }
 }
