@@ -66,10 +66,10 @@ fuzz:
 	cd tests/fuzz && CARGO_TARGET_DIR=../../target/fuzz cargo fuzz run --fuzz-dir . --sanitizer none $(FUZZ) \
 		../../target/fuzz/found/$(FUZZ) corpus/$(FUZZ) -- -max_total_time=$(SECONDS_EACH) -max_len=8192 -timeout=10
 
-## Breaks the pure core in one place after another and says which breaks no test notices; .cargo/mutants.toml
+## Breaks the pure core in one place after another and says which breaks no test notices; tests/mutants.toml
 ## says where, and why some are left. Needs cargo-mutants. One file: make mutants FILE=src/queue.rs.
 mutants:
-	$(CARGO) mutants --colors never $(if $(FILE),--file $(FILE)) --output target
+	$(CARGO) mutants --config tests/mutants.toml --colors never $(if $(FILE),--file $(FILE)) --output target
 
 ## The CustomResourceDefinition. `uninstall` takes every OpenstackConfig with it.
 install:
