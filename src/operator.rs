@@ -454,6 +454,9 @@ impl Work<'_> {
 
     /// A thread without which nothing, or not everything, is done any more.
     fn ended_thread(&self) -> Option<&'static str> {
+        if self.operator.servers.iter().any(Server::has_lost_its_thread) {
+            return Some("http");
+        }
         if self.watchers.iter().any(|watcher| watcher.join(Duration::ZERO)) {
             return Some("watch");
         }

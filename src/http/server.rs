@@ -30,6 +30,7 @@ mod turns;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -190,6 +191,7 @@ impl<F: Fn(&Request) -> Response + Send + Sync> Handler for F {
 pub struct Server {
     house: Arc<House>,
     address: SocketAddr,
+    accepting: JoinHandle<()>,
 }
 
 impl Server {
@@ -214,13 +216,18 @@ impl Server {
         let address = listener.local_addr()?;
         let house = Arc::new(House::new(name, limits, handler, clock, metrics));
         let entrance = Entrance::new(house.clone(), listener);
-        threads::spawn(name, move || entrance.accept_until_stopped())?;
-        Ok(Server { house, address })
+        let accepting = threads::spawn(name, move || entrance.accept_until_stopped())?;
+        Ok(Server { house, address, accepting })
     }
 
     /// Where it listens, with the port the system chose if none was asked for.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Nobody lets clients in any more.
+    pub fn has_lost_its_thread(&self) -> bool {
+        self.accepting.is_finished()
     }
 
     /// Takes no more requests, lets running answers end, and is gone within about `limit`.

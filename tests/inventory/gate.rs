@@ -212,3 +212,14 @@ fn options_reaches_the_handler() {
     let answer = request(server().address(), "OPTIONS", "/x", "");
     assert!(answer.body.starts_with(format!("{:?}", Method::Options).as_bytes()));
 }
+
+#[test]
+fn a_server_says_when_nobody_lets_clients_in_any_more() {
+    let server = server();
+    assert_eq!(get(server.address(), "/").status, 200);
+    assert!(!server.has_lost_its_thread());
+    server.stop(Duration::from_secs(5));
+    while !server.has_lost_its_thread() {
+        std::thread::yield_now();
+    }
+}
