@@ -1,146 +1,17 @@
 //! (c): once nothing goes wrong any more, everything is in order: each object says what the cloud
 //! as it is comes to, Viola holds what the cloud has, and the inventory holds what Viola accepted.
 //!
-//! What each object should come to is worked out here from the simulated cloud alone.
+//! What each object should come to says `outcome`.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use multinic_operator::inventory::contents::Inventory;
-use multinic_operator::resources::{OpenstackConfig, Spec};
-use simulated_cloud::CloudState;
+use multinic_operator::resources::OpenstackConfig;
 
-use crate::books::{Card, cards, cards_of, node_name, subnets};
+use crate::books::cards_of;
 use crate::driver::{Broken, Year};
 use crate::kubernetes::Object;
-
-/// What an object should come to.
-#[derive(Debug, Default)]
-struct Expected {
-    /// Any of these; several where it depends on how long something is still believed.
-    reasons: BTreeSet<&'static str>,
-    /// Its nodes: VM and interfaces.
-    nodes: BTreeMap<String, (String, BTreeSet<Card>)>,
-    /// Nodes of which older objects may or may not be the managers.
-    doubtful: BTreeSet<String>,
-    conflicts: bool,
-}
-
-const WELL: [&str; 2] = ["Synced", "NoChange"];
-
-fn failing(reason: &'static str) -> Expected {
-    Expected { reasons: BTreeSet::from([reason]), ..Expected::default() }
-}
-
-/// What stands in the way before a node is thought of.
-fn obstacle(cloud: &CloudState, spec: &Spec) -> Option<(&'static str, bool)> {
-    if spec.subnet.is_none() {
-        return Some(("SubnetRequired", true));
-    }
-    let Some(provider) = cloud.providers.iter().find(|p| p.id == spec.provider_id) else {
-        return Some(("ContrabassError", true));
-    };
-    let user = cloud.users.iter().find(|user| user.name == provider.admin_id);
-    if !cloud.projects.iter().any(|project| project.id == spec.project_id) {
-        return Some(("KeystoneError", true));
-    }
-    // A token outlives a password.
-    if user.is_none_or(|user| user.password != provider.admin_password) {
-        return Some(("KeystoneError", false));
-    }
-    // A login remembers the catalog that came with it.
-    if !cloud.catalog.iter().any(|service| service.kind == "network") {
-        return Some(("NeutronEndpointError", false));
-    }
-    let by_name =
-        matches!(spec.subnet, Some(multinic_operator::resources::SubnetSelector::Name(_)));
-    match subnets(cloud, spec).len() {
-        0 => Some(("SubnetNotFound", true)),
-        1 => None,
-        _ if by_name => Some(("SubnetNotUnique", true)),
-        _ => None,
-    }
-}
-
-/// What the object's VMs come to, whoever else names them; and whether two of them have one name.
-fn plan(
-    cloud: &CloudState,
-    spec: &Spec,
-    name_key: bool,
-) -> (BTreeMap<String, (String, BTreeSet<Card>)>, bool) {
-    let Some(subnet) = subnets(cloud, spec).first().copied() else { return Default::default() };
-    let mut by_name: BTreeMap<String, Vec<&String>> = BTreeMap::new();
-    for vm in &spec.vm_ids {
-        by_name.entry(node_name(cloud, vm, name_key)).or_default().push(vm);
-    }
-    let twins = by_name.values().any(|vms| vms.len() > 1);
-    let single = by_name.into_iter().filter(|(_, vms)| vms.len() == 1);
-    let nodes = single.map(|(name, vms)| {
-        let cards = cards(cloud, spec, subnet, vms[0], &["ACTIVE", "DOWN"]);
-        (name, (vms[0].clone(), cards))
-    });
-    (nodes.filter(|(_, (_, cards))| !cards.is_empty()).collect(), twins)
-}
-
-fn age(object: &OpenstackConfig) -> (jiff::Timestamp, String, String) {
-    (object.created, object.key.to_string(), object.uid.clone())
-}
-
-fn expected(
-    cloud: &CloudState,
-    object: &OpenstackConfig,
-    all: &[OpenstackConfig],
-    name_key: bool,
-    inventory: &Inventory,
-) -> Expected {
-    let Ok(spec) = &object.spec else { return failing("ConfigError") };
-    let obstacle_here = obstacle(cloud, spec);
-    if let Some((reason, true)) = obstacle_here {
-        return failing(reason);
-    }
-    let (nodes, twins) = plan(cloud, spec, name_key);
-    let mut expected = Expected { conflicts: twins, ..Expected::default() };
-    let older: Vec<(&OpenstackConfig, &Spec)> = all
-        .iter()
-        .filter(|other| age(other) < age(object))
-        .filter_map(|other| Some((other, other.spec.as_ref().ok()?)))
-        .filter(|(_, other)| other.provider_id == spec.provider_id)
-        .collect();
-    for (name, node) in nodes {
-        let mut is_taken = false;
-        for (other, theirs) in &older {
-            match obstacle(cloud, theirs) {
-                // What it claimed in its last whole reading it claims still, if there was one.
-                Some(_) => drop(expected.doubtful.insert(name.clone())),
-                None => is_taken |= plan(cloud, theirs, name_key).0.contains_key(&name),
-            }
-            let stored = inventory.get(&spec.provider_id, &name);
-            is_taken |= stored.is_some_and(|stored| {
-                stored.record.owner.as_ref().is_some_and(|owner| owner.uid == other.uid)
-                    && theirs.vm_ids.contains(&stored.record.instance_id)
-            });
-        }
-        if is_taken {
-            expected.conflicts = true;
-        } else {
-            expected.nodes.insert(name, node);
-        }
-    }
-    if expected.conflicts {
-        expected.reasons.insert("NodeConflict");
-    } else {
-        expected.reasons.extend(WELL);
-    }
-    if !expected.doubtful.is_empty() {
-        expected.reasons.extend(WELL);
-        expected.reasons.insert("NodeConflict");
-    }
-    if let Some((reason, false)) = obstacle_here {
-        expected.reasons.insert(reason);
-        expected.doubtful.extend(expected.nodes.keys().cloned());
-    }
-    expected
-}
+use crate::outcome::{Expected, WELL, expected};
 
 impl Year {
     /// Checks all of it.

@@ -4,11 +4,12 @@
 //! | file | what |
 //! |---|---|
 //! | `world` | the cloud and what happens to it |
-//! | `kubernetes` | the objects and the watch |
+//! | `kubernetes`, `wishes` | the objects and the watch; what people ask for |
 //! | `sky`, `faults` | what carries requests there, and what goes wrong with them |
 //! | `disk` | what holds the inventory |
 //! | `driver`, `events`, `life`, `pass`, `post`, `writes` | time, what happens, the operator's lives, its syncs, its POSTs, its writes |
 //! | `books`, `pace`, `calm`, `logs` | the invariants: (a) truth, (b) ids, (c) calm, (d) memory, (e) haste, (f) secrets |
+//! | `outcome` | what each object should come to in the end |
 //! | `story`, `coverage` | what is told of it |
 //!
 //! `YEAR_SEEDS=5000` or `YEAR_SEEDS=7000..9000` chooses the years, `YEAR_SEED=4711` one of them,
@@ -33,6 +34,7 @@ mod faults;
 mod kubernetes;
 mod life;
 mod logs;
+mod outcome;
 mod pace;
 mod pass;
 mod post;
@@ -41,6 +43,7 @@ mod post;
 mod simulated_disk;
 mod sky;
 mod story;
+mod wishes;
 mod world;
 mod writes;
 
