@@ -65,6 +65,18 @@ fn a_status_that_was_refused_by_a_conflict_or_a_failing_server_is_written_again(
 }
 
 #[test]
+fn a_status_write_that_fails_again_and_again_does_not_wait_for_the_next_poll() {
+    let world = World::of("three-nodes");
+    let fault = Fault::always(Service::Kubernetes, refusal(500, "InternalError", None)).times(3);
+    world.faults().add(fault.method("PATCH").path_contains("/status"));
+    let rare = [("POLL_FAST_INTERVAL", "1h"), ("POLL_SLOW_INTERVAL", "1h")];
+    let _operator = Operator::start(&world, &rare);
+    world.wait_for_reason("Synced");
+    assert!(status_writes(&world.journal().all()) >= 4);
+    assert_eq!(ports_requests(&world).len(), 1, "it was polled again");
+}
+
+#[test]
 fn an_object_that_goes_during_its_sync_leaves_nothing_behind() {
     let world = World::of("three-nodes");
     let object = world.scenario().objects[0].clone();
