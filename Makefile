@@ -18,7 +18,7 @@ VENDORED := $(TARGET_DIR)/multinic-operator-$(VERSION)-vendored.tar.gz
 FUZZ ?= answers
 SECONDS_EACH ?= 1800
 
-.PHONY: demo test soak check format lint docs bench fuzz mutants install uninstall deploy undeploy manifests
+.PHONY: demo test soak campaign check format lint docs bench fuzz mutants install uninstall deploy undeploy manifests
 .PHONY: static image image-test vendor offline-test reproducible deny deny-advisories licences sbom
 
 ## Builds, starts the real programs against a simulated cloud, shows what happens; STAY=yes goes on until Enter.
@@ -41,6 +41,13 @@ endif
 soak:
 	YEAR_SEEDS=$(or $(YEAR_SEEDS),forever) YEAR_COUNTS=1 \
 		$(CARGO) test --locked --release --test year no_invariant -- --nocapture
+
+## The release program for an hour, in a cloud in which everything goes wrong; CAMPAIGN_SECONDS and
+## CAMPAIGN_SEED for another. Clock jumps need Debian's faketime, full disks the right to mount.
+campaign:
+	$(CARGO) build --locked --release --bin multinic-operator
+	MULTINIC_OPERATOR="$(abspath $(TARGET_DIR))/release/multinic-operator" \
+		$(CARGO) test --locked --test campaign long -- --ignored --nocapture
 
 ## Format, lints and documentation, warnings denied.
 check: format lint docs

@@ -22,6 +22,8 @@ mod operator;
 #[path = "../../tests/it/population.rs"]
 mod population;
 mod report;
+#[allow(dead_code, reason = "tests/campaign uses the rest")]
+mod usage;
 
 use report::Report;
 

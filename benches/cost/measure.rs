@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use simulated_cloud::{Cloud, LoggedRequest, Service};
 
-use crate::operator::{Cost, Operator, rest};
+use crate::operator::{Operator, rest};
 use crate::population::Population;
 use crate::report::Report;
+use crate::usage::Cost;
 
 /// What each answer of the cloud takes where round trips are counted: so much that everything else
 /// is small beside it.
@@ -28,7 +29,7 @@ pub(crate) fn start(report: &mut Report) {
     let empty = Cloud::start(Population::new(0, 0, 0).scenario()).unwrap();
     let operator = Operator::start(&empty, &CALM);
     rest(Duration::from_secs(3));
-    let Cost { resident_mb, peak_mb, threads, sockets, cpu_seconds } = operator.cost();
+    let Cost { resident_mb, peak_mb, threads, sockets, cpu_seconds, .. } = operator.cost();
     report.add_with_goal("idle, no objects", "resident MB", resident_mb, 6.0);
     report.add("idle, no objects", "peak MB", peak_mb);
     report.add("idle, no objects", "threads", threads as f64);

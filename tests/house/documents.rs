@@ -15,12 +15,13 @@ const TWINS: [(&str, &str); 2] =
     [("README.md", "README.ko.md"), ("docs/operations.md", "docs/operations.ko.md")];
 
 /// Names in capitals that aren't ours.
-const FOREIGN: [&str; 21] = [
+const FOREIGN: [&str; 22] = [
     "HTTP_PROXY",
     "HTTPS_PROXY",
     "NO_PROXY",
     "ADVISORY_DB",
     "CAMPAIGN_SEED",
+    "CAMPAIGN_SECONDS",
     "YEAR_SEEDS",
     "YEAR_SEED",
     "FOLDER_OR_URL",

@@ -28,6 +28,7 @@ mod lifecycle;
 mod login;
 mod metrics;
 mod population;
+#[allow(dead_code, reason = "tests/campaign uses the rest")]
 mod process;
 #[path = "../monitoring/promtool.rs"]
 mod promtool;

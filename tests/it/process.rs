@@ -67,6 +67,21 @@ impl Operator {
         self.log.lines.lock().unwrap().join("\n")
     }
 
+    /// The lines logged after so many.
+    pub(crate) fn lines_after(&self, count: usize) -> Vec<String> {
+        self.log.lines.lock().unwrap().iter().skip(count).cloned().collect()
+    }
+
+    /// The process's id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn end(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     /// The first log line that holds this text, waited for.
     pub(crate) fn line_with(&self, text: &str) -> String {
         let lines = self.log.lines.lock().unwrap();
@@ -76,7 +91,8 @@ impl Operator {
         found.unwrap_or_else(|| panic!("{text:?} was never logged:\n{}", lines.join("\n")))
     }
 
-    fn address(&self, name: &str) -> SocketAddr {
+    /// Where it listens for one of its two services, `health` or `inventory`.
+    pub(crate) fn address(&self, name: &str) -> SocketAddr {
         let text = format!("{name} listens on ");
         let line = self.line_with(&text);
         line.split(&text).nth(1).unwrap().trim().parse().unwrap()
@@ -85,6 +101,16 @@ impl Operator {
     /// Status and body of a GET at the inventory's API.
     pub(crate) fn inventory(&self, path: &str) -> (u16, String) {
         get(self.address("inventory"), path)
+    }
+
+    /// The answer to a GET at one of its two addresses, `health` or `inventory`, if there is one.
+    pub(crate) fn try_get(&self, name: &str, path: &str) -> Option<Answer> {
+        let text = format!("{name} listens on ");
+        let lines = self.log.lines.lock().unwrap();
+        let line = lines.iter().find_map(|line| line.split_once(&text));
+        let address = line?.1.trim().parse().ok()?;
+        drop(lines);
+        try_ask(address, "GET", path, &[]).ok()
     }
 
     /// The whole answer of the inventory's API.
@@ -166,8 +192,11 @@ pub(crate) fn run(
     }
 }
 
+/// The program that was built with the tests, or the one `MULTINIC_OPERATOR` names.
 fn command(cloud: &Cloud, variables: &[(&str, &str)], folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_multinic-operator"));
+    let built = || PathBuf::from(env!("CARGO_BIN_EXE_multinic-operator"));
+    let program = std::env::var_os("MULTINIC_OPERATOR").map_or_else(built, PathBuf::from);
+    let mut command = Command::new(program);
     command
         .env_clear()
         .envs(cloud.environment())
@@ -195,6 +224,15 @@ fn get(address: SocketAddr, path: &str) -> (u16, String) {
 }
 
 fn ask(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+    try_ask(address, method, path, headers).unwrap()
+}
+
+fn try_ask(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Result<Answer, ureq::Error> {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .timeout_global(Some(SOON))
@@ -206,14 +244,14 @@ fn ask(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]) 
         request.header(*name, *value)
     };
     let request = headers.iter().fold(request, with).body(()).unwrap();
-    let mut answer = agent.run(request).unwrap();
+    let mut answer = agent.run(request)?;
     let text = |value: &ureq::http::HeaderValue| value.to_str().unwrap().to_owned();
     let headers = answer.headers().iter();
-    Answer {
+    Ok(Answer {
         status: answer.status().as_u16(),
         headers: headers.map(|(name, value)| (name.to_string(), text(value))).collect(),
-        body: answer.body_mut().read_to_string().unwrap(),
-    }
+        body: answer.body_mut().read_to_string()?,
+    })
 }
 
 /// The repository's fixtures.

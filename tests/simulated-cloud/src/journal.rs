@@ -201,6 +201,16 @@ impl Journal {
         self.changed.notify_all();
     }
 
+    /// Takes out the requests whose answers have ended, oldest first, so that a long run needn't
+    /// keep them all.
+    pub fn take_ended(&self) -> Vec<LoggedRequest> {
+        let mut entries = self.lock();
+        let requests = std::mem::take(&mut entries.requests);
+        let (ended, open) = requests.into_iter().partition(|request| request.answered_ms.is_some());
+        entries.requests = open;
+        ended
+    }
+
     pub(crate) fn connection_opened(&self, service: Service) -> u64 {
         let mut entries = self.lock();
         entries.last_connection += 1;

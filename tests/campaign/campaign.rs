@@ -1,0 +1,384 @@
+//! The hour: trouble and calm by turns, by one seed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use simulated_cloud::{Cloud, Scenario};
+use tempfile::TempDir;
+
+use crate::figures::Figures;
+use crate::harm::Relief;
+use crate::judge::Judge;
+use crate::life::{Blow, Life};
+use crate::usage::Cost;
+use crate::world;
+
+/// Everything is in order so long after the last fault, on a machine that is busy: one longest
+/// back-off is 30 s.
+const IN_ORDER: Duration = Duration::from_secs(180);
+/// The process listens so long after its start.
+const STARTED: Duration = Duration::from_secs(60);
+/// Requests a second that a few quiet objects may cost; a loop without a pause makes thousands.
+const REQUESTS: u64 = 150;
+
+/// What a campaign is to be like.
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    /// No trouble begins after this.
+    pub(crate) length: Duration,
+    /// How long trouble lasts before each calm.
+    pub(crate) trouble: Duration,
+    /// How long a calm goes on once all is in order.
+    pub(crate) steady: Duration,
+    /// With clocks and disks too, and long lives.
+    pub(crate) is_whole: bool,
+}
+
+/// One campaign.
+pub(crate) struct Campaign {
+    pub(crate) plan: Plan,
+    pub(crate) random: fastrand::Rng,
+    pub(crate) cloud: Cloud,
+    pub(crate) life: Life,
+    pub(crate) judge: Judge,
+    pub(crate) figures: Figures,
+    /// How long a service is waited for.
+    pub(crate) timeout: Duration,
+    /// When the troubles end, in ms.
+    pub(crate) reliefs: Vec<(u64, Relief)>,
+    /// Holds the Kubernetes token.
+    pub(crate) folder: TempDir,
+    /// Since when, and until when the process is stopped.
+    pub(crate) paused: Option<(u64, u64)>,
+    /// Until when the limits hold.
+    pub(crate) starved_until: Option<u64>,
+    /// It may end for want of memory.
+    pub(crate) may_end: bool,
+    pub(crate) disk_bad_until: Option<u64>,
+    /// Processes of this period start with a clock that can jump.
+    pub(crate) with_clock: bool,
+    pub(crate) sampled: (u64, f64),
+    pub(crate) requests: BTreeMap<String, u64>,
+}
+
+/// What was wrong.
+pub(crate) type Broken = String;
+
+impl Campaign {
+    /// Runs it; fails with its story.
+    pub(crate) fn run(plan: Plan) {
+        println!("CAMPAIGN_SEED={}", plan.seed);
+        let mut campaign = Campaign::new(plan);
+        let result = campaign.all();
+        let table = campaign.figures.table();
+        campaign.figures.note_log(&table);
+        println!("{table}");
+        if let Err(what) = result {
+            let seed = campaign.plan.seed;
+            panic!("CAMPAIGN_SEED={seed}: {what}\n{}", campaign.figures.story());
+        }
+    }
+
+    fn new(plan: Plan) -> Campaign {
+        let mut random = fastrand::Rng::with_seed(plan.seed);
+        let mut state = world::beginning(&mut random);
+        state.settings.keep_alive = random.bool();
+        state.settings.neutron_uwsgi = random.bool();
+        let scenario = Scenario { state, ..Scenario::default() };
+        let cloud = Cloud::start(scenario).unwrap();
+        let folder = TempDir::new().unwrap();
+        let token_file = folder.path().join("token");
+        let token = format!("{}-first", world::SECRET_MARK);
+        cloud.kubernetes().accept_token(&token, "operator");
+        std::fs::write(&token_file, &token).unwrap();
+        let timeout = Duration::from_secs(random.u64(2..4));
+        let limit = format!("{}s", timeout.as_secs());
+        let slow = Duration::from_secs(1);
+        let mut variables = vec![
+            ("CONTRABASS_TIMEOUT", limit.as_str()),
+            ("OPENSTACK_TIMEOUT", &limit),
+            ("VIOLA_TIMEOUT", &limit),
+            ("POLL_FAST_INTERVAL", "500ms"),
+            ("POLL_SLOW_INTERVAL", "1s"),
+            ("POLL_ERROR_INTERVAL", "500ms"),
+            ("POLL_FAST_WINDOW", "3s"),
+            ("RUST_LOG", "trace"),
+            ("KUBE_TOKEN_FILE", token_file.to_str().unwrap()),
+        ];
+        let name_key = random.bool();
+        if name_key {
+            variables.push(("OPENSTACK_NODE_NAME_METADATA_KEY", world::NAME_KEY));
+        }
+        let variables = variables
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        let mut judge = Judge::default();
+        // Contrabass, Keystone twice, two waves at Neutron, Nova, Viola; and a slow machine.
+        judge.pass = timeout * 8 + Duration::from_secs(5);
+        judge.mtu_life = slow.mul_f64(2.5) + Duration::from_secs(1);
+        judge.name_key = name_key;
+        Campaign {
+            life: Life::new(variables, plan.is_whole),
+            figures: Figures::new(plan.seed),
+            plan,
+            random,
+            cloud,
+            judge,
+            timeout,
+            reliefs: Vec::new(),
+            folder,
+            paused: None,
+            starved_until: None,
+            may_end: false,
+            disk_bad_until: None,
+            with_clock: true,
+            sampled: (0, 0.0),
+            requests: BTreeMap::new(),
+        }
+    }
+
+    /// Milliseconds since the cloud's beginning.
+    pub(crate) fn now(&self) -> u64 {
+        self.cloud.journal().now_ms()
+    }
+
+    /// Something of this kind happened.
+    pub(crate) fn tell(&mut self, kind: &str, text: &str) {
+        self.figures.count(kind);
+        let now = self.now();
+        self.figures.tell(now, text);
+    }
+
+    fn all(&mut self) -> Result<(), Broken> {
+        self.begin();
+        self.start(true)?;
+        let until = self.plan.length.as_millis() as u64;
+        let mut period = 0;
+        while period == 0 || self.now() < until {
+            self.trouble(period)?;
+            self.calm()?;
+            period += 1;
+        }
+        if let Some(growth) = self.figures.growth() {
+            return Err(growth);
+        }
+        self.terminate()?;
+        self.figures.add("POSTs judged", self.judge.posts);
+        self.figures.add("nodes in POSTs judged", self.judge.nodes);
+        self.figures.add("ids compared with earlier ones", self.judge.ids);
+        for (kind, count) in std::mem::take(&mut self.requests) {
+            self.figures.add(&kind, count);
+        }
+        if self.judge.posts == 0 {
+            return Err("nothing was ever sent".to_owned());
+        }
+        Ok(())
+    }
+
+    fn trouble(&mut self, period: u32) -> Result<(), Broken> {
+        self.with_clock = self.has_clock_now(period);
+        let agenda = self.agenda(period);
+        self.tell("periods of trouble", &format!("trouble {} begins: {agenda:?}", period + 1));
+        let until = self.now() + self.plan.trouble.as_millis() as u64;
+        let mut agenda = agenda.into_iter().peekable();
+        while self.now() < until {
+            while let Some((_, blow)) = agenda.next_if(|(at, _)| *at <= self.now()) {
+                self.strike(blow)?;
+            }
+            self.relieve(false);
+            self.something_happens();
+            self.note_troubles();
+            self.recover(false);
+            self.watch_over()?;
+            let pause = if self.plan.is_whole { 50..800 } else { 20..200 };
+            std::thread::sleep(Duration::from_millis(self.random.u64(pause)));
+        }
+        Ok(())
+    }
+
+    fn strike(&mut self, blow: Blow) -> Result<(), Broken> {
+        let is_of_disk = matches!(blow, Blow::DiskFull(_) | Blow::DiskReadOnly(_));
+        if is_of_disk && self.disk_bad_until.is_some() {
+            return Ok(());
+        }
+        let now = self.now();
+        let until = |length: Duration| now + length.as_millis() as u64;
+        self.tell(blow.kind(), &format!("{blow:?}"));
+        match blow {
+            Blow::Kill => self.kill()?,
+            Blow::Terminate => {
+                self.terminate()?;
+                let with_clock = self.with_clock;
+                self.start(with_clock)?;
+            }
+            Blow::Pause(length) => {
+                if self.paused.is_none() {
+                    self.paused = Some((now, until(length)));
+                    self.life.signal("STOP");
+                }
+            }
+            Blow::FewDescriptors(count, length) => {
+                self.starved_until = Some(until(length));
+                self.life.limit_descriptors(Some(count));
+            }
+            Blow::LittleMemory(more, length) => {
+                self.starved_until = Some(until(length));
+                self.may_end = true;
+                self.life.limit_memory(Some(more));
+            }
+            Blow::DiskFull(length) => {
+                self.disk_bad_until = Some(until(length));
+                self.judge.note_disk_bad(now);
+                self.life.disk.fill();
+            }
+            Blow::DiskReadOnly(length) => {
+                self.terminate()?;
+                if self.life.disk.set_read_only(true) {
+                    self.disk_bad_until = Some(until(length));
+                    self.judge.note_disk_bad(self.now());
+                }
+                let with_clock = self.with_clock;
+                self.start(with_clock)?;
+            }
+            Blow::ClockJump(seconds) => self.life.jump(seconds),
+        }
+        Ok(())
+    }
+
+    fn kill(&mut self) -> Result<(), Broken> {
+        let at = self.now();
+        let lines = self.life.kill();
+        self.ended(at, &lines)?;
+        let with_clock = self.with_clock;
+        self.start(with_clock)
+    }
+
+    fn terminate(&mut self) -> Result<(), Broken> {
+        self.resume();
+        self.life.limit_memory(None);
+        let at = self.now();
+        let (lines, end) = self.life.terminate();
+        self.ended(at, &lines)?;
+        let took = end?;
+        let now = self.now();
+        self.figures.tell(now, &format!("it stopped within {took:?}"));
+        Ok(())
+    }
+
+    fn resume(&mut self) {
+        if let Some((from, _)) = self.paused.take() {
+            self.life.signal("CONT");
+            let now = self.now();
+            self.judge.note_pause(from, now);
+            self.figures.tell(now, "it goes on");
+        }
+    }
+
+    /// A process is no more.
+    pub(crate) fn ended(&mut self, at: u64, lines: &[String]) -> Result<(), Broken> {
+        if let Some((from, _)) = self.paused.take() {
+            self.judge.note_pause(from, at);
+        }
+        self.starved_until = None;
+        self.may_end = false;
+        self.read_log(lines)?;
+        self.harvest()?;
+        self.judge.note_end(at);
+        Ok(())
+    }
+
+    pub(crate) fn start(&mut self, with_clock: bool) -> Result<(), Broken> {
+        self.life.start(&self.cloud, with_clock);
+        let now = self.now();
+        self.judge.note_start(now, self.life.number);
+        self.sampled = (self.now(), 0.0);
+        self.figures.count("lives");
+        let begun = self.now();
+        let inventory = loop {
+            match self.inventory() {
+                Ok(inventory) => break inventory,
+                Err(what) if self.now() > begun + STARTED.as_millis() as u64 => return Err(what),
+                Err(_) => std::thread::sleep(Duration::from_millis(20)),
+            }
+            let lines = self.life.take_lines();
+            self.read_log(&lines)?;
+        };
+        self.figures.add("accepted nodes looked for after a start", self.judge.known() as u64);
+        self.judge.missing(&inventory).map_or(Ok(()), Err)
+    }
+
+    /// Ends the pauses and wants that are due, or all of them.
+    fn recover(&mut self, all: bool) {
+        let now = self.now();
+        let is_due = |until: u64| all || until <= now;
+        if self.paused.is_some_and(|(_, until)| is_due(until)) {
+            self.resume();
+        }
+        if self.starved_until.is_some_and(is_due) {
+            self.starved_until = None;
+            self.life.limit_descriptors(None);
+            self.life.limit_memory(None);
+            self.figures.tell(now, "it may have what it wants again");
+        }
+        if self.disk_bad_until.is_some_and(is_due) {
+            self.disk_bad_until = None;
+            self.life.disk.set_read_only(false);
+            self.life.disk.empty();
+            self.figures.tell(now, "the disk is well again");
+        }
+    }
+
+    /// Nothing goes wrong any more; before long everything is in order, and stays so.
+    fn calm(&mut self) -> Result<(), Broken> {
+        self.relieve(true);
+        self.cloud.faults().clear();
+        self.cloud.kubernetes().drop_next_events(0);
+        self.cloud.viola().accept_all_nodes();
+        let now = self.now();
+        self.judge.note_refusals(now, BTreeSet::new());
+        self.heal();
+        self.recover(true);
+        self.cloud.kubernetes().restart();
+        self.figures.tell(now, "from here on nothing goes wrong any more");
+        let reached_after = self.wait_for_order()?;
+        let begun = self.now();
+        self.harvest()?;
+        let mut asked = 0;
+        while self.now() < begun + self.plan.steady.as_millis() as u64 {
+            std::thread::sleep(Duration::from_millis(200));
+            let lines = self.life.take_lines();
+            self.read_log(&lines)?;
+            asked += self.harvest()?;
+        }
+        self.check_calm().map_err(|what| format!("all was in order, and then: {what}"))?;
+        let most = REQUESTS * self.plan.steady.as_secs();
+        if asked > most {
+            return Err(format!("{asked} requests in {:?} of calm", self.plan.steady));
+        }
+        self.judge.note_disk_well();
+        self.search_for_secrets()?;
+        if let Some(cost) = self.life.id().and_then(Cost::of) {
+            let now = self.now();
+            self.figures.sample(self.life.number, now, cost, reached_after);
+        }
+        self.figures.count("calms reached");
+        Ok(())
+    }
+
+    fn wait_for_order(&mut self) -> Result<f64, Broken> {
+        let begun = self.now();
+        loop {
+            std::thread::sleep(Duration::from_millis(250));
+            self.watch_over()?;
+            let passed = self.now() - begun;
+            match self.check_calm() {
+                Ok(()) => return Ok(passed as f64 / 1000.0),
+                Err(what) if passed > IN_ORDER.as_millis() as u64 => {
+                    return Err(format!("not in order after {passed} ms of calm: {what}"));
+                }
+                Err(_) => {}
+            }
+        }
+    }
+}

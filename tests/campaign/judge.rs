@@ -1,0 +1,358 @@
+//! Judges every POST: it equals what the cloud said at that time or shortly before, and a port keeps
+//! its id for as long as it stays on its node.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use multinic_operator::inventory::contents::Inventory;
+use multinic_operator::node_config::NodeConfig;
+use multinic_operator::resources::Spec;
+use simulated_cloud::{CloudState, LoggedRequest, Service};
+
+use crate::books::{Card, cards, cards_of, node_name, subnets};
+
+/// What happened this long ago, in ms, may still be unknown to the operator, or this much sooner.
+const PAD: u64 = 2_000;
+/// An acceptance this short before the end of a process may not have been recorded.
+const RECORDED_AFTER: u64 = 5_000;
+/// A watch that was told nothing finds out by the list that follows.
+const SPEC_LIFE: u64 = 150_000;
+/// An answer that took longer may have come too late for the operator.
+const PROMPT: u64 = 1_000;
+/// Port statuses that count.
+const STATUSES: [&str; 2] = ["ACTIVE", "DOWN"];
+
+/// What Viola was last told of something.
+#[derive(Clone, Debug)]
+struct Told {
+    provider: String,
+    config: NodeConfig,
+    at: u64,
+    life: u32,
+    /// The operator was told that it was accepted, and has had the time to record it.
+    is_known: bool,
+}
+
+/// What an object asked for, from when to when.
+struct Wish {
+    from: u64,
+    until: Option<u64>,
+    key: String,
+    spec: Spec,
+}
+
+/// Two names: provider and VM, or Biz cluster and node.
+type Key = (String, String);
+
+/// What the judge remembers.
+#[derive(Default)]
+pub(crate) struct Judge {
+    /// The cloud as it was, and since when.
+    versions: Vec<(u64, CloudState)>,
+    wishes: Vec<Wish>,
+    /// When services were in trouble.
+    troubles: BTreeMap<Service, Vec<(u64, u64)>>,
+    /// When the process was stopped.
+    pauses: Vec<(u64, u64)>,
+    /// Which nodes Viola refused, and since when.
+    refusals: Vec<(u64, BTreeSet<String>)>,
+    told: BTreeMap<Key, Told>,
+    /// What Viola was last told of a VM, under whatever name.
+    last: BTreeMap<Key, Told>,
+    /// Since when the disk isn't known to be well.
+    disk_bad_since: Option<u64>,
+    /// The process that runs, and since when.
+    life: u32,
+    life_since: u64,
+    /// How long a pass may take.
+    pub(crate) pass: Duration,
+    /// How long an MTU may be believed.
+    pub(crate) mtu_life: Duration,
+    pub(crate) name_key: bool,
+    /// POSTs, nodes in them, and ids that were compared with earlier ones.
+    pub(crate) posts: u64,
+    pub(crate) nodes: u64,
+    pub(crate) ids: u64,
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap()
+}
+
+impl Judge {
+    /// The cloud is like this from now on.
+    pub(crate) fn note_cloud(&mut self, at: u64, mut cloud: CloudState) {
+        cloud.revoke_tokens();
+        self.versions.push((at, cloud));
+    }
+
+    /// An object asks for this from now on; nothing more, where there is nothing.
+    pub(crate) fn note_wish(&mut self, at: u64, key: &str, spec: Option<Spec>) {
+        for wish in self.wishes.iter_mut().filter(|wish| wish.key == key) {
+            wish.until.get_or_insert(at);
+        }
+        let wish = |spec| Wish { from: at, until: None, key: key.to_owned(), spec };
+        self.wishes.extend(spec.map(wish));
+    }
+
+    /// A service is in trouble at this moment.
+    pub(crate) fn note_trouble(&mut self, at: u64, service: Service) {
+        let known = self.troubles.entry(service).or_default();
+        match known.last_mut() {
+            Some((_, until)) if *until + PAD >= at => *until = at,
+            _ => known.push((at, at)),
+        }
+    }
+
+    /// The process was stopped all this time.
+    pub(crate) fn note_pause(&mut self, from: u64, until: u64) {
+        self.pauses.push((from, until));
+    }
+
+    /// Viola refuses these nodes from now on.
+    pub(crate) fn note_refusals(&mut self, at: u64, nodes: BTreeSet<String>) {
+        self.refusals.push((at, nodes));
+    }
+
+    /// The disk may not take everything from now on.
+    pub(crate) fn note_disk_bad(&mut self, at: u64) {
+        self.disk_bad_since.get_or_insert(at);
+    }
+
+    /// The operator says that the disk has everything.
+    pub(crate) fn note_disk_well(&mut self) {
+        self.disk_bad_since = None;
+    }
+
+    /// A process ended: it may not have recorded the last of what was accepted.
+    pub(crate) fn note_end(&mut self, at: u64) {
+        let recorded = at.saturating_sub(RECORDED_AFTER);
+        let recorded = self.disk_bad_since.map_or(recorded, |bad| bad.min(recorded));
+        for told in self.told.values_mut().chain(self.last.values_mut()) {
+            told.is_known &= told.at < recorded;
+        }
+    }
+
+    /// Another process runs.
+    pub(crate) fn note_start(&mut self, at: u64, life: u32) {
+        (self.life, self.life_since) = (life, at);
+    }
+
+    /// Viola may hold something else of this node than the operator can know: an earlier process
+    /// never learned what became of its POST, or had no time to record it.
+    pub(crate) fn is_doubtful(&self, target: &str, node: &str) -> bool {
+        let told = self.told.get(&(target.to_owned(), node.to_owned()));
+        told.is_some_and(|told| !told.is_known && told.life != self.life)
+    }
+
+    /// After a start: every node that was accepted and recorded is in the inventory.
+    pub(crate) fn missing(&self, found: &Inventory) -> Option<String> {
+        let known = self.last.iter().filter(|(_, told)| told.is_known);
+        known.into_iter().find_map(|((provider, vm), told)| {
+            let node = &told.config.node_name;
+            let is_there =
+                found.get(provider, node).is_some() || !found.by_instance(provider, vm).is_empty();
+            (!is_there).then(|| format!("the accepted node {node} of VM {vm} is gone: {told:?}"))
+        })
+    }
+
+    /// How many accepted nodes a start must find.
+    pub(crate) fn known(&self) -> usize {
+        self.last.values().filter(|told| told.is_known).count()
+    }
+
+    /// What a request of the journal says against the operator, if it is a POST to Viola.
+    pub(crate) fn judge(&mut self, request: &LoggedRequest) -> Result<(), String> {
+        if request.service != Service::Viola || request.method != "POST" {
+            return Ok(());
+        }
+        let at = request.arrived_ms;
+        let target = request.header("x-provider-id").unwrap_or_default().to_owned();
+        let nodes: Vec<NodeConfig> = serde_json::from_slice(&request.body)
+            .map_err(|error| format!("a POST that can't be read: {error}"))?;
+        self.posts += 1;
+        for node in &nodes {
+            self.nodes += 1;
+            let name = &node.node_name;
+            let fail = |what: String| format!("POST to {target} at {at} ms, node {name}: {what}");
+            let provider = self.check_truth(at, &target, node).map_err(fail)?;
+            self.check_ids(&provider, node).map_err(fail)?;
+            self.note_answer(request, &target, provider, node);
+        }
+        Ok(())
+    }
+
+    /// Forgets what nothing can be about any more.
+    pub(crate) fn forget_before(&mut self, at: u64) {
+        let old = self.versions.iter().rposition(|(from, _)| *from < at).unwrap_or(0);
+        self.versions.drain(..old);
+        self.wishes.retain(|wish| wish.until.is_none_or(|until| until >= at));
+    }
+
+    /// When what is sent now may have been read, earliest.
+    fn begin_of_pass(&self, at: u64) -> u64 {
+        let mut from = at.saturating_sub(milliseconds(self.pass));
+        for (begin, end) in self.pauses.iter().rev() {
+            if *end >= from && *begin <= at {
+                from = from.min(begin.saturating_sub(milliseconds(self.pass)));
+            }
+        }
+        from
+    }
+
+    fn clouds(&self, from: u64, until: u64) -> Vec<&CloudState> {
+        let first = self.versions.iter().rposition(|(since, _)| *since <= from).unwrap_or(0);
+        let versions = self.versions[first..].iter();
+        versions.take_while(|(since, _)| *since <= until + 50).map(|(_, cloud)| cloud).collect()
+    }
+
+    fn troubled(&self, service: Service, from: u64, until: u64) -> bool {
+        let known = self.troubles.get(&service).into_iter().flatten();
+        known.into_iter().any(|(begin, end)| *end + PAD >= from && *begin <= until + PAD)
+    }
+
+    /// Some object asked for this node, and the cloud said so; gives the provider it is of.
+    fn check_truth(&self, at: u64, target: &str, node: &NodeConfig) -> Result<String, String> {
+        let from = self.begin_of_pass(at);
+        let vm = &node.instance_id;
+        let fits = |wish: &&Wish| {
+            wish.from <= at + 50
+                && wish.until.is_none_or(|until| until + SPEC_LIFE >= from)
+                && wish.spec.target() == target
+                && wish.spec.vm_ids.contains(vm)
+        };
+        let mut problem = format!("no object asks for VM {vm}");
+        for wish in self.wishes.iter().filter(fits) {
+            match self.check_against(at, from, &wish.spec, node) {
+                Ok(()) => return Ok(wish.spec.provider_id.clone()),
+                Err(what) => problem = what,
+            }
+        }
+        Err(problem)
+    }
+
+    fn check_against(
+        &self,
+        at: u64,
+        from: u64,
+        spec: &Spec,
+        node: &NodeConfig,
+    ) -> Result<(), String> {
+        let vm = &node.instance_id;
+        let clouds = self.clouds(from, at);
+        let mut names: BTreeSet<String> =
+            clouds.iter().map(|cloud| node_name(cloud, vm, self.name_key)).collect();
+        let asked = [Service::Nova, Service::Keystone];
+        if asked.into_iter().any(|service| self.troubled(service, from, at)) || clouds_hide(&clouds)
+        {
+            let last = self.last.get(&(spec.provider_id.clone(), vm.clone()));
+            names.extend(last.map(|last| last.config.node_name.clone()));
+            // Behind that, what was recorded before: any name it ever had will do.
+            let ever = self.versions.iter().map(|(_, cloud)| node_name(cloud, vm, self.name_key));
+            names.extend(ever);
+        }
+        if !names.contains(&node.node_name) {
+            return Err(format!("VM {vm} is named {names:?}"));
+        }
+        let sent = cards_of(node);
+        if sent.is_empty() || sent.len() != node.interfaces.len() || sent.len() > 10 {
+            return Err(format!("{} interfaces", node.interfaces.len()));
+        }
+        let subnet = &node.interfaces[0].subnet_id;
+        let seen: Vec<BTreeSet<Card>> = clouds
+            .iter()
+            .map(|cloud| {
+                let known = subnets(cloud, spec).into_iter().find(|known| known.id == *subnet);
+                known.map(|known| cards(cloud, spec, known, vm, &STATUSES)).unwrap_or_default()
+            })
+            .collect();
+        let ever: BTreeSet<&Card> = seen.iter().flatten().collect();
+        if let Some(invented) = sent.iter().find(|card| !ever.contains(card)) {
+            return Err(format!("the cloud never said {invented:?}; it said {ever:?}"));
+        }
+        let ports: BTreeSet<&String> = sent.iter().map(|card| &card.port).collect();
+        let first = seen.first().into_iter().flatten();
+        let always = first
+            .map(|card| &card.port)
+            .filter(|port| seen.iter().all(|cards| cards.iter().any(|card| card.port == **port)));
+        let left_out = always.filter(|port| !ports.contains(port)).count();
+        if left_out > 0 && sent.len() < 10 {
+            return Err(format!("{left_out} ports are left out: {seen:?}, sent are {sent:?}"));
+        }
+        let earlier = self.clouds(from.saturating_sub(milliseconds(self.mtu_life)), at);
+        for interface in &node.interfaces {
+            let said = |cloud: &&CloudState| {
+                cloud.network(&interface.network_id).is_some_and(|n| n.mtu == interface.mtu)
+            };
+            if !earlier.iter().any(said) {
+                return Err(format!("MTU {} was never said", interface.mtu));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_ids(&mut self, provider: &str, node: &NodeConfig) -> Result<(), String> {
+        let last = self.last.get(&(provider.to_owned(), node.instance_id.clone()));
+        let Some(last) = last.filter(|last| last.is_known) else { return Ok(()) };
+        for interface in &node.interfaces {
+            let before = last.config.interfaces.iter().find(|i| i.port_id == interface.port_id);
+            let Some(before) = before else { continue };
+            self.ids += 1;
+            if before.id != interface.id {
+                return Err(format!(
+                    "port {} of VM {} was multinic{} and is sent as multinic{}",
+                    interface.port_id, node.instance_id, before.id, interface.id
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn note_answer(
+        &mut self,
+        request: &LoggedRequest,
+        target: &str,
+        provider: String,
+        node: &NodeConfig,
+    ) {
+        let at = request.arrived_ms;
+        let answered = request.answered_ms.unwrap_or(at);
+        let was_paused = |(begin, end): &(u64, u64)| *end + PAD >= at && *begin <= answered + PAD;
+        let is_plain = !self.troubled(Service::Viola, at, answered)
+            && answered - at <= PROMPT
+            && !self.pauses.iter().any(was_paused);
+        let refused = self.refused(at, answered, &node.node_name);
+        let is_success = request.status.is_some_and(|status| status < 300);
+        // Nothing came of it, and nobody thinks that something did.
+        if is_plain && (!is_success || refused == Some(true)) {
+            return;
+        }
+        // Of a process that is no more, and whose POST ended only now.
+        let is_late = at < self.life_since;
+        let is_known = is_plain && refused == Some(false) && !is_late;
+        let (config, life) = (node.clone(), self.life - u32::from(is_late));
+        let told = Told { provider, config, at, life, is_known };
+        // A VM whose name another one got is remembered no more.
+        for ((of, vm), last) in &mut self.last {
+            if *of == told.provider && *vm != node.instance_id {
+                last.is_known &= last.config.node_name != node.node_name;
+            }
+        }
+        self.last.insert((told.provider.clone(), node.instance_id.clone()), told.clone());
+        self.told.insert((target.to_owned(), node.node_name.clone()), told);
+    }
+
+    /// Whether Viola refused a node; none if it changed its mind about then.
+    fn refused(&self, from: u64, until: u64, node: &str) -> Option<bool> {
+        let first = self.refusals.iter().rposition(|(since, _)| *since + 50 <= from).unwrap_or(0);
+        let known = self.refusals[first..].iter().take_while(|(since, _)| *since <= until + 50);
+        let said: BTreeSet<bool> = known.map(|(_, nodes)| nodes.contains(node)).collect();
+        if said.len() > 1 { None } else { Some(said.first().copied().unwrap_or(false)) }
+    }
+}
+
+/// In one of these clouds Nova can't be asked.
+fn clouds_hide(clouds: &[&CloudState]) -> bool {
+    let has_nova = |cloud: &CloudState| cloud.catalog.iter().any(|known| known.kind == "compute");
+    clouds.iter().any(|cloud| cloud.settings.keystone_unreachable || !has_nova(cloud))
+}

@@ -1,0 +1,111 @@
+//! What is looked at all the while: the log, the requests, whatever anybody may read, and what the
+//! process costs.
+
+use simulated_cloud::LoggedRequest;
+
+use crate::campaign::{Broken, Campaign};
+use crate::logs;
+use crate::usage::Cost;
+
+const SAMPLE_EVERY: u64 = 10_000;
+/// What the judge remembers of the past, in ms.
+const MEMORY: u64 = 1_800_000;
+/// The share of a core that a process may take over ten seconds; a loop without a pause takes one.
+const BUSY: f64 = 0.8;
+
+impl Campaign {
+    /// Reads what the process logs, asks and sends, and looks whether it lives.
+    pub(crate) fn watch_over(&mut self) -> Result<(), Broken> {
+        let lines = self.life.take_lines();
+        self.read_log(&lines)?;
+        self.harvest()?;
+        if let Some(end) = self.life.end() {
+            let may_end = self.may_end;
+            let at = self.now();
+            let lines = self.life.bury();
+            self.ended(at, &lines)?;
+            let is_said = lines.iter().any(|line| line.contains("memory allocation of"));
+            if !may_end || !(is_said || end.code() == Some(1) && !lines.is_empty()) {
+                return Err(format!("it ended by itself ({end}): {lines:?}"));
+            }
+            self.tell("ended for want of memory", &format!("it ended: {end}, {lines:?}"));
+            let with_clock = self.with_clock;
+            self.start(with_clock)?;
+        }
+        if self.now() >= self.sampled.0 + SAMPLE_EVERY {
+            self.sample()?;
+        }
+        Ok(())
+    }
+
+    fn sample(&mut self) -> Result<(), Broken> {
+        let now = self.now();
+        let Some(cost) = self.life.id().and_then(Cost::of) else { return Ok(()) };
+        let (at, seconds) = self.sampled;
+        let share = (cost.cpu_seconds - seconds) / ((now - at) as f64 / 1000.0);
+        self.figures.note_share(now, share);
+        self.sampled = (now, cost.cpu_seconds);
+        self.figures.count("samples");
+        self.figures
+            .note_log(&format!("------ {now} ms: {cost:?}, {:.1} % of a core", share * 100.0));
+        if share > BUSY {
+            return Err(format!("it takes {:.0} % of a core", share * 100.0));
+        }
+        if self.paused.is_none() {
+            self.search_for_secrets()?;
+        }
+        if self.disk_bad_until.is_none()
+            && self.paused.is_none()
+            && self.life.get("health", "/readyz").is_some_and(|answer| answer.status == 200)
+        {
+            self.judge.note_disk_well();
+        }
+        Ok(())
+    }
+
+    pub(crate) fn read_log(&mut self, lines: &[String]) -> Result<(), Broken> {
+        for line in lines {
+            self.figures.note_log(line);
+            if let Some(secret) = logs::secret_in(line) {
+                return Err(format!("a secret in the log: {secret}"));
+            }
+            if line.contains("panicked") || line.contains("that is a bug") {
+                return Err(format!("a panic: {line}"));
+            }
+        }
+        self.figures.add("log lines read", lines.len() as u64);
+        Ok(())
+    }
+
+    /// No secret in anything that anybody may read.
+    pub(crate) fn search_for_secrets(&mut self) -> Result<(), Broken> {
+        let places = [
+            ("inventory", "/v1/inventory/node-configs"),
+            ("inventory", "/"),
+            ("health", "/metrics"),
+            ("health", "/readyz"),
+        ];
+        let mut shown: Vec<String> = places
+            .iter()
+            .filter_map(|(name, path)| Some(self.life.get(name, path)?.body))
+            .collect();
+        shown.push(format!("{:?}", self.cloud.kubernetes().events()));
+        shown.push(format!("{:?}", self.cloud.kubernetes().objects("OpenstackConfig")));
+        self.figures.add("texts searched for secrets", shown.len() as u64);
+        let found = shown.iter().find_map(|text| logs::secret_in(text));
+        found.map_or(Ok(()), |secret| Err(format!("a secret is shown: {secret}")))
+    }
+
+    /// Judges what was asked since the last time.
+    pub(crate) fn harvest(&mut self) -> Result<u64, Broken> {
+        let ended: Vec<LoggedRequest> = self.cloud.journal().take_ended();
+        for request in &ended {
+            let status = request.status.map_or("no answer".to_owned(), |status| status.to_string());
+            *self.requests.entry(format!("requests: {} {status}", request.service)).or_default() +=
+                1;
+            self.judge.judge(request)?;
+        }
+        self.judge.forget_before(self.now().saturating_sub(MEMORY));
+        Ok(ended.len() as u64)
+    }
+}
