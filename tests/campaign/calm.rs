@@ -111,14 +111,14 @@ impl Campaign {
         Ok(())
     }
 
-    /// The inventory holds what Viola holds.
+    /// The inventory holds what Viola holds, of objects that are gone too.
     fn check_inventory(&self, inventory: &Inventory) -> Checked {
         for stored in inventory.iter() {
             let record = &stored.record;
             let target = record.accepted_by.clone().unwrap_or_default();
             let held = self.cloud.viola().current(&target).remove(&record.node_name);
             let recorded: Option<Value> = serde_json::to_value(&record.config).ok();
-            if held != recorded && !self.judge.is_doubtful(&target, &record.node_name) {
+            if held != recorded && !self.judge.is_unknown(&target, &record.node_name) {
                 return Err(format!("the inventory has {record:?}, Viola has {held:?}"));
             }
         }

@@ -18,8 +18,9 @@ use crate::world;
 const IN_ORDER: Duration = Duration::from_secs(180);
 /// The process listens so long after its start.
 const STARTED: Duration = Duration::from_secs(60);
-/// Requests a second that a few quiet objects may cost; a loop without a pause makes thousands.
-const REQUESTS: u64 = 150;
+/// Requests a second that a few quiet objects may cost, with pages of one row; a loop without a
+/// pause makes thousands.
+const REQUESTS: u64 = 800;
 
 /// What a campaign is to be like.
 pub(crate) struct Plan {
@@ -54,6 +55,8 @@ pub(crate) struct Campaign {
     pub(crate) starved_until: Option<u64>,
     /// It may end for want of memory.
     pub(crate) may_end: bool,
+    /// It said that it ends for that.
+    pub(crate) said_why: bool,
     pub(crate) disk_bad_until: Option<u64>,
     /// Processes of this period start with a clock that can jump.
     pub(crate) with_clock: bool,
@@ -131,6 +134,7 @@ impl Campaign {
             paused: None,
             starved_until: None,
             may_end: false,
+            said_why: false,
             disk_bad_until: None,
             with_clock: true,
             sampled: (0, 0.0),
@@ -191,7 +195,7 @@ impl Campaign {
             self.note_troubles();
             self.recover(false);
             self.watch_over()?;
-            let pause = if self.plan.is_whole { 50..800 } else { 20..200 };
+            let pause = if self.plan.is_whole { 30..400 } else { 20..200 };
             std::thread::sleep(Duration::from_millis(self.random.u64(pause)));
         }
         Ok(())
@@ -220,10 +224,13 @@ impl Campaign {
             }
             Blow::FewDescriptors(count, length) => {
                 self.starved_until = Some(until(length));
+                // A journal can't be opened anew without a descriptor.
+                self.judge.note_disk_bad(now);
                 self.life.limit_descriptors(Some(count));
             }
             Blow::LittleMemory(more, length) => {
                 self.starved_until = Some(until(length));
+                self.judge.note_disk_bad(now);
                 self.may_end = true;
                 self.life.limit_memory(Some(more));
             }
@@ -280,9 +287,9 @@ impl Campaign {
         if let Some((from, _)) = self.paused.take() {
             self.judge.note_pause(from, at);
         }
-        self.starved_until = None;
-        self.may_end = false;
         self.read_log(lines)?;
+        (self.may_end, self.said_why) = (false, false);
+        self.starved_until = None;
         self.harvest()?;
         self.judge.note_end(at);
         Ok(())

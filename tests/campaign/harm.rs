@@ -9,6 +9,7 @@ use serde_json::{Value, json, value::to_raw_value};
 use simulated_cloud::state::Provider;
 use simulated_cloud::{Fault, FaultKind, Service};
 
+use crate::books::node_name;
 use crate::campaign::Campaign;
 use crate::wishes::spec;
 use crate::world;
@@ -18,6 +19,9 @@ const READ: [Service; 4] =
     [Service::Contrabass, Service::Keystone, Service::Neutron, Service::Nova];
 /// How long reads are spared by turns, in ms.
 const BREATH: u64 = 12_000;
+/// Changes of the cloud after which hardly anything can be read.
+const GRAVE: [&str; 4] =
+    ["provider removed", "catalog changed", "password rotated", "settings changed"];
 /// Names that objects have.
 const NAMES: [&str; 6] = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta"];
 
@@ -51,7 +55,7 @@ impl Campaign {
     /// One thing that happens. Every other while only Viola and Kubernetes are in trouble, or hardly
     /// a sync would ever come to its POST.
     pub(crate) fn something_happens(&mut self) {
-        let spares_reads = self.now() / BREATH % 2 == 1;
+        let spares_reads = self.spares_reads();
         match self.random.u8(0..100) {
             0..42 => self.cloud_changes(),
             42..58 => self.objects_change(),
@@ -65,9 +69,13 @@ impl Campaign {
                 self.service_goes_down(service);
             }
             83..85 => self.service_goes_down(Service::Viola),
-            85..89 => self.viola_refuses(),
+            85..88 => self.viola_refuses(),
             _ => self.kubernetes_fails(),
         }
+    }
+
+    fn spares_reads(&self) -> bool {
+        self.now() / BREATH % 2 == 1
     }
 
     /// Ends the troubles that are due, or all of them.
@@ -111,23 +119,26 @@ impl Campaign {
     }
 
     fn cloud_changes(&mut self) {
-        let now = self.now();
+        let (now, spares_reads) = (self.now(), self.spares_reads());
         let random = &mut self.random;
         let (changed, state) = self.cloud.edit(|state| {
+            let mut next = state.clone();
+            let changed = world::change(&mut next, random);
             // Sockets can't move as invented services can.
-            let urls = state.urls.clone();
-            let changed = world::change(state, random);
-            state.urls = urls;
-            (changed, state.clone())
+            next.urls = state.urls.clone();
+            let is_grave = changed.as_ref().is_some_and(|(kind, _)| GRAVE.contains(kind));
+            if !(is_grave && spares_reads) {
+                *state = next;
+                return (changed.map(|(kind, text)| (kind, text, is_grave)), state.clone());
+            }
+            (None, state.clone())
         });
         self.judge.note_cloud(now, state);
-        let Some((kind, text)) = changed else { return };
+        let Some((kind, text, is_grave)) = changed else { return };
         self.tell(kind, &text);
         let lasts = |(_, relief): &(u64, Relief)| *relief == Relief::Cloud;
-        let is_grave = ["provider removed", "catalog changed", "password rotated"].contains(&kind)
-            || kind == "settings changed";
         if is_grave && !self.reliefs.iter().any(lasts) {
-            let seconds = self.random.u64(1..20);
+            let seconds = self.random.u64(1..8);
             self.later(seconds, Relief::Cloud);
         }
     }
@@ -285,9 +296,14 @@ impl Campaign {
 
     fn viola_refuses(&mut self) {
         let now = self.now();
-        let names = ["worker-0", "worker-1", "node-0-0", "node-0-1", "node-1-0"];
+        let name_key = self.judge.name_key;
+        let names: BTreeSet<String> = self.cloud.edit(|state| {
+            let vms = (0..2).flat_map(world::vm_ids);
+            vms.map(|vm| node_name(state, &vm, name_key)).collect()
+        });
+        let random = &mut self.random;
         let refused: BTreeSet<String> =
-            names.into_iter().filter(|_| self.random.u8(0..4) == 0).map(str::to_owned).collect();
+            names.into_iter().filter(|_| random.u8(0..3) == 0).collect();
         self.cloud.viola().accept_all_nodes();
         for name in &refused {
             self.cloud.viola().refuse_node(name, "the node isn't ready");

@@ -59,6 +59,8 @@ pub(crate) struct Judge {
     told: BTreeMap<Key, Told>,
     /// What Viola was last told of a VM, under whatever name.
     last: BTreeMap<Key, Told>,
+    /// What was sent last where it came to nothing: provider and configuration.
+    rejected: BTreeMap<Key, (String, NodeConfig)>,
     /// Since when the disk isn't known to be well.
     disk_bad_since: Option<u64>,
     /// The process that runs, and since when.
@@ -138,11 +140,30 @@ impl Judge {
         (self.life, self.life_since) = (life, at);
     }
 
-    /// Viola may hold something else of this node than the operator can know: an earlier process
-    /// never learned what became of its POST, or had no time to record it.
+    /// The operator may not know what Viola holds of this node: nobody saw its last POST accepted,
+    /// or it may not have been recorded.
+    pub(crate) fn is_unknown(&self, target: &str, node: &str) -> bool {
+        let told = self.told.get(&(target.to_owned(), node.to_owned()));
+        told.is_some_and(|told| !told.is_known)
+    }
+
+    /// The same of an earlier process, whose successor sends again only what differs from the
+    /// record. One that still runs knows what it can't know, and sends it again.
     pub(crate) fn is_doubtful(&self, target: &str, node: &str) -> bool {
         let told = self.told.get(&(target.to_owned(), node.to_owned()));
         told.is_some_and(|told| !told.is_known && told.life != self.life)
+    }
+
+    /// What Viola didn't accept isn't in the inventory.
+    pub(crate) fn wrongly_recorded(&self, inventory: &Inventory) -> Option<String> {
+        self.rejected.iter().find_map(|((target, node), (provider, config))| {
+            let stored = inventory.get(provider, node)?;
+            let told = self.told.get(&(target.clone(), node.clone()));
+            let is_wrong = stored.record.config == *config
+                && stored.record.accepted_by.as_ref() == Some(target)
+                && told.is_none_or(|told| told.config != *config);
+            is_wrong.then(|| format!("{node} was recorded, which {target} never accepted"))
+        })
     }
 
     /// After a start: every node that was accepted and recorded is in the inventory.
@@ -324,9 +345,12 @@ impl Judge {
         let refused = self.refused(at, answered, &node.node_name);
         let is_success = request.status.is_some_and(|status| status < 300);
         // Nothing came of it, and nobody thinks that something did.
+        let place = (target.to_owned(), node.node_name.clone());
         if is_plain && (!is_success || refused == Some(true)) {
+            self.rejected.insert(place, (provider, node.clone()));
             return;
         }
+        self.rejected.remove(&place);
         // Of a process that is no more, and whose POST ended only now.
         let is_late = at < self.life_since;
         let is_known = is_plain && refused == Some(false) && !is_late;
@@ -339,7 +363,7 @@ impl Judge {
             }
         }
         self.last.insert((told.provider.clone(), node.instance_id.clone()), told.clone());
-        self.told.insert((target.to_owned(), node.node_name.clone()), told);
+        self.told.insert(place, told);
     }
 
     /// Whether Viola refused a node; none if it changed its mind about then.

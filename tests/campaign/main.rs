@@ -65,14 +65,14 @@ fn number(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name}: {text:?} is no number")))
 }
 
-fn seed() -> u64 {
-    number("CAMPAIGN_SEED").unwrap_or_else(|| fastrand::u64(..))
-}
+/// The harm of a short campaign, the same each time, for it must not fail by bad luck in somebody's
+/// way; it is one in which much is sent.
+const SHORT: u64 = 13;
 
 #[test]
 fn a_short_campaign_leaves_everything_in_order() {
     Campaign::run(Plan {
-        seed: seed(),
+        seed: number("CAMPAIGN_SEED").unwrap_or(SHORT),
         length: Duration::from_secs(1),
         trouble: Duration::from_secs(9),
         steady: Duration::from_secs(2),
@@ -84,12 +84,13 @@ fn a_short_campaign_leaves_everything_in_order() {
 #[ignore = "takes an hour; make campaign runs it"]
 fn a_long_campaign_leaves_everything_in_order() {
     let seconds = number("CAMPAIGN_SECONDS").unwrap_or(3600);
+    // Two long lives and two times of kills in an hour.
+    let trouble = (seconds / 14).clamp(20, 240);
     Campaign::run(Plan {
-        seed: seed(),
+        seed: number("CAMPAIGN_SEED").unwrap_or_else(|| fastrand::u64(..)),
         length: Duration::from_secs(seconds),
-        // Two long lives and two times of kills in an hour.
-        trouble: Duration::from_secs((seconds / 14).clamp(20, 240)),
-        steady: Duration::from_secs(20),
+        trouble: Duration::from_secs(trouble),
+        steady: Duration::from_secs(trouble / 12 + 2),
         is_whole: true,
     });
 }

@@ -12,6 +12,9 @@ const SAMPLE_EVERY: u64 = 10_000;
 const MEMORY: u64 = 1_800_000;
 /// The share of a core that a process may take over ten seconds; a loop without a pause takes one.
 const BUSY: f64 = 0.8;
+/// How a process says that it ends for want of memory: the allocator, or a thread that gets no stack
+/// for its signals, in which case the standard library panics.
+const WANT: [&str; 2] = ["memory allocation of", "sys/pal/unix/stack_overflow.rs"];
 
 impl Campaign {
     /// Reads what the process logs, asks and sends, and looks whether it lives.
@@ -23,9 +26,10 @@ impl Campaign {
             let may_end = self.may_end;
             let at = self.now();
             let lines = self.life.bury();
-            self.ended(at, &lines)?;
-            let is_said = lines.iter().any(|line| line.contains("memory allocation of"));
-            if !may_end || !(is_said || end.code() == Some(1) && !lines.is_empty()) {
+            self.read_log(&lines)?;
+            let said_why = std::mem::take(&mut self.said_why);
+            self.ended(at, &[])?;
+            if !may_end || !(said_why || end.code() == Some(1)) {
                 return Err(format!("it ended by itself ({end}): {lines:?}"));
             }
             self.tell("ended for want of memory", &format!("it ended: {end}, {lines:?}"));
@@ -53,8 +57,14 @@ impl Campaign {
         }
         if self.paused.is_none() {
             self.search_for_secrets()?;
+            if let Ok(inventory) = self.inventory() {
+                // What was accepted while that was asked for counts as well.
+                self.harvest()?;
+                self.judge.wrongly_recorded(&inventory).map_or(Ok(()), Err)?;
+            }
         }
         if self.disk_bad_until.is_none()
+            && self.starved_until.is_none()
             && self.paused.is_none()
             && self.life.get("health", "/readyz").is_some_and(|answer| answer.status == 200)
         {
@@ -69,7 +79,9 @@ impl Campaign {
             if let Some(secret) = logs::secret_in(line) {
                 return Err(format!("a secret in the log: {secret}"));
             }
-            if line.contains("panicked") || line.contains("that is a bug") {
+            self.said_why |= self.may_end && WANT.iter().any(|want| line.contains(want));
+            let is_panic = line.contains("panicked") && !self.said_why;
+            if is_panic || line.contains("that is a bug") {
                 return Err(format!("a panic: {line}"));
             }
         }
