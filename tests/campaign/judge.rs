@@ -25,7 +25,6 @@ const STATUSES: [&str; 2] = ["ACTIVE", "DOWN"];
 /// What Viola was last told of something.
 #[derive(Clone, Debug)]
 struct Told {
-    provider: String,
     config: NodeConfig,
     at: u64,
     life: u32,
@@ -196,9 +195,11 @@ impl Judge {
             self.nodes += 1;
             let name = &node.node_name;
             let fail = |what: String| format!("POST to {target} at {at} ms, node {name}: {what}");
-            let provider = self.check_truth(at, &target, node).map_err(fail)?;
-            self.check_ids(&provider, node).map_err(fail)?;
-            self.note_answer(request, &target, provider, node);
+            let providers = self.check_truth(at, &target, node).map_err(fail)?;
+            if let [provider] = providers.as_slice() {
+                self.check_ids(provider, node).map_err(fail)?;
+            }
+            self.note_answer(request, &target, &providers, node);
         }
         Ok(())
     }
@@ -232,8 +233,8 @@ impl Judge {
         known.into_iter().any(|(begin, end)| *end + PAD >= from && *begin <= until + PAD)
     }
 
-    /// Some object asked for this node, and the cloud said so; gives the provider it is of.
-    fn check_truth(&self, at: u64, target: &str, node: &NodeConfig) -> Result<String, String> {
+    /// Some object asked for this node, and the cloud said so; gives the providers it may be of.
+    fn check_truth(&self, at: u64, target: &str, node: &NodeConfig) -> Result<Vec<String>, String> {
         let from = self.begin_of_pass(at);
         let vm = &node.instance_id;
         let fits = |wish: &&Wish| {
@@ -243,13 +244,14 @@ impl Judge {
                 && wish.spec.vm_ids.contains(vm)
         };
         let mut problem = format!("no object asks for VM {vm}");
+        let mut providers = BTreeSet::new();
         for wish in self.wishes.iter().filter(fits) {
             match self.check_against(at, from, &wish.spec, node) {
-                Ok(()) => return Ok(wish.spec.provider_id.clone()),
+                Ok(()) => drop(providers.insert(wish.spec.provider_id.clone())),
                 Err(what) => problem = what,
             }
         }
-        Err(problem)
+        if providers.is_empty() { Err(problem) } else { Ok(providers.into_iter().collect()) }
     }
 
     fn check_against(
@@ -261,6 +263,10 @@ impl Judge {
     ) -> Result<(), String> {
         let vm = &node.instance_id;
         let clouds = self.clouds(from, at);
+        let knows = |cloud: &&CloudState| cloud.providers.iter().any(|p| p.id == spec.provider_id);
+        if !clouds.iter().any(knows) {
+            return Err(format!("Contrabass didn't know {}", spec.provider_id));
+        }
         let mut names: BTreeSet<String> =
             clouds.iter().map(|cloud| node_name(cloud, vm, self.name_key)).collect();
         let asked = [Service::Nova, Service::Keystone];
@@ -333,7 +339,7 @@ impl Judge {
         &mut self,
         request: &LoggedRequest,
         target: &str,
-        provider: String,
+        providers: &[String],
         node: &NodeConfig,
     ) {
         let at = request.arrived_ms;
@@ -347,22 +353,25 @@ impl Judge {
         // Nothing came of it, and nobody thinks that something did.
         let place = (target.to_owned(), node.node_name.clone());
         if is_plain && (!is_success || refused == Some(true)) {
-            self.rejected.insert(place, (provider, node.clone()));
+            self.rejected.insert(place, (providers[0].clone(), node.clone()));
             return;
         }
         self.rejected.remove(&place);
         // Of a process that is no more, and whose POST ended only now.
         let is_late = at < self.life_since;
-        let is_known = is_plain && refused == Some(false) && !is_late;
+        let is_of_one = providers.len() == 1;
+        let is_known = is_plain && refused == Some(false) && !is_late && is_of_one;
         let (config, life) = (node.clone(), self.life - u32::from(is_late));
-        let told = Told { provider, config, at, life, is_known };
-        // A VM whose name another one got is remembered no more.
-        for ((of, vm), last) in &mut self.last {
-            if *of == told.provider && *vm != node.instance_id {
-                last.is_known &= last.config.node_name != node.node_name;
+        let told = Told { config, at, life, is_known };
+        for provider in providers {
+            // A VM whose name another one got is remembered no more.
+            for ((of, vm), last) in &mut self.last {
+                if of == provider && *vm != node.instance_id {
+                    last.is_known &= last.config.node_name != node.node_name;
+                }
             }
+            self.last.insert((provider.clone(), node.instance_id.clone()), told.clone());
         }
-        self.last.insert((told.provider.clone(), node.instance_id.clone()), told.clone());
         self.told.insert(place, told);
     }
 
