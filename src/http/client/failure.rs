@@ -132,7 +132,9 @@ pub(super) fn failure_of_io(error: &io::Error) -> Failure {
         | io::ErrorKind::ConnectionAborted
         | io::ErrorKind::NotConnected
         | io::ErrorKind::BrokenPipe => Failure::Lost,
-        kind => Failure::Io(kind.to_string()),
+        // Kinds are few, and have no word for a want of descriptors; the system's numbers do.
+        kind if error.raw_os_error().is_none() => Failure::Io(kind.to_string()),
+        _ => Failure::Io(error.to_string()),
     }
 }
 
@@ -143,5 +145,20 @@ fn waiting_for(limit: Timeout) -> &'static str {
         Timeout::SendRequest | Timeout::SendBody | Timeout::PerWrite => "the request to be taken",
         Timeout::RecvBody => "the rest of the answer",
         _ => "the answer",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::failure_of_io;
+
+    #[test]
+    fn a_want_of_descriptors_is_said_to_be_one() {
+        let text = failure_of_io(&io::Error::from_raw_os_error(24)).to_string();
+        assert!(text.to_lowercase().contains("too many open files"), "{text}");
+        let text = failure_of_io(&io::Error::from(io::ErrorKind::InvalidData)).to_string();
+        assert_eq!(text, "invalid data");
     }
 }
