@@ -103,6 +103,8 @@ pub(super) fn failure_of(error: &ureq::Error) -> Failure {
         ureq::Error::HostNotFound => Failure::HostNotFound,
         ureq::Error::ConnectionFailed => Failure::Refused,
         ureq::Error::BodyExceedsLimit(_) => Failure::TooLarge,
+        // The connection is at its end, and what is left makes no whole chunk.
+        ureq::Error::BodyStalled => Failure::Lost,
         ureq::Error::Rustls(error) => Failure::Tls(trust::explain(error)),
         ureq::Error::Tls(text) => Failure::Tls((*text).to_owned()),
         ureq::Error::BadUri(text) => Failure::BadUrl(text.clone()),
@@ -152,7 +154,13 @@ fn waiting_for(limit: Timeout) -> &'static str {
 mod tests {
     use std::io;
 
-    use super::failure_of_io;
+    use super::{failure_of, failure_of_io};
+
+    #[test]
+    fn an_answer_that_ends_in_the_middle_of_a_chunk_is_a_lost_connection() {
+        let text = failure_of(&ureq::Error::BodyStalled).to_string();
+        assert_eq!(text, "the connection ended before the answer was complete");
+    }
 
     #[test]
     fn a_want_of_descriptors_is_said_to_be_one() {
