@@ -452,10 +452,8 @@ impl Coordinator {
         }
         if outcome.nodes.is_some() {
             if outcome.over_limit > tracked.over_limit {
-                let note = format!(
-                    "{} ports are over the limit of 10 interfaces a node",
-                    outcome.over_limit
-                );
+                let ports = status::count(outcome.over_limit, "port");
+                let note = format!("over the limit of 10 interfaces a node: {ports}");
                 tell(true, "InterfacesTruncated", note);
             }
             tracked.over_limit = outcome.over_limit;
