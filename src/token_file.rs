@@ -72,7 +72,7 @@ impl TokenFile {
 fn read(path: &Path) -> Result<Secret, String> {
     let problem = |what: &dyn std::fmt::Display| format!("{}: {what}", path.display());
     let text = fs::read_to_string(path).map(zeroize::Zeroizing::new);
-    let text = text.map_err(|error| problem(&error.kind()))?;
+    let text = text.map_err(|error| problem(&error))?;
     match text.trim() {
         "" => Err(problem(&"the file is empty")),
         token => Ok(Secret::new(token.to_owned())),
@@ -89,6 +89,17 @@ mod tests {
 
     fn at(token: &TokenFile, seconds: u64) -> Result<String, String> {
         token.token(Duration::from_secs(seconds)).map(|token| token.expose().to_owned())
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_named_with_what_the_system_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        // Of a kind that has no word of its own.
+        let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let problem = at(&TokenFile::new(path.clone(), MINUTE), 0).unwrap_err();
+        let said = "No such device or address (os error 6)";
+        assert_eq!(problem, format!("{}: {said}", path.display()));
     }
 
     #[test]

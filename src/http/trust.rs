@@ -111,7 +111,7 @@ fn load_bundle(variable: &'static str, path: &Path) -> Result<Loaded, TrustError
     let bytes = fs::read(path).map_err(|error| TrustError::Unreadable {
         variable,
         path: path.to_owned(),
-        reason: error.kind().to_string(),
+        reason: error.to_string(),
     })?;
     let none = || TrustError::NoCertificate { variable, path: path.to_owned() };
     let mut certificates = Vec::new();
