@@ -56,7 +56,7 @@ use std::time::Instant;
 use driver::{Plan, Year};
 
 /// Years of one ordinary run, beside [`AT_RANDOM`] others.
-const YEARS: u64 = 1_200;
+const YEARS: u64 = 2_000;
 const AT_RANDOM: u64 = 20;
 /// Things that happen in one year, at most, before it calms down.
 const EVENTS: u64 = 60;
