@@ -281,7 +281,7 @@ fn batches<'a>(nodes: &[&'a NodeConfig]) -> Vec<Batch<'a>> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicU16, Ordering};
+    use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
     use std::time::Duration;
 
     use super::{MAX_BYTES, Viola, batches, node_errors};
@@ -290,34 +290,58 @@ mod tests {
     use crate::node_config::NodeConfig;
 
     /// Answers with this status, or not at all where it is 0.
-    struct Answering(AtomicU16);
+    #[derive(Default)]
+    struct Answering {
+        status: AtomicU16,
+        asked: AtomicUsize,
+    }
 
     impl Transport for Answering {
         fn carry(&self, _: &Request<'_>, _: Duration) -> Result<Answer, Failure> {
-            match self.0.load(Ordering::SeqCst) {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            match self.status.load(Ordering::SeqCst) {
                 0 => Err(Failure::Lost),
                 status => Ok(Answer { status, headers: Default::default(), body: Vec::new() }),
             }
         }
     }
 
-    #[test]
-    fn a_node_is_in_doubt_from_a_post_that_nobody_saw_accepted_to_the_next_that_was() {
+    fn viola(service: &Arc<Answering>) -> Viola {
         let config = Config::read(|name| match name {
             "VIOLA_ENDPOINT" => Some("http://viola.test".to_owned()),
             "KUBE_API_URL" => Some("http://kubernetes.test".to_owned()),
             _ => None,
         });
-        let service = Arc::new(Answering(AtomicU16::new(200)));
-        let clients = Clients::new(&Arc::default()).over(Arc::clone(&service) as _);
-        let viola = Viola::new(&config.unwrap(), &clients);
+        let clients = Clients::new(&Arc::default()).over(Arc::clone(service) as _);
+        Viola::new(&config.unwrap(), &clients)
+    }
+
+    #[test]
+    fn a_node_is_in_doubt_from_a_post_that_nobody_saw_accepted_to_the_next_that_was() {
+        let service = Arc::<Answering>::default();
+        let viola = viola(&service);
         let node = node("worker-0".to_owned());
         for (status, doubted) in [(200, false), (0, true), (204, false), (500, true), (200, false)]
         {
-            service.0.store(status, Ordering::SeqCst);
+            service.status.store(status, Ordering::SeqCst);
             viola.post("biz", &[&node]);
             assert_eq!(viola.doubted("biz").contains("worker-0"), doubted, "after {status}");
             assert!(viola.doubted("other").is_empty());
+        }
+    }
+
+    #[test]
+    fn after_an_answer_the_next_request_follows_and_after_silence_none_does() {
+        let nodes: Vec<NodeConfig> = (0..1201).map(|n| node(format!("worker-{n:05}"))).collect();
+        let nodes: Vec<&NodeConfig> = nodes.iter().collect();
+        for (status, asked, accepted) in [(200, 3, 1201), (500, 3, 0), (0, 1, 0)] {
+            let service = Arc::<Answering>::default();
+            service.status.store(status, Ordering::SeqCst);
+            let delivery = viola(&service).post("biz", &nodes);
+            assert_eq!(service.asked.load(Ordering::SeqCst), asked, "{status}");
+            assert_eq!(delivery.accepted.len(), accepted, "{status}");
+            let refused: usize = delivery.problems.iter().map(|problem| problem.nodes.len()).sum();
+            assert_eq!(refused, 1201 - accepted, "{status}");
         }
     }
 

@@ -70,6 +70,58 @@ fn a_slow_cloud_holds_half_of_the_workers_and_the_last_one_is_for_a_newcomer() {
 }
 
 #[test]
+fn beside_another_cloud_half_of_the_workers_is_the_most_even_while_they_idle() {
+    let mut queue = Queue::new(6);
+    for key in 0..6 {
+        queue.add(&key, "slow", T0);
+    }
+    queue.add(&6, "quick", at(100));
+    assert_eq!(std::iter::from_fn(|| queue.next(T0)).count(), 3);
+}
+
+#[test]
+fn a_key_that_changes_its_cloud_counts_there_and_no_longer_here() {
+    let mut queue = Queue::new(4);
+    for key in 0..4 {
+        queue.add(&key, "one", T0);
+    }
+    queue.add(&4, "one", at(100));
+    queue.add(&4, "two", at(100));
+    assert_eq!(std::iter::from_fn(|| queue.next(T0)).count(), 2, "half, beside another cloud");
+    queue.add(&4, "one", at(100));
+    assert_eq!(std::iter::from_fn(|| queue.next(T0)).count(), 2, "the rest, alone");
+    assert_eq!(queue.due_at(&4), Some(at(100)));
+}
+
+#[test]
+fn of_keys_due_at_the_same_time_the_first_added_comes_first_and_keeps_its_place() {
+    let mut queue = Queue::new(3);
+    for key in ["c", "b", "a"] {
+        queue.add(&key, "cloud", T0);
+    }
+    queue.add(&"c", "cloud", at(5));
+    assert_eq!(std::iter::from_fn(|| queue.next(T0)).collect::<Vec<_>>(), ["c", "b", "a"]);
+}
+
+#[test]
+fn what_is_measured_of_it_is_true() {
+    let mut queue = Queue::new(1);
+    for (key, second) in [("a", 10), ("b", 10), ("c", 20)] {
+        queue.add(&key, "cloud", at(second));
+    }
+    assert_eq!((queue.depth(), queue.take_became_due()), (0, 0));
+    assert_eq!(queue.next(at(15)), Some("a"));
+    assert_eq!((queue.depth(), queue.busy()), (1, 1));
+    assert_eq!((queue.take_became_due(), queue.take_became_due()), (2, 0));
+    assert_eq!((queue.is_busy(&"a"), queue.is_busy(&"b")), (true, false));
+    assert_eq!((queue.waited(&"a"), queue.waited(&"b")), (Some(at(5)), None));
+    assert_eq!(queue.running_times(at(18)).collect::<Vec<_>>(), [at(3)]);
+    queue.finish(&"a", None);
+    assert_eq!((queue.is_busy(&"a"), queue.due_at(&"a")), (false, None));
+    assert_eq!(queue.running_times(at(18)).count(), 0);
+}
+
+#[test]
 fn a_cloud_that_is_alone_gets_every_worker() {
     let mut queue = Queue::new(4);
     for key in 0..8 {
