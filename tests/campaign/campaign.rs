@@ -60,6 +60,8 @@ pub(crate) struct Campaign {
     pub(crate) disk_bad_until: Option<u64>,
     /// Processes of this period start with a clock that can jump.
     pub(crate) with_clock: bool,
+    /// When the process started, in ms.
+    born: u64,
     pub(crate) sampled: (u64, f64),
     pub(crate) requests: BTreeMap<String, u64>,
 }
@@ -137,6 +139,7 @@ impl Campaign {
             said_why: false,
             disk_bad_until: None,
             with_clock: true,
+            born: 0,
             sampled: (0, 0.0),
             requests: BTreeMap::new(),
         }
@@ -299,6 +302,7 @@ impl Campaign {
         self.life.start(&self.cloud, with_clock);
         let now = self.now();
         self.judge.note_start(now, self.life.number);
+        self.born = now;
         self.sampled = (self.now(), 0.0);
         self.figures.count("lives");
         let begun = self.now();
@@ -367,7 +371,8 @@ impl Campaign {
         self.search_for_secrets()?;
         if let Some(cost) = self.life.id().and_then(Cost::of) {
             let now = self.now();
-            self.figures.sample(self.life.number, now, cost, reached_after);
+            let is_grown = now >= self.born + self.plan.trouble.as_millis() as u64;
+            self.figures.sample((self.life.number, is_grown), now, cost, reached_after);
         }
         self.figures.count("calms reached");
         Ok(())

@@ -19,6 +19,8 @@ const MORE: usize = 12;
 /// What the process had at one calm.
 struct Sample {
     life: u32,
+    /// The process has been through a whole time of trouble; one that has just started is small.
+    is_grown: bool,
     calm: u32,
     minute: f64,
     cost: Cost,
@@ -70,11 +72,17 @@ impl Figures {
     }
 
     /// What a process has at a calm, `reached_after` so many seconds.
-    pub(crate) fn sample(&mut self, life: u32, at_ms: u64, cost: Cost, reached_after: f64) {
+    pub(crate) fn sample(
+        &mut self,
+        (life, is_grown): (u32, bool),
+        at_ms: u64,
+        cost: Cost,
+        reached_after: f64,
+    ) {
         let calm = u32::try_from(self.samples.len()).unwrap() + 1;
         let minute = at_ms as f64 / 60_000.0;
         self.tell(at_ms, &format!("calm {calm} after {reached_after:.1} s: {cost:?}"));
-        self.samples.push(Sample { life, calm, minute, cost, reached_after });
+        self.samples.push(Sample { life, is_grown, calm, minute, cost, reached_after });
     }
 
     /// How busy the process was for a while, in shares of one core.
@@ -88,7 +96,8 @@ impl Figures {
     pub(crate) fn growth(&self) -> Option<String> {
         let lives = self.samples.iter().map(|sample| sample.life);
         lives.collect::<std::collections::BTreeSet<_>>().into_iter().find_map(|life| {
-            let mut of_life = self.samples.iter().filter(|sample| sample.life == life);
+            let is_of_life = |sample: &&Sample| sample.life == life && sample.is_grown;
+            let mut of_life = self.samples.iter().filter(is_of_life);
             let first = of_life.next()?.cost;
             let last = of_life.next_back()?.cost;
             let is_flat = last.resident_mb <= first.resident_mb * GROWTH.0 + GROWTH.1
@@ -102,7 +111,7 @@ impl Figures {
     pub(crate) fn table(&self) -> String {
         let mut table =
             String::from("calm  minute  life  after s  RSS MB  peak MB  fds  threads\n");
-        for Sample { life, calm, minute, cost, reached_after } in &self.samples {
+        for Sample { life, calm, minute, cost, reached_after, .. } in &self.samples {
             let Cost { resident_mb, peak_mb, descriptors, threads, .. } = cost;
             table.push_str(&format!(
                 "{calm:>4}  {minute:>6.1}  {life:>4}  {reached_after:>7.1}  {resident_mb:>6.2}  \
