@@ -76,7 +76,7 @@ fuzz:
 ## Breaks the pure core in one place after another and says which breaks no test notices; tests/mutants.toml
 ## says where, and why some are left. Needs cargo-mutants. One file: make mutants FILE=src/queue.rs.
 mutants:
-	$(CARGO) mutants --config tests/mutants.toml --colors never $(if $(FILE),--file $(FILE)) --output target
+	$(CARGO) mutants --config tests/mutants.toml --colors never $(if $(FILE),--re '^$(FILE):') --output target
 
 ## The CustomResourceDefinition. `uninstall` takes every OpenstackConfig with it.
 install:
