@@ -231,12 +231,7 @@ impl Coordinator {
         for (key, uid) in gone {
             self.deleted(now, &key, &uid);
         }
-        // All are known before any is due: which of two keeps a node depends on both.
-        for object in &objects {
-            if !object.being_deleted {
-                self.claims.know(object);
-            }
-        }
+        // Nothing is dispatched before all are known: which of two keeps a node depends on both.
         for object in objects {
             self.applied(now, object);
         }

@@ -333,7 +333,11 @@ fn what_a_list_no_longer_shows_is_gone_in_its_scope_alone() {
     world.list(&[object("a"), object("b"), OpenstackConfig { key: other, ..object("c") }]);
     world.settle();
     let scope = Some("default".to_owned());
+    assert_eq!(world.coordinator.scopes_listed(), 1);
+    world.event(Event::Listed { scope: scope.clone(), objects: vec![object("b")] });
+    assert_eq!(world.coordinator.scopes_listed(), 2);
     world.event(Event::Listed { scope, objects: vec![object("b")] });
+    assert_eq!(world.coordinator.scopes_listed(), 2, "listed anew");
     assert_eq!(world.forgotten, ["a-1"]);
     world.wait(1_000);
     assert_eq!(world.syncing(), ["b", "c"]);
@@ -441,6 +445,18 @@ fn a_younger_object_is_woken_when_the_older_one_loses_nodes() {
 }
 
 #[test]
+fn a_younger_object_is_not_woken_when_the_older_one_fails() {
+    let mut world = world();
+    world.list(&[object("old"), younger(object("young"))]);
+    world.finish("old", synced);
+    world.finish("young", conflict);
+    world.apply(generation(2, object("old")));
+    world.finish("young", conflict);
+    world.finish("old", down);
+    assert!(world.syncing().is_empty(), "{:?}", world.syncing());
+}
+
+#[test]
 fn a_younger_object_is_woken_when_the_older_one_moves_to_another_cloud() {
     let mut world = world();
     world.list(&[object("old"), younger(object("young"))]);
@@ -464,7 +480,8 @@ fn an_object_of_another_cloud_is_not_woken() {
 fn a_younger_object_with_the_same_vm_waits_for_the_older_ones_first_sync() {
     let mut world = world();
     let young = younger(with_vms(&["vm of old"], object("young")));
-    world.list(&[object("old"), young]);
+    // In whatever order a list has them.
+    world.list(&[young, object("old")]);
     assert_eq!(world.syncing(), ["old"]);
     // Well or not: an older object that fails mustn't hold the younger one up for ever.
     world.finish("old", down);
@@ -716,6 +733,30 @@ fn who_does_not_lead_starts_nothing() {
     assert_eq!(world.coordinator.next_due(), None);
     world.event(Event::Leading(true));
     assert_eq!(world.syncing(), ["a"]);
+}
+
+#[test]
+fn the_status_is_the_leaders_word_so_a_leader_believes_its_own_and_others_what_they_see() {
+    let seen = |nodes| {
+        let mut object = object("a");
+        object.status.nodes = Some(nodes);
+        object
+    };
+    let mut world = world();
+    world.event(Event::Leading(false));
+    world.apply(object("a"));
+    world.apply(seen(7));
+    world.event(Event::Leading(true));
+    world.finish("a", down);
+    assert_eq!(world.last_status().nodes, Some(7));
+    world.apply(seen(9));
+    world.wait(1_000);
+    world.finish("a", synced);
+    assert_eq!(world.last_status().nodes, Some(1));
+    world.apply(seen(9));
+    world.wait(1_000);
+    world.finish("a", down);
+    assert_eq!(world.last_status().nodes, Some(1));
 }
 
 #[test]
