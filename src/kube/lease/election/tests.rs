@@ -134,6 +134,24 @@ fn a_leader_that_cannot_renew_has_lost_at_its_deadline_and_before_the_lease_runs
 }
 
 #[test]
+fn a_renewal_begun_in_time_and_answered_after_the_old_deadline_is_one() {
+    let mut election = leader();
+    assert_eq!(election.leads_until(), Some(Duration::from_secs(8)));
+    election.step(Input::Waited, at(7.0));
+    let (_, news) = election.step(Input::Written(lease("a", "3")), at(8.5));
+    assert_eq!(news, []);
+    assert_eq!(election.leads_until(), Some(Duration::from_secs(15)));
+}
+
+#[test]
+fn who_does_not_lead_leads_until_no_time() {
+    let mut election = election("a", 1);
+    assert_eq!(election.leads_until(), None);
+    election.step(Input::Read(Some(lease("b", "1"))), at(0.0));
+    assert_eq!(election.leads_until(), None);
+}
+
+#[test]
 fn a_leader_that_finds_another_in_the_lease_has_lost_at_once() {
     let mut election = leader();
     let (task, _) = election.step(Input::Waited, at(2.0));
