@@ -154,7 +154,7 @@ pub fn shortened(text: &str, limit: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Question, error_text};
+    use super::{Question, error_text, shortened};
     use crate::cloud::error::Step;
     use crate::http::client::{Answer, Service};
     use crate::secret::Secret;
@@ -238,6 +238,41 @@ mod tests {
         let id = "req-b87666d5-8ed6-4e18-88af-8c4321cc54f7";
         assert_eq!(error_text(format!("failed ({id})").as_bytes(), &[]), "failed (req-...)");
         assert_eq!(error_text(b"a req-uest", &[]), "a req-uest");
+    }
+
+    #[test]
+    fn only_401_is_a_refused_token_and_a_redirect_says_that_it_is_not_followed() {
+        let cases = [
+            (299, false, false),
+            (300, false, true),
+            (302, false, true),
+            (399, false, true),
+            (400, false, false),
+            (401, true, false),
+            (403, false, false),
+            (500, false, false),
+        ];
+        for (status, refused, redirect) in cases {
+            let question = Question {
+                service: Service::Nova,
+                method: "GET",
+                path: "/servers",
+                step: Step::Nova,
+                secrets: &[],
+            };
+            let body = b"elsewhere".to_vec();
+            let error = question.refused(&Answer { status, headers: Default::default(), body });
+            assert_eq!(error.refused, refused, "{status}");
+            let hint = if redirect { " (redirects aren't followed; check the URL)" } else { "" };
+            assert_eq!(error.message, format!("Nova GET /servers: HTTP {status}: elsewhere{hint}"));
+        }
+    }
+
+    #[test]
+    fn a_text_is_one_line_without_control_characters() {
+        assert_eq!(shortened("  a\tb\r\n\u{0}\u{1b}[31mc\u{a0}d ", 99), "a b [31mc d");
+        assert_eq!(shortened("ab cd", 5), "ab cd");
+        assert_eq!(shortened("ab cd", 3), "ab...");
     }
 
     #[test]

@@ -98,6 +98,47 @@ fn a_lost_race_leads_to_another_look() {
     assert!(matches!(task, Task::Read { .. }), "{task:?}");
 }
 
+#[test]
+fn a_leader_that_lost_a_race_looks_before_it_writes_again() {
+    let mut election = leader();
+    let (task, _) = election.step(Input::Waited, at(2.0));
+    assert!(matches!(task, Task::Replace { .. }), "{task:?}");
+    election.step(Input::RaceLost, at(2.1));
+    let (task, _) = election.step(Input::Waited, at(2.3));
+    assert!(matches!(task, Task::Read { .. }), "{task:?}");
+}
+
+/// How long the call may last that this input leads to.
+fn limit(election: &mut Election, seconds: f64) -> Duration {
+    match election.step(Input::Waited, at(seconds)).0 {
+        Task::Read { limit } | Task::Replace { limit, .. } | Task::Create { limit, .. } => limit,
+        task => panic!("{task:?}"),
+    }
+}
+
+#[test]
+fn three_calls_fit_before_the_deadline_and_no_call_of_a_leader_lasts_beyond_it() {
+    let third = Duration::from_secs(8) / 3;
+    assert_eq!(limit(&mut election("b", 1), 0.0), third);
+    assert_eq!(limit(&mut leader(), 1.0), third);
+    assert_eq!(limit(&mut leader(), 7.0), Duration::from_secs(1));
+    // Too late for any server; but a limit of nothing would be none at all to some clients.
+    assert_eq!(limit(&mut leader(), 7.999), Duration::from_millis(10));
+}
+
+#[test]
+fn replicas_do_not_look_in_step() {
+    let waits: Vec<Duration> = (0..100)
+        .map(|seed| match election("b", seed).step(Input::Failed, at(0.0)).0 {
+            Task::Wait(wait) => wait,
+            task => panic!("{task:?}"),
+        })
+        .collect();
+    let (least, most) = (waits.iter().min().unwrap(), waits.iter().max().unwrap());
+    assert!(*least >= Duration::from_millis(1600) && *most <= Duration::from_secs(2));
+    assert!(*most - *least > Duration::from_millis(300), "{least:?} to {most:?}");
+}
+
 /// A replica that leads since second 0.
 fn leader() -> Election {
     let mut election = election("a", 1);
