@@ -213,6 +213,83 @@ fn what_is_refused_or_gone_is_dropped_and_a_forgotten_object_too() {
     assert!(pending.is_empty());
 }
 
+#[test]
+fn a_forgotten_object_takes_its_secrets_along_and_nobody_elses() {
+    let mut pending = pending();
+    pending.put_secret(secret("s", "a"));
+    pending.put_secret(secret("t", "b"));
+    pending.forget(&object("a", "u1"));
+    let Next::Write(job) = pending.next(at(0.0)) else { panic!() };
+    assert_eq!(*job, Job::Secret(secret("t", "b")));
+    // While it is under way: that of another object is tried again, that of this one isn't.
+    for (gone, is_repeated) in [("a", true), ("b", false)] {
+        let mut pending = self::pending();
+        pending.put_secret(secret("t", "b"));
+        let Next::Write(job) = pending.next(at(0.0)) else { panic!() };
+        pending.forget(&object(gone, "u1"));
+        pending.finished(*job, Outcome::Retry, at(0.0));
+        assert_eq!(!pending.is_empty(), is_repeated, "{gone}");
+    }
+}
+
+#[test]
+fn what_was_written_is_forgotten_with_its_object_and_not_with_a_predecessor() {
+    for (uid, is_written_again) in [("u0", false), ("u1", true)] {
+        let mut pending = pending();
+        status(&mut pending, "a", 1);
+        finish_next(&mut pending, at(0.0), Outcome::Done);
+        pending.forget(&object("a", uid));
+        status(&mut pending, "a", 1);
+        let next = finish_next(&mut pending, at(0.0), Outcome::Done);
+        assert_eq!(next.is_some(), is_written_again, "{uid}");
+    }
+}
+
+#[test]
+fn whoever_waits_longest_is_first_and_whoever_failed_is_last() {
+    let mut pending = pending();
+    for name in ["c", "a", "b"] {
+        status(&mut pending, name, 1);
+    }
+    let first = finish_next(&mut pending, at(0.0), Outcome::Retry);
+    assert_eq!(first.unwrap().0, "c");
+    status(&mut pending, "d", 1);
+    // By now its own wait is over, and still the others come first: they waited longer.
+    let rest = std::iter::from_fn(|| finish_next(&mut pending, at(60.0), Outcome::Done));
+    let names: Vec<String> = rest.map(|(name, _)| name).collect();
+    assert_eq!(names, ["a", "b", "c", "d"]);
+}
+
+#[test]
+fn an_abandoned_writer_writes_no_more() {
+    let mut pending = pending();
+    status(&mut pending, "a", 1);
+    pending.abandon();
+    assert_eq!(pending.next(at(0.0)), Next::End);
+}
+
+#[test]
+fn events_above_an_objects_allowance_or_above_what_may_wait_are_not_told() {
+    let waiting = |pending: &mut Pending| {
+        let events = std::iter::from_fn(|| match pending.next(at(0.0)) {
+            Next::Write(job) => Some(pending.finished(*job, Outcome::Done, at(0.0))),
+            _ => None,
+        });
+        events.count()
+    };
+    let mut of_one = pending();
+    for number in 0..30 {
+        event(&mut of_one, &format!("note {number}"), at(0.0));
+    }
+    assert_eq!(waiting(&mut of_one), 25);
+    let mut of_many = pending();
+    for number in 0..510 {
+        let regarding = object("a", &format!("u{number}"));
+        of_many.put_event(regarding, EventKind::Warning, "NovaError", "x", at(0.0));
+    }
+    assert_eq!(waiting(&mut of_many), 500);
+}
+
 fn event(pending: &mut Pending, note: &str, now: Now) {
     pending.put_event(object("a", "u1"), EventKind::Warning, "NovaError", note, now);
 }
@@ -279,17 +356,20 @@ fn a_drain_tries_each_once_more_and_ends_at_the_first_trouble_of_the_server() {
     assert_eq!(pending.next(at(0.0)), Next::End);
 }
 
+fn secret(name: &str, owner: &str) -> SecretManifest {
+    SecretManifest {
+        namespace: "default".to_owned(),
+        name: name.to_owned(),
+        data: std::collections::BTreeMap::new(),
+        owner: object(owner, "u1"),
+    }
+}
+
 #[test]
 fn a_secret_is_looked_at_each_time_it_is_wanted() {
     let mut pending = pending();
-    let secret = SecretManifest {
-        namespace: "default".to_owned(),
-        name: "s".to_owned(),
-        data: std::collections::BTreeMap::new(),
-        owner: object("a", "u1"),
-    };
     for _ in 0..2 {
-        pending.put_secret(secret.clone());
+        pending.put_secret(secret("s", "a"));
         let Next::Write(job) = pending.next(at(0.0)) else { panic!() };
         pending.finished(*job, Outcome::Done, at(0.0));
     }
