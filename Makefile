@@ -73,10 +73,13 @@ fuzz:
 	cd tests/fuzz && CARGO_TARGET_DIR=../../target/fuzz cargo fuzz run --fuzz-dir . --sanitizer none $(FUZZ) \
 		../../target/fuzz/found/$(FUZZ) corpus/$(FUZZ) -- -max_total_time=$(SECONDS_EACH) -max_len=8192 -timeout=10
 
-## Breaks the pure core in one place after another and says which breaks no test notices; tests/mutants.toml
-## says where, and why some are left. Needs cargo-mutants. One file: make mutants FILE=src/queue.rs.
+## Breaks the pure core in one place after another and says which breaks no test notices; tests/mutants says
+## where, and why some are left. Needs cargo-mutants. One file: make mutants FILE=src/queue.rs.
 mutants:
-	$(CARGO) mutants --config tests/mutants.toml --colors never $(if $(FILE),--re '^$(FILE):') --output target
+	survived=0; for half in core inventory; do \
+		$(CARGO) mutants --config tests/mutants/$$half.toml --colors never \
+			$(if $(FILE),--re '^$(FILE):') --output target/mutants-$$half || survived=$$?; \
+	done; exit $$survived
 
 ## The CustomResourceDefinition. `uninstall` takes every OpenstackConfig with it.
 install:

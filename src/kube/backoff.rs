@@ -53,14 +53,21 @@ mod tests {
         let mut rng = fastrand::Rng::with_seed(1);
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30));
         let mut limits = Vec::new();
-        for _ in 0..12 {
+        let mut waited = Duration::ZERO;
+        for failures in 0..12 {
             limits.push(backoff.limit().as_millis());
             let limit = backoff.limit();
-            assert!(backoff.after_failure(&mut rng) <= limit);
+            assert_eq!(backoff.failures(), failures);
+            let wait = backoff.after_failure(&mut rng);
+            assert!(wait <= limit);
+            waited += wait;
         }
+        // The limits come to 141 s, and a wait is half of its limit on average.
+        assert!((30..120).contains(&waited.as_secs()), "{waited:?}");
         assert_eq!(limits[..4], [100, 200, 400, 800]);
         assert_eq!(limits[9..], [30_000, 30_000, 30_000]);
         backoff.reset();
+        assert_eq!(backoff.failures(), 0);
         assert_eq!(backoff.limit(), Duration::from_millis(100));
     }
 }

@@ -8,9 +8,9 @@ use std::io::{self, Read};
 
 /// A watch line holds one object (etcd refuses above about 1.5 MiB) and its managedFields.
 pub const LINE_LIMIT_BYTES: usize = 8 * 1024 * 1024;
-const READ_BYTES: usize = 16 * 1024;
+const READ_BYTES: usize = 16_384;
 /// A buffer that a huge line has grown isn't kept for the hours the watch may go on.
-const KEPT_BYTES: usize = 256 * 1024;
+const KEPT_BYTES: usize = 262_144;
 
 /// Why no line could be read.
 #[derive(Debug)]
@@ -90,7 +90,7 @@ impl<R: Read> Lines<R> {
         self.buffer.drain(..self.start);
         self.start = 0;
         self.searched = self.buffer.len();
-        if self.buffer.len() < KEPT_BYTES {
+        if self.buffer.is_empty() {
             self.buffer.shrink_to(KEPT_BYTES);
         }
     }
@@ -122,7 +122,7 @@ impl<R: Read> Lines<R> {
 
 #[cfg(test)]
 mod tests {
-    use super::{LineError, Lines};
+    use super::{KEPT_BYTES, LINE_LIMIT_BYTES, LineError, Lines};
     use std::io::{self, Read};
 
     /// Gives its bytes in pieces of the given size, then fails if it is told to.
@@ -175,10 +175,39 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_a_mebibyte_passes() {
-        let mut bytes = vec![b'x'; 1 << 20];
+    fn the_largest_object_etcd_takes_passes_and_its_room_is_given_back() {
+        let mut bytes = vec![b'x'; 3 << 19];
         bytes.extend_from_slice(b"\nsmall\n");
-        let found = all(Lines::new(Pieces(&bytes, 5000, false), 8 << 20)).unwrap();
-        assert_eq!((found[0].len(), found[1].as_str()), (1 << 20, "small"));
+        let mut lines = Lines::new(Pieces(&bytes, 5000, false), LINE_LIMIT_BYTES);
+        assert_eq!(lines.next_line().unwrap().unwrap().len(), 3 << 19);
+        assert_eq!(lines.next_line().unwrap(), Some(b"small".as_slice()));
+        assert!(lines.next_line().unwrap().is_none());
+        assert!(lines.buffer.capacity() <= KEPT_BYTES, "{}", lines.buffer.capacity());
+    }
+
+    #[test]
+    fn a_limit_is_said_in_mebibytes() {
+        let error = LineError::TooLong { limit: LINE_LIMIT_BYTES };
+        assert_eq!(error.to_string(), "a line exceeds 8 MiB");
+        let error = LineError::Io(io::ErrorKind::TimedOut.into());
+        assert_eq!(error.to_string(), "timed out");
+    }
+
+    /// Is interrupted by a signal before each piece.
+    struct Interrupted<'a>(Pieces<'a>, bool);
+
+    impl Read for Interrupted<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.1 = !self.1;
+            if self.1 { Err(io::ErrorKind::Interrupted.into()) } else { self.0.read(buffer) }
+        }
+    }
+
+    #[test]
+    fn a_signal_is_no_failure_of_the_stream() {
+        let mut lines = Lines::new(Interrupted(Pieces(b"one\ntwo\n", 3, false), false), 100);
+        assert_eq!(lines.next_line().unwrap(), Some(b"one".as_slice()));
+        assert_eq!(lines.next_line().unwrap(), Some(b"two".as_slice()));
+        assert!(lines.next_line().unwrap().is_none());
     }
 }

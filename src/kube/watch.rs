@@ -298,9 +298,6 @@ impl WatchMachine {
             FailureKind::Garbled => self.fruitless >= self.timing.fruitless_before_relist,
             _ => false,
         };
-        if watch.fruitful {
-            self.backoff.reset();
-        }
         step.restart = Some(match failure.kind {
             FailureKind::Expired => RestartReason::Expired,
             _ => reason,
@@ -353,7 +350,7 @@ impl WatchMachine {
 
     fn watch_ended(&mut self, watch: Watch, end: End, now: Duration, step: &mut Step) -> Action {
         let lasted = now.saturating_sub(watch.asked_at);
-        if watch.fruitful || lasted >= self.timing.healthy_after {
+        if lasted >= self.timing.healthy_after {
             self.backoff.reset();
             self.fruitless = 0;
         }

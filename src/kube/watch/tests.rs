@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::{Action, End, Failure, FailureKind, Input, Observation, Step, Timing, WatchMachine};
+use super::WatchMachine;
+use super::{Action, End, Failure, FailureKind, Input, Observation, RestartReason, Step, Timing};
 use crate::kube::error::{ApiStatus, Call, KubeError, Refusal};
 use crate::kube::lines::{LINE_LIMIT_BYTES, Lines};
 use crate::kube::objects::{Page, RawObject};
@@ -223,6 +224,34 @@ fn watches_that_end_at_once_without_an_event_back_off_and_then_list() {
 }
 
 #[test]
+fn two_healthy_minutes_without_an_event_end_the_back_off() {
+    // Eight failures take the limit of the next wait from a tenth of a second far up.
+    let fail = |machine: &mut WatchMachine, now: Duration| {
+        let step = machine.step(Input::WatchEnded(End::Cut("cut".to_owned())), now);
+        let Action::Wait(wait) = step.action else { panic!("{:?}", step.action) };
+        machine.step(Input::Waited, now);
+        machine.step(Input::WatchOpened, now);
+        wait
+    };
+    for (lasts, begins_anew) in [(119 * SECOND, false), (120 * SECOND, true)] {
+        let waits: Vec<Duration> = (0..20)
+            .map(|seed| {
+                let rng = fastrand::Rng::with_seed(seed);
+                let mut machine = WatchMachine::new(None, Timing::default(), rng);
+                machine.step(Input::PageListed(page("10", &["a"])), SECOND);
+                machine.step(Input::WatchOpened, SECOND);
+                for second in 2..10 {
+                    fail(&mut machine, second * SECOND);
+                }
+                fail(&mut machine, 9 * SECOND + lasts)
+            })
+            .collect();
+        let longest = waits.iter().max().unwrap();
+        assert_eq!(*longest <= Duration::from_millis(100), begins_anew, "{lasts:?}: {longest:?}");
+    }
+}
+
+#[test]
 fn lines_nobody_can_use_are_left_out_and_the_watch_goes_on() {
     let mut machine = watching();
     for line in [
@@ -263,6 +292,8 @@ fn error_events_end_the_watch_and_keep_the_version_unless_it_expired() {
         let step = machine.step(Input::Line(line.to_string().as_bytes()), 2 * SECOND);
         let action = after_wait(&mut machine, &step, 3 * SECOND);
         assert_eq!(lists(&action), relists, "{code}");
+        let reason = if relists { RestartReason::Expired } else { RestartReason::ErrorEvent };
+        assert_eq!(step.restart, Some(reason), "{code}");
     }
 }
 
