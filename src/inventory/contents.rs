@@ -164,3 +164,25 @@ impl Inventory {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Inventory;
+
+    fn at_version(version: u64) -> Inventory {
+        let mut inventory = Inventory::default();
+        for _ in 0..version {
+            inventory.apply(&[]);
+        }
+        inventory
+    }
+
+    #[test]
+    fn what_is_read_anew_has_a_version_that_neither_had() {
+        for (read, earlier, expected) in [(0, 3, 4), (5, 3, 6), (0, 0, 1)] {
+            let mut read = at_version(read);
+            read.succeed(&at_version(earlier));
+            assert_eq!(read.version(), expected);
+        }
+    }
+}

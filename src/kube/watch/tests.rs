@@ -208,6 +208,7 @@ fn a_lost_connection_is_taken_up_from_the_last_version_without_a_list() {
 fn a_watch_that_was_silent_too_long_leads_to_a_list() {
     let mut machine = watching();
     let step = machine.step(Input::WatchEnded(End::Silent), 151 * SECOND);
+    assert_eq!(step.restart, Some(RestartReason::Silent));
     let action = after_wait(&mut machine, &step, 152 * SECOND);
     assert!(lists(&action), "{action:?}");
 }
@@ -217,6 +218,7 @@ fn watches_that_end_at_once_without_an_event_back_off_and_then_list() {
     let mut machine = watching();
     for round in 0..3 {
         let step = machine.step(Input::WatchEnded(End::InOrder), SECOND);
+        assert_eq!(step.restart, Some(RestartReason::Short), "round {round}");
         let action = after_wait(&mut machine, &step, SECOND);
         assert_eq!(lists(&action), round == 2, "round {round}: {action:?}");
         machine.step(Input::WatchOpened, SECOND);
@@ -315,6 +317,50 @@ fn a_missing_crd_is_said_once_and_its_end_too() {
         step.observations.as_slice(),
         [Observation::Recovered, Observation::Replaced { .. }]
     ));
+}
+
+#[test]
+fn a_watch_that_ends_in_order_after_a_long_silence_counts_as_silent() {
+    let mut machine = watching();
+    let step = machine.step(Input::WatchEnded(End::InOrder), 151 * SECOND);
+    assert_eq!(step.restart, Some(RestartReason::Silent));
+}
+
+#[test]
+fn trouble_is_said_again_when_its_kind_or_its_text_is_another() {
+    let trouble = |kind, text: &str| Failure { kind, text: text.to_owned(), retry_after: None };
+    let mut machine = machine();
+    let said: Vec<usize> = [
+        trouble(FailureKind::Unavailable, "down"),
+        trouble(FailureKind::Unavailable, "down"),
+        trouble(FailureKind::Unavailable, "still down"),
+        trouble(FailureKind::NotServed, "still down"),
+    ]
+    .into_iter()
+    .map(|failure| {
+        let step = machine.step(Input::ListFailed(failure), SECOND);
+        machine.step(Input::Waited, SECOND);
+        step.observations.len()
+    })
+    .collect();
+    assert_eq!(said, [1, 0, 1, 1]);
+}
+
+#[test]
+fn reasons_to_begin_anew_are_told_apart_in_metrics() {
+    let labels = [
+        (RestartReason::Expired, "expired"),
+        (RestartReason::Refused, "refused"),
+        (RestartReason::ListFailed, "list_failed"),
+        (RestartReason::ErrorEvent, "error_event"),
+        (RestartReason::Garbled, "garbled"),
+        (RestartReason::Cut, "cut"),
+        (RestartReason::Silent, "silent"),
+        (RestartReason::Short, "short"),
+    ];
+    for (reason, label) in labels {
+        assert_eq!(reason.label(), label);
+    }
 }
 
 #[test]
