@@ -420,12 +420,18 @@ fn a_force_during_a_sync_counts_for_the_next_one() {
     assert_eq!(world.finish("a", synced).resend_accepted_until, asked_at);
 }
 
-#[test]
-fn a_younger_object_is_woken_when_the_older_one_goes() {
+/// Two objects of one cloud that want the same node: the older one has it.
+fn young_behind_old() -> World {
     let mut world = world();
     world.list(&[object("old"), younger(object("young"))]);
     world.finish("old", synced);
     world.finish("young", conflict);
+    world
+}
+
+#[test]
+fn a_younger_object_is_woken_when_the_older_one_goes() {
+    let mut world = young_behind_old();
     world.wait(1);
     assert!(world.running.is_empty());
     world.delete(&object("old"));
@@ -434,10 +440,7 @@ fn a_younger_object_is_woken_when_the_older_one_goes() {
 
 #[test]
 fn a_younger_object_is_woken_when_the_older_one_loses_nodes() {
-    let mut world = world();
-    world.list(&[object("old"), younger(object("young"))]);
-    world.finish("old", synced);
-    world.finish("young", conflict);
+    let mut world = young_behind_old();
     world.apply(generation(2, object("old")));
     world.finish("young", conflict);
     world.finish("old", |job| Outcome { nodes: Some(0), ..unchanged(job) });
@@ -446,10 +449,7 @@ fn a_younger_object_is_woken_when_the_older_one_loses_nodes() {
 
 #[test]
 fn a_younger_object_is_not_woken_when_the_older_one_fails() {
-    let mut world = world();
-    world.list(&[object("old"), younger(object("young"))]);
-    world.finish("old", synced);
-    world.finish("young", conflict);
+    let mut world = young_behind_old();
     world.apply(generation(2, object("old")));
     world.finish("young", conflict);
     world.finish("old", down);
@@ -458,10 +458,7 @@ fn a_younger_object_is_not_woken_when_the_older_one_fails() {
 
 #[test]
 fn a_younger_object_is_woken_when_the_older_one_moves_to_another_cloud() {
-    let mut world = world();
-    world.list(&[object("old"), younger(object("young"))]);
-    world.finish("old", synced);
-    world.finish("young", conflict);
+    let mut world = young_behind_old();
     world.apply(generation(2, in_cloud("elsewhere", object("old"))));
     assert_eq!(world.syncing(), ["old", "young"]);
 }
