@@ -22,7 +22,7 @@ pub const FORMAT: u32 = 1;
 const MAX_SEQUENCE: u64 = 1 << 60;
 
 /// A file is written in pieces of about this size.
-const PIECE_BYTES: usize = 64 * 1024;
+const PIECE_BYTES: usize = 65_536;
 
 /// A node's timeline in the file and over HTTP.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -204,4 +204,80 @@ fn salvage(bytes: &[u8]) -> Document {
         }
     }
     Document { inventory, sequence: None, checksum_agrees: false, damaged: true }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PIECE_BYTES, decode, encode};
+    use crate::inventory::contents::Inventory;
+    use crate::inventory::record::{Change, Prepared, Record};
+    use crate::node_config::NodeConfig;
+
+    fn inventory(nodes: usize) -> Inventory {
+        let record = |number: usize| Record {
+            provider_id: "cloud".to_owned(),
+            node_name: format!("node-{number:04}"),
+            instance_id: format!("vm-{number}"),
+            config: NodeConfig {
+                node_name: format!("node-{number:04}"),
+                instance_id: format!("vm-{number}"),
+                interfaces: Vec::new(),
+            },
+            last_config_hash: "0".repeat(64),
+            updated_at: "2026-01-02T03:04:05Z".parse().unwrap(),
+            accepted_by: None,
+            owner: None,
+            down_ports: Vec::new(),
+            left_out_ports: 0,
+        };
+        let changes: Vec<Prepared> =
+            (0..nodes).map(|number| Prepared::new(Change::Upsert(record(number)))).collect();
+        let mut inventory = Inventory::default();
+        inventory.apply(&changes);
+        inventory
+    }
+
+    fn pieces(inventory: &Inventory) -> Vec<Vec<u8>> {
+        let mut pieces = Vec::new();
+        let at = "2026-01-02T03:04:06Z".parse().unwrap();
+        encode(inventory, 7, at, |piece| {
+            pieces.push(piece.to_vec());
+            Ok(())
+        })
+        .unwrap();
+        pieces
+    }
+
+    #[test]
+    fn a_large_file_is_written_in_pieces_and_read_as_one() {
+        let inventory = inventory(1000);
+        let pieces = pieces(&inventory);
+        let (last, whole) = pieces.split_last().unwrap();
+        assert!(whole.len() > 3 && last.len() < PIECE_BYTES + 4096, "{}", pieces.len());
+        for piece in whole {
+            assert!((PIECE_BYTES..PIECE_BYTES + 4096).contains(&piece.len()), "{}", piece.len());
+        }
+        let read = decode(&pieces.concat()).unwrap();
+        assert!(read.checksum_agrees && !read.damaged);
+        assert_eq!((read.sequence, read.inventory.len()), (Some(7), 1000));
+    }
+
+    #[test]
+    fn a_person_can_read_the_file() {
+        let text = String::from_utf8(pieces(&inventory(1)).concat()).unwrap();
+        let head = "{
+  \"format\": 1,
+  \"sequence\": 7,
+  \"writtenAt\": \"2026-01-02T03:04:06Z\",
+  \"records\": [
+    {
+      \"providerId\": \"cloud\",
+      \"nodeName\": \"node-0000\",
+      \"instanceId\": \"vm-0\",
+      \"config\": {
+        \"nodeName\": \"node-0000\",
+";
+        assert!(text.starts_with(head), "{text}");
+        assert!(text.ends_with("\n}\n") && text.lines().all(|line| line.len() < 120), "{text}");
+    }
 }
