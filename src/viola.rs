@@ -284,7 +284,7 @@ mod tests {
     use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
     use std::time::Duration;
 
-    use super::{MAX_BYTES, Viola, batches, node_errors};
+    use super::{MAX_BYTES, Viola, batches, bodies, node_errors};
     use crate::config::Config;
     use crate::http::client::{Answer, Clients, Failure, Request, Transport};
     use crate::node_config::NodeConfig;
@@ -360,6 +360,8 @@ mod tests {
         let long: Vec<&NodeConfig> = long.iter().collect();
         let made = batches(&long);
         assert_eq!(made.len(), 3);
+        let shown = bodies(&long);
+        assert!(made.iter().map(|batch| &batch.body).eq(&shown), "what plan shows is what is sent");
         for batch in made {
             assert!(batch.body.len() <= MAX_BYTES);
             let read: Vec<NodeConfig> = serde_json::from_slice(&batch.body).unwrap();

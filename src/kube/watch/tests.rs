@@ -108,6 +108,11 @@ fn recorded_refusals_of_a_watch_are_told_apart() {
         ("watch-401-bad-token.http", FailureKind::Unauthorized, false),
         ("watch-403-forbidden.http", FailureKind::Forbidden, false),
         ("watch-404-crd-not-installed.http", FailureKind::NotServed, true),
+        (
+            "watch-422-sendInitialEvents-without-resourceVersionMatch.http",
+            FailureKind::BadRequest,
+            true,
+        ),
         ("watch-429-too-many-requests.http", FailureKind::Unavailable, false),
         ("watch-500-resourceVersion-not-a-number.http", FailureKind::Unavailable, false),
         ("list-410-exact-resourceVersion-compacted.http", FailureKind::Expired, true),
