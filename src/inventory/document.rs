@@ -237,10 +237,10 @@ mod tests {
         inventory
     }
 
-    fn pieces(inventory: &Inventory) -> Vec<Vec<u8>> {
+    fn pieces(inventory: &Inventory, sequence: u64) -> Vec<Vec<u8>> {
         let mut pieces = Vec::new();
         let at = "2026-01-02T03:04:06Z".parse().unwrap();
-        encode(inventory, 7, at, |piece| {
+        encode(inventory, sequence, at, |piece| {
             pieces.push(piece.to_vec());
             Ok(())
         })
@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn a_large_file_is_written_in_pieces_and_read_as_one() {
         let inventory = inventory(1000);
-        let pieces = pieces(&inventory);
+        let pieces = pieces(&inventory, 7);
         let (last, whole) = pieces.split_last().unwrap();
         assert!(whole.len() > 3 && last.len() < PIECE_BYTES + 4096, "{}", pieces.len());
         for piece in whole {
@@ -263,8 +263,16 @@ mod tests {
     }
 
     #[test]
+    fn a_number_nobody_can_have_counted_up_to_is_none() {
+        for (written, read) in [((1 << 60) - 1, Some((1 << 60) - 1)), (1 << 60, None)] {
+            let document = decode(&pieces(&inventory(1), written).concat()).unwrap();
+            assert_eq!((document.sequence, document.checksum_agrees), (read, true));
+        }
+    }
+
+    #[test]
     fn a_person_can_read_the_file() {
-        let text = String::from_utf8(pieces(&inventory(1)).concat()).unwrap();
+        let text = String::from_utf8(pieces(&inventory(1), 7).concat()).unwrap();
         let head = "{
   \"format\": 1,
   \"sequence\": 7,
