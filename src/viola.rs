@@ -370,6 +370,20 @@ mod tests {
     }
 
     #[test]
+    fn a_body_is_filled_to_the_last_byte_and_not_beyond() {
+        let base = serde_json::to_vec(&node(String::new())).unwrap().len();
+        let first = node("x".repeat(500_000));
+        // Brackets and a comma are three bytes.
+        let room = MAX_BYTES - 500_000 - 2 * base - 3;
+        let full = batches(&[&first, &node("y".repeat(room))])
+            .iter()
+            .map(|batch| batch.body.len())
+            .collect::<Vec<_>>();
+        assert_eq!(full, [MAX_BYTES]);
+        assert_eq!(batches(&[&first, &node("y".repeat(room + 1))]).len(), 2);
+    }
+
+    #[test]
     fn errors_name_nodes_and_anything_unclear_is_no_acceptance() {
         for body in ["", "ok", "{}", r#"{"applied":3}"#, r#"{"errors":[]}"#, r#"{"errors":null}"#] {
             assert!(node_errors(body.as_bytes()).unwrap().is_empty(), "{body}");
