@@ -271,6 +271,17 @@ mod tests {
     }
 
     #[test]
+    fn of_a_file_that_ends_early_whole_records_count_also_without_layout() {
+        let inventory = inventory(2);
+        let records: Vec<_> = inventory.iter().map(|stored| stored.json.to_vec()).collect();
+        let torn = [b"{\"records\":[", &*records.join(&b',')].concat();
+        for (cut, whole) in [(0, 2), (1, 1)] {
+            let document = decode(&torn[..torn.len() - cut]).unwrap();
+            assert_eq!((document.inventory.len(), document.damaged), (whole, true), "{cut}");
+        }
+    }
+
+    #[test]
     fn a_person_can_read_the_file() {
         let text = String::from_utf8(pieces(&inventory(1), 7).concat()).unwrap();
         let head = "{
