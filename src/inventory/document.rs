@@ -210,26 +210,10 @@ fn salvage(bytes: &[u8]) -> Document {
 mod tests {
     use super::{PIECE_BYTES, decode, encode};
     use crate::inventory::contents::Inventory;
-    use crate::inventory::record::{Change, Prepared, Record};
-    use crate::node_config::NodeConfig;
+    use crate::inventory::record::tests::record;
+    use crate::inventory::record::{Change, Prepared};
 
     fn inventory(nodes: usize) -> Inventory {
-        let record = |number: usize| Record {
-            provider_id: "cloud".to_owned(),
-            node_name: format!("node-{number:04}"),
-            instance_id: format!("vm-{number}"),
-            config: NodeConfig {
-                node_name: format!("node-{number:04}"),
-                instance_id: format!("vm-{number}"),
-                interfaces: Vec::new(),
-            },
-            last_config_hash: "0".repeat(64),
-            updated_at: "2026-01-02T03:04:05Z".parse().unwrap(),
-            accepted_by: None,
-            owner: None,
-            down_ports: Vec::new(),
-            left_out_ports: 0,
-        };
         let changes: Vec<Prepared> =
             (0..nodes).map(|number| Prepared::new(Change::Upsert(record(number)))).collect();
         let mut inventory = Inventory::default();
@@ -292,7 +276,7 @@ mod tests {
     {
       \"providerId\": \"cloud\",
       \"nodeName\": \"node-0000\",
-      \"instanceId\": \"vm-0\",
+      \"instanceId\": \"vm-0000\",
       \"config\": {
         \"nodeName\": \"node-0000\",
 ";

@@ -98,3 +98,48 @@ fn decode_line(line: &[u8]) -> Option<Commit> {
 fn checksum(payload: &[u8]) -> String {
     hexadecimal(&digest(&SHA256, payload).as_ref()[..CHECKSUM_DIGITS / 2])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{decode, encode};
+    use crate::inventory::record::tests::record;
+    use crate::inventory::record::{Change, Prepared};
+
+    #[test]
+    fn bytes_before_a_good_line_are_damage_and_bytes_after_the_last_are_torn() {
+        let changes = |number| {
+            let gone = record(number).node_name;
+            vec![
+                Change::Upsert(record(number)),
+                Change::Remove { provider_id: "cloud".to_owned(), node_name: gone },
+            ]
+        };
+        let line = |number: u64, changes: Vec<Change>| {
+            encode(number, &changes.into_iter().map(Prepared::new).collect::<Vec<_>>())
+        };
+        let (first, second) = (line(1, changes(1)), line(2, changes(2)));
+        let mut hit = first.clone();
+        hit[40] ^= 1;
+        for (bytes, commits, damaged, torn) in [
+            ([&first[..], &second].concat(), vec![1, 2], 0, 0),
+            ([b"xx\nyyy\n", &first[..], b"z\n", &second].concat(), vec![1, 2], 9, 0),
+            ([&hit[..], &second].concat(), vec![2], hit.len(), 0),
+            (
+                [&first[..], b"xx\n", &second[..second.len() - 1]].concat(),
+                vec![1],
+                0,
+                2 + second.len(),
+            ),
+        ] {
+            let segment = decode(&bytes);
+            let found: Vec<u64> = segment.commits.iter().map(|commit| commit.sequence).collect();
+            assert_eq!(
+                (found, segment.damaged_bytes, segment.torn_bytes),
+                (commits, damaged, torn)
+            );
+            for commit in segment.commits {
+                assert_eq!(commit.changes, changes(commit.sequence as usize));
+            }
+        }
+    }
+}

@@ -107,3 +107,59 @@ pub fn to_json(record: &Record) -> Arc<[u8]> {
     // Strings, numbers and lists only: serialisation has nothing to fail on.
     serde_json::to_vec(record).unwrap_or_default().into()
 }
+
+#[cfg(test)]
+pub(in crate::inventory) mod tests {
+    use serde_json::json;
+
+    use super::{Owner, Record, to_json};
+    use crate::node_config::NodeConfig;
+
+    /// A node without interfaces; the number tells it from others, and orders it among them.
+    pub(in crate::inventory) fn record(number: usize) -> Record {
+        let (node_name, instance_id) = (format!("node-{number:04}"), format!("vm-{number:04}"));
+        Record {
+            provider_id: "cloud".to_owned(),
+            node_name: node_name.clone(),
+            instance_id: instance_id.clone(),
+            config: NodeConfig { node_name, instance_id, interfaces: Vec::new() },
+            last_config_hash: "0".repeat(64),
+            updated_at: "2026-01-02T03:04:05Z".parse().unwrap(),
+            accepted_by: None,
+            owner: None,
+            down_ports: Vec::new(),
+            left_out_ports: 0,
+        }
+    }
+
+    #[test]
+    fn what_the_replaced_program_does_not_know_is_there_only_where_there_is_something_to_say() {
+        let read = |record: &Record| -> serde_json::Value {
+            serde_json::from_slice(&to_json(record)).unwrap()
+        };
+        let known = json!({
+            "providerId": "cloud",
+            "nodeName": "node-0001",
+            "instanceId": "vm-0001",
+            "config": {"nodeName": "node-0001", "instanceId": "vm-0001", "interfaces": []},
+            "lastConfigHash": "0".repeat(64),
+            "updatedAt": "2026-01-02T03:04:05Z",
+        });
+        assert_eq!(read(&record(1)), known);
+        let text = |text: &str| text.to_owned();
+        let more = Record {
+            accepted_by: Some(text("biz")),
+            owner: Some(Owner { namespace: text("ns"), name: text("a"), uid: text("u") }),
+            down_ports: vec![text("port")],
+            left_out_ports: 2,
+            ..record(1)
+        };
+        let mut all = known;
+        all["acceptedBy"] = json!("biz");
+        all["owner"] = json!({"namespace": "ns", "name": "a", "uid": "u"});
+        all["downPorts"] = json!(["port"]);
+        all["leftOutPorts"] = json!(2);
+        assert_eq!(read(&more), all);
+        assert_eq!(serde_json::from_slice::<Record>(&to_json(&more)).unwrap(), more);
+    }
+}

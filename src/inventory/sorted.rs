@@ -114,3 +114,62 @@ impl Sorted {
         chunk.binary_search_by(|stored| -> Ordering { (self.key)(stored).cmp(&key) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use super::{CHUNK_LIMIT, Key, Sorted};
+    use crate::inventory::contents::Stored;
+    use crate::inventory::record::tests::record;
+
+    fn key(stored: &Stored) -> Key<'_> {
+        [&stored.record.node_name, "", ""]
+    }
+
+    fn stored(number: usize) -> Arc<Stored> {
+        let json = number.to_string().into_bytes().into();
+        Arc::new(Stored { record: record(number), json, timeline: Vec::new() })
+    }
+
+    #[test]
+    fn a_chunk_is_split_when_it_would_be_more_than_full() {
+        let mut sorted = Sorted::by(key);
+        (0..CHUNK_LIMIT).for_each(|number| sorted.insert(stored(number)));
+        assert_eq!(sorted.chunks.len(), 1);
+        sorted.insert(stored(CHUNK_LIMIT));
+        let sizes: Vec<usize> = sorted.chunks.iter().map(|chunk| chunk.len()).collect();
+        assert_eq!(sizes, [CHUNK_LIMIT / 2, CHUNK_LIMIT / 2 + 1]);
+    }
+
+    #[test]
+    fn it_holds_what_a_plain_sorted_map_holds() {
+        let mut rng = fastrand::Rng::with_seed(5);
+        let (mut sorted, mut map) = (Sorted::by(key), BTreeMap::new());
+        // Fills up to about a thousand, and empties again.
+        for step in 0..6000 {
+            let number = rng.usize(..1500);
+            let name = record(number).node_name;
+            if rng.usize(..6000) > step {
+                sorted.insert(stored(number));
+                map.insert(name.clone(), number);
+            } else {
+                let removed = sorted.remove([&name, "", ""]).map(|gone| gone.record.clone());
+                assert_eq!(removed, map.remove(&name).map(record));
+            }
+            assert_eq!(sorted.get([&name, "", ""]).is_some(), map.contains_key(&name));
+            assert_eq!((sorted.len(), sorted.is_empty()), (map.len(), map.is_empty()));
+            if step % 50 == 0 {
+                let names = |found: &Arc<Stored>| found.record.node_name.clone();
+                assert!(sorted.iter().map(names).eq(map.keys().cloned()));
+                let from_here = sorted.starting_at([&name, "", ""]).map(names);
+                assert!(from_here.eq(map.range(name..).map(|(name, _)| name.clone())));
+            }
+        }
+        for name in map.into_keys() {
+            sorted.remove([&name, "", ""]).unwrap();
+        }
+        assert!(sorted.is_empty() && sorted.chunks.is_empty());
+    }
+}
