@@ -248,16 +248,16 @@ fn what_was_written_is_forgotten_with_its_object_and_not_with_a_predecessor() {
 #[test]
 fn whoever_waits_longest_is_first_and_whoever_failed_is_last() {
     let mut pending = pending();
-    for name in ["c", "a", "b"] {
+    for name in ["a", "c", "b"] {
         status(&mut pending, name, 1);
     }
     let first = finish_next(&mut pending, at(0.0), Outcome::Retry);
-    assert_eq!(first.unwrap().0, "c");
+    assert_eq!(first.unwrap().0, "a");
     status(&mut pending, "d", 1);
     // By now its own wait is over, and still the others come first: they waited longer.
     let rest = std::iter::from_fn(|| finish_next(&mut pending, at(60.0), Outcome::Done));
     let names: Vec<String> = rest.map(|(name, _)| name).collect();
-    assert_eq!(names, ["a", "b", "c", "d"]);
+    assert_eq!(names, ["c", "b", "a", "d"]);
 }
 
 #[test]
@@ -336,6 +336,18 @@ fn an_event_that_keeps_failing_is_given_up_and_a_refused_one_at_once() {
     let (job, _) = next_event(&mut pending, at(1000.0));
     pending.finished(job, Outcome::Refused, at(1000.0));
     assert!(pending.is_empty());
+}
+
+#[test]
+fn an_event_under_way_is_tried_again_unless_its_own_object_goes() {
+    for (gone, is_repeated) in [("b", true), ("a", false)] {
+        let mut pending = pending();
+        event(&mut pending, "x", at(0.0));
+        let (job, _) = next_event(&mut pending, at(0.0));
+        pending.forget(&object(gone, "u1"));
+        pending.finished(job, Outcome::Retry, at(0.0));
+        assert_eq!(!pending.is_empty(), is_repeated, "{gone}");
+    }
 }
 
 #[test]
