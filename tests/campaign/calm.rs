@@ -118,7 +118,7 @@ impl Campaign {
             let target = record.accepted_by.clone().unwrap_or_default();
             let held = self.cloud.viola().current(&target).remove(&record.node_name);
             let recorded: Option<Value> = serde_json::to_value(&record.config).ok();
-            if held != recorded && !self.judge.is_unknown(&target, &record.node_name) {
+            if held != recorded && !self.judge.answers.is_unknown(&target, &record.node_name) {
                 return Err(format!("the inventory has {record:?}, Viola has {held:?}"));
             }
         }

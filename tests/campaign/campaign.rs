@@ -315,8 +315,9 @@ impl Campaign {
             let lines = self.life.take_lines();
             self.read_log(&lines)?;
         };
-        self.figures.add("accepted nodes looked for after a start", self.judge.known() as u64);
-        self.judge.missing(&inventory).map_or(Ok(()), Err)
+        self.figures
+            .add("accepted nodes looked for after a start", self.judge.answers.known() as u64);
+        self.judge.answers.missing(&inventory).map_or(Ok(()), Err)
     }
 
     /// Ends the pauses and wants that are due, or all of them.

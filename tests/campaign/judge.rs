@@ -4,33 +4,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use multinic_operator::inventory::contents::Inventory;
 use multinic_operator::node_config::NodeConfig;
 use multinic_operator::resources::Spec;
 use simulated_cloud::{CloudState, LoggedRequest, Service};
 
+use crate::answers::{Answers, Told};
 use crate::books::{Card, cards, cards_of, node_name, subnets};
 
 /// What happened this long ago, in ms, may still be unknown to the operator, or this much sooner.
 const PAD: u64 = 2_000;
-/// An acceptance this short before the end of a process may not have been recorded.
-const RECORDED_AFTER: u64 = 5_000;
 /// A watch that was told nothing finds out by the list that follows.
 const SPEC_LIFE: u64 = 150_000;
 /// An answer that took longer may have come too late for the operator.
 const PROMPT: u64 = 1_000;
 /// Port statuses that count.
 const STATUSES: [&str; 2] = ["ACTIVE", "DOWN"];
-
-/// What Viola was last told of something.
-#[derive(Clone, Debug)]
-struct Told {
-    config: NodeConfig,
-    at: u64,
-    life: u32,
-    /// The operator was told that it was accepted, and has had the time to record it.
-    is_known: bool,
-}
 
 /// What an object asked for, from when to when.
 struct Wish {
@@ -39,9 +27,6 @@ struct Wish {
     key: String,
     spec: Spec,
 }
-
-/// Two names: provider and VM, or Biz cluster and node.
-type Key = (String, String);
 
 /// What the judge remembers.
 #[derive(Default)]
@@ -55,11 +40,8 @@ pub(crate) struct Judge {
     pauses: Vec<(u64, u64)>,
     /// Which nodes Viola refused, and since when.
     refusals: Vec<(u64, BTreeSet<String>)>,
-    told: BTreeMap<Key, Told>,
-    /// What Viola was last told of a VM, under whatever name.
-    last: BTreeMap<Key, Told>,
-    /// What was sent last where it came to nothing: provider and configuration.
-    rejected: BTreeMap<Key, (String, NodeConfig)>,
+    /// What Viola made of it all.
+    pub(crate) answers: Answers,
     /// Since when the disk isn't known to be well.
     disk_bad_since: Option<u64>,
     /// The process that runs, and since when.
@@ -127,11 +109,7 @@ impl Judge {
 
     /// A process ended: it may not have recorded the last of what was accepted.
     pub(crate) fn note_end(&mut self, at: u64) {
-        let recorded = at.saturating_sub(RECORDED_AFTER);
-        let recorded = self.disk_bad_since.map_or(recorded, |bad| bad.min(recorded));
-        for told in self.told.values_mut().chain(self.last.values_mut()) {
-            told.is_known &= told.at < recorded;
-        }
+        self.answers.note_end(at, self.disk_bad_since);
     }
 
     /// Another process runs.
@@ -139,46 +117,9 @@ impl Judge {
         (self.life, self.life_since) = (life, at);
     }
 
-    /// The operator may not know what Viola holds of this node: nobody saw its last POST accepted,
-    /// or it may not have been recorded.
-    pub(crate) fn is_unknown(&self, target: &str, node: &str) -> bool {
-        let told = self.told.get(&(target.to_owned(), node.to_owned()));
-        told.is_some_and(|told| !told.is_known)
-    }
-
-    /// The same of an earlier process, whose successor sends again only what differs from the
-    /// record. One that still runs knows what it can't know, and sends it again.
+    /// The process that runs doesn't know what an earlier one was answered last.
     pub(crate) fn is_doubtful(&self, target: &str, node: &str) -> bool {
-        let told = self.told.get(&(target.to_owned(), node.to_owned()));
-        told.is_some_and(|told| !told.is_known && told.life != self.life)
-    }
-
-    /// What Viola didn't accept isn't in the inventory.
-    pub(crate) fn wrongly_recorded(&self, inventory: &Inventory) -> Option<String> {
-        self.rejected.iter().find_map(|((target, node), (provider, config))| {
-            let stored = inventory.get(provider, node)?;
-            let told = self.told.get(&(target.clone(), node.clone()));
-            let is_wrong = stored.record.config == *config
-                && stored.record.accepted_by.as_ref() == Some(target)
-                && told.is_none_or(|told| told.config != *config);
-            is_wrong.then(|| format!("{node} was recorded, which {target} never accepted"))
-        })
-    }
-
-    /// After a start: every node that was accepted and recorded is in the inventory.
-    pub(crate) fn missing(&self, found: &Inventory) -> Option<String> {
-        let known = self.last.iter().filter(|(_, told)| told.is_known);
-        known.into_iter().find_map(|((provider, vm), told)| {
-            let node = &told.config.node_name;
-            let is_there =
-                found.get(provider, node).is_some() || !found.by_instance(provider, vm).is_empty();
-            (!is_there).then(|| format!("the accepted node {node} of VM {vm} is gone: {told:?}"))
-        })
-    }
-
-    /// How many accepted nodes a start must find.
-    pub(crate) fn known(&self) -> usize {
-        self.last.values().filter(|told| told.is_known).count()
+        self.answers.is_doubtful(target, node, self.life)
     }
 
     /// What a request of the journal says against the operator, if it is a POST to Viola.
@@ -272,7 +213,7 @@ impl Judge {
         let asked = [Service::Nova, Service::Keystone];
         if asked.into_iter().any(|service| self.troubled(service, from, at)) || clouds_hide(&clouds)
         {
-            let last = self.last.get(&(spec.provider_id.clone(), vm.clone()));
+            let last = self.answers.last(&spec.provider_id, vm);
             names.extend(last.map(|last| last.config.node_name.clone()));
             // Behind that, what was recorded before: any name it ever had will do.
             let ever = self.versions.iter().map(|(_, cloud)| node_name(cloud, vm, self.name_key));
@@ -319,7 +260,7 @@ impl Judge {
     }
 
     fn check_ids(&mut self, provider: &str, node: &NodeConfig) -> Result<(), String> {
-        let last = self.last.get(&(provider.to_owned(), node.instance_id.clone()));
+        let last = self.answers.last(provider, &node.instance_id);
         let Some(last) = last.filter(|last| last.is_known) else { return Ok(()) };
         for interface in &node.interfaces {
             let before = last.config.interfaces.iter().find(|i| i.port_id == interface.port_id);
@@ -350,29 +291,19 @@ impl Judge {
             && !self.pauses.iter().any(was_paused);
         let refused = self.refused(at, answered, &node.node_name);
         let is_success = request.status.is_some_and(|status| status < 300);
-        // Nothing came of it, and nobody thinks that something did.
         let place = (target.to_owned(), node.node_name.clone());
         if is_plain && (!is_success || refused == Some(true)) {
-            self.rejected.insert(place, (providers[0].clone(), node.clone()));
+            for provider in providers {
+                self.answers.note_rejected(&place, provider, node);
+            }
             return;
         }
-        self.rejected.remove(&place);
         // Of a process that is no more, and whose POST ended only now.
         let is_late = at < self.life_since;
         let is_of_one = providers.len() == 1;
         let is_known = is_plain && refused == Some(false) && !is_late && is_of_one;
         let (config, life) = (node.clone(), self.life - u32::from(is_late));
-        let told = Told { config, at, life, is_known };
-        for provider in providers {
-            // A VM whose name another one got is remembered no more.
-            for ((of, vm), last) in &mut self.last {
-                if of == provider && *vm != node.instance_id {
-                    last.is_known &= last.config.node_name != node.node_name;
-                }
-            }
-            self.last.insert((provider.clone(), node.instance_id.clone()), told.clone());
-        }
-        self.told.insert(place, told);
+        self.answers.note_told(place, providers, Told { config, at, life, is_known });
     }
 
     /// Whether Viola refused a node; none if it changed its mind about then.

@@ -10,6 +10,7 @@
 //! | `life`, `disk` | the process: starts, ends, pauses, limits, its clock; its small disk |
 //! | `watch` | what is looked at all the while: log, requests, answers, costs |
 //! | `judge` | every POST against what the cloud said, and every id |
+//! | `answers` | what Viola made of them, and what the inventory may and must hold |
 //! | `calm` | what must be true once nothing goes wrong any more |
 //! | `figures` | counts, memory, descriptors and threads, and the story that a failure tells |
 //!
@@ -27,6 +28,7 @@
 )]
 
 mod agenda;
+mod answers;
 #[allow(dead_code, reason = "the simulated years use the rest")]
 #[path = "../year/books.rs"]
 mod books;

@@ -60,7 +60,7 @@ impl Campaign {
             if let Ok(inventory) = self.inventory() {
                 // What was accepted while that was asked for counts as well.
                 self.harvest()?;
-                self.judge.wrongly_recorded(&inventory).map_or(Ok(()), Err)?;
+                self.judge.answers.wrongly_recorded(&inventory).map_or(Ok(()), Err)?;
             }
         }
         if self.disk_bad_until.is_none()
