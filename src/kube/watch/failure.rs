@@ -126,3 +126,22 @@ fn kind_of(status: &ApiStatus) -> FailureKind {
         _ => FailureKind::Unavailable,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Failure, FailureKind, HttpError, HttpFailure, KubeError};
+    use crate::http::client::Service;
+
+    #[test]
+    fn of_what_the_transport_says_only_the_size_changes_the_way_on() {
+        let kind = |failure| {
+            let path = "/api/v1/nodes".to_owned();
+            let error = HttpError { service: Service::Kubernetes, method: "GET", path, failure };
+            Failure::of_error(&KubeError::Transport(error)).kind
+        };
+        // Smaller pages may help; against all else only waiting does.
+        assert_eq!(kind(HttpFailure::TooLarge), FailureKind::AnswerTooLarge);
+        assert_eq!(kind(HttpFailure::Lost), FailureKind::Unavailable);
+        assert_eq!(kind(HttpFailure::Refused), FailureKind::Unavailable);
+    }
+}

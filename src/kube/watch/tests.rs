@@ -6,8 +6,10 @@ use std::time::Duration;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::WatchMachine;
-use super::{Action, End, Failure, FailureKind, Input, Observation, RestartReason, Step, Timing};
+use super::{
+    Action, End, Failure, FailureKind, Input, Observation, RestartReason, Step, Timing,
+    WatchMachine,
+};
 use crate::kube::error::{ApiStatus, Call, KubeError, Refusal};
 use crate::kube::lines::{LINE_LIMIT_BYTES, Lines};
 use crate::kube::objects::{Page, RawObject};
