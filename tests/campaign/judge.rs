@@ -13,8 +13,9 @@ use crate::books::{Card, cards, cards_of, node_name, subnets};
 
 /// What happened this long ago, in ms, may still be unknown to the operator, or this much sooner.
 const PAD: u64 = 2_000;
-/// A watch that was told nothing finds out by the list that follows.
-const SPEC_LIFE: u64 = 150_000;
+/// What an object no longer asks for may be believed as long as a time of trouble lasts, for each list
+/// in it may fail, and the process may stand still; and then until the next list comes through.
+const SPEC_LIFE: u64 = 300_000;
 /// An answer that took longer may have come too late for the operator.
 const PROMPT: u64 = 1_000;
 /// Port statuses that count.
