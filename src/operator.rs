@@ -56,9 +56,8 @@ use leader::{ADDRESS_ANNOTATION, Leader};
 const EVENT_PLACES: usize = 1024;
 /// Events taken in one turn before work is handed out again.
 const EVENTS_PER_TURN: usize = 256;
-/// The loop turns at least this often, so that a stuck one is noticed.
-const TURN_LIMIT: Duration = Duration::from_secs(1);
-/// Gauges over all objects are worked out, and the threads looked after, this often.
+/// The loop turns at least this often, so that a stuck one is noticed; and as often, gauges over all
+/// objects are worked out and the threads looked after.
 const CHECKS_EVERY: Duration = Duration::from_secs(5);
 
 /// Of the ten seconds a stop may take: for running syncs to finish,
@@ -284,7 +283,7 @@ impl Operator {
                     Ok(_) => {}
                     Err(_) => break End::ThreadEnded("leader-election"),
                 },
-                default(TURN_LIMIT) => self.health.turned(self.clock.now().uptime),
+                default(CHECKS_EVERY) => self.health.turned(self.clock.now().uptime),
             }
         };
         election.release(LAST_GRACE);
@@ -434,8 +433,8 @@ impl Work<'_> {
                     return End::ThreadEnded(name);
                 }
             }
-            let due = self.coordinator.next_due().unwrap_or(Duration::MAX);
-            let wait = due.saturating_sub(now.uptime).min(TURN_LIMIT);
+            let due = self.coordinator.next_due().map_or(checks_due, |due| due.min(checks_due));
+            let wait = due.saturating_sub(now.uptime);
             select! {
                 recv(self.operator.stop) -> asked => return end_of_signals(asked.is_ok()),
                 recv(lost) -> told => {
