@@ -22,6 +22,7 @@ pub mod process;
 pub mod queue;
 pub mod resources;
 pub mod secret;
+pub mod shared_texts;
 pub mod signals;
 pub mod sync;
 pub mod table;

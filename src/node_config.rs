@@ -4,8 +4,11 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+use crate::shared_texts::SharedTexts;
 
 /// A node has the interfaces `multinic0` to `multinic9`; the agent knows no more.
 pub const MAX_INTERFACES: usize = 10;
@@ -23,7 +26,7 @@ const NAMES: [&str; MAX_INTERFACES] = [
     "multinic9",
 ];
 
-/// One network interface of a node.
+/// One network interface of a node. What the interfaces of many nodes have in common they share.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Interface {
@@ -31,7 +34,7 @@ pub struct Interface {
     pub id: u8,
     /// `multinic{id}`. Absent from files of the program this one replaces.
     #[serde(default)]
-    pub name: String,
+    pub name: Cow<'static, str>,
     /// Neutron's id of the port.
     pub port_id: String,
     /// Lower case, with colons.
@@ -39,13 +42,13 @@ pub struct Interface {
     /// The port's lowest address in the subnet.
     pub address: IpAddr,
     /// The subnet's range, such as `10.10.0.0/16`.
-    pub cidr: String,
+    pub cidr: Arc<str>,
     /// The network's MTU in bytes.
     pub mtu: u32,
     /// Neutron's id of the network.
-    pub network_id: String,
+    pub network_id: Arc<str>,
     /// Neutron's id of the subnet.
-    pub subnet_id: String,
+    pub subnet_id: Arc<str>,
 }
 
 impl Interface {
@@ -77,6 +80,20 @@ impl NodeConfig {
         self.interfaces.iter().all(|interface| interface.name == Interface::name_of(interface.id))
     }
 
+    /// Keeps what other interfaces have in common with these only once. What is made from Neutron's
+    /// answers shares it anyway; what is read from a file would hold it as often as it is written.
+    pub fn share(&mut self, texts: &mut SharedTexts) {
+        for interface in &mut self.interfaces {
+            let name = Interface::name_of(interface.id);
+            if interface.name == name {
+                interface.name = name;
+            }
+            for text in [&mut interface.cidr, &mut interface.network_id, &mut interface.subnet_id] {
+                *text = texts.shared(text);
+            }
+        }
+    }
+
     /// SHA-256 of the compact JSON, in hexadecimal: the inventory's `lastConfigHash`.
     pub fn hash(&self) -> String {
         let bytes = serde_json::to_vec(self).unwrap_or_default();
@@ -91,20 +108,23 @@ pub fn hexadecimal(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Interface, NodeConfig};
+    use std::borrow::Cow;
+    use std::sync::Arc;
+
+    use super::{Interface, NodeConfig, SharedTexts};
 
     #[test]
     fn the_hash_is_that_of_the_compact_json_in_the_contracts_order() {
         let interface = Interface {
             id: 0,
-            name: "multinic0".to_owned(),
+            name: "multinic0".into(),
             port_id: "p-1".to_owned(),
             mac_address: "fa:16:3e:00:00:01".to_owned(),
             address: [10, 0, 0, 7].into(),
-            cidr: "10.0.0.0/24".to_owned(),
+            cidr: "10.0.0.0/24".into(),
             mtu: 1450,
-            network_id: "n-1".to_owned(),
-            subnet_id: "s-1".to_owned(),
+            network_id: "n-1".into(),
+            subnet_id: "s-1".into(),
         };
         let (node_name, instance_id) = ("worker-1".to_owned(), "vm-1".to_owned());
         let config = NodeConfig { node_name, instance_id, interfaces: vec![interface] };
@@ -130,5 +150,29 @@ mod tests {
         assert!(config("multinic3", 3).ids_are_ours());
         assert!(!config("multinic3", 4).ids_are_ours());
         assert!(!config("", 1).ids_are_ours());
+    }
+
+    #[test]
+    fn what_interfaces_have_in_common_is_kept_once() {
+        let interface = |id: u8, name: &str| {
+            serde_json::json!({
+                "id": id, "name": name, "portId": "p", "macAddress": "m", "address": "10.0.0.7",
+                "cidr": "10.0.0.0/24", "mtu": 1450, "networkId": "n", "subnetId": "s",
+            })
+        };
+        let read: NodeConfig = serde_json::from_value(serde_json::json!({
+            "nodeName": "w", "instanceId": "i",
+            "interfaces": [interface(0, "multinic0"), interface(1, "eth1")],
+        }))
+        .unwrap();
+        let mut shared = read.clone();
+        shared.share(&mut SharedTexts::default());
+        assert_eq!(shared, read);
+        let [one, other] = shared.interfaces.as_slice() else { panic!("{shared:?}") };
+        assert!(Arc::ptr_eq(&one.cidr, &other.cidr));
+        assert!(Arc::ptr_eq(&one.network_id, &other.network_id));
+        assert!(Arc::ptr_eq(&one.subnet_id, &other.subnet_id));
+        assert!(matches!(one.name, Cow::Borrowed("multinic0")));
+        assert!(matches!(&other.name, Cow::Owned(name) if name == "eth1"));
     }
 }

@@ -6,7 +6,7 @@
 //! never seen takes two questions in a row.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::error::{CloudError, Step};
@@ -28,9 +28,9 @@ pub struct Networks {
 #[derive(Debug, Default)]
 struct Memory {
     /// By endpoint, project and what they are asked for by; with the uptime of the last use.
-    subnets: HashMap<(String, String, String), (Subnet, Duration)>,
+    subnets: HashMap<(Arc<str>, String, String), (Subnet, Duration)>,
     /// By endpoint and network; with the uptime until which they are believed.
-    mtus: HashMap<(String, String), (u32, Duration)>,
+    mtus: HashMap<(Arc<str>, Arc<str>), (u32, Duration)>,
 }
 
 /// The answers that come side by side.
@@ -53,7 +53,7 @@ impl Networks {
         selector: &SubnetSelector,
         uptime: Duration,
     ) -> Result<(Subnet, u32), CloudError> {
-        let key = (neutron.endpoint.to_string(), project_id.to_owned(), text(selector));
+        let key = (Arc::clone(&neutron.endpoint), project_id.to_owned(), text(selector));
         let known = self.lock().subnets.get(&key).map(|(subnet, _)| subnet.clone());
         // The network is only asked for where its subnet is known and its MTU isn't any more.
         let doubtful = known.filter(|subnet| self.mtu(&neutron.endpoint, subnet, uptime).is_none());
@@ -91,11 +91,11 @@ impl Networks {
         neutron: &Neutron,
         project_id: &str,
         name: &str,
-        network_id: &str,
+        network_id: &Arc<str>,
         uptime: Duration,
     ) -> Result<Subnet, CloudError> {
         let (ask, project_id, name) = (neutron.clone(), project_id.to_owned(), name.to_owned());
-        let (ask_network, id) = (neutron.clone(), network_id.to_owned());
+        let (ask_network, id) = (neutron.clone(), Arc::clone(network_id));
         let tasks: Vec<Task<Part>> = vec![
             Box::new(move || Part::Subnet(ask.subnet_by_name(&project_id, &name))),
             Box::new(move || Part::Network(ask_network.network(&id))),
@@ -112,8 +112,8 @@ impl Networks {
         found
     }
 
-    fn mtu(&self, endpoint: &str, subnet: &Subnet, uptime: Duration) -> Option<u32> {
-        let key = (endpoint.to_owned(), subnet.network_id.clone());
+    fn mtu(&self, endpoint: &Arc<str>, subnet: &Subnet, uptime: Duration) -> Option<u32> {
+        let key = (Arc::clone(endpoint), Arc::clone(&subnet.network_id));
         let (mtu, fresh_until) = self.lock().mtus.get(&key).copied()?;
         (fresh_until > uptime).then_some(mtu)
     }
@@ -121,12 +121,12 @@ impl Networks {
     fn believe(
         &self,
         neutron: &Neutron,
-        network_id: &str,
+        network_id: &Arc<str>,
         network: Option<&Network>,
         uptime: Duration,
     ) {
         let Some(Ok(mtu)) = network.map(Network::mtu) else { return };
-        let key = (neutron.endpoint.to_string(), network_id.to_owned());
+        let key = (Arc::clone(&neutron.endpoint), Arc::clone(network_id));
         let mut memory = self.lock();
         memory.mtus.retain(|_, (_, fresh_until)| *fresh_until > uptime);
         memory.mtus.insert(key, (mtu, uptime + self.life));

@@ -5,7 +5,7 @@
 //! whether or not that was asked for, so [`AllPorts`] can only be had once every page came.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use super::service::{Link, TokenService, next_marker};
 use crate::http::client::{Answer, Client, Service};
 use crate::http::url::{path_segment, query_value};
 use crate::secret::Secret;
+use crate::shared_texts::SharedTexts;
 
 /// The strictest common front end (uwsgi's default buffer) takes 4,096 bytes of request head and
 /// closes the connection on anything larger, which looks like a network failure.
@@ -46,11 +47,11 @@ pub struct Neutron {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Subnet {
     /// Its id.
-    pub id: String,
+    pub id: Arc<str>,
     /// The network it belongs to.
-    pub network_id: String,
+    pub network_id: Arc<str>,
     /// Its range.
-    pub cidr: String,
+    pub cidr: Arc<str>,
     /// Its name.
     #[serde(default)]
     pub name: Option<String>,
@@ -240,7 +241,7 @@ impl Neutron {
             query_value(project_id),
             query_value(name)
         );
-        let mut found: BTreeMap<String, Subnet> = BTreeMap::new();
+        let mut found: BTreeMap<Arc<str>, Subnet> = BTreeMap::new();
         self.service().pages(&url, Step::Subnet, |answer| {
             let page: SubnetPage = self.service().read(&url, Step::Subnet, answer)?;
             let next = next_marker(page.subnets_links.as_deref());
@@ -258,7 +259,7 @@ impl Neutron {
         match (found.len(), found.pop_first()) {
             (1, Some((_, subnet))) => Ok(subnet),
             (count, Some((first, _))) => {
-                let ids: Vec<String> = std::iter::once(first).chain(found.into_keys()).collect();
+                let ids: Vec<Arc<str>> = std::iter::once(first).chain(found.into_keys()).collect();
                 let message = format!(
                     "project {project_id} has {count} subnets named {name:?}: {}; \
                      set spec.subnetID to the one that is meant",
@@ -316,7 +317,7 @@ impl Neutron {
             url.push_str(&query_value(vm_id));
         }
         url.push_str(PORT_FIELDS);
-        let (mut found, mut texts) = (Vec::new(), Texts::default());
+        let (mut found, mut texts) = (Vec::new(), SharedTexts::default());
         self.service().pages(&url, Step::Ports, |answer| {
             let page: PortPage<'_> = self.service().read(&url, Step::Ports, answer)?;
             let next = next_marker(page.ports_links.as_deref());
@@ -343,7 +344,7 @@ impl Neutron {
 fn port(
     given: &GivenPort<'_>,
     device_id: &Arc<str>,
-    texts: &mut Texts,
+    texts: &mut SharedTexts,
 ) -> Result<Port, CloudError> {
     let fail = |what: String| {
         let message = format!("Neutron GET /v2.0/ports: port {}: {what}", &*given.id);
@@ -369,21 +370,6 @@ fn port(
         fixed_ips,
         id: given.id.to_owned(),
     })
-}
-
-/// Texts that come again and again, each once: of networks, subnets and statuses there are few.
-#[derive(Default)]
-struct Texts(BTreeSet<Arc<str>>);
-
-impl Texts {
-    fn shared(&mut self, text: &str) -> Arc<str> {
-        if let Some(known) = self.0.get(text) {
-            return Arc::clone(known);
-        }
-        let new: Arc<str> = text.into();
-        self.0.insert(Arc::clone(&new));
-        new
-    }
 }
 
 fn is_mac_address(text: &str) -> bool {

@@ -4,16 +4,18 @@
 //! The other keys are ours: `sequence` is the last commit the file includes, `checksum` covers it,
 //! the records and the timelines (not their layout), so that an edit by hand or damage is noticed.
 
-use std::io;
+use std::{fmt, io};
 
 use jiff::Timestamp;
 use ring::digest::{Context, SHA256};
-use serde::{Deserialize, Serialize};
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::contents::{Inventory, Stored};
 use super::record::{self, Record};
 use super::timeline;
 use crate::node_config::hexadecimal;
+use crate::shared_texts::SharedTexts;
 
 /// What this program writes; a file with a higher number is not touched.
 pub const FORMAT: u32 = 1;
@@ -66,9 +68,38 @@ struct Parsed {
     format: Option<u32>,
     sequence: Option<u64>,
     // The replaced program writes an empty list as null.
-    records: Option<Vec<Record>>,
+    records: Option<Records>,
     timelines: Option<Vec<Timeline>>,
     checksum: Option<String>,
+}
+
+/// Records that share what they have in common as soon as they are read: done only when all are there,
+/// it would leave as many holes as it saves.
+struct Records(Vec<Record>);
+
+impl<'de> Deserialize<'de> for Records {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Records, D::Error> {
+        deserializer.deserialize_seq(RecordsVisitor)
+    }
+}
+
+struct RecordsVisitor;
+
+impl<'de> Visitor<'de> for RecordsVisitor {
+    type Value = Records;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a list of records")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Records, A::Error> {
+        let (mut records, mut texts) = (Vec::new(), SharedTexts::default());
+        while let Some(mut record) = list.next_element::<Record>()? {
+            record.config.share(&mut texts);
+            records.push(record);
+        }
+        Ok(Records(records))
+    }
 }
 
 #[derive(Deserialize)]
@@ -146,7 +177,7 @@ pub fn decode(bytes: &[u8]) -> Result<Document, u32> {
         return Ok(salvage(bytes));
     };
     let mut inventory = Inventory::default();
-    for record in parsed.records.into_iter().flatten() {
+    for record in parsed.records.into_iter().flat_map(|records| records.0) {
         restore(&mut inventory, record, Vec::new());
     }
     for timeline in parsed.timelines.into_iter().flatten() {
@@ -208,14 +239,20 @@ fn salvage(bytes: &[u8]) -> Document {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::{PIECE_BYTES, decode, encode};
     use crate::inventory::contents::Inventory;
-    use crate::inventory::record::tests::record;
-    use crate::inventory::record::{Change, Prepared};
+    use crate::inventory::record::tests::{connected, record};
+    use crate::inventory::record::{Change, Prepared, Record};
 
     fn inventory(nodes: usize) -> Inventory {
+        inventory_of((0..nodes).map(record))
+    }
+
+    fn inventory_of(records: impl Iterator<Item = Record>) -> Inventory {
         let changes: Vec<Prepared> =
-            (0..nodes).map(|number| Prepared::new(Change::Upsert(record(number)))).collect();
+            records.map(|record| Prepared::new(Change::Upsert(record))).collect();
         let mut inventory = Inventory::default();
         inventory.apply(&changes);
         inventory
@@ -244,6 +281,18 @@ mod tests {
         let read = decode(&pieces.concat()).unwrap();
         assert!(read.checksum_agrees && !read.damaged);
         assert_eq!((read.sequence, read.inventory.len()), (Some(7), 1000));
+    }
+
+    #[test]
+    fn records_share_what_they_have_in_common() {
+        let written = pieces(&inventory_of((0..2).map(connected)), 1).concat();
+        let found = decode(&written).unwrap().inventory;
+        let networks: Vec<Arc<str>> = found
+            .iter()
+            .map(|stored| Arc::clone(&stored.record.config.interfaces[0].network_id))
+            .collect();
+        assert_eq!(networks.len(), 2);
+        assert!(Arc::ptr_eq(&networks[0], &networks[1]));
     }
 
     #[test]

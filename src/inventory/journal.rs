@@ -18,6 +18,7 @@ use serde::Deserialize;
 
 use super::record::{Change, Prepared};
 use crate::node_config::hexadecimal;
+use crate::shared_texts::SharedTexts;
 
 const CHECKSUM_DIGITS: usize = 32;
 
@@ -72,10 +73,11 @@ pub fn encode(sequence: u64, changes: &[Prepared]) -> Vec<u8> {
 
 /// Reads a segment; never fails, because what can be read of it counts.
 pub fn decode(bytes: &[u8]) -> Segment {
-    let mut segment = Segment::default();
+    let (mut segment, mut texts) = (Segment::default(), SharedTexts::default());
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
         match decode_line(line) {
-            Some(commit) => {
+            Some(mut commit) => {
+                share(&mut commit, &mut texts);
                 segment.damaged_bytes += std::mem::take(&mut segment.torn_bytes);
                 segment.commits.push(commit);
             }
@@ -83,6 +85,14 @@ pub fn decode(bytes: &[u8]) -> Segment {
         }
     }
     segment
+}
+
+fn share(commit: &mut Commit, texts: &mut SharedTexts) {
+    for change in &mut commit.changes {
+        if let Change::Upsert(record) = change {
+            record.config.share(texts);
+        }
+    }
 }
 
 fn decode_line(line: &[u8]) -> Option<Commit> {
@@ -101,9 +111,29 @@ fn checksum(payload: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::{decode, encode};
-    use crate::inventory::record::tests::record;
+    use crate::inventory::record::tests::{connected, record};
     use crate::inventory::record::{Change, Prepared};
+
+    #[test]
+    fn the_records_of_a_segment_share_what_they_have_in_common() {
+        let line = |number| {
+            let change = Change::Upsert(connected(number));
+            encode(number as u64, &[Prepared::new(change)])
+        };
+        let segment = decode(&[line(1), line(2)].concat());
+        let changes = segment.commits.iter().flat_map(|commit| &commit.changes);
+        let networks: Vec<Arc<str>> = changes
+            .map(|change| match change {
+                Change::Upsert(record) => Arc::clone(&record.config.interfaces[0].network_id),
+                Change::Remove { .. } => panic!("{change:?}"),
+            })
+            .collect();
+        assert_eq!(networks.len(), 2);
+        assert!(Arc::ptr_eq(&networks[0], &networks[1]));
+    }
 
     #[test]
     fn bytes_before_a_good_line_are_damage_and_bytes_after_the_last_are_torn() {

@@ -113,7 +113,25 @@ pub(in crate::inventory) mod tests {
     use serde_json::json;
 
     use super::{Owner, Record, to_json};
-    use crate::node_config::NodeConfig;
+    use crate::node_config::{Interface, NodeConfig};
+
+    /// A node with one interface, the same for all.
+    pub(in crate::inventory) fn connected(number: usize) -> Record {
+        let interface = Interface {
+            id: 0,
+            name: Interface::name_of(0),
+            port_id: "port".to_owned(),
+            mac_address: "fa:16:3e:00:00:01".to_owned(),
+            address: [10, 0, 0, 7].into(),
+            cidr: "10.0.0.0/24".into(),
+            mtu: 1450,
+            network_id: "network".into(),
+            subnet_id: "subnet".into(),
+        };
+        let mut record = record(number);
+        record.config.interfaces.push(interface);
+        record
+    }
 
     /// A node without interfaces; the number tells it from others, and orders it among them.
     pub(in crate::inventory) fn record(number: usize) -> Record {

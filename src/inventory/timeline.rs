@@ -142,10 +142,10 @@ fn value_changes(old: &Interface, new: &Interface, found: &mut Vec<What>) {
         ("id", old.id.to_string(), new.id.to_string()),
         ("macAddress", old.mac_address.clone(), new.mac_address.clone()),
         ("address", old.address.to_string(), new.address.to_string()),
-        ("cidr", old.cidr.clone(), new.cidr.clone()),
+        ("cidr", old.cidr.to_string(), new.cidr.to_string()),
         ("mtu", old.mtu.to_string(), new.mtu.to_string()),
-        ("networkId", old.network_id.clone(), new.network_id.clone()),
-        ("subnetId", old.subnet_id.clone(), new.subnet_id.clone()),
+        ("networkId", old.network_id.to_string(), new.network_id.to_string()),
+        ("subnetId", old.subnet_id.to_string(), new.subnet_id.to_string()),
     ];
     for (field, from, to) in values.into_iter().filter(|(_, from, to)| from != to) {
         found.push(What::PortChanged {

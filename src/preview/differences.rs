@@ -54,10 +54,10 @@ fn fields(was: &Interface, is: &Interface) -> [(&'static str, String, String); 8
         ("name", quoted(&was.name), quoted(&is.name)),
         ("macAddress", was.mac_address.clone(), is.mac_address.clone()),
         ("address", was.address.to_string(), is.address.to_string()),
-        ("cidr", was.cidr.clone(), is.cidr.clone()),
+        ("cidr", was.cidr.to_string(), is.cidr.to_string()),
         ("mtu", was.mtu.to_string(), is.mtu.to_string()),
-        ("networkId", was.network_id.clone(), is.network_id.clone()),
-        ("subnetId", was.subnet_id.clone(), is.subnet_id.clone()),
+        ("networkId", was.network_id.to_string(), is.network_id.to_string()),
+        ("subnetId", was.subnet_id.to_string(), is.subnet_id.to_string()),
     ]
 }
 
@@ -71,14 +71,14 @@ mod tests {
     fn interface(id: u8, port_id: &str) -> Interface {
         Interface {
             id,
-            name: Interface::name_of(id).into_owned(),
+            name: Interface::name_of(id),
             port_id: port_id.to_owned(),
             mac_address: format!("fa:16:3e:00:00:0{id}"),
             address: format!("10.0.0.{id}").parse().unwrap(),
-            cidr: "10.0.0.0/24".to_owned(),
+            cidr: "10.0.0.0/24".into(),
             mtu: 1500,
-            network_id: "n".to_owned(),
-            subnet_id: "s".to_owned(),
+            network_id: "n".into(),
+            subnet_id: "s".into(),
         }
     }
 

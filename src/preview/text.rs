@@ -63,10 +63,10 @@ fn interfaces(config: &NodeConfig) -> Vec<String> {
     rows.extend(config.interfaces.iter().map(|interface| {
         vec![
             interface.id.to_string(),
-            interface.name.clone(),
+            interface.name.to_string(),
             interface.mac_address.clone(),
             interface.address.to_string(),
-            interface.cidr.clone(),
+            interface.cidr.to_string(),
             interface.mtu.to_string(),
             interface.port_id.clone(),
         ]

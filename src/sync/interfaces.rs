@@ -53,7 +53,7 @@ impl Assigned<'_> {
     pub fn interfaces(&self, subnet: &Subnet, mtu: u32) -> Vec<Interface> {
         let interface = |(id, attached): &(u8, Attached<'_>)| Interface {
             id: *id,
-            name: Interface::name_of(*id).into_owned(),
+            name: Interface::name_of(*id),
             port_id: attached.port.id.clone(),
             mac_address: attached.port.mac_address.clone(),
             address: attached.address,

@@ -103,7 +103,7 @@ fn read_interface(fields: &Fields<'_>) -> Result<Interface, Invalid> {
     let id = fields.get("id")?.as_u64().and_then(|id| u8::try_from(id).ok());
     let id = id.filter(|id| usize::from(*id) < MAX_INTERFACES);
     let id = id.ok_or_else(|| fields.wrong("id", "is no whole number from 0 to 9"))?;
-    let name = Interface::name_of(id).into_owned();
+    let name = Interface::name_of(id);
     if fields.text("name")? != name {
         return Err(fields.wrong("name", &format!("does not belong to id {id}, {name:?} does")));
     }
@@ -131,12 +131,12 @@ fn read_interface(fields: &Fields<'_>) -> Result<Interface, Invalid> {
         port_id: fields.text("portId")?.to_owned(),
         mac_address: mac_address.to_owned(),
         address,
-        cidr: cidr.to_owned(),
+        cidr: cidr.into(),
         mtu: mtu
             .filter(|mtu| *mtu > 0)
             .ok_or_else(|| fields.wrong("mtu", "is no positive number of bytes"))?,
-        network_id: fields.text("networkId")?.to_owned(),
-        subnet_id: fields.text("subnetId")?.to_owned(),
+        network_id: fields.text("networkId")?.into(),
+        subnet_id: fields.text("subnetId")?.into(),
     })
 }
 

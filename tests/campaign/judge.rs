@@ -231,7 +231,7 @@ impl Judge {
         let seen: Vec<BTreeSet<Card>> = clouds
             .iter()
             .map(|cloud| {
-                let known = subnets(cloud, spec).into_iter().find(|known| known.id == *subnet);
+                let known = subnets(cloud, spec).into_iter().find(|known| *known.id == **subnet);
                 known.map(|known| cards(cloud, spec, known, vm, &STATUSES)).unwrap_or_default()
             })
             .collect();

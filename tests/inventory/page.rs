@@ -27,7 +27,7 @@ fn shown_world() -> World {
     let world = world(ApiSettings::default());
     let mut earlier = record("legacy", "vm-legacy", &[500], 1);
     earlier.provider_id = "p2".to_owned();
-    earlier.config.interfaces[0].name = String::new();
+    earlier.config.interfaces[0].name = "".into();
     earlier.config.interfaces[0].id = 1;
     let changes = vec![
         full_record("p1", "worker-full"),

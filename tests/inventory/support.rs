@@ -38,14 +38,14 @@ pub(crate) fn open_on(files: impl Files + 'static, path: &Path) -> Store {
 pub(crate) fn interface(id: u8, port: u32) -> Interface {
     Interface {
         id,
-        name: Interface::name_of(id).into_owned(),
+        name: Interface::name_of(id),
         port_id: format!("port-{port:04}"),
         mac_address: format!("fa:16:3e:00:{:02x}:{:02x}", port / 256, port % 256),
         address: format!("10.10.{}.{}", port / 250, port % 250 + 1).parse().unwrap(),
-        cidr: "10.10.0.0/16".to_owned(),
+        cidr: "10.10.0.0/16".into(),
         mtu: 1450,
-        network_id: "net-a".to_owned(),
-        subnet_id: "subnet-a".to_owned(),
+        network_id: "net-a".into(),
+        subnet_id: "subnet-a".into(),
     }
 }
 

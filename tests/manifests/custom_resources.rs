@@ -320,14 +320,14 @@ fn a_multi_nic_node_config_is_what_the_operator_posts() {
     assert_eq!(names["kind"], "MultiNicNodeConfig");
     let interface = |id: u8| Interface {
         id,
-        name: Interface::name_of(id).into_owned(),
+        name: Interface::name_of(id),
         port_id: "p".to_owned(),
         mac_address: "fa:16:3e:00:00:01".to_owned(),
         address: "2001:db8:ffff:ffff:ffff:ffff:255.255.255.255".parse().unwrap(),
-        cidr: "2001:db8::/128".to_owned(),
+        cidr: "2001:db8::/128".into(),
         mtu: u32::MAX,
-        network_id: "n".to_owned(),
-        subnet_id: "s".to_owned(),
+        network_id: "n".into(),
+        subnet_id: "s".into(),
     };
     let node = |interfaces: u8| NodeConfig {
         node_name: "worker-0".to_owned(),

@@ -127,9 +127,9 @@ pub(crate) fn cards_of(config: &NodeConfig) -> BTreeSet<Card> {
         port: interface.port_id.clone(),
         mac: interface.mac_address.clone(),
         address: interface.address,
-        cidr: interface.cidr.clone(),
-        network: interface.network_id.clone(),
-        subnet: interface.subnet_id.clone(),
+        cidr: interface.cidr.to_string(),
+        network: interface.network_id.to_string(),
+        subnet: interface.subnet_id.to_string(),
     };
     config.interfaces.iter().map(card).collect()
 }
@@ -195,7 +195,7 @@ impl Books {
         }
         let since = at.saturating_sub(sight.mtu_life);
         for interface in &node.interfaces {
-            let history = self.mtus.get(&interface.network_id).cloned().unwrap_or_default();
+            let history = self.mtus.get(&*interface.network_id).cloned().unwrap_or_default();
             let current = history.iter().rposition(|(from, _)| *from <= since).unwrap_or(0);
             if !history[current..].iter().any(|(_, mtu)| *mtu == interface.mtu) {
                 return fail(format!("MTU {} isn't one of {history:?}", interface.mtu));

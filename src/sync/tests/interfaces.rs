@@ -32,14 +32,14 @@ fn numbered(numbers: std::ops::Range<u8>) -> Vec<Port> {
 fn an_interface_says_everything_the_agent_needs() {
     let interface = Interface {
         id: 0,
-        name: "multinic0".to_owned(),
+        name: "multinic0".into(),
         port_id: "a".to_owned(),
         mac_address: mac(7),
         address: address(7),
-        cidr: "10.0.0.0/16".to_owned(),
+        cidr: "10.0.0.0/16".into(),
         mtu: 1450,
-        network_id: NETWORK.to_owned(),
-        subnet_id: SUBNET.to_owned(),
+        network_id: NETWORK.into(),
+        subnet_id: SUBNET.into(),
     };
     assert_eq!(interfaces(&assigned(&[port("a", "vm", 7)], &[])), [interface]);
 }
@@ -137,14 +137,14 @@ fn what_a_node_was_told_is_the_same_only_if_every_field_is() {
     let other = || "other".to_owned();
     let changes: [fn(&mut Interface, String); 9] = [
         |one, _| one.id = 9,
-        |one, other| one.name = other,
+        |one, other| one.name = other.into(),
         |one, other| one.port_id = other,
         |one, other| one.mac_address = other,
         |one, _| one.address = address(99),
-        |one, other| one.cidr = other,
+        |one, other| one.cidr = other.into(),
         |one, _| one.mtu = 9_000,
-        |one, other| one.network_id = other,
-        |one, other| one.subnet_id = other,
+        |one, other| one.network_id = other.into(),
+        |one, other| one.subnet_id = other.into(),
     ];
     for (number, change) in changes.iter().enumerate() {
         let mut told = told.clone();

@@ -87,14 +87,14 @@ fn port(id: &str, vm_id: &str, number: u8) -> Port {
 fn interface(port_id: &str, id: u8) -> Interface {
     Interface {
         id,
-        name: Interface::name_of(id).into_owned(),
+        name: Interface::name_of(id),
         port_id: port_id.to_owned(),
         mac_address: mac(id),
         address: address(id),
-        cidr: "10.0.0.0/16".to_owned(),
+        cidr: "10.0.0.0/16".into(),
         mtu: 1450,
-        network_id: NETWORK.to_owned(),
-        subnet_id: SUBNET.to_owned(),
+        network_id: NETWORK.into(),
+        subnet_id: SUBNET.into(),
     }
 }
 
@@ -127,7 +127,7 @@ fn record(node: &str, vm_id: &str, ports: &[(&str, u8)]) -> Record {
 fn legacy_record(node: &str, vm_id: &str, ports: &[(&str, u8)]) -> Record {
     let mut record = Record { accepted_by: None, ..record(node, vm_id, ports) };
     for interface in &mut record.config.interfaces {
-        interface.name.clear();
+        interface.name = "".into();
     }
     record
 }

@@ -264,7 +264,7 @@ fn ids_in_upper_case_are_the_same_ids() {
     };
     let plan = cloud(&[("vm-1", "worker-1")]).port(shouting).plan();
     let interface = &plan.nodes[0].config.interfaces[0];
-    assert_eq!((interface.network_id.as_str(), interface.subnet_id.as_str()), (NETWORK, SUBNET));
+    assert_eq!((&*interface.network_id, &*interface.subnet_id), (NETWORK, SUBNET));
 }
 
 #[test]

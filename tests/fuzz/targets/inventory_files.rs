@@ -114,14 +114,14 @@ pub(crate) fn disk() -> Box<dyn multinic_operator::inventory::files::Files> {
 pub(crate) fn sample(node_name: &str) -> Record {
     let interface = Interface {
         id: 0,
-        name: Interface::name_of(0).into_owned(),
+        name: Interface::name_of(0),
         port_id: "port-1".to_owned(),
         mac_address: "fa:16:3e:00:00:01".to_owned(),
         address: [10, 0, 0, 1].into(),
-        cidr: "10.0.0.0/24".to_owned(),
+        cidr: "10.0.0.0/24".into(),
         mtu: 1500,
-        network_id: "network-1".to_owned(),
-        subnet_id: "subnet-1".to_owned(),
+        network_id: "network-1".into(),
+        subnet_id: "subnet-1".into(),
     };
     let config = NodeConfig {
         node_name: node_name.to_owned(),
