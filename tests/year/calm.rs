@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use multinic_operator::inventory::contents::Inventory;
 use multinic_operator::resources::OpenstackConfig;
+use multinic_operator::sync::{Job, Outcome};
 
 use crate::books::cards_of;
 use crate::driver::{Broken, Year};
@@ -32,6 +33,24 @@ impl Year {
             self.check_object(object, given, &expected, &inventory)?;
         }
         self.check_inventory(&inventory)
+    }
+
+    /// A sync ended that was to send everything again, and did: what the cloud had of the object.
+    /// Where the cloud changed in the middle of it, nobody knows what it saw.
+    pub(crate) fn note_sent_again(&mut self, job: &Job, outcome: &Outcome, is_known: bool) {
+        if job.resend_accepted_until.is_none() || !outcome.resent {
+            return;
+        }
+        let cloud = self.sky.now.state.lock().clone();
+        let read: Vec<OpenstackConfig> =
+            self.kubernetes.objects.values().map(Object::read).collect();
+        let inventory = self.process.as_ref().unwrap().context.store.snapshot();
+        let of_object =
+            |given: &&mut Object| given.uid == job.object.uid && given.force == job.object.force;
+        let Some(given) = self.kubernetes.objects.values_mut().find(of_object) else { return };
+        let expected = expected(&cloud, &job.object, &read, self.name_key, &inventory);
+        let nodes = expected.nodes.into_keys().filter(|_| is_known).collect();
+        given.sent_again.get_or_insert(nodes);
     }
 
     fn check_object(
@@ -120,7 +139,10 @@ impl Year {
         let (at, slow) = (self.at, intervals.slow);
         let slack = slow.mul_f64(1.2) + Duration::from_secs(60);
         let sent_within = |limit: Duration| told_at + limit.mul_f64(1.2) + slack >= at;
+        // A node that wasn't there then comes back as it was told before, and needs no telling.
+        let was_there = given.sent_again.as_ref().is_none_or(|nodes| nodes.contains(name));
         if let Some(forced_at) = given.forced_at.filter(|forced| *forced > self.upset_at)
+            && was_there
             && told_at < forced_at
         {
             return fail("wasn't sent again though somebody asked for it");

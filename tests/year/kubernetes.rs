@@ -20,9 +20,11 @@ pub(crate) struct Object {
     pub(crate) uid: String,
     pub(crate) generation: i64,
     created: Timestamp,
-    force: Option<String>,
+    pub(crate) force: Option<String>,
     /// When somebody last asked for everything to be sent again.
     pub(crate) forced_at: Option<Duration>,
+    /// The nodes it had when that was done; none while it isn't.
+    pub(crate) sent_again: Option<BTreeSet<String>>,
     spec: Value,
     pub(crate) status: Value,
 }
@@ -137,6 +139,7 @@ impl Kubernetes {
             4..7 => {
                 object.force = Some(random.u32(..).to_string());
                 object.forced_at = Some(at);
+                object.sent_again = None;
                 let event = Event::Applied(Box::new(object.read()));
                 self.put(at, event, random);
                 ("force-reconcile", format!("{key} is to be sent again"))
@@ -175,6 +178,7 @@ impl Kubernetes {
             created,
             force: None,
             forced_at: None,
+            sent_again: None,
             spec: spec(random),
             status: Value::Null,
         };

@@ -112,6 +112,7 @@ impl Year {
             self.die(if lost { "leadership lost" } else { "killed after a sync" });
             return Ok(());
         }
+        self.note_sent_again(&job, &outcome, seen.changed.is_none());
         let at = self.at + Duration::from_millis(self.random.u64(0..400));
         let finishes = &mut self.process.as_mut().unwrap().finishes;
         finishes.push((at, Box::new(job), Box::new(outcome)));
