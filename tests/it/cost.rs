@@ -43,15 +43,15 @@ fn upstream(log: &[LoggedRequest]) -> Vec<LoggedRequest> {
 }
 
 /// Answers that had to be waited for one after another: a request that arrives after the first
-/// answer of a wave belongs to the next.
+/// answer of a wave has begun belongs to the next.
 fn waves(requests: &[LoggedRequest]) -> usize {
     let (mut count, mut first_answer) = (0, 0);
     for request in requests {
-        let answered = request.answered_ms.unwrap_or(u64::MAX);
+        let begun = request.begun_ms.unwrap_or(u64::MAX);
         if count == 0 || request.arrived_ms >= first_answer {
-            (count, first_answer) = (count + 1, answered);
+            (count, first_answer) = (count + 1, begun);
         } else {
-            first_answer = first_answer.min(answered);
+            first_answer = first_answer.min(begun);
         }
     }
     count

@@ -96,7 +96,10 @@ pub struct LoggedRequest {
     pub connection: u64,
     /// Milliseconds from the journal's beginning to the arrival.
     pub arrived_ms: u64,
-    /// Milliseconds from the journal's beginning to the end of the answer.
+    /// Milliseconds from the journal's beginning to the first byte of the answer, noted before it is
+    /// sent: what anybody does because of it comes later.
+    pub begun_ms: Option<u64>,
+    /// Milliseconds from the journal's beginning to the end of the answer, noted after it was sent.
     pub answered_ms: Option<u64>,
 }
 
@@ -239,7 +242,11 @@ impl Journal {
 
     /// The status of an answer is on its way.
     pub(crate) fn status_sent(&self, sequence: u64, status: u16) {
-        self.change(sequence, |request| request.status = Some(status));
+        let now = self.now_ms();
+        self.change(sequence, |request| {
+            request.status = Some(status);
+            request.begun_ms = Some(now);
+        });
     }
 
     /// The request is no longer being worked on.

@@ -163,6 +163,7 @@ impl Head {
             head_bytes: head_bytes.unwrap_or(received.len()),
             connection,
             arrived_ms: 0,
+            begun_ms: None,
             answered_ms: None,
         };
         let Some(head_bytes) = head_bytes else {
