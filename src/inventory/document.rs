@@ -239,11 +239,9 @@ fn salvage(bytes: &[u8]) -> Document {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::{PIECE_BYTES, decode, encode};
     use crate::inventory::contents::Inventory;
-    use crate::inventory::record::tests::{connected, record};
+    use crate::inventory::record::tests::{connected, record, share_a_network};
     use crate::inventory::record::{Change, Prepared, Record};
 
     fn inventory(nodes: usize) -> Inventory {
@@ -287,12 +285,9 @@ mod tests {
     fn records_share_what_they_have_in_common() {
         let written = pieces(&inventory_of((0..2).map(connected)), 1).concat();
         let found = decode(&written).unwrap().inventory;
-        let networks: Vec<Arc<str>> = found
-            .iter()
-            .map(|stored| Arc::clone(&stored.record.config.interfaces[0].network_id))
-            .collect();
-        assert_eq!(networks.len(), 2);
-        assert!(Arc::ptr_eq(&networks[0], &networks[1]));
+        let records: Vec<&Record> = found.iter().map(|stored| &stored.record).collect();
+        let [one, other] = records.as_slice() else { panic!("{records:?}") };
+        assert!(share_a_network(one, other));
     }
 
     #[test]

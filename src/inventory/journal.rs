@@ -111,10 +111,8 @@ fn checksum(payload: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::{decode, encode};
-    use crate::inventory::record::tests::{connected, record};
+    use crate::inventory::record::tests::{connected, record, share_a_network};
     use crate::inventory::record::{Change, Prepared};
 
     #[test]
@@ -124,15 +122,12 @@ mod tests {
             encode(number as u64, &[Prepared::new(change)])
         };
         let segment = decode(&[line(1), line(2)].concat());
-        let changes = segment.commits.iter().flat_map(|commit| &commit.changes);
-        let networks: Vec<Arc<str>> = changes
-            .map(|change| match change {
-                Change::Upsert(record) => Arc::clone(&record.config.interfaces[0].network_id),
-                Change::Remove { .. } => panic!("{change:?}"),
-            })
-            .collect();
-        assert_eq!(networks.len(), 2);
-        assert!(Arc::ptr_eq(&networks[0], &networks[1]));
+        let changes: Vec<&Change> =
+            segment.commits.iter().flat_map(|commit| &commit.changes).collect();
+        let [Change::Upsert(one), Change::Upsert(other)] = changes.as_slice() else {
+            panic!("{changes:?}")
+        };
+        assert!(share_a_network(one, other));
     }
 
     #[test]

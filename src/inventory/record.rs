@@ -110,6 +110,8 @@ pub fn to_json(record: &Record) -> Arc<[u8]> {
 
 #[cfg(test)]
 pub(in crate::inventory) mod tests {
+    use std::sync::Arc;
+
     use serde_json::json;
 
     use super::{Owner, Record, to_json};
@@ -131,6 +133,12 @@ pub(in crate::inventory) mod tests {
         let mut record = record(number);
         record.config.interfaces.push(interface);
         record
+    }
+
+    /// Do two of [`connected`] hold what they have in common only once?
+    pub(in crate::inventory) fn share_a_network(one: &Record, other: &Record) -> bool {
+        let [one, other] = [one, other].map(|record| &record.config.interfaces[0].network_id);
+        Arc::ptr_eq(one, other)
     }
 
     /// A node without interfaces; the number tells it from others, and orders it among them.

@@ -35,7 +35,7 @@ pub(crate) struct Answers {
     told: BTreeMap<Place, Told>,
     /// What Viola was last told of a VM, under whatever name.
     last: BTreeMap<Vm, Told>,
-    /// All that a record may hold, oldest first: from the last that is known on.
+    /// All that a record was told, oldest first; it holds one of those from the last known one on.
     held: BTreeMap<Holder, Vec<Told>>,
     /// What was sent last where it came to nothing.
     rejected: BTreeMap<Holder, NodeConfig>,
@@ -82,15 +82,18 @@ impl Answers {
     /// The operator may not know what Viola holds of this node: nobody saw its last POST accepted,
     /// or it may not have been recorded.
     pub(crate) fn is_unknown(&self, target: &str, node: &str) -> bool {
-        let told = self.told.get(&(target.to_owned(), node.to_owned()));
-        told.is_some_and(|told| !told.is_known)
+        self.unknown(target, node).is_some()
     }
 
     /// The same of an earlier process, whose successor sends again only what differs from the
     /// record. One that still runs knows what it can't know, and sends it again.
     pub(crate) fn is_doubtful(&self, target: &str, node: &str, life: u32) -> bool {
+        self.unknown(target, node).is_some_and(|told| told.life != life)
+    }
+
+    fn unknown(&self, target: &str, node: &str) -> Option<&Told> {
         let told = self.told.get(&(target.to_owned(), node.to_owned()));
-        told.is_some_and(|told| !told.is_known && told.life != life)
+        told.filter(|told| !told.is_known)
     }
 
     /// What Viola was last told of a VM.
