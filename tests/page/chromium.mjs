@@ -61,10 +61,10 @@ export class Browser {
 
   async close() {
     const ended = new Promise((resolve) => this.process.once("exit", resolve));
-    this.process.kill("SIGKILL");
-    await ended;
-    // Its helpers may still be writing while they die.
-    rmSync(this.profile, { recursive: true, force: true, maxRetries: 50, retryDelay: 100 });
+    // Asked to, it ends its helpers before itself; killed, it would leave them at work for a while.
+    this.send("Browser.close").catch(() => {});
+    await within(ended, "Browser.close").catch(() => this.process.kill("SIGKILL"));
+    await remove(this.profile);
   }
 }
 
@@ -123,4 +123,18 @@ function within(promise, what) {
     timer = setTimeout(() => reject(new Error(`no answer to ${what}`)), WAIT_MILLISECONDS);
   });
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
+
+/** Removes a folder that a dying process may still be writing into. `rmSync` alone can't: its
+ *  retries repeat the last step only and never look again at what the folder holds. */
+async function remove(folder) {
+  const end = Date.now() + WAIT_MILLISECONDS;
+  for (;;) {
+    try {
+      return rmSync(folder, { recursive: true, force: true });
+    } catch (error) {
+      if (error.code !== "ENOTEMPTY" || Date.now() > end) throw error;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
 }
