@@ -128,11 +128,13 @@ impl Outlook<'_> {
 
     /// Ports and VMs that become no interface and no node, a line each.
     pub fn left_out(&self) -> Vec<String> {
-        let Plan { without_ports, unknown: _, nameless, twins, .. } = self.plan;
+        let Plan { without_ports, unknown: _, absent, nameless, twins, .. } = self.plan;
         let mut lines = Vec::new();
         for vm_id in &self.spec.vm_ids {
             lines.extend(self.left_out_ports(vm_id));
         }
+        let unknown = "unknown to Nova, and no usable port";
+        lines.extend(absent.iter().map(|vm_id| format!("VM {vm_id}: {unknown}")));
         lines.extend(without_ports.iter().map(|vm_id| format!("VM {vm_id}: no usable port")));
         for (vm_id, error) in nameless {
             lines.push(format!("VM {vm_id}: its name isn't known: {error}"));

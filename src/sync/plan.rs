@@ -33,8 +33,10 @@ pub struct Plan<'a> {
     pub nodes: Vec<PlannedNode<'a>>,
     /// VMs without a usable port in the subnet.
     pub without_ports: Vec<String>,
-    /// VMs that Nova doesn't know; they go by their id.
+    /// VMs that Nova doesn't know, with ports; they go by their id.
     pub unknown: Vec<String>,
+    /// VMs that Nova doesn't know, without a usable port: deleted, or never there.
+    pub absent: Vec<String>,
     /// Ports left out for their status: node, status, how many.
     pub by_status: BTreeMap<(String, String), usize>,
     /// VMs whose name Nova couldn't tell and nobody remembers, and why.
@@ -50,9 +52,9 @@ impl Plan<'_> {
             let PlannedNode { config, down_ports, over_limit } = node;
             PlannedNode { config: Cow::Owned(config.into_owned()), down_ports, over_limit }
         };
-        let Plan { nodes, without_ports, unknown, by_status, nameless, twins } = self;
+        let Plan { nodes, without_ports, unknown, absent, by_status, nameless, twins } = self;
         let nodes = nodes.into_iter().map(owned).collect();
-        Plan { nodes, without_ports, unknown, by_status, nameless, twins }
+        Plan { nodes, without_ports, unknown, absent, by_status, nameless, twins }
     }
 }
 
@@ -82,10 +84,15 @@ pub fn plan<'a>(sources: &Sources<'a>) -> Plan<'a> {
         if vms.len() > 1 {
             plan.twins.insert(name, vms.into_iter().map(|(vm_id, _)| vm_id.clone()).collect());
         } else if let Some((vm_id, node)) = vms.pop() {
-            match node {
-                Some(node) => plan.nodes.push(node),
-                None => plan.without_ports.push(vm_id.clone()),
+            let names = &sources.answers.servers.names;
+            let is_unknown = names.get(vm_id) == Some(&ServerName::Unknown);
+            match (&node, is_unknown) {
+                (Some(_), false) => {}
+                (Some(_), true) => plan.unknown.push(vm_id.clone()),
+                (None, false) => plan.without_ports.push(vm_id.clone()),
+                (None, true) => plan.absent.push(vm_id.clone()),
             }
+            plan.nodes.extend(node);
         }
     }
     plan
@@ -104,11 +111,7 @@ fn node_name(sources: &Sources<'_>, vm_id: &str, plan: &mut Plan<'_>) -> Option<
     match sources.answers.servers.names.get(vm_id) {
         Some(ServerName::Known(Some(name))) => Some(name.clone()),
         // Without a compute service nobody was asked.
-        Some(ServerName::Known(None)) | None => Some(vm_id.to_owned()),
-        Some(ServerName::Unknown) => {
-            plan.unknown.push(vm_id.to_owned());
-            Some(vm_id.to_owned())
-        }
+        Some(ServerName::Known(None) | ServerName::Unknown) | None => Some(vm_id.to_owned()),
         Some(ServerName::Failed(error)) => {
             // "Nova can't say" is not "no name": posting the id would make up a node.
             let known = sources.inventory.by_instance(sources.provider_id, vm_id);

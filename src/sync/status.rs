@@ -198,6 +198,11 @@ fn problems(summary: &Summary<'_>) -> Vec<String> {
 
 fn left_out(plan: &Plan<'_>) -> Vec<String> {
     let mut parts = Vec::new();
+    if !plan.absent.is_empty() {
+        let vms = count(plan.absent.len(), "VM");
+        let absent = listed(&plan.absent);
+        parts.push(format!("{vms} unknown to Nova and without ports in the subnet ({absent})"));
+    }
     if !plan.without_ports.is_empty() {
         let vms = count(plan.without_ports.len(), "VM");
         parts.push(format!("{vms} without ports in the subnet ({})", listed(&plan.without_ports)));

@@ -184,6 +184,15 @@ fn a_vm_without_ports_is_not_sent_and_counted() {
 }
 
 #[test]
+fn a_vm_that_nova_does_not_know_and_that_has_no_ports_is_absent() {
+    let scene = cloud(&[("vm-2", "worker-2")]).vm("vm-1", Some(ServerName::Unknown));
+    let plan = scene.port(port("p2", "vm-2", 2)).plan();
+    assert_eq!(node_names(&plan), ["worker-2"]);
+    assert_eq!(plan.absent, ["vm-1"]);
+    assert!(plan.unknown.is_empty() && plan.without_ports.is_empty());
+}
+
+#[test]
 fn only_ports_of_an_allowed_status_count_and_the_others_are_told() {
     let scene = cloud(&[("vm-1", "worker-1")]).port(port("p1", "vm-1", 1));
     let of_status =

@@ -119,6 +119,16 @@ fn a_vm_that_goes_by_its_id_is_told_of_but_was_not_left_out() {
 }
 
 #[test]
+fn a_vm_that_nova_does_not_know_and_that_has_no_ports_goes_by_nothing() {
+    let mut pass = pass(&["worker-0"], &[]);
+    pass.plan.absent.push("6f1c".to_owned());
+    assert_eq!(pass.reason(), Reason::NoChange);
+    let expected = "1 node unchanged; left out: 1 VM unknown to Nova and without ports in the \
+                    subnet (6f1c)";
+    assert_eq!(pass.message(), expected);
+}
+
+#[test]
 fn a_conflict_names_the_node_and_its_manager() {
     let pass = pass(&["worker-0", "worker-1"], &["worker-1"]).conflict("worker-0", "older");
     assert_eq!(pass.reason(), Reason::NodeConflict);
@@ -186,6 +196,7 @@ fn long_lists_are_shortened_and_the_end_of_the_message_is_never_lost() {
     };
     many(|pass| pass.plan.without_ports = numbered("vm", 100));
     many(|pass| pass.plan.unknown = numbered("vm", 100));
+    many(|pass| pass.plan.absent = numbered("vm", 100));
     many(|pass| {
         let statuses = numbered("worker", 100).into_iter().map(|node| (node, "BUILD".to_owned()));
         pass.plan.by_status = statuses.map(|key| (key, 1)).collect();
