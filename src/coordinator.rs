@@ -231,9 +231,13 @@ impl Coordinator {
         for (key, uid) in gone {
             self.deleted(now, &key, &uid);
         }
-        // Nothing is dispatched before all are known: which of two keeps a node depends on both.
+        // Nothing of a scope is dispatched before all of it is known: which of two keeps a node
+        // depends on both. Claims hold what is recorded of the other scopes.
         for object in objects {
             self.applied(now, object);
+        }
+        if let Some(namespace) = &scope {
+            self.claims.listed(namespace);
         }
         self.listed.insert(scope);
     }

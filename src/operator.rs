@@ -340,12 +340,13 @@ impl Operator {
         let (may_act, hold) = (Arc::clone(&self.may_act), self.hold.get().cloned());
         let is_held = move || hold.as_ref().is_none_or(LeaseHold::is_held);
         let clients = Clients::new(&self.metrics);
+        let namespaces = self.config.watch_scopes().into_iter().flatten();
         Context {
             config: Arc::clone(&self.config),
             cloud: Arc::new(Cloud::new(&self.config, self.clock.clone(), &clients)),
             viola: Arc::new(Viola::new(&self.config, &clients)),
             store: Arc::clone(store),
-            claims: Arc::new(Claims::default()),
+            claims: Arc::new(Claims::expecting(namespaces.map(str::to_owned))),
             clock: self.clock.clone(),
             may_act: Arc::new(move || may_act.load(Ordering::SeqCst) && is_held()),
         }

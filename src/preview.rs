@@ -36,7 +36,7 @@ use crate::metrics::Metrics;
 use crate::node_config::NodeConfig;
 use crate::resources::{OPENSTACK_CONFIGS, ObjectKey, OpenstackConfig, Spec};
 use crate::sync::changes::{self, Occasion};
-use crate::sync::claims::{ClaimTable, Decision};
+use crate::sync::claims::{ClaimTable, Decision, Wanted};
 use crate::sync::plan::{Plan, plan};
 use crate::sync::reading::{Failed, Reading};
 
@@ -216,9 +216,9 @@ impl<'a> Planner<'a> {
         let (spec, subnet) = reading.check()?;
         let answers = reading.read(spec, subnet)?;
         let plan = plan(&reading.sources(spec, &answers, self.inventory)).into_owned();
-        let names = plan.nodes.iter().map(|node| node.config.node_name.clone()).collect();
-        let decision =
-            table.claim(&object.uid, &spec.provider_id, &names, self.inventory).unwrap_or_default();
+        let wanted =
+            Wanted { provider_id: &spec.provider_id, target: spec.target(), nodes: &plan.vms() };
+        let decision = table.claim(&object.uid, &wanted, self.inventory).unwrap_or_default();
         Ok(Planned { spec, answers, plan, decision })
     }
 

@@ -16,6 +16,8 @@ pub struct Stored {
     pub json: Arc<[u8]>,
     /// What changed on the node, oldest first.
     pub timeline: Vec<timeline::Entry>,
+    /// The inventory's version that came with it; 0 if it was read from a file.
+    pub version: u64,
 }
 
 /// All records at one moment.
@@ -123,8 +125,8 @@ impl Inventory {
                         None => ([].as_slice(), None),
                     };
                     let timeline = timeline::extended(earlier, timeline::changes(old, record));
-                    let stored = Stored { record: record.clone(), json: json.clone(), timeline };
-                    self.put(Arc::new(stored));
+                    let (record, json, version) = (record.clone(), json.clone(), self.version);
+                    self.put(Arc::new(Stored { record, json, timeline, version }));
                 }
             }
         }

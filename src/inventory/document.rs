@@ -197,7 +197,7 @@ pub fn decode(bytes: &[u8]) -> Result<Document, u32> {
 
 fn restore(inventory: &mut Inventory, record: Record, timeline: Vec<timeline::Entry>) {
     let json = record::to_json(&record);
-    inventory.restore(Stored { record, json, timeline });
+    inventory.restore(Stored { record, json, timeline, version: 0 });
 }
 
 fn begin_checksum(sequence: u64) -> Context {

@@ -130,7 +130,7 @@ mod tests {
 
     fn stored(number: usize) -> Arc<Stored> {
         let json = number.to_string().into_bytes().into();
-        Arc::new(Stored { record: record(number), json, timeline: Vec::new() })
+        Arc::new(Stored { record: record(number), json, timeline: Vec::new(), version: 0 })
     }
 
     #[test]

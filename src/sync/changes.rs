@@ -10,6 +10,7 @@ use super::plan::{Plan, PlannedNode};
 use crate::config::Intervals;
 use crate::inventory::contents::Inventory;
 use crate::inventory::record::Record;
+use crate::node_config::NodeConfig;
 use crate::resources::{DownPortRetry, Spec};
 
 /// Why a node is sent.
@@ -67,6 +68,25 @@ impl Occasion<'_> {
 pub fn own<'a>(plan: &'a Plan<'_>, decision: &Decision) -> Vec<&'a PlannedNode<'a>> {
     let granted = |node: &&PlannedNode<'_>| decision.granted.contains(&node.config.node_name);
     plan.nodes.iter().filter(granted).collect()
+}
+
+/// Was one of the nodes, or its VM under another name, sent for anybody since the inventory had this
+/// version? Then what the plan was made from may be older than what Viola was told.
+pub fn were_sent_since(
+    spec: &Spec,
+    own: &[&PlannedNode<'_>],
+    inventory: &Inventory,
+    version: u64,
+) -> bool {
+    if inventory.version() == version {
+        return false;
+    }
+    own.iter().any(|node| {
+        let NodeConfig { node_name, instance_id, .. } = &*node.config;
+        let told = inventory.get(&spec.provider_id, node_name).into_iter();
+        let mut told = told.chain(inventory.by_instance(&spec.provider_id, instance_id));
+        told.any(|stored| stored.version > version)
+    })
 }
 
 /// The nodes that must be sent now, and why.

@@ -32,7 +32,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use self::changes::{Occasion, Why};
-use self::claims::{Claims, Decision};
+use self::claims::{Claim, Claims, Decision, Wanted};
 use self::plan::{Plan, PlannedNode};
 use self::reading::{Failed, Reading};
 use self::status::{Reason, Summary, Verdict};
@@ -45,6 +45,9 @@ use crate::inventory::store::Store;
 use crate::node_config::NodeConfig;
 use crate::resources::{DownPortRetry, OpenstackConfig, Spec};
 use crate::viola::{Delivery, Viola};
+
+/// How often one sync reads, should its nodes be sent for other objects meanwhile.
+const MAX_READINGS: usize = 3;
 
 /// What every sync uses.
 pub struct Context {
@@ -104,8 +107,8 @@ pub struct Outcome {
     pub rabbitmq: Option<(u64, Result<RabbitMq, String>)>,
     /// The inventory couldn't be written.
     pub unwritten: Option<String>,
-    /// The operator is stopping, or the object was moved to another cloud meanwhile; this says
-    /// nothing about the object.
+    /// The operator is stopping, the object was moved to another cloud meanwhile, or others were in
+    /// the way; this says nothing about the object.
     pub cut_short: bool,
 }
 
@@ -157,21 +160,41 @@ impl Pass<'_> {
     fn run(&self, reading: &mut Reading<'_>) -> Result<Outcome, Failed> {
         let (spec, subnet) = reading.check()?;
         self.check_memory()?;
-        let answers = reading.read(spec, subnet)?;
-        let inventory = self.context.store.snapshot();
-        let plan = plan::plan(&reading.sources(spec, &answers, &inventory));
-        let names = plan.nodes.iter().map(|node| node.config.node_name.clone()).collect();
-        let claims = &self.context.claims;
-        let uid = &self.job.object.uid;
-        let Some((decision, held)) = claims.claim(uid, &spec.provider_id, &names, &inventory)
-        else {
-            let message = "the object was moved to another cloud during its sync";
-            let failed = Outcome::failed(self.job, Reason::ConfigError, message);
-            return Ok(Outcome { cut_short: true, ..failed });
-        };
-        let outcome = self.send(spec, &plan, &decision);
-        drop(held);
-        Ok(outcome)
+        for _ in 0..MAX_READINGS {
+            let begun = self.context.store.snapshot().version();
+            let answers = reading.read(spec, subnet)?;
+            let inventory = self.context.store.snapshot();
+            let plan = plan::plan(&reading.sources(spec, &answers, &inventory));
+            let wanted = Wanted {
+                provider_id: &spec.provider_id,
+                target: spec.target(),
+                nodes: &plan.vms(),
+            };
+            match self.context.claims.claim(&self.job.object.uid, &wanted, &inventory) {
+                Claim::Held(decision, held) => {
+                    let now = self.context.store.snapshot();
+                    if changes::were_sent_since(spec, &changes::own(&plan, &decision), &now, begun)
+                    {
+                        continue;
+                    }
+                    let outcome = self.send(spec, &plan, &decision);
+                    drop(held);
+                    return Ok(outcome);
+                }
+                Claim::Waited => {}
+                Claim::Gone => {
+                    return Ok(
+                        self.cut_short("the object was moved to another cloud during its sync")
+                    );
+                }
+            }
+        }
+        Ok(self.cut_short("its nodes were sent for other objects again and again during its sync"))
+    }
+
+    fn cut_short(&self, message: &str) -> Outcome {
+        let failed = Outcome::failed(self.job, Reason::ConfigError, message);
+        Outcome { cut_short: true, ..failed }
     }
 
     /// Without memory ids would be handed out anew, and live network cards renamed.
@@ -205,7 +228,7 @@ impl Pass<'_> {
         // What is asked for while a POST is under way is asked for after it.
         let sent_at = self.context.clock.now().wall;
         let delivery = self.post(spec, &due);
-        let unwritten = self.remember(spec, &due, &delivery, sent_at);
+        let unwritten = self.remember(spec, &own, &due, &delivery, sent_at);
 
         let accepted = |kind: Why| {
             let accepted = |(node, why): &&(&PlannedNode<'_>, Why)| {
@@ -266,6 +289,7 @@ impl Pass<'_> {
     fn remember(
         &self,
         spec: &Spec,
+        own: &[&PlannedNode<'_>],
         due: &[(&PlannedNode<'_>, Why)],
         delivery: &Delivery,
         sent_at: Timestamp,
@@ -276,14 +300,50 @@ impl Pass<'_> {
             .map(|(node, _)| *node)
             .filter(|node| delivery.accepted.contains(&node.config.node_name))
             .collect();
-        if !accepted.is_empty() {
-            let changes = self.changes(spec, &accepted, sent_at);
+        let mut changes = self.taken_over(spec, own, due);
+        changes.extend(self.changes(spec, &accepted, sent_at));
+        if !changes.is_empty() {
             // The commit keeps what it couldn't write and goes on trying; the state says so below.
             if let Err(error) = store.commit(changes) {
                 log::error!("{}: {error}", self.job.object.key);
             }
         }
         store.state().reason().map(|reason| format!("the inventory isn't on disk: {reason}"))
+    }
+
+    /// Nodes that stay as another object had them sent are recorded as this one's: after a restart
+    /// nobody else knows whose they are.
+    fn taken_over(
+        &self,
+        spec: &Spec,
+        own: &[&PlannedNode<'_>],
+        due: &[(&PlannedNode<'_>, Why)],
+    ) -> Vec<Change> {
+        if !(self.context.may_act)() {
+            return Vec::new();
+        }
+        let inventory = self.context.store.snapshot();
+        let sent: BTreeSet<&str> =
+            due.iter().map(|(node, _)| node.config.node_name.as_str()).collect();
+        let kept = own.iter().map(|node| node.config.node_name.as_str());
+        let records = kept
+            .filter(|name| !sent.contains(name))
+            .filter_map(|name| inventory.get(&spec.provider_id, name))
+            .map(|stored| &stored.record);
+        let uid = &self.job.object.uid;
+        records
+            .filter(|record| record.owner.as_ref().is_none_or(|owner| owner.uid != *uid))
+            .map(|record| Change::Upsert(Record { owner: Some(self.owner()), ..record.clone() }))
+            .collect()
+    }
+
+    fn owner(&self) -> Owner {
+        let object = &self.job.object;
+        Owner {
+            namespace: object.key.namespace.clone(),
+            name: object.key.name.clone(),
+            uid: object.uid.clone(),
+        }
     }
 
     fn changes(
@@ -306,7 +366,6 @@ impl Pass<'_> {
                 }
             }
         }
-        let object = &self.job.object;
         changes.extend(accepted.iter().map(|node| {
             Change::Upsert(Record {
                 provider_id: spec.provider_id.clone(),
@@ -316,11 +375,7 @@ impl Pass<'_> {
                 last_config_hash: node.config.hash(),
                 updated_at,
                 accepted_by: Some(spec.target().to_owned()),
-                owner: Some(Owner {
-                    namespace: object.key.namespace.clone(),
-                    name: object.key.name.clone(),
-                    uid: object.uid.clone(),
-                }),
+                owner: Some(self.owner()),
                 down_ports: node.down_ports.clone(),
                 left_out_ports: u32::try_from(node.over_limit).unwrap_or(u32::MAX),
             })

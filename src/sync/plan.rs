@@ -46,6 +46,12 @@ pub struct Plan<'a> {
 }
 
 impl Plan<'_> {
+    /// Its nodes by name, and the VM of each.
+    pub fn vms(&self) -> BTreeMap<&str, &str> {
+        let configs = self.nodes.iter().map(|node| &node.config);
+        configs.map(|config| (config.node_name.as_str(), config.instance_id.as_str())).collect()
+    }
+
     /// The same, borrowing nothing.
     pub fn into_owned(self) -> Plan<'static> {
         let owned = |node: PlannedNode<'_>| {

@@ -1,9 +1,9 @@
 //! What Viola is told, when, and what is remembered of it.
 
 use serde_json::{Value, json};
-use simulated_cloud::{Fault, FaultKind, LoggedRequest, Service};
+use simulated_cloud::{Cloud, Fault, FaultKind, LoggedRequest, Scenario, Service};
 
-use super::process::{Operator, SOON};
+use super::process::{Operator, SOON, fixtures};
 use super::world::{World, ready_of};
 
 const QUICK: [(&str, &str); 4] = [
@@ -315,6 +315,93 @@ fn two_objects_and_one_node_the_younger_takes_over_when_the_older_goes() {
     world.kubernetes().delete("OpenstackConfig", "default", "b-older").unwrap();
     world.wait_for_reason_of("default", "a-newer", "Synced");
     assert_eq!(posts(&world).len(), before + 1);
+}
+
+#[test]
+fn what_was_read_before_another_objects_post_is_not_sent_after_it() {
+    let world = World::of("older-object-keeps-node");
+    let names = |vm: &str| json!({"spec": {"vmNames": [vm]}});
+    let edit = |vm| {
+        let patch = names(vm);
+        world.kubernetes().patch("OpenstackConfig", "default", "b-older", &patch).unwrap();
+    };
+    // It has nothing to send at first, so the younger one sends the node; the answer takes long.
+    edit("71d5e0a9-2c8b-4f36-9e14-8a3d6c5b02f7");
+    world.faults().add(Fault::once(Service::Viola, FaultKind::Hang));
+    let _operator = Operator::start(&world, &[]);
+    world.wait_for_reason_of("default", "b-older", "NoChange");
+    let asks = |log: &[LoggedRequest]| log.iter().any(|request| request.service == Service::Viola);
+    assert!(world.journal().wait_for(asks, SOON), "the younger one sends nothing");
+
+    // The older one reads everything and has to wait for it. Meanwhile the cloud changes.
+    let vm = "3b8f2c61-9d04-4e7a-a5c2-1f6e8d90b7a4";
+    world.journal().clear();
+    edit(vm);
+    let has_read = |log: &[LoggedRequest]| {
+        let of_clouds =
+            log.iter().filter(|r| matches!(r.service, Service::Neutron | Service::Nova));
+        let about = |service| {
+            let mut asked = of_clouds.clone().filter(|request| request.service == service);
+            asked.any(|request| request.target.contains(vm))
+        };
+        about(Service::Neutron)
+            && about(Service::Nova)
+            && of_clouds.clone().all(|request| request.status.is_some())
+    };
+    assert!(world.journal().wait_for(has_read, SOON), "the older one doesn't read");
+    world.edit(|state| {
+        state.ports.update("525fae9c-61bf-4798-be50-57a64fa06122", |port| {
+            port.fixed_ips[0].ip_address = "10.20.0.99".to_owned();
+        });
+    });
+    world.faults().clear_service(Service::Viola);
+    world.wait_for_reason_of("default", "b-older", "Synced");
+    let posts = world.viola().received();
+    let of_older = posts
+        .iter()
+        .flat_map(|post| &post.nodes)
+        .filter(|node| node["interfaces"][0]["cidr"] == "10.20.0.0/24");
+    let sent: Vec<&Value> = of_older.map(|node| &node["interfaces"][0]["address"]).collect();
+    assert_eq!(sent, ["10.20.0.99"]);
+}
+
+#[test]
+fn a_node_that_is_taken_over_as_it_is_is_recorded_as_the_older_objects_without_a_post() {
+    let world = World::of("older-object-keeps-node");
+    let edit = |spec: Value| {
+        let patch = json!({"spec": spec});
+        world.kubernetes().patch("OpenstackConfig", "default", "b-older", &patch).unwrap();
+    };
+    edit(json!({"vmNames": ["71d5e0a9-2c8b-4f36-9e14-8a3d6c5b02f7"]}));
+    let operator = Operator::start(&world, &[]);
+    world.wait_for_reason_of("default", "a-newer", "Synced");
+    let before = posts(&world).len();
+    let vm = "3b8f2c61-9d04-4e7a-a5c2-1f6e8d90b7a4";
+    edit(json!({"vmNames": [vm], "subnetID": "94a2d5e8-6c3b-4170-8f9e-b15d7c0a4e63"}));
+    world.wait_for_reason_of("default", "a-newer", "NodeConflict");
+    let (_, node) = operator.inventory("/v1/inventory/node-configs/worker-0");
+    let node: Value = serde_json::from_str(&node).unwrap();
+    assert_eq!(node[0]["owner"]["name"], "b-older");
+    assert_eq!(posts(&world).len(), before);
+}
+
+#[test]
+fn the_owner_in_a_namespace_that_is_listed_late_keeps_its_node_over_a_restart() {
+    let mut scenario = Scenario::load(&fixtures().join("older-object-keeps-node")).unwrap();
+    let older = scenario.objects.iter_mut().find(|one| one["metadata"]["name"] == "b-older");
+    older.unwrap()["metadata"]["namespace"] = json!("team-b");
+    let world = World(Cloud::start(scenario).unwrap());
+    let quick = [("WATCH_NAMESPACES", "default,team-b"), ("POLL_ERROR_INTERVAL", "200ms")];
+    let operator = Operator::start(&world, &quick);
+    world.wait_for_reason_of("team-b", "b-older", "Synced");
+    world.wait_for_reason_of("default", "a-newer", "NodeConflict");
+    let before = posts(&world).len();
+    let folder = operator.kill();
+    let list = Fault::always(Service::Kubernetes, FaultKind::Hang);
+    world.faults().add(list.path_contains("/namespaces/team-b/openstackconfigs"));
+    let _successor = Operator::start_in(&world, &quick, folder);
+    wait_for_polls(&world, 6);
+    assert_eq!(posts(&world).len(), before, "the younger object took the node over");
 }
 
 #[test]

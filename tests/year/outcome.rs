@@ -96,22 +96,31 @@ pub(crate) fn expected(
     }
     let (nodes, twins) = plan(cloud, spec, name_key);
     let mut expected = Expected { conflicts: twins, ..Expected::default() };
-    let older: Vec<(&OpenstackConfig, &Spec)> = all
-        .iter()
-        .filter(|other| age(other) < age(object))
+    let older = || all.iter().filter(|other| age(other) < age(object));
+    // What such an object claimed when it could be read it claims still.
+    let some_are_unreadable = older().any(|other| other.spec.is_err());
+    let older: Vec<(&OpenstackConfig, &Spec)> = older()
         .filter_map(|other| Some((other, other.spec.as_ref().ok()?)))
         .filter(|(_, other)| other.provider_id == spec.provider_id)
         .collect();
     for (name, node) in nodes {
         let mut is_taken = false;
+        if some_are_unreadable {
+            expected.doubtful.insert(name.clone());
+        }
+        let of_name = inventory.get(&spec.provider_id, &name);
+        // A VM that has got another name is its recorded owner's still.
+        let of_vm = match of_name.filter(|stored| stored.record.instance_id == node.0) {
+            Some(_) => Vec::new(),
+            None => inventory.by_instance(&spec.provider_id, &node.0),
+        };
         for (other, theirs) in &older {
             match obstacle(cloud, theirs) {
                 // What it claimed in its last whole reading it claims still, if there was one.
                 Some(_) => drop(expected.doubtful.insert(name.clone())),
                 None => is_taken |= plan(cloud, theirs, name_key).0.contains_key(&name),
             }
-            let stored = inventory.get(&spec.provider_id, &name);
-            is_taken |= stored.is_some_and(|stored| {
+            is_taken |= of_name.into_iter().chain(of_vm.iter().copied()).any(|stored| {
                 stored.record.owner.as_ref().is_some_and(|owner| owner.uid == other.uid)
                     && theirs.vm_ids.contains(&stored.record.instance_id)
             });

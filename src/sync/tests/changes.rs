@@ -8,7 +8,7 @@ use super::{
 use crate::config::Intervals;
 use crate::inventory::record::Record;
 use crate::resources::{DownPortRetry, Spec};
-use crate::sync::changes::{Occasion, Resend, Why, down_hash, due, own, why};
+use crate::sync::changes::{Occasion, Resend, Why, down_hash, due, own, were_sent_since, why};
 use crate::sync::claims::Decision;
 use crate::sync::down_ports;
 use crate::sync::plan::{Plan, PlannedNode};
@@ -221,4 +221,19 @@ fn nodes_with_the_same_down_ports_as_before_are_sent_again_when_their_time_has_c
     assert_eq!(after(20, down_ports::hash(["p2"])), [("worker-1", Why::DownPorts)]);
     assert_eq!(after(19, down_ports::hash(["p2"])), []);
     assert_eq!(after(20, down_ports::hash(["p1"])), []);
+}
+
+#[test]
+fn a_plan_is_outdated_by_what_was_sent_of_its_nodes_since_and_by_nothing_else() {
+    let spec = object("a", 0, &[]).spec.unwrap();
+    let node = node(&[]);
+    let sent_after = |record: Record, commits_before: u64| {
+        let inventory = inventory(&[record]);
+        let begun = inventory.version() - 1 + commits_before;
+        were_sent_since(&spec, &[&node], &inventory, begun)
+    };
+    assert!(sent_after(accepted(), 0));
+    assert!(sent_after(record("former-name", "vm-1", &[("p1", 0)]), 0), "the VM was renamed");
+    assert!(!sent_after(record("worker-2", "vm-2", &[("p3", 0)]), 0), "another node");
+    assert!(!sent_after(accepted(), 1), "before the reading began");
 }

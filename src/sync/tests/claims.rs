@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use super::{PROVIDER, inventory, key, object, owner, record};
 use crate::inventory::contents::Inventory;
 use crate::inventory::record::Record;
-use crate::resources::OpenstackConfig;
-use crate::sync::claims::{ClaimTable, Claims, Decision};
+use crate::resources::{ObjectKey, OpenstackConfig};
+use crate::sync::claims::{Claim, ClaimTable, Claims, Decision, Wanted};
 
 /// A table that knows these objects, and an inventory beside it.
 struct Table {
@@ -30,6 +30,16 @@ fn set(nodes: &[&str]) -> BTreeSet<String> {
     nodes.iter().map(|node| (*node).to_owned()).collect()
 }
 
+/// The nodes, each of a VM that has the same name.
+fn nodes<'a>(names: &[&'a str]) -> BTreeMap<&'a str, &'a str> {
+    names.iter().map(|name| (*name, *name)).collect()
+}
+
+/// Nodes of a cloud, for the cluster that is named like it.
+fn in_the<'a>(provider_id: &'a str, nodes: &'a BTreeMap<&'a str, &'a str>) -> Wanted<'a> {
+    Wanted { provider_id, target: provider_id, nodes }
+}
+
 impl Table {
     fn remembers(mut self, node: &str, vm_id: &str, owned_by: &str) -> Table {
         let record = Record { owner: Some(owner(owned_by)), ..record(node, vm_id, &[("p", 0)]) };
@@ -38,7 +48,14 @@ impl Table {
     }
 
     fn claim(&mut self, uid: &str, nodes: &[&str]) -> Decision {
-        self.claims.claim(uid, PROVIDER, &set(nodes), &self.inventory).unwrap()
+        self.claims.claim(uid, &in_the(PROVIDER, &self::nodes(nodes)), &self.inventory).unwrap()
+    }
+
+    /// Who keeps the object from the node of a VM.
+    fn manager(&mut self, uid: &str, node: &str, vm_id: &str) -> Option<ObjectKey> {
+        let nodes = BTreeMap::from([(node, vm_id)]);
+        let decision = self.claims.claim(uid, &in_the(PROVIDER, &nodes), &self.inventory);
+        decision.unwrap().conflicts.pop().map(|conflict| conflict.manager)
     }
 
     /// The nodes granted.
@@ -103,7 +120,7 @@ fn one_name_in_two_clouds_is_two_nodes() {
     let elsewhere = in_cloud("elsewhere", object("old", 0, &["vm-1"]));
     let mut table = table(&[elsewhere, object("young", 9, &["vm-2"])]);
     let inventory = Arc::clone(&table.inventory);
-    let there = table.claims.claim("old", "elsewhere", &set(&["worker-1"]), &inventory);
+    let there = table.claims.claim("old", &in_the("elsewhere", &nodes(&["worker-1"])), &inventory);
     assert_eq!(there.unwrap().granted, set(&["worker-1"]));
     assert_eq!(table.granted("young", &["worker-1"]), ["worker-1"]);
 }
@@ -117,7 +134,8 @@ fn an_object_that_moved_to_another_cloud_leaves_its_nodes_here() {
     // Nor does it take them along: nodes there are others'.
     table.claims.know(&in_cloud("elsewhere", object("third", 20, &["vm-3"])));
     let inventory = Arc::clone(&table.inventory);
-    let there = table.claims.claim("third", "elsewhere", &set(&["worker-1"]), &inventory);
+    let there =
+        table.claims.claim("third", &in_the("elsewhere", &nodes(&["worker-1"])), &inventory);
     assert_eq!(there.unwrap().granted, set(&["worker-1"]));
 }
 
@@ -127,8 +145,14 @@ fn a_sync_begun_in_the_cloud_an_object_has_left_may_send_nothing() {
     table.granted("old", &["worker-1"]);
     table.claims.know(&in_cloud("elsewhere", object("young", 9, &["vm-2"])));
     let inventory = Arc::clone(&table.inventory);
-    assert_eq!(table.claims.claim("young", PROVIDER, &set(&["worker-1"]), &inventory), None);
-    assert_eq!(table.claims.claim("gone", PROVIDER, &set(&["worker-1"]), &inventory), None);
+    assert_eq!(
+        table.claims.claim("young", &in_the(PROVIDER, &nodes(&["worker-1"])), &inventory),
+        None
+    );
+    assert_eq!(
+        table.claims.claim("gone", &in_the(PROVIDER, &nodes(&["worker-1"])), &inventory),
+        None
+    );
 }
 
 #[test]
@@ -192,27 +216,142 @@ fn nobody_waits_for_an_object_without_a_common_vm_or_in_another_cloud_or_gone() 
 }
 
 #[test]
-fn an_older_object_waits_until_the_younger_ones_post_is_done() {
+fn an_older_object_waits_until_the_younger_ones_post_is_done_and_reads_anew() {
     let claims = Arc::new(Claims::default());
     claims.know(&object("old", 0, &["vm-1"]));
     claims.know(&object("young", 9, &["vm-2"]));
     let empty = inventory(&[]);
-    let (_, held) = claims.claim("young", PROVIDER, &set(&["worker-1"]), &empty).unwrap();
+    let claim =
+        |uid: &str, node: &str| claims.claim(uid, &in_the(PROVIDER, &nodes(&[node])), &empty);
+    let Claim::Held(_, held) = claim("young", "worker-1") else { panic!("nobody else wants it") };
     let (tell, told) = mpsc::channel();
     let waiting = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let claimed = claims.claim("old", PROVIDER, &set(&["worker-1"]), &empty);
-            tell.send(claimed.unwrap().0.granted).unwrap();
-        });
+        scope.spawn(|| tell.send(claim("old", "worker-1")).unwrap());
         // Another node is nobody's business: it is granted meanwhile.
-        let (decision, _) = claims.claim("young", PROVIDER, &set(&["worker-9"]), &empty).unwrap();
-        assert_eq!(decision.granted, set(&["worker-9"]));
+        assert!(matches!(claim("young", "worker-9"), Claim::Held(..)));
         let early = told.recv_timeout(Duration::from_millis(50));
         drop(held);
         early
     });
     assert!(waiting.is_err(), "granted while the other was sending: {waiting:?}");
-    assert_eq!(told.recv().unwrap(), set(&["worker-1"]));
+    assert!(matches!(told.recv().unwrap(), Claim::Waited), "what it has read is outdated by then");
+    assert!(matches!(claim("old", "worker-1"), Claim::Held(..)));
+}
+
+#[test]
+fn a_younger_object_is_refused_a_node_that_the_older_one_is_sending_without_waiting_for_it() {
+    let claims = Arc::new(Claims::default());
+    claims.know(&object("old", 0, &["vm-1"]));
+    claims.know(&object("young", 9, &["vm-2"]));
+    let empty = inventory(&[]);
+    let wanted = nodes(&["worker-1"]);
+    let claim = |uid: &str| claims.claim(uid, &in_the(PROVIDER, &wanted), &empty);
+    let Claim::Held(_, _held) = claim("old") else { panic!("nobody else wants it") };
+    let Claim::Held(decision, _) = claim("young") else { panic!("it has nothing to wait for") };
+    assert_eq!(decision.conflicts[0].manager, key("old"));
+}
+
+#[test]
+fn the_recorded_owner_keeps_a_vm_that_gets_another_name_for_as_long_as_it_names_the_vm() {
+    let young = || object("young", 9, &["vm-1"]);
+    let objects = [object("old", 0, &["vm-1"]), young()];
+    let mut table_of_old = table(&objects).remembers("worker-1", "vm-1", "old");
+    assert_eq!(table_of_old.manager("young", "renamed", "vm-1"), Some(key("old")));
+    assert_eq!(table_of_old.manager("old", "renamed", "vm-1"), None);
+    let objects = [object("old", 0, &["vm-7"]), young()];
+    let mut table = table(&objects).remembers("worker-1", "vm-1", "old");
+    assert_eq!(table.manager("young", "renamed", "vm-1"), None);
+}
+
+/// The object as it is once somebody has mistyped its spec.
+fn unreadable(object: OpenstackConfig) -> OpenstackConfig {
+    OpenstackConfig { spec: Err("spec.credentials is missing".to_owned()), ..object }
+}
+
+#[test]
+fn an_object_that_can_no_longer_be_read_keeps_what_it_claimed() {
+    let mut table = table(&[object("old", 0, &["vm-1"]), object("young", 9, &["vm-1"])]);
+    table.granted("old", &["worker-1"]);
+    table.claims.know(&unreadable(object("old", 0, &[])));
+    assert_eq!(table.manager("young", "worker-1", "vm-1"), Some(key("old")));
+    table.claims.know(&object("old", 0, &["vm-7"]));
+    table.granted("old", &[]);
+    assert_eq!(table.manager("young", "worker-1", "vm-1"), None, "readable again, it has moved on");
+}
+
+#[test]
+fn an_object_that_cannot_be_read_after_a_restart_keeps_what_is_recorded_as_its_own() {
+    let objects = [unreadable(object("old", 0, &[])), object("young", 9, &["vm-1"])];
+    let mut table = table(&objects).remembers("worker-1", "vm-1", "old");
+    assert_eq!(table.manager("young", "worker-1", "vm-1"), Some(key("old")));
+    assert_eq!(table.manager("young", "worker-2", "vm-2"), None, "that was never its own");
+}
+
+#[test]
+fn a_recorded_owner_in_a_namespace_that_is_not_listed_yet_keeps_its_node() {
+    let inventory = table(&[]).remembers("worker-1", "vm-1", "old").inventory;
+    let claims = Arc::new(Claims::expecting(["default".to_owned()]));
+    claims.know(&object("young", 9, &["vm-1"]));
+    let wanted = nodes(&["worker-1"]);
+    let conflicts = || match claims.claim("young", &in_the(PROVIDER, &wanted), &inventory) {
+        Claim::Held(decision, _) => decision.conflicts,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(conflicts()[0].manager, key("old"));
+    claims.listed("default");
+    assert_eq!(conflicts(), [], "it was not among those that are there");
+}
+
+/// The same object, for a cluster that isn't named like its cloud.
+fn for_cluster(target: &str, mut object: OpenstackConfig) -> OpenstackConfig {
+    if let Ok(spec) = &mut object.spec {
+        spec.k8s_provider_id = Some(target.to_owned());
+    }
+    object
+}
+
+#[test]
+fn one_name_sent_to_one_cluster_from_two_clouds_is_one_node() {
+    let young = for_cluster("biz", object("young", 9, &["vm-2"]));
+    // The cluster's name may be given, or be the cloud's own.
+    let others = [
+        for_cluster("biz", in_cloud("elsewhere", object("old", 0, &["vm-1"]))),
+        in_cloud("biz", object("old", 0, &["vm-1"])),
+    ];
+    let wanted = nodes(&["worker-1"]);
+    for other in others {
+        let provider_id = other.spec.as_ref().unwrap().provider_id.clone();
+        let there = Wanted { provider_id: &provider_id, target: "biz", nodes: &wanted };
+        let here = Wanted { provider_id: PROVIDER, target: "biz", nodes: &wanted };
+        let mut table = table(&[other, young.clone()]);
+        let none = inventory(&[]);
+        assert_eq!(table.claims.claim("old", &there, &none).unwrap().granted, set(&["worker-1"]));
+        let conflicts = table.claims.claim("young", &here, &none).unwrap().conflicts;
+        assert_eq!(conflicts[0].manager, key("old"), "{provider_id}");
+        table.claims.forget("old");
+        assert_eq!(table.claims.claim("young", &here, &none).unwrap().conflicts, []);
+    }
+}
+
+#[test]
+fn over_a_restart_the_recorded_owner_in_another_cloud_keeps_the_clusters_node() {
+    let old = for_cluster("biz", in_cloud("elsewhere", object("old", 0, &["vm-1"])));
+    let young = for_cluster("biz", object("young", 9, &["vm-2"]));
+    let told = Record {
+        provider_id: "elsewhere".to_owned(),
+        accepted_by: Some("biz".to_owned()),
+        owner: Some(owner("old")),
+        ..record("worker-1", "vm-1", &[("p", 0)])
+    };
+    let wanted = nodes(&["worker-1"]);
+    let here = Wanted { provider_id: PROVIDER, target: "biz", nodes: &wanted };
+    let conflicts = |old: OpenstackConfig| {
+        let mut table = table(&[old, young.clone()]);
+        let inventory = inventory(std::slice::from_ref(&told));
+        table.claims.claim("young", &here, &inventory).unwrap().conflicts
+    };
+    assert_eq!(conflicts(old.clone())[0].manager, key("old"));
+    assert_eq!(conflicts(for_cluster("another", old)), [], "it sends to another cluster now");
 }
 
 #[derive(Clone, Debug)]
@@ -266,9 +405,13 @@ proptest! {
                     model.remove(&who);
                 }
                 Step::Claim { who, nodes } => {
-                    let wanted = nodes.iter().map(|node| format!("worker-{node}")).collect();
+                    let names: Vec<String> =
+                        nodes.iter().map(|node| format!("worker-{node}")).collect();
+                    let wanted: Vec<&str> = names.iter().map(String::as_str).collect();
+                    let wanted = self::nodes(&wanted);
                     let inventory = Arc::clone(&table.inventory);
-                    let decision = table.claims.claim(&name(who), PROVIDER, &wanted, &inventory);
+                    let wanted = in_the(PROVIDER, &wanted);
+                    let decision = table.claims.claim(&name(who), &wanted, &inventory);
                     if !model.contains_key(&who) {
                         prop_assert_eq!(decision, None);
                         continue;
