@@ -196,6 +196,20 @@ impl Judge {
         if providers.is_empty() { Err(problem) } else { Ok(providers.into_iter().collect()) }
     }
 
+    fn nova_may_be_silent(&self, from: u64, until: u64, clouds: &[&CloudState]) -> bool {
+        let asked = [Service::Nova, Service::Keystone];
+        asked.into_iter().any(|service| self.troubled(service, from, until)) || clouds_hide(clouds)
+    }
+
+    /// While Nova can't say, a VM goes by the name it was told last; and behind that, where that was
+    /// never recorded, by what was recorded before. So any will do.
+    fn ever_had_that_name(&self, spec: &Spec, node: &NodeConfig) -> bool {
+        let (vm, name) = (&node.instance_id, &node.node_name);
+        let last = self.answers.last(&spec.provider_id, vm);
+        last.is_some_and(|last| last.config.node_name == *name)
+            || self.versions.iter().any(|(_, cloud)| node_name(cloud, vm, self.name_key) == *name)
+    }
+
     fn check_against(
         &self,
         at: u64,
@@ -209,18 +223,14 @@ impl Judge {
         if !clouds.iter().any(knows) {
             return Err(format!("Contrabass didn't know {}", spec.provider_id));
         }
-        let mut names: BTreeSet<String> =
+        let names: BTreeSet<String> =
             clouds.iter().map(|cloud| node_name(cloud, vm, self.name_key)).collect();
-        let asked = [Service::Nova, Service::Keystone];
-        if asked.into_iter().any(|service| self.troubled(service, from, at)) || clouds_hide(&clouds)
-        {
-            let last = self.answers.last(&spec.provider_id, vm);
-            names.extend(last.map(|last| last.config.node_name.clone()));
-            // Behind that, what was recorded before: any name it ever had will do.
-            let ever = self.versions.iter().map(|(_, cloud)| node_name(cloud, vm, self.name_key));
-            names.extend(ever);
-        }
-        if !names.contains(&node.node_name) {
+        let goes_by = |name: &String| {
+            names.contains(name)
+                || (self.nova_may_be_silent(from, at, &clouds)
+                    && self.ever_had_that_name(spec, node))
+        };
+        if !goes_by(&node.node_name) {
             return Err(format!("VM {vm} is named {names:?}"));
         }
         let sent = cards_of(node);
