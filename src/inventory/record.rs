@@ -38,6 +38,20 @@ pub struct Record {
     /// Ports that were over the limit of ten and so left out.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub left_out_ports: u32,
+    /// Ids of ports that were still the VM's and couldn't be used when it was sent: no other port
+    /// may have them. They are ordered by when their node was last told of them, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reserved_ids: Vec<ReservedId>,
+}
+
+/// An interface id that is kept for a port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReservedId {
+    /// Neutron's id of the port.
+    pub port_id: String,
+    /// [`Interface::id`](crate::node_config::Interface::id) as the node was told last.
+    pub id: u8,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
@@ -114,7 +128,7 @@ pub(in crate::inventory) mod tests {
 
     use serde_json::json;
 
-    use super::{Owner, Record, to_json};
+    use super::{Owner, Record, ReservedId, to_json};
     use crate::node_config::{Interface, NodeConfig};
 
     /// A node with one interface, the same for all.
@@ -155,6 +169,7 @@ pub(in crate::inventory) mod tests {
             owner: None,
             down_ports: Vec::new(),
             left_out_ports: 0,
+            reserved_ids: Vec::new(),
         }
     }
 
@@ -178,6 +193,7 @@ pub(in crate::inventory) mod tests {
             owner: Some(Owner { namespace: text("ns"), name: text("a"), uid: text("u") }),
             down_ports: vec![text("port")],
             left_out_ports: 2,
+            reserved_ids: vec![ReservedId { port_id: text("away"), id: 3 }],
             ..record(1)
         };
         let mut all = known;
@@ -185,6 +201,7 @@ pub(in crate::inventory) mod tests {
         all["owner"] = json!({"namespace": "ns", "name": "a", "uid": "u"});
         all["downPorts"] = json!(["port"]);
         all["leftOutPorts"] = json!(2);
+        all["reservedIds"] = json!([{"portId": "away", "id": 3}]);
         assert_eq!(read(&more), all);
         assert_eq!(serde_json::from_slice::<Record>(&to_json(&more)).unwrap(), more);
     }

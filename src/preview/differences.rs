@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::inventory::record::Record;
 use crate::node_config::{Interface, NodeConfig};
+use crate::sync::plan::PlannedNode;
 
 /// In words, one difference each; empty if there is none.
-pub fn between(record: &Record, now: &NodeConfig, target: &str) -> Vec<String> {
+pub fn between(record: &Record, node: &PlannedNode<'_>, target: &str) -> Vec<String> {
+    let now = &*node.config;
     let mut differences = Vec::new();
     if let Some(accepted) = record.accepted_by.as_deref().filter(|accepted| *accepted != target) {
         differences
@@ -35,7 +37,12 @@ pub fn between(record: &Record, now: &NodeConfig, target: &str) -> Vec<String> {
         }
     }
     for (port_id, interface) in old.iter().filter(|(port_id, _)| !new.contains_key(*port_id)) {
-        differences.push(format!("port {port_id} is gone, it was multinic{}", interface.id));
+        differences.push(match node.reserved.iter().find(|kept| kept.port_id == **port_id) {
+            Some(kept) => {
+                format!("port {port_id} can't be used now, multinic{} stays its own", kept.id)
+            }
+            None => format!("port {port_id} is gone, it was multinic{}", interface.id),
+        });
     }
     if differences.is_empty() && before != now {
         differences.push("the order of its interfaces".to_owned());
@@ -64,9 +71,13 @@ fn fields(was: &Interface, is: &Interface) -> [(&'static str, String, String); 8
 #[cfg(test)]
 mod tests {
     use super::between;
-    use crate::inventory::record::Record;
-    use crate::node_config::{Interface, NodeConfig};
+    use std::borrow::Cow;
+
     use jiff::Timestamp;
+
+    use crate::inventory::record::{Record, ReservedId};
+    use crate::node_config::{Interface, NodeConfig};
+    use crate::sync::plan::PlannedNode;
 
     fn interface(id: u8, port_id: &str) -> Interface {
         Interface {
@@ -98,19 +109,29 @@ mod tests {
             owner: None,
             down_ports: Vec::new(),
             left_out_ports: 0,
+            reserved_ids: Vec::new(),
+        }
+    }
+
+    fn planned(config: &NodeConfig, reserved: Vec<ReservedId>) -> PlannedNode<'_> {
+        PlannedNode {
+            config: Cow::Borrowed(config),
+            down_ports: Vec::new(),
+            over_limit: 0,
+            reserved,
         }
     }
 
     #[test]
     fn ports_that_come_go_and_change_are_named_and_what_stays_is_not() {
         let before = record(config(vec![interface(0, "a"), interface(1, "b"), interface(2, "c")]));
-        assert!(between(&before, &before.config, "p").is_empty());
+        assert!(between(&before, &planned(&before.config, Vec::new()), "p").is_empty());
         let mut moved = interface(1, "b");
         moved.address = "10.0.0.99".parse().unwrap();
         moved.mtu = 1450;
         let now = config(vec![interface(0, "a"), moved, interface(3, "d")]);
         assert_eq!(
-            between(&before, &now, "p"),
+            between(&before, &planned(&now, Vec::new()), "p"),
             [
                 "port b: address 10.0.0.1 -> 10.0.0.99",
                 "port b: mtu 1500 -> 1450",
@@ -118,12 +139,15 @@ mod tests {
                 "port c is gone, it was multinic2",
             ]
         );
+        let kept = vec![ReservedId { port_id: "c".to_owned(), id: 2 }];
+        let differences = between(&before, &planned(&now, kept), "p");
+        assert_eq!(differences[3], "port c can't be used now, multinic2 stays its own");
     }
 
     #[test]
     fn another_cluster_hasnt_heard_of_it() {
         let before = record(config(vec![interface(0, "a")]));
-        let differences = between(&before, &before.config, "biz-2");
+        let differences = between(&before, &planned(&before.config, Vec::new()), "biz-2");
         assert_eq!(differences, ["it was accepted for cluster p, biz-2 hasn't heard of it"]);
     }
 }

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use crate::cloud::neutron::Port;
 use crate::cloud::session::Answers;
 use crate::config::Config;
 use crate::inventory::contents::Inventory;
@@ -84,9 +85,7 @@ impl Outlook<'_> {
         let name = &node.config.node_name;
         let record = self.inventory.get(&self.spec.provider_id, name).map(|stored| &stored.record);
         match (why, record) {
-            (Why::Changed, Some(record)) => {
-                differences::between(record, &node.config, self.spec.target())
-            }
+            (Why::Changed, Some(record)) => differences::between(record, node, self.spec.target()),
             (Why::Changed, None) => {
                 let known =
                     self.inventory.by_instance(&self.spec.provider_id, &node.config.instance_id);
@@ -151,7 +150,7 @@ impl Outlook<'_> {
         let node = self.plan.nodes.iter().find(|node| node.config.instance_id == vm_id);
         let of = node.map_or_else(|| format!("VM {vm_id}"), |node| node.config.node_name.clone());
         let ports = self.answers.ports.iter().filter(|port| *port.device_id == *vm_id);
-        let why = |port| match usable(port, &self.answers.subnet, statuses) {
+        let why = |port: &Port| match usable(port, &self.answers.subnet, statuses) {
             Err(Unusable::OtherNetwork) => Some("on another network".to_owned()),
             Err(Unusable::NoAddress) => Some("no fixed ip".to_owned()),
             Err(Unusable::OtherSubnet) => Some("its fixed ips are in other subnets".to_owned()),
@@ -165,7 +164,13 @@ impl Outlook<'_> {
                 (!sent).then(|| format!("over the limit of {MAX_INTERFACES}"))
             }
         };
-        ports.filter_map(|port| Some(format!("port {} of {of}: {}", port.id, why(port)?))).collect()
+        let line = |port: &Port| {
+            let kept = node.and_then(|node| node.reserved.iter().find(|k| k.port_id == port.id));
+            let kept = kept.map(|kept| format!("; multinic{} stays its own", kept.id));
+            let (id, why) = (&port.id, why(port)?);
+            Some(format!("port {id} of {of}: {why}{}", kept.unwrap_or_default()))
+        };
+        ports.filter_map(line).collect()
     }
 
     /// The status as it would be if Viola accepted everything.

@@ -378,6 +378,7 @@ impl Pass<'_> {
                 owner: Some(self.owner()),
                 down_ports: node.down_ports.clone(),
                 left_out_ports: u32::try_from(node.over_limit).unwrap_or(u32::MAX),
+                reserved_ids: node.reserved.clone(),
             })
         }));
         changes

@@ -9,6 +9,7 @@ use crate::cloud::neutron::{Port, Subnet, same};
 use crate::cloud::nova::ServerName;
 use crate::cloud::session::Answers;
 use crate::inventory::contents::{Inventory, Stored};
+use crate::inventory::record::{Record, ReservedId};
 use crate::node_config::NodeConfig;
 
 /// What a plan is made from.
@@ -55,8 +56,9 @@ impl Plan<'_> {
     /// The same, borrowing nothing.
     pub fn into_owned(self) -> Plan<'static> {
         let owned = |node: PlannedNode<'_>| {
-            let PlannedNode { config, down_ports, over_limit } = node;
-            PlannedNode { config: Cow::Owned(config.into_owned()), down_ports, over_limit }
+            let PlannedNode { config, down_ports, over_limit, reserved } = node;
+            let config = Cow::Owned(config.into_owned());
+            PlannedNode { config, down_ports, over_limit, reserved }
         };
         let Plan { nodes, without_ports, unknown, absent, by_status, nameless, twins } = self;
         let nodes = nodes.into_iter().map(owned).collect();
@@ -73,6 +75,8 @@ pub struct PlannedNode<'a> {
     pub down_ports: Vec<String>,
     /// Ports over the limit of interfaces.
     pub over_limit: usize,
+    /// Ids of ports that are on its VM and can't be used now. They are no reason to send it.
+    pub reserved: Vec<ReservedId>,
 }
 
 /// Makes the plan. The same answers and the same inventory give the same plan.
@@ -139,15 +143,17 @@ fn node<'a>(
 ) -> Option<PlannedNode<'a>> {
     let Sources { provider_id, inventory, answers, .. } = *sources;
     let (subnet, mtu) = (&answers.subnet, answers.mtu);
-    let mut attached = Vec::new();
+    let (mut attached, mut left_out) = (Vec::new(), Vec::new());
     for port in ports {
         match usable(port, subnet, sources.statuses) {
             Ok(address) => attached.push(Attached { port, address }),
-            Err(Unusable::Status) => {
-                let key = (name.to_owned(), port.status.to_string());
-                *plan.by_status.entry(key).or_default() += 1;
+            Err(why) => {
+                left_out.push(*port);
+                if why == Unusable::Status {
+                    let key = (name.to_owned(), port.status.to_string());
+                    *plan.by_status.entry(key).or_default() += 1;
+                }
             }
-            Err(_) => {}
         }
     }
     if attached.is_empty() {
@@ -156,7 +162,7 @@ fn node<'a>(
     let told = inventory.get(provider_id, name);
     let mut records = inventory.by_instance(provider_id, vm_id);
     records.extend(told);
-    let assigned = assign(&attached, &remembered_ids(records));
+    let assigned = assign(&attached, &left_out, &remembered_ids(vm_id, records));
     let down = assigned.ports.iter().filter(|(_, attached)| *attached.port.status == *"DOWN");
     let mut down_ports: Vec<String> = down.map(|(_, down)| down.port.id.clone()).collect();
     down_ports.sort_unstable();
@@ -174,7 +180,11 @@ fn node<'a>(
             interfaces: assigned.interfaces(subnet, mtu),
         }),
     };
-    Some(PlannedNode { config, down_ports, over_limit: assigned.over_limit })
+    let reserved = assigned.reserved.iter();
+    let reserved =
+        reserved.map(|(port_id, id)| ReservedId { port_id: (*port_id).to_owned(), id: *id });
+    let reserved = reserved.collect();
+    Some(PlannedNode { config, down_ports, over_limit: assigned.over_limit, reserved })
 }
 
 /// Why a port of a VM becomes no interface.
@@ -213,11 +223,20 @@ fn is_allowed(status: &str, allowed: Option<&[String]>) -> bool {
 }
 
 /// The ids the VM's ports were given by these records, those under its node name and, should it
-/// have been renamed, under its former one; what was told last is at the end.
-fn remembered_ids(mut records: Vec<&Arc<Stored>>) -> Vec<(&str, u8)> {
-    records.sort_by_key(|stored| stored.record.updated_at);
+/// have been renamed, under its former one; what counts most is at the end: what the VM's own
+/// records say, and of these what was told last. Another VM's record speaks for the ports that
+/// came from there with the name, not for those that were here before.
+fn remembered_ids<'a>(vm_id: &str, mut records: Vec<&'a Arc<Stored>>) -> Vec<(&'a str, u8)> {
+    records.sort_by_key(|stored| (stored.record.instance_id == vm_id, stored.record.updated_at));
     records.dedup_by(|later, earlier| Arc::ptr_eq(later, earlier));
-    let configs = records.into_iter().map(|stored| &stored.record.config);
-    let interfaces = configs.filter(|config| config.ids_are_ours()).flat_map(|c| &c.interfaces);
-    interfaces.map(|interface| (interface.port_id.as_str(), interface.id)).collect()
+    let ours = records.into_iter().map(|stored| &stored.record);
+    let ours = ours.filter(|record| record.config.ids_are_ours());
+    ours.flat_map(remembered_by).collect()
+}
+
+/// Reservations first: the node was told of these ports before it was told of its interfaces.
+fn remembered_by(record: &Record) -> impl Iterator<Item = (&str, u8)> {
+    let reserved = record.reserved_ids.iter().map(|kept| (kept.port_id.as_str(), kept.id));
+    let told = record.config.interfaces.iter().map(|one| (one.port_id.as_str(), one.id));
+    reserved.chain(told)
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use multinic_operator::http::server::{Limits, Server};
 use multinic_operator::inventory::api::{Api, ApiSettings};
-use multinic_operator::inventory::record::{Change, Owner};
+use multinic_operator::inventory::record::{Change, Owner, ReservedId};
 use multinic_operator::inventory::store::Store;
 use multinic_operator::overview::{ObjectState, Overview};
 use serde_json::json;
@@ -396,6 +396,7 @@ pub(crate) fn full_record(provider: &str, node: &str) -> Change {
     record.owner = Some(owner);
     record.down_ports = vec!["port-0001".to_owned()];
     record.left_out_ports = 2;
+    record.reserved_ids = vec![ReservedId { port_id: "port-0010".to_owned(), id: 9 }];
     Change::Upsert(record)
 }
 

@@ -65,6 +65,7 @@ pub(crate) fn record(node: &str, instance: &str, ports: &[u32], step: u64) -> Re
         owner: None,
         down_ports: Vec::new(),
         left_out_ports: 0,
+        reserved_ids: Vec::new(),
     }
 }
 

@@ -57,6 +57,54 @@ fn only_the_node_that_changed_is_sent() {
 }
 
 #[test]
+fn a_port_that_is_built_anew_comes_back_as_the_card_it_was_also_after_a_restart() {
+    let world = World::of("three-nodes");
+    let operator = Operator::start(&world, &QUICK);
+    world.wait_for_reason("NoChange");
+    let port = "6354868d-f9b9-4574-9672-af08b0d88eea";
+    let set_status = |status: &str| {
+        let status = status.to_owned();
+        world.edit(|state| state.ports.update(port, |port| port.status = status));
+    };
+    let ids = || -> Vec<(String, u64)> {
+        let interfaces = world.held()[0].2["interfaces"].clone();
+        let id = |one: &Value| (one["portId"].as_str().unwrap().to_owned(), one["id"].as_u64());
+        interfaces
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(id)
+            .map(|(port, id)| (port, id.unwrap()))
+            .collect()
+    };
+    let before = ids();
+    assert_eq!((before.len(), before[0].0.as_str(), before[0].1), (2, port, 0));
+    set_status("BUILD");
+    world.wait_for_posts(2);
+    world.wait_for_reason("NoChange");
+    let (_, record) = operator.inventory("/v1/inventory/node-configs/worker-0");
+    let kept = format!(r#""reservedIds":[{{"portId":"{port}","id":0}}]"#);
+    assert!(record.contains(&kept), "{record}");
+
+    let folder = operator.kill();
+    let _successor = Operator::start_in(&world, &QUICK, folder);
+    world.edit(|state| {
+        let mut new = state.ports.get(port).unwrap().clone();
+        new.id = "00000000-0000-4000-8000-000000000001".to_owned();
+        new.status = "ACTIVE".to_owned();
+        new.mac_address = "fa:16:3e:00:00:01".to_owned();
+        new.fixed_ips[0].ip_address = "10.20.0.201".to_owned();
+        state.add_port(new);
+    });
+    world.wait_for_posts(3);
+    let new = ("00000000-0000-4000-8000-000000000001".to_owned(), 2);
+    assert_eq!(ids(), [before[1].clone(), new.clone()]);
+    set_status("ACTIVE");
+    world.wait_for_posts(4);
+    assert_eq!(ids(), [before[0].clone(), before[1].clone(), new]);
+}
+
+#[test]
 fn nodes_viola_refuses_are_named_and_sent_again_and_the_others_are_not() {
     let world = World::of("three-nodes");
     world.viola().refuse_node("worker-1", "no such node here");

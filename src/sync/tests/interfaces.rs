@@ -10,9 +10,14 @@ use crate::node_config::{Interface, MAX_INTERFACES};
 use crate::sync::interfaces::{Assigned, Attached, assign};
 
 fn assigned<'a>(ports: &'a [Port], remembered: &[(&str, u8)]) -> Assigned<'a> {
+    beside(&[], ports, remembered)
+}
+
+/// The same with ports of the VM that can't be used now.
+fn beside<'a>(left_out: &'a [Port], ports: &'a [Port], remembered: &[(&str, u8)]) -> Assigned<'a> {
     let attached: Vec<Attached<'_>> =
         ports.iter().map(|port| Attached { port, address: port.fixed_ips[0].1 }).collect();
-    assign(&attached, remembered)
+    assign(&attached, &left_out.iter().collect::<Vec<_>>(), remembered)
 }
 
 /// Port and id, ordered by id.
@@ -114,14 +119,54 @@ fn an_id_remembered_out_of_range_is_given_anew() {
 }
 
 #[test]
-fn of_two_ports_remembered_with_one_id_the_first_keeps_it() {
+fn of_two_ports_remembered_with_one_id_the_one_told_last_keeps_it() {
     let ports = [port("a", "vm", 2), port("b", "vm", 1)];
     assert_eq!(ids(&assigned(&ports, &[("a", 4), ("b", 4)])), [("a", 0), ("b", 4)]);
+    assert_eq!(ids(&assigned(&ports, &[("b", 4), ("a", 4)])), [("b", 0), ("a", 4)]);
+    let away = beside(&ports[1..], &ports[..1], &[("a", 4), ("b", 4)]);
+    assert_eq!((ids(&away), away.reserved), (vec![("a", 0)], vec![("b", 4)]));
 }
 
 #[test]
 fn a_node_without_ports_has_no_interfaces() {
-    assert_eq!(assigned(&[], &[("a", 0)]), Assigned { ports: Vec::new(), over_limit: 0 });
+    let nothing = Assigned { ports: Vec::new(), reserved: Vec::new(), over_limit: 0 };
+    assert_eq!(assigned(&[], &[("a", 0)]), nothing);
+}
+
+#[test]
+fn the_id_of_a_port_that_cannot_be_used_for_a_while_is_nobody_elses() {
+    let away = [port("a", "vm", 1)];
+    let ports = [port("b", "vm", 2), port("new", "vm", 0)];
+    let assigned = beside(&away, &ports, &[("a", 0), ("b", 1)]);
+    assert_eq!(ids(&assigned), [("b", 1), ("new", 2)]);
+    assert_eq!(assigned.reserved, [("a", 0)]);
+}
+
+#[test]
+fn a_port_that_was_never_told_reserves_nothing_and_one_that_is_gone_neither() {
+    let away = [port("unheard", "vm", 1)];
+    let ports = [port("b", "vm", 2)];
+    let assigned = beside(&away, &ports, &[("gone", 0), ("unheard", 10)]);
+    assert_eq!((ids(&assigned), assigned.reserved), (vec![("b", 0)], Vec::new()));
+}
+
+#[test]
+fn a_port_that_can_be_used_takes_the_last_id_from_the_one_whose_was_told_longest_ago() {
+    let away = [port("a", "vm", 20), port("b", "vm", 21)];
+    let mut ports = numbered(0..8);
+    let names: Vec<String> = ports.iter().map(|port| port.id.clone()).collect();
+    let mut remembered = vec![("b", 9), ("a", 8)];
+    remembered.extend(names.iter().map(String::as_str).zip(0..8));
+    let full = beside(&away, &ports, &remembered);
+    assert_eq!((full.ports.len(), full.reserved), (8, vec![("b", 9), ("a", 8)]));
+    ports.push(port("new", "vm", 8));
+    let fuller = beside(&away, &ports, &remembered);
+    assert_eq!(ids(&fuller)[8], ("new", 9));
+    assert_eq!((fuller.reserved, fuller.over_limit), (vec![("a", 8)], 0));
+    ports.extend([port("newer", "vm", 9), port("newest", "vm", 10)]);
+    let fullest = beside(&away, &ports, &remembered);
+    assert_eq!(ids(&fullest)[8..], [("newer", 8), ("new", 9)]);
+    assert_eq!((fullest.reserved, fullest.over_limit), (Vec::new(), 1));
 }
 
 #[test]
@@ -156,49 +201,78 @@ fn what_a_node_was_told_is_the_same_only_if_every_field_is() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
 
-    /// Ports come and go between passes; what a pass gave is what the next one remembers.
+    /// Ports come and go between passes, and can't be used for a while; what a pass gave is what the
+    /// next one remembers.
     #[test]
     fn whatever_comes_and_goes_a_port_that_stays_keeps_its_id(
-        passes in proptest::collection::vec(proptest::collection::btree_set(0..24u8, 0..16), 1..12),
+        passes in proptest::collection::vec(
+            proptest::collection::btree_map(0..24u8, proptest::bool::weighted(0.7), 0..18),
+            1..12,
+        ),
         turn in 0..16usize,
     ) {
-        let mut remembered: BTreeMap<String, u8> = BTreeMap::new();
-        for present in passes {
+        let mut remembered: Vec<(String, u8)> = Vec::new();
+        let mut told: BTreeMap<String, usize> = BTreeMap::new();
+        for (pass, present) in passes.into_iter().enumerate() {
             // MACs run against the ids of the ports, and two ports may share one.
-            let ports: Vec<Port> = present
-                .iter()
-                .map(|number| port(&format!("port-{number:02}"), "vm", (24 - number) / 2))
-                .collect();
+            let of_kind = |wanted: bool| -> Vec<Port> {
+                let numbers = present.iter().filter(|(_, is_usable)| **is_usable == wanted);
+                numbers
+                    .map(|(number, _)| port(&format!("port-{number:02}"), "vm", (24 - number) / 2))
+                    .collect()
+            };
+            let (ports, away) = (of_kind(true), of_kind(false));
             let pairs: Vec<(&str, u8)> =
                 remembered.iter().map(|(port_id, id)| (port_id.as_str(), *id)).collect();
-            let assigned = assigned(&ports, &pairs);
+            let known: BTreeMap<&str, u8> = pairs.iter().copied().collect();
+            let assigned = beside(&away, &ports, &pairs);
             let interfaces = interfaces(&assigned);
-            let given: BTreeMap<String, u8> =
-                interfaces.iter().map(|one| (one.port_id.clone(), one.id)).collect();
-            let used: BTreeSet<u8> = given.values().copied().collect();
+            let given: BTreeMap<&str, u8> =
+                interfaces.iter().map(|one| (one.port_id.as_str(), one.id)).collect();
+            let reserved: BTreeMap<&str, u8> = assigned.reserved.iter().copied().collect();
+            let used: BTreeSet<u8> = given.values().chain(reserved.values()).copied().collect();
 
-            prop_assert_eq!(used.len(), interfaces.len(), "ids are unique");
+            prop_assert_eq!(used.len(), given.len() + reserved.len(), "ids are unique");
             prop_assert!(used.iter().all(|id| usize::from(*id) < MAX_INTERFACES));
             prop_assert_eq!(interfaces.len(), ports.len().min(MAX_INTERFACES));
             prop_assert_eq!(assigned.over_limit, ports.len() - interfaces.len());
             prop_assert!(interfaces.is_sorted_by_key(|one| one.id));
+            let displaced: Vec<&Port> = away
+                .iter()
+                .filter(|port| known.contains_key(&*port.id) && !reserved.contains_key(&*port.id))
+                .collect();
+            prop_assert!(displaced.is_empty() || used.len() == MAX_INTERFACES, "needlessly");
+            for port in &displaced {
+                let is_last = reserved.keys().all(|kept| told[&port.id] <= told[*kept]);
+                prop_assert!(is_last, "{} wasn't told of longest ago", port.id);
+            }
+            for (port_id, id) in &reserved {
+                prop_assert_eq!(known.get(port_id), Some(id), "{} has another id", port_id);
+            }
+            let free: BTreeSet<u8> = displaced.iter().map(|port| known[&*port.id]).collect();
             for one in &interfaces {
                 prop_assert_eq!(&one.name, &format!("multinic{}", one.id));
-                match remembered.get(&one.port_id) {
+                match known.get(&*one.port_id) {
                     Some(id) => prop_assert_eq!(one.id, *id, "{} changed its id", one.port_id),
-                    None => prop_assert!((0..one.id).all(|lower| used.contains(&lower))),
+                    None => prop_assert!(
+                        free.contains(&one.id) || (0..one.id).all(|lower| used.contains(&lower))
+                    ),
                 }
             }
-            for port in ports.iter().filter(|port| remembered.contains_key(&port.id)) {
-                prop_assert!(given.contains_key(&port.id), "{} lost its place", port.id);
+            for port in ports.iter().filter(|port| known.contains_key(&*port.id)) {
+                prop_assert!(given.contains_key(&*port.id), "{} lost its place", port.id);
             }
             let mut turned = ports.clone();
             turned.rotate_left(turn % ports.len().max(1));
-            prop_assert_eq!(ids(&self::assigned(&turned, &pairs)), ids(&assigned), "order matters");
+            let turned = beside(&away, &turned, &pairs);
+            prop_assert_eq!(ids(&turned), ids(&assigned), "order matters");
+            prop_assert_eq!(&turned.reserved, &assigned.reserved, "order matters");
 
             // A node without interfaces isn't sent, so what was remembered stays.
             if !given.is_empty() {
-                remembered = given;
+                told.extend(given.keys().map(|port_id| ((*port_id).to_owned(), pass)));
+                let after = assigned.reserved.iter().copied().chain(given);
+                remembered = after.map(|(port_id, id)| (port_id.to_owned(), id)).collect();
             }
         }
     }

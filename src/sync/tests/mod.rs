@@ -120,6 +120,7 @@ fn record(node: &str, vm_id: &str, ports: &[(&str, u8)]) -> Record {
         owner: None,
         down_ports: Vec::new(),
         left_out_ports: 0,
+        reserved_ids: Vec::new(),
     }
 }
 
@@ -151,6 +152,7 @@ fn planned(node: &str, vm_id: &str, ports: &[(&str, u8)], down: &[&str]) -> Plan
         config: Cow::Owned(node_config(node, vm_id, ports)),
         down_ports: down.iter().map(|id| (*id).to_owned()).collect(),
         over_limit: 0,
+        reserved: Vec::new(),
     }
 }
 

@@ -10,7 +10,8 @@ use crate::cloud::neutron::{AllPorts, Port};
 use crate::cloud::nova::{ServerName, ServerNames};
 use crate::cloud::session::Answers;
 use crate::cloud::{CloudError, Step};
-use crate::inventory::record::Record;
+use crate::inventory::record::{Record, ReservedId};
+use crate::sync::changes::{Resend, why};
 use crate::sync::plan::{Plan, PlannedNode, Sources, Unusable, plan, usable};
 
 /// A cloud as one pass finds it.
@@ -88,6 +89,17 @@ fn node_names<'a>(plan: &'a Plan<'_>) -> Vec<&'a str> {
 fn ids<'a>(plan: &'a Plan<'_>) -> Vec<(&'a str, u8)> {
     let [PlannedNode { config, .. }] = plan.nodes.as_slice() else { panic!("{plan:?}") };
     config.interfaces.iter().map(|one| (one.port_id.as_str(), one.id)).collect()
+}
+
+/// What is remembered once the one node of the plan was accepted.
+fn sent(plan: &Plan<'_>) -> Record {
+    let [node] = plan.nodes.as_slice() else { panic!("{plan:?}") };
+    let config = node.config.clone().into_owned();
+    Record {
+        reserved_ids: node.reserved.clone(),
+        config,
+        ..record(&node.config.node_name, &node.config.instance_id, &[])
+    }
 }
 
 #[test]
@@ -311,6 +323,72 @@ fn a_port_keeps_the_id_the_inventory_remembers() {
     let scene = cloud(&[("vm-1", "worker-1")]).remembers(record("worker-1", "vm-1", &[("p2", 0)]));
     let plan = scene.port(port("p1", "vm-1", 1)).port(port("p2", "vm-1", 2)).plan();
     assert_eq!(ids(&plan), [("p2", 0), ("p1", 1)]);
+}
+
+#[test]
+fn a_port_that_is_built_anew_keeps_its_id_over_several_posts() {
+    let building = Port { status: "BUILD".into(), ..port("p1", "vm-1", 1) };
+    let broken = Port { status: "ERROR".into(), ..building.clone() };
+    let bare = Port { fixed_ips: Vec::new(), ..building.clone() };
+    let elsewhere = Port { network_id: "other".into(), ..building.clone() };
+    for away in [building, broken, bare, elsewhere] {
+        let scene = || cloud(&[("vm-1", "worker-1")]).port(port("p2", "vm-1", 2));
+        let told = record("worker-1", "vm-1", &[("p1", 0), ("p2", 1)]);
+        let plan = scene().port(away.clone()).remembers(told).plan();
+        assert_eq!(ids(&plan), [("p2", 1)], "{away:?}");
+        let plan = scene().port(away.clone()).port(port("p3", "vm-1", 3)).remembers(sent(&plan));
+        let plan = plan.plan();
+        assert_eq!(ids(&plan), [("p2", 1), ("p3", 2)], "{away:?}");
+        let plan = scene().port(away).port(port("p4", "vm-1", 4)).remembers(sent(&plan)).plan();
+        assert_eq!(ids(&plan), [("p2", 1), ("p4", 2)], "a port that is gone leaves its id behind");
+        let plan = scene().port(port("p1", "vm-1", 1)).remembers(sent(&plan)).plan();
+        assert_eq!(ids(&plan), [("p1", 0), ("p2", 1)]);
+        assert!(plan.nodes[0].reserved.is_empty());
+    }
+}
+
+#[test]
+fn a_port_keeps_its_id_though_all_its_node_has_is_built_anew() {
+    let building = Port { status: "BUILD".into(), ..port("p1", "vm-1", 1) };
+    let told = record("worker-1", "vm-1", &[("p1", 0)]);
+    let scene = || cloud(&[("vm-1", "worker-1")]).port(building.clone());
+    assert!(scene().remembers(told.clone()).plan().nodes.is_empty());
+    let plan = scene().remembers(told).port(port("p0", "vm-1", 0)).plan();
+    assert_eq!(ids(&plan), [("p0", 1)]);
+}
+
+#[test]
+fn an_id_kept_for_a_port_goes_with_its_vm_to_another_name() {
+    let building = Port { status: "BUILD".into(), ..port("p1", "vm-1", 1) };
+    let before = record("before", "vm-1", &[("p1", 0), ("p2", 1)]);
+    let scene = |name| cloud(&[("vm-1", name)]).port(building.clone()).port(port("p2", "vm-1", 2));
+    let plan = scene("before").remembers(before).plan();
+    let plan = scene("after").remembers(sent(&plan)).plan();
+    assert_eq!(plan.nodes[0].reserved, [ReservedId { port_id: "p1".to_owned(), id: 0 }]);
+}
+
+#[test]
+fn a_reservation_alone_makes_a_node_no_other_one() {
+    let building = Port { status: "BUILD".into(), ..port("p1", "vm-1", 1) };
+    let scene = || cloud(&[("vm-1", "worker-1")]).port(port("p2", "vm-1", 2));
+    let told = record("worker-1", "vm-1", &[("p1", 0), ("p2", 1)]);
+    let with = sent(&scene().port(building).remembers(told).plan());
+    assert_eq!(with.reserved_ids.len(), 1);
+    scene().remembers(with.clone()).planned(|plan| {
+        assert!(matches!(plan.nodes[0].config, Cow::Borrowed(_)));
+        assert!(plan.nodes[0].reserved.is_empty(), "the port is gone");
+        assert_eq!(why(&plan.nodes[0], Some(&with), PROVIDER, Resend::default()), None);
+    });
+}
+
+#[test]
+fn what_another_vm_was_told_under_the_name_does_not_renumber_ports_that_were_here_before() {
+    let theirs =
+        Record { updated_at: wall(60), ..record("worker-1", "vm-1", &[("came", 3), ("away", 0)]) };
+    let scene = cloud(&[("vm-2", "worker-1")]).remembers(theirs);
+    let scene = scene.remembers(record("before", "vm-2", &[("stayed", 3)]));
+    let plan = scene.port(port("came", "vm-2", 1)).port(port("stayed", "vm-2", 2)).plan();
+    assert_eq!(ids(&plan), [("came", 0), ("stayed", 3)]);
 }
 
 #[test]

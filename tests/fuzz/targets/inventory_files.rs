@@ -139,5 +139,6 @@ pub(crate) fn sample(node_name: &str) -> Record {
         owner: None,
         down_ports: Vec::new(),
         left_out_ports: 0,
+        reserved_ids: Vec::new(),
     }
 }

@@ -251,6 +251,22 @@ fn ports_are_left_out_with_their_reason() {
 }
 
 #[test]
+fn a_port_that_is_built_anew_is_left_out_and_its_card_stays_its_own() {
+    let world = World::of("three-nodes");
+    let operator = Operator::start(&world, &[]);
+    world.wait_for_reason("Synced");
+    let folder = operator.kill();
+    let port = "6354868d-f9b9-4574-9672-af08b0d88eea";
+    world.edit(|state| state.ports.update(port, |port| port.status = "BUILD".to_owned()));
+    let text = run_in(&world, &[], folder.path(), &["plan", &key_of(&world)]).output;
+    assert!(text.contains(&format!("port {port} can't be used now, multinic0 stays its own")));
+    let left_out = format!(
+        "port {port} of worker-0: status BUILD (only ACTIVE, DOWN count); multinic0 stays its own"
+    );
+    assert!(text.contains(&left_out), "{text}");
+}
+
+#[test]
 fn nodes_of_older_objects_are_named_with_their_managers() {
     let world = World::of("older-object-keeps-node");
     let finished = run_alone(&world, &[], &["plan", "default/a-newer"]);
