@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use multinic_operator::inventory::contents::Inventory;
 use multinic_operator::inventory::record::Record;
-use multinic_operator::node_config::NodeConfig;
+use multinic_operator::node_config::{MAX_INTERFACES, NodeConfig};
 use multinic_operator::resources::{Spec, SubnetSelector};
 use simulated_cloud::state::{CloudState, Port, Subnet};
 
@@ -30,12 +30,28 @@ pub(crate) struct Told {
 /// Provider and VM, or provider and node.
 type Key = (String, String);
 
+/// The id a port was told with, which is its own for as long as the cloud lists it with the VM.
+#[derive(Clone, Debug)]
+struct Kept {
+    id: u8,
+    /// Whoever asks for another project's ports isn't told of it.
+    project: String,
+}
+
+/// By VM and port.
+type Ids = BTreeMap<Key, BTreeMap<String, Kept>>;
+
 #[derive(Default)]
 pub(crate) struct Books {
     /// By Biz cluster and node.
     pub(crate) told: BTreeMap<Key, Told>,
     /// What Viola was last told of a VM, under whatever name.
     last: BTreeMap<Key, Told>,
+    /// The ids that the operator has to remember, and those of which the disk said that it has them.
+    ids: Ids,
+    durable_ids: Ids,
+    /// The VM of each port.
+    places: BTreeMap<String, String>,
     /// Records of which the disk said that it has them.
     pub(crate) durable: BTreeMap<Key, Record>,
     /// Every MTU a network had, and since when.
@@ -138,6 +154,11 @@ impl Books {
     /// The cloud may have changed.
     pub(crate) fn note_cloud(&mut self, at: Duration, cloud: &CloudState) {
         self.version += 1;
+        self.places =
+            cloud.ports.iter().map(|port| (port.id.clone(), port.device_id.clone())).collect();
+        for ((_, vm), ports) in self.ids.iter_mut().chain(&mut self.durable_ids) {
+            ports.retain(|port, _| self.places.get(port) == Some(vm));
+        }
         for network in &cloud.networks {
             let known = self.mtus.entry(network.id.clone()).or_default();
             if known.last().is_none_or(|(_, mtu)| *mtu != network.mtu) {
@@ -204,27 +225,32 @@ impl Books {
         Ok(())
     }
 
-    /// (b): a port keeps its id for as long as it stays on the node; (d): what was accepted and not
-    /// recorded is sent again the same.
+    /// (b): a port keeps its id for as long as the cloud lists it with the VM, whether or not it can be
+    /// used meanwhile; (d): what was accepted and not recorded is sent again the same.
     pub(crate) fn check_ids(
         &self,
-        provider: &str,
-        target: &str,
+        spec: &Spec,
         node: &NodeConfig,
         remembered: Option<&NodeConfig>,
     ) -> Result<(), String> {
-        let vm = (provider.to_owned(), node.instance_id.clone());
-        if let Some(last) = self.last.get(&vm) {
-            for interface in &node.interfaces {
-                let before = last.config.interfaces.iter().find(|i| i.port_id == interface.port_id);
-                if let Some(before) = before.filter(|before| before.id != interface.id)
-                    && last.is_known
-                {
-                    return Err(format!(
-                        "(b) port {} of VM {} was multinic{} and is sent as multinic{}",
-                        interface.port_id, node.instance_id, before.id, interface.id
-                    ));
+        let (provider, target) = (&spec.provider_id, spec.target());
+        let vm = (provider.clone(), node.instance_id.clone());
+        for (port, kept) in self.ids.get(&vm).into_iter().flatten() {
+            if kept.project != spec.project_id {
+                continue;
+            }
+            let fail = |what: String| {
+                let id = kept.id;
+                Err(format!("(b) port {port} of VM {} was multinic{id} and {what}", vm.1))
+            };
+            if let Some(sent) = node.interfaces.iter().find(|one| one.port_id == *port) {
+                if sent.id != kept.id {
+                    return fail(format!("is sent as multinic{}", sent.id));
                 }
+            } else if let Some(other) = node.interfaces.iter().find(|one| one.id == kept.id)
+                && node.interfaces.len() < MAX_INTERFACES
+            {
+                return fail(format!("is still there; port {} is sent as that", other.port_id));
             }
         }
         let told = self.told.get(&(target.to_owned(), node.node_name.clone()));
@@ -233,7 +259,7 @@ impl Books {
                 && told.version == self.version
                 && told.config.instance_id == node.instance_id
                 && told.remembered.as_ref() == remembered
-                && told.provider == provider
+                && told.provider == *provider
         }) && cards_of(&told.config) == cards_of(node)
             && told.config.interfaces.iter().zip(&node.interfaces).any(|(a, b)| a.id != b.id)
         {
@@ -267,14 +293,14 @@ impl Books {
     pub(crate) fn tell(
         &mut self,
         at: Duration,
-        provider: &str,
-        target: &str,
+        spec: &Spec,
         node: &NodeConfig,
         is_known: bool,
         remembered: Option<NodeConfig>,
     ) {
+        let provider = &spec.provider_id;
         let told = Told {
-            provider: provider.to_owned(),
+            provider: provider.clone(),
             config: node.clone(),
             is_known,
             at,
@@ -283,20 +309,82 @@ impl Books {
         };
         // The inventory's key is the node: a VM whose name another one got is remembered no more.
         for ((of, vm), last) in &mut self.last {
-            if *of == provider && *vm != node.instance_id {
-                last.is_known &= last.config.node_name != node.node_name;
+            if of == provider && *vm != node.instance_id && last.config.node_name == node.node_name
+            {
+                last.is_known = false;
+                self.ids.remove(&(of.clone(), vm.clone()));
             }
         }
-        self.last.insert((provider.to_owned(), node.instance_id.clone()), told.clone());
-        self.told.insert((target.to_owned(), node.node_name.clone()), told);
+        if is_known {
+            self.note_ids(spec, node);
+        }
+        self.last.insert((provider.clone(), node.instance_id.clone()), told.clone());
+        self.told.insert((spec.target().to_owned(), node.node_name.clone()), told);
+    }
+
+    fn note_ids(&mut self, spec: &Spec, node: &NodeConfig) {
+        let vm = &node.instance_id;
+        let kept = self.ids.entry((spec.provider_id.clone(), vm.clone())).or_default();
+        // Where all ten ids are needed, ports that can't be used give way.
+        let is_used = |id: u8| node.interfaces.iter().any(|one| one.id == id);
+        kept.retain(|_, kept| kept.project == spec.project_id && !is_used(kept.id));
+        let still_there =
+            node.interfaces.iter().filter(|one| self.places.get(&one.port_id) == Some(vm));
+        kept.extend(still_there.map(|one| {
+            (one.port_id.clone(), Kept { id: one.id, project: spec.project_id.clone() })
+        }));
     }
 
     /// The disk has everything that memory has.
     pub(crate) fn note_durable(&mut self, inventory: &Inventory) {
+        for (vm, ids) in &self.ids {
+            // A POST that is still under way isn't recorded.
+            let last = self.last.get(vm).filter(|last| last.is_known);
+            let is_recorded = last.is_some_and(|last| {
+                let stored = inventory.get(&vm.0, &last.config.node_name);
+                stored.is_some_and(|stored| stored.record.config == last.config)
+            });
+            if is_recorded {
+                self.durable_ids.insert(vm.clone(), ids.clone());
+            } else if !self.is_durable(vm, inventory) {
+                self.durable_ids.remove(vm);
+            }
+        }
         let record = |record: &Record| {
             ((record.provider_id.clone(), record.node_name.clone()), record.clone())
         };
         self.durable = inventory.iter().map(|stored| record(&stored.record)).collect();
+    }
+
+    /// Are these the VM's records of which the disk said that it has them?
+    fn is_durable(&self, (provider, vm): &Key, inventory: &Inventory) -> bool {
+        let durable = self
+            .durable
+            .values()
+            .filter(|record| record.provider_id == *provider && record.instance_id == *vm);
+        durable.eq(inventory.by_instance(provider, vm).iter().map(|stored| &stored.record))
+    }
+
+    /// After a start the operator knows the ids of what the disk said that it has; of what it has
+    /// besides, those that are written there.
+    fn find_ids(&mut self, found: &Inventory) {
+        let mut ids = std::mem::take(&mut self.ids);
+        for (vm, ids) in &mut ids {
+            if self.is_durable(vm, found) {
+                *ids = self.durable_ids.get(vm).cloned().unwrap_or_default();
+                continue;
+            }
+            let records = found.by_instance(&vm.0, &vm.1);
+            ids.retain(|port, kept| {
+                records.iter().any(|stored| {
+                    let Record { config, reserved_ids, .. } = &stored.record;
+                    let told = config.interfaces.iter().map(|one| (&one.port_id, one.id));
+                    let reserved = reserved_ids.iter().map(|one| (&one.port_id, one.id));
+                    told.chain(reserved).any(|known| known == (port, kept.id))
+                })
+            });
+        }
+        self.ids = ids;
     }
 
     /// (d): after a start, everything acknowledged is there, and nothing that Viola never accepted.
@@ -318,6 +406,7 @@ impl Books {
                 ));
             }
         }
+        self.find_ids(found);
         for told in self.told.values_mut().chain(self.last.values_mut()) {
             let stored = found.get(&told.provider, &told.config.node_name);
             told.is_known &= stored.is_some_and(|stored| stored.record.config == told.config);

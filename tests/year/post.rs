@@ -137,8 +137,7 @@ impl Year {
                 let known = reply.as_ref().is_ok_and(acknowledges);
                 let vm = inventory.by_instance(&spec.provider_id, &node.instance_id);
                 let remembered = vm.first().map(|stored| stored.record.config.clone());
-                let (at, provider) = (self.at, &spec.provider_id);
-                self.books.tell(at, provider, &post.target, node, known, remembered);
+                self.books.tell(self.at, spec, node, known, remembered);
             }
         }
         Ok(reply)
@@ -185,7 +184,7 @@ impl Year {
             self.books.check_truth(self.at, node, &sight, inventory)?;
             let vm = inventory.by_instance(&spec.provider_id, &node.instance_id);
             let remembered = vm.first().map(|stored| &stored.record.config);
-            self.books.check_ids(&spec.provider_id, &post.target, node, remembered)?;
+            self.books.check_ids(spec, node, remembered)?;
             let Some(stored) = inventory.get(&spec.provider_id, &node.node_name) else { continue };
             let record = &stored.record;
             if record.config != *node || record.accepted_by.as_deref() != Some(&post.target) {
