@@ -124,8 +124,12 @@ fn node_name(sources: &Sources<'_>, vm_id: &str, plan: &mut Plan<'_>) -> Option<
         Some(ServerName::Known(None) | ServerName::Unknown) | None => Some(vm_id.to_owned()),
         Some(ServerName::Failed(error)) => {
             // "Nova can't say" is not "no name": posting the id would make up a node.
+            // The replaced program did post it, and left a newer record of that name behind.
             let known = sources.inventory.by_instance(sources.provider_id, vm_id);
-            let last = known.into_iter().max_by_key(|stored| stored.record.updated_at);
+            let last = known.into_iter().max_by_key(|stored| {
+                let Record { node_name, updated_at, .. } = &stored.record;
+                (!node_name.eq_ignore_ascii_case(vm_id), *updated_at)
+            });
             if last.is_none() {
                 plan.nameless.push((vm_id.to_owned(), error.to_string()));
             }

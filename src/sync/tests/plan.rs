@@ -151,6 +151,19 @@ fn of_two_remembered_names_the_later_one_is_the_last_known() {
 }
 
 #[test]
+fn a_record_by_the_vms_id_is_its_last_known_name_only_where_there_is_no_other() {
+    let by_id = Record { updated_at: wall(60), ..legacy_record("vm-1", "vm-1", &[("p1", 1)]) };
+    let scene = || cloud(&[]).vm("vm-1", failed()).port(port("p1", "vm-1", 1));
+    let named = legacy_record("worker-1", "vm-1", &[("p1", 1)]);
+    let plan = scene().remembers(by_id.clone()).remembers(named).plan();
+    assert_eq!(node_names(&plan), ["worker-1"]);
+    assert_eq!(node_names(&scene().remembers(by_id).plan()), ["vm-1"]);
+    let shouting = Record { updated_at: wall(60), ..legacy_record("VM-1", "vm-1", &[("p1", 1)]) };
+    let scene = scene().remembers(shouting).remembers(legacy_record("a", "vm-1", &[("p1", 1)]));
+    assert_eq!(node_names(&scene.plan()), ["a"]);
+}
+
+#[test]
 fn a_name_remembered_for_another_cloud_is_not_this_vms_name() {
     let elsewhere =
         Record { provider_id: "elsewhere".to_owned(), ..record("worker-9", "vm-1", &[("p1", 0)]) };
