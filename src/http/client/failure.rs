@@ -107,7 +107,7 @@ pub(super) fn failure_of(error: &ureq::Error) -> Failure {
         ureq::Error::BodyStalled => Failure::Lost,
         ureq::Error::Rustls(error) => Failure::Tls(trust::explain(error)),
         ureq::Error::Tls(text) => Failure::Tls((*text).to_owned()),
-        ureq::Error::BadUri(text) => Failure::BadUrl(text.clone()),
+        ureq::Error::BadUri(text) => Failure::BadUrl(without_url(text)),
         ureq::Error::Http(error) => Failure::BadUrl(error.to_string()),
         ureq::Error::Protocol(error) => Failure::Protocol(error.to_string()),
         ureq::Error::Io(error) => failure_of_io(error),
@@ -137,6 +137,14 @@ pub(super) fn failure_of_io(error: &io::Error) -> Failure {
         // Kinds are few, and have no word for a want of descriptors; the system's numbers do.
         kind if error.raw_os_error().is_none() => Failure::Io(kind.to_string()),
         _ => Failure::Io(error.to_string()),
+    }
+}
+
+/// ureq says what a URL is missing behind all of it, its user and password too.
+fn without_url(text: &str) -> String {
+    match text.rsplit_once(" is missing ") {
+        Some((_, part)) => format!("it has no {part}"),
+        None => text.to_owned(),
     }
 }
 

@@ -171,9 +171,14 @@ impl<'a> Request<'a> {
         HttpError { service: self.service, method: self.method, path: self.path(), failure }
     }
 
+    /// The path, for messages, without a user and password that stand in the wrong place: nothing
+    /// that is asked for has an `@` of its own, and in a URL that can't be read nobody knows where a
+    /// password ends.
     fn path(&self) -> String {
-        let path = self.url.parse::<Uri>().map(|uri| uri.path().to_owned());
-        path.unwrap_or_else(|_| self.url.split(['?', '#']).next().unwrap_or_default().to_owned())
+        match self.url.parse::<Uri>() {
+            Ok(uri) => uri.path().rsplit('@').next().unwrap_or_default().to_owned(),
+            Err(_) => "(a URL that can't be read)".to_owned(),
+        }
     }
 }
 
@@ -213,4 +218,44 @@ pub struct Stream {
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get("retry-after")?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::{Request, Service};
+    use crate::http::client::{Client, ClientOptions};
+    use crate::http::trust::Trust;
+
+    #[test]
+    fn a_url_that_can_not_be_used_is_told_without_the_password_in_it() {
+        let limit = Duration::from_secs(1);
+        let options = ClientOptions {
+            call_limit: limit,
+            trust: Trust::System,
+            idle_limit: limit,
+            proxies: Arc::default(),
+        };
+        let client = Client::new(options, Arc::default());
+        for url in [
+            "http://user:pass word@127.0.0.1:9/v3",
+            "http://user:pass[word@127.0.0.1:9/v3",
+            "http://user:pass/word[@127.0.0.1:9/v3",
+            "http://user:pass?word[@127.0.0.1:9/v3",
+            "http://user:pass/word@127.0.0.1:9/v3",
+            "http://user:pass#word@127.0.0.1:9/v3",
+            "ftp://user:password@127.0.0.1:9/v3",
+            "user:password@127.0.0.1:9/v3",
+            "user:password@127.0.0.1:9",
+            "http://user:password@/v3",
+            "http://user:password@127.0.0.1:99999/v3",
+        ] {
+            let error = client.call(&Request::get(Service::Keystone, url)).map(|_| ()).unwrap_err();
+            let said = error.to_string();
+            assert!(!said.contains("pass") && !said.contains("word"), "{url}: {said}");
+            assert!(said.starts_with("Keystone GET "), "{said}");
+        }
+    }
 }
