@@ -133,16 +133,15 @@ fn log_in_as(
     let question = Question { secrets: &[&provider.password, &token], ..question };
     let body: Body = question.read(&answer.body)?;
     let expires_at = body.token.expires_at.ok_or_else(|| fail("the token has no expires_at"))?;
+    // An empty catalog says that there is no service; an absent one says nothing, least of all that
+    // there is no Nova to ask for names.
+    let no_catalog = || fail("the token has no catalog (is it scoped to the project?)");
+    let catalog = body.token.catalog.ok_or_else(no_catalog)?;
     // The server's clock counts, not ours: `Date` if it sent one, else the moment of issue.
     let server_now =
         answer.header("date").and_then(http_date).or(body.token.issued_at).unwrap_or(wall);
     let lifetime = expires_at.duration_since(server_now);
-    Ok(Login {
-        token,
-        lifetime: Duration::try_from(lifetime).unwrap_or_default(),
-        catalog: body.token.catalog.unwrap_or_default(),
-        domain,
-    })
+    Ok(Login { token, lifetime: Duration::try_from(lifetime).unwrap_or_default(), catalog, domain })
 }
 
 /// The request's body. Everything in it is borrowed, so that the password is copied once, to where

@@ -19,3 +19,6 @@ pub mod shared;
 
 pub use error::{CloudError, Step};
 pub use session::Cloud;
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,210 @@
+//! Services that answer by a script, and what the cloud's clients make of it (SPEC 5, steps 2 to 8).
+//!
+//! This file has the services and the stage, which tests of a whole sync use too. What there is no
+//! script for is answered as it usually is: one subnet, the ports given, a server for each VM.
+
+mod keystone;
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use ureq::http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::error::CloudError;
+use super::session::{Answers, Cloud, Query};
+use crate::clock::{Clock, Now};
+use crate::config::Config;
+use crate::http::client::{Answer, Clients, Failure, Request, Service, Transport};
+use crate::resources::SubnetSelector;
+
+pub(crate) const PROVIDER: &str = "provider-1";
+pub(crate) const PROJECT: &str = "project-1";
+pub(crate) const SUBNET: &str = "subnet-1";
+
+/// One answer.
+#[derive(Clone)]
+pub(crate) struct Reply {
+    status: u16,
+    header: Option<(&'static str, &'static str)>,
+    body: Value,
+}
+
+impl Reply {
+    /// The same with a header.
+    pub(crate) fn with(self, name: &'static str, value: &'static str) -> Reply {
+        Reply { header: Some((name, value)), ..self }
+    }
+}
+
+/// An answer of this status.
+pub(crate) fn reply(status: u16, body: Value) -> Reply {
+    Reply { status, header: None, body }
+}
+
+/// What Contrabass says of a provider whose cloud is there.
+pub(crate) fn provider(keystone_url: &str) -> Reply {
+    let attributes = json!({"adminId": "admin", "domain": "default",
+        "adminPw": "AAECAwQFBgcICQoLDA0OD44bCQYZHUjTgcX1QlwdojH/EL8T07ToLB+bASjmJFxL"});
+    reply(
+        200,
+        json!({"returnCode": "200", "data": {"url": keystone_url, "attributes": attributes}}),
+    )
+}
+
+/// A token that is good for six hours, with a catalog of Neutron and Nova there.
+pub(crate) fn token(neutron_url: &str, nova_url: &str) -> Reply {
+    let service = |kind: &str, url: &str| json!({"type": kind, "endpoints": [{"interface": "public", "url": url}]});
+    let catalog = json!([service("network", neutron_url), service("compute", nova_url)]);
+    let token = json!({"issued_at": "2026-01-02T03:04:05.000000Z",
+        "expires_at": "2026-01-02T09:04:05.000000Z", "catalog": catalog});
+    reply(201, json!({"token": token})).with("x-subject-token", "made-up-token")
+}
+
+/// An ACTIVE port of the VM in the subnet; the number makes its MAC and its address.
+pub(crate) fn port(id: &str, vm_id: &str, number: u8) -> Value {
+    json!({"id": id, "device_id": vm_id, "mac_address": format!("fa:16:3e:00:00:{number:02x}"),
+        "status": "ACTIVE", "network_id": "network-1", "project_id": PROJECT,
+        "fixed_ips": [{"subnet_id": SUBNET, "ip_address": format!("10.0.0.{number}")}]})
+}
+
+/// How Neutron and Nova refuse a token.
+pub(crate) fn refused() -> Reply {
+    let message = "The request you have made requires authentication.";
+    reply(401, json!({"error": {"code": 401, "message": message}}))
+}
+
+/// The replies to requests of a service whose URLs have this in them, the last one for ever.
+struct Script {
+    service: Service,
+    url_has: String,
+    replies: VecDeque<Reply>,
+}
+
+/// All services in one, and what they were asked.
+#[derive(Default)]
+pub(crate) struct Services {
+    scripts: Mutex<Vec<Script>>,
+    ports: Mutex<Vec<Value>>,
+    asked: Mutex<Vec<(Service, String)>>,
+}
+
+impl Services {
+    /// From now on these requests are answered so, whatever was said of them before.
+    pub(crate) fn say(
+        &self,
+        service: Service,
+        url_has: &str,
+        replies: impl IntoIterator<Item = Reply>,
+    ) {
+        let (url_has, replies) = (url_has.to_owned(), replies.into_iter().collect());
+        self.scripts.lock().unwrap().insert(0, Script { service, url_has, replies });
+    }
+
+    /// The ports that are there from now on.
+    pub(crate) fn set_ports(&self, ports: Vec<Value>) {
+        *self.ports.lock().unwrap() = ports;
+    }
+
+    /// The URLs a service was asked for, in order.
+    pub(crate) fn asked(&self, service: Service) -> Vec<String> {
+        let asked = self.asked.lock().unwrap();
+        asked.iter().filter(|(of, _)| *of == service).map(|(_, url)| url.clone()).collect()
+    }
+
+    fn scripted(&self, request: &Request<'_>) -> Option<Reply> {
+        let mut scripts = self.scripts.lock().unwrap();
+        let script = scripts.iter_mut().find(|script| {
+            script.service == request.service && request.url.contains(&script.url_has)
+        })?;
+        match script.replies.len() {
+            1 => script.replies.front().cloned(),
+            _ => script.replies.pop_front(),
+        }
+    }
+
+    fn usual(&self, request: &Request<'_>) -> Reply {
+        let path = request.url.split('?').next().unwrap_or_default();
+        let last = path.rsplit('/').next().unwrap_or_default();
+        match request.service {
+            Service::Contrabass => provider("http://keystone.test"),
+            Service::Keystone => token("http://neutron.test", "http://nova.test/v2.1"),
+            Service::Neutron if path.contains("/subnets/") => {
+                let subnet = json!({"id": last, "network_id": "network-1", "cidr": "10.0.0.0/16"});
+                reply(200, json!({"subnet": subnet}))
+            }
+            Service::Neutron if path.contains("/networks/") => {
+                reply(200, json!({"network": {"id": last, "mtu": 1450, "subnets": [SUBNET]}}))
+            }
+            Service::Neutron => reply(200, json!({"ports": *self.ports.lock().unwrap()})),
+            Service::Nova if matches!(last, "servers" | "detail") => {
+                reply(200, json!({"servers": []}))
+            }
+            Service::Nova => {
+                let name = format!("node-{last}");
+                let server =
+                    json!({"id": last, "name": name, "tenant_id": PROJECT, "metadata": {}});
+                reply(200, json!({"server": server}))
+            }
+            _ => reply(200, json!({})),
+        }
+    }
+}
+
+impl Transport for Services {
+    fn carry(&self, request: &Request<'_>, _: Duration) -> Result<Answer, Failure> {
+        self.asked.lock().unwrap().push((request.service, request.url.to_owned()));
+        let Reply { status, header, body } =
+            self.scripted(request).unwrap_or_else(|| self.usual(request));
+        let header = header
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        let headers: HeaderMap = header.into_iter().collect();
+        Ok(Answer { status, headers, body: body.to_string().into_bytes() })
+    }
+}
+
+/// The services, and a cloud that asks them in invented time.
+pub(crate) struct Stage {
+    pub(crate) services: Arc<Services>,
+    pub(crate) clients: Clients,
+    pub(crate) clock: Clock,
+    pub(crate) config: Arc<Config>,
+    pub(crate) cloud: Arc<Cloud>,
+}
+
+/// A stage with these settings beside those that are required.
+pub(crate) fn stage(settings: &[(&str, &str)]) -> Stage {
+    let required = [
+        ("CONTRABASS_ENDPOINT", "http://contrabass.test"),
+        ("CONTRABASS_ENCRYPT_KEY", "multinic-demo-16"),
+        ("VIOLA_ENDPOINT", "http://viola.test"),
+        ("KUBE_API_URL", "http://kubernetes.test"),
+    ];
+    let config = Config::read(|name| {
+        let value = settings.iter().chain(&required).find(|(known, _)| *known == name);
+        value.map(|(_, value)| (*value).to_owned())
+    });
+    let config = Arc::new(config.unwrap());
+    let services = Arc::<Services>::default();
+    let clients = Clients::new(&Arc::default()).over(Arc::clone(&services) as _);
+    let wall = "2026-01-02T03:04:05Z".parse().unwrap();
+    let clock = Clock::invented(Now { uptime: Duration::ZERO, wall });
+    let cloud = Arc::new(Cloud::new(&config, clock.clone(), &clients));
+    Stage { services, clients, clock, config, cloud }
+}
+
+impl Stage {
+    /// All that is asked about these VMs and the subnet.
+    fn ask(&self, vm_ids: &[&str]) -> Result<Answers, CloudError> {
+        self.ask_with(SubnetSelector::Id(SUBNET.to_owned()), vm_ids)
+    }
+
+    fn ask_with(&self, subnet: SubnetSelector, vm_ids: &[&str]) -> Result<Answers, CloudError> {
+        let found = self.cloud.provider(PROVIDER, PROJECT, None)?;
+        let login = self.cloud.log_in(&found.provider, PROJECT, None)?;
+        let vm_ids = vm_ids.iter().map(|id| (*id).to_owned()).collect();
+        let query = Query { project_id: PROJECT.to_owned(), subnet, vm_ids };
+        Ok(self.cloud.ask(&found, &login, query)?.0)
+    }
+}
