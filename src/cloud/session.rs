@@ -181,7 +181,7 @@ impl Cloud {
             |variable: &str| CloudError::new(Step::Contrabass, format!("{variable} is not set"));
         let endpoint = self.contrabass_endpoint.get().map_err(missing)?;
         let key = self.encrypt_key.get().map_err(missing)?;
-        let known = self.providers.get_unless(
+        let known = self.providers.get(
             &provider_id.to_owned(),
             self.clock.now().uptime,
             |known| outdated.is_some_and(|serial| known.serial <= serial),
@@ -224,7 +224,7 @@ impl Cloud {
             Some(known) => known.result.ok().map(|session| session.domain),
             None => None,
         };
-        self.sessions.get_unless(
+        self.sessions.get(
             &key,
             self.clock.now().uptime,
             |known| outdated.is_some_and(|serial| known.serial <= serial),

@@ -57,19 +57,10 @@ impl<K, V, E> Default for Shared<K, V, E> {
 }
 
 impl<K: Clone + Eq + Hash, V, E: Clone> Shared<K, V, E> {
-    /// The remembered answer if it is fresh at `uptime`, else what `ask` says: the result and
-    /// until when it is fresh. While one asks, others wait for that answer and take it.
+    /// The remembered answer if it is fresh at `uptime` and not one that `outdated` knows to be no
+    /// good, else what `ask` says: the result and until when it is fresh. While one asks, others
+    /// wait for that answer and take it.
     pub fn get(
-        &self,
-        key: &K,
-        uptime: Duration,
-        ask: impl FnOnce() -> (Result<V, E>, Duration),
-    ) -> Known<V, E> {
-        self.get_unless(key, uptime, |_| false, ask)
-    }
-
-    /// Like [`Shared::get`], but an answer that `outdated` knows to be no good is asked for anew.
-    pub fn get_unless(
         &self,
         key: &K,
         uptime: Duration,
@@ -156,7 +147,7 @@ impl<K: Clone + Eq + Hash, V, E: Clone> Drop for Asking<'_, K, V, E> {
 
 #[cfg(test)]
 mod tests {
-    use super::Shared;
+    use super::{Known, Shared};
     use std::sync::Barrier;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
@@ -167,12 +158,16 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
+    fn never(_: &Known<u32, &'static str>) -> bool {
+        false
+    }
+
     #[test]
     fn an_answer_is_remembered_as_long_as_its_asker_says() {
         let shared = Answers::default();
-        let first = shared.get(&"k", at(0), || (Ok(1), at(10)));
-        let second = shared.get(&"k", at(9), || (Ok(2), at(99)));
-        let third = shared.get(&"k", at(10), || (Ok(3), at(99)));
+        let first = shared.get(&"k", at(0), never, || (Ok(1), at(10)));
+        let second = shared.get(&"k", at(9), never, || (Ok(2), at(99)));
+        let third = shared.get(&"k", at(10), never, || (Ok(3), at(99)));
         assert_eq!(*first.result.unwrap(), 1);
         assert_eq!(*second.result.unwrap(), 1);
         assert_eq!((*third.result.unwrap(), third.serial), (3, 2));
@@ -181,9 +176,8 @@ mod tests {
     #[test]
     fn an_outdated_answer_is_asked_for_anew_although_it_is_fresh() {
         let shared = Answers::default();
-        let old = shared.get(&"k", at(0), || (Ok(1), at(10)));
-        let new =
-            shared.get_unless(&"k", at(1), |known| known.serial <= old.serial, || (Ok(2), at(10)));
+        let old = shared.get(&"k", at(0), never, || (Ok(1), at(10)));
+        let new = shared.get(&"k", at(1), |known| known.serial <= old.serial, || (Ok(2), at(10)));
         assert_eq!(*new.result.unwrap(), 2);
     }
 
@@ -196,7 +190,7 @@ mod tests {
             for _ in 0..8 {
                 scope.spawn(|| {
                     started.wait();
-                    let answer = shared.get(&"k", at(0), || {
+                    let answer = shared.get(&"k", at(0), never, || {
                         asked.fetch_add(1, Ordering::SeqCst);
                         (Err("down"), at(5))
                     });
@@ -211,9 +205,9 @@ mod tests {
     fn a_panic_of_the_asker_lets_the_others_go() {
         let shared = Answers::default();
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            shared.get(&"k", at(0), || panic!("a bug"));
+            shared.get(&"k", at(0), never, || panic!("a bug"));
         }));
         assert!(panicked.is_err());
-        assert_eq!(*shared.get(&"k", at(0), || (Ok(1), at(1))).result.unwrap(), 1);
+        assert_eq!(*shared.get(&"k", at(0), never, || (Ok(1), at(1))).result.unwrap(), 1);
     }
 }
