@@ -75,8 +75,7 @@ impl Networks {
                 let network_id = &subnet.network_id;
                 let network = neutron.network(network_id)?;
                 self.believe(neutron, network_id, network.as_ref(), uptime);
-                let no_network = || format!("Neutron has no network {network_id}");
-                network.ok_or_else(|| CloudError::new(Step::Subnet, no_network()))?.mtu()?
+                neutron.mtu_in(network_id, network.as_ref())?
             }
         };
         let mut memory = self.lock();
@@ -125,7 +124,7 @@ impl Networks {
         network: Option<&Network>,
         uptime: Duration,
     ) {
-        let Some(Ok(mtu)) = network.map(Network::mtu) else { return };
+        let Some(mtu) = network.and_then(Network::mtu) else { return };
         let key = (Arc::clone(&neutron.endpoint), Arc::clone(network_id));
         let mut memory = self.lock();
         memory.mtus.retain(|_, (_, fresh_until)| *fresh_until > uptime);

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::error::{CloudError, Step};
-use super::service::{Link, TokenService, next_marker};
+use super::service::{Link, TokenService};
 use crate::http::client::{Answer, Client, Service};
 use crate::http::url::{path_segment, query_value};
 use crate::secret::Secret;
@@ -22,11 +22,12 @@ use crate::shared_texts::SharedTexts;
 /// The strictest common front end (uwsgi's default buffer) takes 4,096 bytes of request head and
 /// closes the connection on anything larger, which looks like a network failure.
 const HEAD_LIMIT_BYTES: usize = 3_600;
-/// `&device_id=` and a UUID.
-const DEVICE_ID_BYTES: usize = 47;
+/// Before each VM's id.
+const DEVICE_ID_KEY: &str = "&device_id=";
 /// Fits every front end that was measured.
 const MAX_DEVICE_IDS: usize = 50;
-/// Request line, `Host`, `Accept`, `User-Agent`, header names and line ends, generously.
+/// Request line, `Host`, `Accept`, `User-Agent`, header names, line ends and a page's marker,
+/// generously.
 const HEAD_BASE_BYTES: usize = 400;
 /// Only what is used; an answer shrinks to a quarter.
 const PORT_FIELDS: &str = "&fields=id&fields=device_id&fields=mac_address&fields=status\
@@ -78,9 +79,10 @@ pub struct Port {
     pub fixed_ips: Vec<(Arc<str>, IpAddr)>,
 }
 
-/// Every port of the VMs that were asked for. Only [`Neutron::ports`] makes one, and only when each
-/// page of each request came: planning from half an answer is impossible.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+/// Every port of the VMs that were asked for. [`Neutron::ports`] makes one when each page of its
+/// request came, and [`AllPorts::all`] of those when each request did: planning from half an answer
+/// is impossible.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllPorts(Vec<Port>);
 
 impl AllPorts {
@@ -98,7 +100,8 @@ impl AllPorts {
         Ok(AllPorts::sorted(whole))
     }
 
-    /// Each port once: of one that came twice, because a list started over, the later answer.
+    /// Each port once: of one that came twice, because rows moved between two pages, the later
+    /// answer.
     fn sorted(mut ports: Vec<Port>) -> AllPorts {
         ports.sort_by(|left, right| left.id.cmp(&right.id));
         ports.dedup_by(|later, kept| {
@@ -146,13 +149,9 @@ pub struct Network {
 }
 
 impl Network {
-    /// Its MTU, in bytes.
-    pub fn mtu(&self) -> Result<u32, CloudError> {
-        // Some releases write 0 for "unknown"; a made-up MTU would break the node's traffic.
-        self.mtu.filter(|mtu| *mtu > 0).ok_or_else(|| {
-            let message = format!("Neutron tells no MTU of network {}", self.id);
-            CloudError::new(Step::Subnet, message)
-        })
+    /// Its MTU, in bytes; none if Neutron doesn't tell. Some releases write 0 for that.
+    pub fn mtu(&self) -> Option<u32> {
+        self.mtu.filter(|mtu| *mtu > 0)
     }
 
     /// Does it say that the subnet is one of its own?
@@ -220,15 +219,13 @@ impl Neutron {
     pub fn subnet_by_id(&self, id: &str) -> Result<Subnet, CloudError> {
         let url = format!("{}/subnets/{}", self.endpoint, path_segment(id));
         let answer = self.service().get(&url, Step::Subnet)?;
-        if answer.status == 404 && neutron_error_type(&answer).as_deref() == Some("SubnetNotFound")
-        {
-            let message = format!("Neutron has no subnet {id}");
-            return Err(CloudError::new(Step::SubnetNotFound, message));
+        if is_not_found(&answer, "SubnetNotFound") {
+            return Err(self.service().refused(&url, Step::SubnetNotFound, &answer));
         }
         let body: SubnetBody = self.service().read(&url, Step::Subnet, &answer)?;
         if !same(&body.subnet.id, id) {
-            let message = format!("Neutron answered with subnet {} for {id}", body.subnet.id);
-            return Err(self.service().failed(Step::Subnet, message));
+            let what = format!("answered with subnet {}", body.subnet.id);
+            return Err(self.service().wrong(&url, Step::Subnet, &what));
         }
         Ok(body.subnet)
     }
@@ -241,64 +238,83 @@ impl Neutron {
             query_value(project_id),
             query_value(name)
         );
-        let mut found: BTreeMap<Arc<str>, Subnet> = BTreeMap::new();
-        self.service().pages(&url, Step::Subnet, |answer| {
+        let is_meant = |subnet: &Subnet| {
+            let Subnet { project_id: project, tenant_id: tenant, .. } = subnet;
+            subnet.name.as_deref() == Some(name)
+                && in_project(project.as_deref(), tenant.as_deref(), project_id)
+        };
+        let take = |answer: &Answer, found: &mut BTreeMap<Arc<str>, Subnet>| {
             let page: SubnetPage = self.service().read(&url, Step::Subnet, answer)?;
-            let next = next_marker(page.subnets_links.as_deref());
-            let of_that_name = page.subnets.into_iter().filter(|subnet| {
-                subnet.name.as_deref() == Some(name)
-                    && in_project(
-                        subnet.project_id.as_deref(),
-                        subnet.tenant_id.as_deref(),
-                        project_id,
-                    )
-            });
+            let of_that_name = page.subnets.into_iter().filter(is_meant);
             found.extend(of_that_name.map(|subnet| (subnet.id.clone(), subnet)));
-            Ok(next)
-        })?;
+            Ok(page.subnets_links)
+        };
+        let mut found = self.service().pages(&url, Step::Subnet, take)?;
         match (found.len(), found.pop_first()) {
             (1, Some((_, subnet))) => Ok(subnet),
             (count, Some((first, _))) => {
                 let ids: Vec<Arc<str>> = std::iter::once(first).chain(found.into_keys()).collect();
-                let message = format!(
+                let what = format!(
                     "project {project_id} has {count} subnets named {name:?}: {}; \
                      set spec.subnetID to the one that is meant",
                     ids.join(", ")
                 );
-                Err(self.service().failed(Step::SubnetNotUnique, message))
+                Err(self.service().wrong(&url, Step::SubnetNotUnique, &what))
             }
             _ => {
-                let message = format!("project {project_id} has no subnet named {name:?}");
-                Err(CloudError::new(Step::SubnetNotFound, message))
+                let what = format!("project {project_id} has no subnet named {name:?}");
+                Err(self.service().wrong(&url, Step::SubnetNotFound, &what))
             }
         }
     }
 
     /// A network; none if Neutron says that there is no such network.
     pub fn network(&self, network_id: &str) -> Result<Option<Network>, CloudError> {
-        let url = format!("{}/networks/{}", self.endpoint, path_segment(network_id));
+        let url = self.network_url(network_id);
         let answer = self.service().get(&url, Step::Subnet)?;
-        if answer.status == 404 && neutron_error_type(&answer).as_deref() == Some("NetworkNotFound")
-        {
+        if is_not_found(&answer, "NetworkNotFound") {
             return Ok(None);
         }
         let body: NetworkBody = self.service().read(&url, Step::Subnet, &answer)?;
         if !same(&body.network.id, network_id) {
-            let other = body.network.id;
-            let message = format!("Neutron answered with network {other} for {network_id}");
-            return Err(self.service().failed(Step::Subnet, message));
+            let what = format!("answered with network {}", body.network.id);
+            return Err(self.wrong_network(network_id, &what));
         }
         Ok(Some(body.network))
     }
 
-    /// How many VMs one request may ask for, so that its head stays within the limit.
-    pub fn device_ids_per_request(&self, project_id: &str) -> usize {
+    /// The MTU that this answer of [`Neutron::network`] gives; a made-up one would break the node's
+    /// traffic.
+    pub fn mtu_in(&self, network_id: &str, network: Option<&Network>) -> Result<u32, CloudError> {
+        let network = network
+            .ok_or_else(|| self.wrong_network(network_id, "HTTP 404: there is no such network"))?;
+        network.mtu().ok_or_else(|| self.wrong_network(network_id, "the network has no MTU"))
+    }
+
+    fn network_url(&self, network_id: &str) -> String {
+        format!("{}/networks/{}", self.endpoint, path_segment(network_id))
+    }
+
+    fn wrong_network(&self, network_id: &str, what: &str) -> CloudError {
+        self.service().wrong(&self.network_url(network_id), Step::Subnet, what)
+    }
+
+    /// The VMs in groups, each small enough for one request: the head stays within the limit,
+    /// however long ids and token are. An id that is too long beside them goes alone.
+    pub fn groups<'a>(&self, project_id: &str, vm_ids: &'a [String]) -> Vec<&'a [String]> {
         let used = HEAD_BASE_BYTES
             + self.endpoint.len()
             + self.token.expose().len()
-            + project_id.len()
+            + query_value(project_id).len()
             + PORT_FIELDS.len();
-        (HEAD_LIMIT_BYTES.saturating_sub(used) / DEVICE_ID_BYTES).clamp(1, MAX_DEVICE_IDS)
+        let room = HEAD_LIMIT_BYTES.saturating_sub(used);
+        let (mut groups, mut rest) = (Vec::new(), vm_ids);
+        while !rest.is_empty() {
+            let (group, others) = rest.split_at(how_many_fit(rest, room));
+            groups.push(group);
+            rest = others;
+        }
+        groups
     }
 
     /// Every port of these VMs (lower-case ids, none blank) in the project; one request a page.
@@ -309,30 +325,30 @@ impl Neutron {
             .map(|id| (id.as_str(), Arc::from(id.as_str())))
             .collect();
         if wanted.is_empty() {
-            return Ok(AllPorts::default());
+            return Ok(AllPorts(Vec::new()));
         }
         let mut url = format!("{}/ports?project_id={}", self.endpoint, query_value(project_id));
         for vm_id in wanted.keys() {
-            url.push_str("&device_id=");
+            url.push_str(DEVICE_ID_KEY);
             url.push_str(&query_value(vm_id));
         }
         url.push_str(PORT_FIELDS);
-        let (mut found, mut texts) = (Vec::new(), SharedTexts::default());
-        self.service().pages(&url, Step::Ports, |answer| {
+        let mut texts = SharedTexts::default();
+        let take = |answer: &Answer, found: &mut Vec<Port>| {
             let page: PortPage<'_> = self.service().read(&url, Step::Ports, answer)?;
-            let next = next_marker(page.ports_links.as_deref());
             found.reserve(page.ports.len());
             for given in page.ports {
                 let project =
                     in_project(given.project_id.as_deref(), given.tenant_id.as_deref(), project_id);
                 let device_id = given.device_id.as_deref().unwrap_or_default().to_ascii_lowercase();
                 if project && let Some(device_id) = wanted.get(device_id.as_str()) {
-                    found.push(port(&given, device_id, &mut texts)?);
+                    let wrong = |what: String| self.service().wrong(&url, Step::Ports, &what);
+                    found.push(port(&given, device_id, &mut texts).map_err(wrong)?);
                 }
             }
-            Ok(next)
-        })?;
-        Ok(AllPorts::sorted(found))
+            Ok(page.ports_links)
+        };
+        self.service().pages(&url, Step::Ports, take).map(AllPorts::sorted)
     }
 
     fn service(&self) -> TokenService<'_> {
@@ -341,15 +357,24 @@ impl Neutron {
     }
 }
 
+/// How many of the first VMs' ids fit into so much room in a URL; one at least, and no more than
+/// every front end takes.
+fn how_many_fit(vm_ids: &[String], room: usize) -> usize {
+    let sizes = vm_ids.iter().map(|id| DEVICE_ID_KEY.len() + query_value(id).len());
+    let ends = sizes.scan(0, |end, size| {
+        *end += size;
+        Some(*end)
+    });
+    ends.take(MAX_DEVICE_IDS).take_while(|end| *end <= room).count().max(1)
+}
+
+/// The port, or what is wrong with it.
 fn port(
     given: &GivenPort<'_>,
     device_id: &Arc<str>,
     texts: &mut SharedTexts,
-) -> Result<Port, CloudError> {
-    let fail = |what: String| {
-        let message = format!("Neutron GET /v2.0/ports: port {}: {what}", &*given.id);
-        CloudError::new(Step::Ports, message)
-    };
+) -> Result<Port, String> {
+    let fail = |what: String| format!("port {}: {what}", &*given.id);
     let mac_address = given.mac_address.trim().to_ascii_lowercase();
     if !is_mac_address(&mac_address) {
         return Err(fail(format!("{:?} is no MAC address", &*given.mac_address)));
@@ -380,11 +405,11 @@ fn is_mac_address(text: &str) -> bool {
     text.len() == 17 && text.bytes().enumerate().all(fits)
 }
 
-/// `{"NeutronError": {"type": "SubnetNotFound", ...}}`: a 404 of a mistyped path says
-/// `HTTPNotFound` instead, and that doesn't mean that the object is gone.
-fn neutron_error_type(answer: &Answer) -> Option<String> {
-    let body: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
-    Some(body.get("NeutronError")?.get("type")?.as_str()?.to_owned())
+/// A 404 of Neutron's own, `{"NeutronError": {"type": "SubnetNotFound", ...}}`: that of a mistyped
+/// path says `HTTPNotFound` instead, and doesn't mean that the object is gone.
+fn is_not_found(answer: &Answer, kind: &str) -> bool {
+    let body = || serde_json::from_slice::<serde_json::Value>(&answer.body).ok();
+    answer.status == 404 && body().is_some_and(|body| body["NeutronError"]["type"] == kind)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::error::{CloudError, Step};
-use super::service::{Link, TokenService, next_marker};
+use super::service::{Link, TokenService};
 use crate::http::client::{Answer, Client, Service};
 use crate::http::url::path_segment;
 use crate::secret::Secret;
@@ -167,22 +167,20 @@ impl Nova {
         wanted: &BTreeSet<&str>,
     ) -> Result<(HashMap<String, ServerName>, usize), CloudError> {
         let url = format!("{}/{collection}", self.endpoint);
-        let mut seen: BTreeSet<String> = BTreeSet::new();
-        let mut names = HashMap::new();
-        self.service().pages(&url, Step::Nova, |answer| {
+        let take = |answer: &Answer, rows: &mut HashMap<String, Option<ServerName>>| {
             let page: ServerPage = self.service().read(&url, Step::Nova, answer)?;
-            let next = next_marker(page.servers_links.as_deref());
             for server in page.servers {
                 let id = server.id.to_ascii_lowercase();
                 // A row without a name is one whose cell is down: it is asked for by its id.
-                if wanted.contains(id.as_str()) && server.name.is_some() {
-                    names.insert(id.clone(), ServerName::Known(self.node_name(&server)));
-                }
-                seen.insert(id);
+                let is_meant = wanted.contains(id.as_str()) && server.name.is_some();
+                rows.insert(id, is_meant.then(|| ServerName::Known(self.node_name(&server))));
             }
-            Ok(next)
-        })?;
-        Ok((names, seen.len()))
+            Ok(page.servers_links)
+        };
+        let rows = self.service().pages(&url, Step::Nova, take)?;
+        let size = rows.len();
+        let names = rows.into_iter().filter_map(|(id, name)| Some((id, name?)));
+        Ok((names.collect(), size))
     }
 
     fn one_by_one(
@@ -212,8 +210,8 @@ impl Nova {
         }
         let body: ServerBody = self.service().read(&url, Step::Nova, &answer)?;
         if !body.server.id.eq_ignore_ascii_case(id) {
-            let message = format!("Nova answered with server {} for {id}", body.server.id);
-            return Err(self.service().failed(Step::Nova, message));
+            let what = format!("answered with server {}", body.server.id);
+            return Err(self.service().wrong(&url, Step::Nova, &what));
         }
         Ok(ServerName::Known(self.node_name(&body.server)))
     }

@@ -2,6 +2,8 @@
 //!
 //! What an answer means is the business of the two; here are only the habits they share.
 
+use std::collections::HashSet;
+
 use serde::Deserialize;
 
 use super::answer::Question;
@@ -33,11 +35,20 @@ pub(super) struct Link {
     href: String,
 }
 
-/// The marker of the next page. Only the marker is taken: the link's host may be one that only the
-/// service's proxy knows, and the token must not go there.
-pub(super) fn next_marker(links: Option<&[Link]>) -> Option<String> {
-    let next = links?.iter().find(|link| link.rel == "next")?;
-    let query = next.href.split_once('?')?.1;
+/// A link to a next page that can't be followed: what is beyond it is unknown, so the list isn't
+/// whole.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct NoMarker;
+
+/// The marker of the next page; none at the end of the list. Only the marker is taken: the link's
+/// host may be one that only the service's proxy knows, and the token must not go there.
+pub(super) fn next_marker(links: Option<&[Link]>) -> Result<Option<String>, NoMarker> {
+    let next = links.and_then(|links| links.iter().find(|link| link.rel == "next"));
+    next.map(|link| marker_of(&link.href).ok_or(NoMarker)).transpose()
+}
+
+fn marker_of(href: &str) -> Option<String> {
+    let query = href.split_once('?')?.1;
     let marker = query.split('&').find_map(|pair| pair.strip_prefix("marker="))?;
     let marker = percent_encoding::percent_decode_str(marker).decode_utf8().ok()?;
     (!marker.is_empty()).then(|| marker.into_owned())
@@ -51,8 +62,18 @@ impl TokenService<'_> {
         self.client.call(&request).map_err(failed)
     }
 
-    /// A failure whose message holds parts of an answer.
-    pub(super) fn failed(&self, step: Step, message: String) -> CloudError {
+    fn question<'a>(&'a self, url: &'a str, step: Step, secrets: &'a [&'a Secret]) -> Question<'a> {
+        Question { service: self.service, method: "GET", path: path_of(url), step, secrets }
+    }
+
+    /// An answer of another status than was hoped for.
+    pub(super) fn refused(&self, url: &str, step: Step, answer: &Answer) -> CloudError {
+        self.question(url, step, &[self.token]).refused(answer)
+    }
+
+    /// A good answer that says something that can't be used.
+    pub(super) fn wrong(&self, url: &str, step: Step, what: &str) -> CloudError {
+        let message = format!("{} GET {}: {what}", self.service, path_of(url));
         CloudError::new(step, message).without(&[self.token])
     }
 
@@ -63,30 +84,27 @@ impl TokenService<'_> {
         step: Step,
         answer: &'a Answer,
     ) -> Result<T, CloudError> {
-        let question = Question {
-            service: self.service,
-            method: "GET",
-            path: path_of(url),
-            step,
-            secrets: &[self.token],
-        };
         match answer.status {
-            200 => question.read(&answer.body),
-            _ => Err(question.refused(answer)),
+            200 => self.question(url, step, &[self.token]).read(&answer.body),
+            _ => Err(self.refused(url, step, answer)),
         }
     }
 
-    /// Asks for a list page by page; `take` reads one and gives the next one's marker. A marker whose row vanished
-    /// is a 404 (Neutron) or 400 (Nova) that doesn't mean "nothing there": the list starts over,
-    /// and `take` must not mind seeing rows twice.
-    pub(super) fn pages(
+    /// Asks for a list page by page; `take` adds the rows of one to what was collected and gives
+    /// its links. A marker whose row vanished is a 404 (Neutron) or 400 (Nova) that doesn't mean
+    /// "nothing there": the list starts over, from nothing, for the rows that were read before may
+    /// be gone as well.
+    pub(super) fn pages<T: Default>(
         &self,
         url: &str,
         step: Step,
-        mut take: impl FnMut(&Answer) -> Result<Option<String>, CloudError>,
-    ) -> Result<(), CloudError> {
+        mut take: impl FnMut(&Answer, &mut T) -> Result<Option<Vec<Link>>, CloudError>,
+    ) -> Result<T, CloudError> {
         let separator = if url.contains('?') { '&' } else { '?' };
-        let (mut marker, mut restarts): (Option<String>, usize) = (None, 0);
+        let (mut collected, mut restarts) = (T::default(), 0);
+        let mut marker: Option<String> = None;
+        // Since the list began, or started over.
+        let mut seen: HashSet<String> = HashSet::new();
         for _ in 0..MAX_PAGES {
             let page_url = match &marker {
                 None => url.to_owned(),
@@ -95,25 +113,27 @@ impl TokenService<'_> {
             let answer = self.get(&page_url, step)?;
             if marker.is_some() && matches!(answer.status, 400 | 404) && restarts < MAX_RESTARTS {
                 restarts += 1;
-                marker = None;
+                (collected, marker) = (T::default(), None);
+                seen.clear();
                 continue;
             }
-            let next = take(&answer).map_err(|error| error.without(&[self.token]))?;
-            match next {
-                None => return Ok(()),
-                Some(next) if marker.as_deref() == Some(&next) => break,
-                Some(next) => marker = Some(next),
+            let links = take(&answer, &mut collected)?;
+            let next = next_marker(links.as_deref()).map_err(|NoMarker| {
+                self.wrong(url, step, "the link to the list's next page has no marker")
+            })?;
+            let Some(next) = next else { return Ok(collected) };
+            if !seen.insert(next.clone()) {
+                break;
             }
+            marker = Some(next);
         }
-        let (service, path) = (self.service, path_of(url));
-        let message = format!("{service} GET {path}: the list's pages don't end");
-        Err(CloudError::new(step, message))
+        Err(self.wrong(url, step, "the list's pages don't end"))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Link, next_marker};
+    use super::{Link, NoMarker, next_marker};
 
     fn links(links: &[(&str, &str)]) -> Vec<Link> {
         let link =
@@ -127,8 +147,9 @@ mod tests {
             ("previous", "http://h/ports?marker=first&page_reverse=True"),
             ("next", "http://internal:1/v2.0/ports?limit=2&marker=a%2Fb&x=1"),
         ]);
-        assert_eq!(next_marker(Some(&page)).as_deref(), Some("a/b"));
-        assert_eq!(next_marker(Some(&links(&[("previous", "http://h?marker=x")]))), None);
-        assert_eq!(next_marker(None), None);
+        assert_eq!(next_marker(Some(&page)), Ok(Some("a/b".to_owned())));
+        assert_eq!(next_marker(Some(&links(&[("previous", "http://h?marker=x")]))), Ok(None));
+        assert_eq!(next_marker(None), Ok(None));
+        assert_eq!(next_marker(Some(&links(&[("next", "http://h?limit=2")]))), Err(NoMarker));
     }
 }

@@ -295,13 +295,9 @@ impl Cloud {
         tasks.push(Box::new(move || {
             Part::Subnet(cloud.networks.subnet(&ask, &about.project_id, &about.subnet, uptime))
         }));
-        let at_once = neutron.device_ids_per_request(&query.project_id);
-        for first in (0..query.vm_ids.len()).step_by(at_once) {
-            let (about, ask) = (Arc::clone(&query), neutron.clone());
-            tasks.push(Box::new(move || {
-                let last = about.vm_ids.len().min(first + at_once);
-                Part::Ports(ask.ports(&about.project_id, &about.vm_ids[first..last]))
-            }));
+        for group in neutron.groups(&query.project_id, &query.vm_ids) {
+            let (about, ask, group) = (Arc::clone(&query), neutron.clone(), group.to_vec());
+            tasks.push(Box::new(move || Part::Ports(ask.ports(&about.project_id, &group))));
         }
         let (cloud, about, login) = (Arc::clone(self), Arc::clone(&query), login.clone());
         tasks.push(Box::new(move || Part::Servers(cloud.servers(&login, &about))));

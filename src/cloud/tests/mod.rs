@@ -4,6 +4,7 @@
 //! script for is answered as it usually is: one subnet, the ports given, a server for each VM.
 
 mod keystone;
+mod neutron;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
