@@ -189,7 +189,7 @@ fn nova_row(cloud: &Cloud, login: &Login, project_id: &str) -> Row {
             "the catalog has no compute endpoint: VMs go by their ids",
         );
     };
-    match cloud.probe_nova(login) {
+    match cloud.probe_nova(login, project_id) {
         Ok(()) => Row::fine(NOVA, place, format!("answers at {}", shown(endpoint))),
         Err(error) => failed(NOVA, &place, &error),
     }

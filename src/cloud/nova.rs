@@ -7,10 +7,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::error::{CloudError, Step};
+use super::neutron::same;
 use super::service::{Link, TokenService};
 use crate::http::client::{Answer, Client, Service};
 use crate::http::url::path_segment;
@@ -36,6 +38,8 @@ pub struct Nova {
     pub client: Arc<Client>,
     /// URL up to the version, without a slash at its end.
     pub endpoint: Arc<str>,
+    /// The project its servers are in.
+    pub project_id: Arc<str>,
     /// The token.
     pub token: Arc<Secret>,
     /// Metadata key that holds the node name.
@@ -49,7 +53,7 @@ pub struct Nova {
 pub enum ServerName {
     /// Its node name; none if it has neither that metadata nor a name.
     Known(Option<String>),
-    /// Nova has no such server.
+    /// Nova has no such server in the project.
     Unknown,
     /// Nova couldn't say. That is not "no name".
     Failed(CloudError),
@@ -67,7 +71,24 @@ pub struct ServerNames {
 impl ServerNames {
     /// Is there a VM of which Nova couldn't say?
     pub fn are_incomplete(&self) -> bool {
-        self.names.values().any(|name| matches!(name, ServerName::Failed(_)))
+        self.failures().next().is_some()
+    }
+
+    /// Did Nova refuse our token, for one VM at least?
+    pub fn refuse_the_token(&self) -> bool {
+        self.failures().any(|error| error.refused)
+    }
+
+    /// Nova asked to be left alone for so long; of several wishes the longest.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.failures().filter_map(|error| error.retry_after).max()
+    }
+
+    fn failures(&self) -> impl Iterator<Item = &CloudError> {
+        self.names.values().filter_map(|name| match name {
+            ServerName::Failed(error) => Some(error),
+            _ => None,
+        })
     }
 }
 
@@ -114,14 +135,21 @@ struct ServerBody {
     server: Server,
 }
 
+/// Of a server whose cell is down Nova tells little more than the id.
 #[derive(Deserialize)]
 struct Server {
     id: String,
     #[serde(default)]
     name: Option<String>,
+    /// Lists without details don't say it.
+    #[serde(default)]
+    tenant_id: Option<String>,
     #[serde(default)]
     metadata: Option<BTreeMap<String, serde_json::Value>>,
 }
+
+/// An answer that leaves out what decides on the node name. That is not "no name".
+struct Absent(&'static str);
 
 #[derive(Deserialize)]
 struct MetadataBody {
@@ -136,7 +164,7 @@ impl Nova {
             Way::Brief => self.names_by_list("servers", vm_ids),
             Way::Detail => self.names_by_list("servers/detail", vm_ids),
             Way::Show => self.one_by_one(vm_ids, |nova, id| nova.show(id)),
-            Way::Metadata => self.one_by_one(vm_ids, |nova, id| nova.metadata_or_show(id)),
+            Way::Metadata => self.names_by_metadata(vm_ids),
         }
     }
 
@@ -171,9 +199,10 @@ impl Nova {
             let page: ServerPage = self.service().read(&url, Step::Nova, answer)?;
             for server in page.servers {
                 let id = server.id.to_ascii_lowercase();
-                // A row without a name is one whose cell is down: it is asked for by its id.
-                let is_meant = wanted.contains(id.as_str()) && server.name.is_some();
-                rows.insert(id, is_meant.then(|| ServerName::Known(self.node_name(&server))));
+                // A row that says too little counts as none: its server is asked for by its id.
+                let is_meant = wanted.contains(id.as_str()) && self.is_in_project(&server);
+                let name = is_meant.then(|| self.node_name(&server).ok()).flatten();
+                rows.insert(id, name.map(ServerName::Known));
             }
             Ok(page.servers_links)
         };
@@ -181,6 +210,23 @@ impl Nova {
         let size = rows.len();
         let names = rows.into_iter().filter_map(|(id, name)| Some((id, name?)));
         Ok((names.collect(), size))
+    }
+
+    /// Metadata doesn't tell whose server it is, and an admin is shown that of every project. So
+    /// where VMs go by one name each of them is looked at: a foreign one must not cost one of the
+    /// project its name.
+    fn names_by_metadata(&self, vm_ids: &[String]) -> ServerNames {
+        let mut servers = self.one_by_one(vm_ids, |nova, id| nova.metadata_or_show(id));
+        let mut by_name: BTreeMap<&str, Vec<&String>> = BTreeMap::new();
+        for (id, name) in &servers.names {
+            if let ServerName::Known(Some(name)) = name {
+                by_name.entry(name).or_default().push(id);
+            }
+        }
+        let twins = by_name.into_values().filter(|ids| ids.len() > 1);
+        let twins: Vec<String> = twins.flatten().cloned().collect();
+        servers.names.extend(self.one_by_one(&twins, |nova, id| nova.show(id)).names);
+        servers
     }
 
     fn one_by_one(
@@ -209,11 +255,19 @@ impl Nova {
             return Ok(ServerName::Unknown);
         }
         let body: ServerBody = self.service().read(&url, Step::Nova, &answer)?;
-        if !body.server.id.eq_ignore_ascii_case(id) {
-            let what = format!("answered with server {}", body.server.id);
+        let server = &body.server;
+        if !same(&server.id, id) {
+            let what = format!("answered with server {}", server.id);
             return Err(self.service().wrong(&url, Step::Nova, &what));
         }
-        Ok(ServerName::Known(self.node_name(&body.server)))
+        if !self.is_in_project(server) {
+            return Ok(ServerName::Unknown);
+        }
+        let name = self.node_name(server).map_err(|Absent(key)| {
+            let what = format!("the answer has no `{key}` (is the server's cell down?)");
+            self.service().wrong(&url, Step::Nova, &what)
+        })?;
+        Ok(ServerName::Known(name))
     }
 
     fn metadata_or_show(&self, id: &str) -> Result<ServerName, CloudError> {
@@ -229,10 +283,22 @@ impl Nova {
         }
     }
 
-    /// Metadata before the server's name; blanks count as absent.
-    fn node_name(&self, server: &Server) -> Option<String> {
-        let from_metadata = server.metadata.as_ref().and_then(|metadata| self.name_in(metadata));
-        from_metadata.or_else(|| server.name.as_deref().and_then(trimmed))
+    /// A server of another project counts as unknown: an admin is shown it, a member gets a 404, and
+    /// what a node is called mustn't depend on whose token asks. Where the key is absent, Nova's own
+    /// limits have to do.
+    fn is_in_project(&self, server: &Server) -> bool {
+        server.tenant_id.as_deref().is_none_or(|owner| same(owner, &self.project_id))
+    }
+
+    /// Metadata before the server's name; blanks count as none, and what is absent isn't known.
+    fn node_name(&self, server: &Server) -> Result<Option<String>, Absent> {
+        if self.metadata_key.is_some() {
+            let metadata = server.metadata.as_ref().ok_or(Absent("metadata"))?;
+            if let Some(name) = self.name_in(metadata) {
+                return Ok(Some(name));
+            }
+        }
+        server.name.as_deref().map(trimmed).ok_or(Absent("name"))
     }
 
     fn name_in(&self, metadata: &BTreeMap<String, serde_json::Value>) -> Option<String> {

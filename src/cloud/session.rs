@@ -329,6 +329,7 @@ impl Cloud {
         let nova = Nova {
             client: Arc::clone(&self.openstack),
             endpoint: Arc::clone(endpoint),
+            project_id: query.project_id.as_str().into(),
             token: Arc::clone(&login.session.token),
             metadata_key: self.settings.node_name_metadata_key.as_deref().map(Arc::from),
             threads: self.threads.clone(),

@@ -98,6 +98,7 @@ fn cases() -> Vec<Case> {
         case("ports: addresses of another type", PORTS, body(&port(json!({"fixed_ips": "10.20.0.10"}))), "NeutronPortError", "can't be read"),
         case("servers: 500", SERVERS, status(500, &json!({"computeFault": {"code": 500, "message": "no cell"}})), "NovaError", "HTTP 500: no cell"),
         case("servers: HTML", SERVERS, html(), "NovaError", "HTML"),
+        case("servers: no name", SERVERS, body(&json!({"servers": [], "server": {"id": "3b8f2c61-9d04-4e7a-a5c2-1f6e8d90b7a4", "status": "UNKNOWN"}})), "NovaError", "the answer has no `name`"),
         case("servers: silence", SERVERS, FaultKind::Hang, "NovaError", "timed out"),
         case("servers: 404 of the path, not of a server", SERVERS, FaultKind::Html { status: 404 }, "NovaError", "HTTP 404"),
         case("viola: 500", VIOLA, status(500, &json!({"error": "apply failed"})), "ViolaPostError", "HTTP 500: apply failed"),

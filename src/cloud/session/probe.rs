@@ -65,11 +65,12 @@ impl Cloud {
     }
 
     /// Nova alone: one answer to one small question.
-    pub fn probe_nova(&self, login: &Login) -> Result<(), CloudError> {
+    pub fn probe_nova(&self, login: &Login, project_id: &str) -> Result<(), CloudError> {
         let Some(endpoint) = &login.session.nova else { return Ok(()) };
         let nova = Nova {
             client: Arc::clone(&self.openstack),
             endpoint: Arc::clone(endpoint),
+            project_id: project_id.into(),
             token: Arc::clone(&login.session.token),
             metadata_key: None,
             threads: self.threads.clone(),

@@ -5,6 +5,7 @@
 
 mod keystone;
 mod neutron;
+mod nova;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
