@@ -118,7 +118,17 @@ pub struct Answers {
     pub servers: ServerNames,
 }
 
-/// The parts of [`Answers`] as they come in from several threads.
+/// What came of asking, and whether it may be believed.
+#[derive(Clone)]
+pub struct Asked {
+    /// What Neutron and Nova said, or why that isn't whole.
+    pub answers: Result<Answers, CloudError>,
+    /// The provider as it is now. If it differs from the one that the login is of, answers and
+    /// errors were got with outdated access, and are worth nothing.
+    pub current: FoundProvider,
+}
+
+/// The parts of [`Asked`] as they come in from several threads.
 enum Part {
     Subnet(Result<(Subnet, u32), CloudError>),
     Ports(Result<AllPorts, CloudError>),
@@ -275,14 +285,13 @@ impl Cloud {
     }
 
     /// Everything a sync needs to know, asked for side by side (steps 6, 7 and 8), together with
-    /// the provider if `found` is old. The second value is the provider as it is now: if it
-    /// differs, the answers were got with outdated access and are worth nothing.
+    /// the provider if `found` is old. An error if it is, and Contrabass can't say.
     pub fn ask(
         self: &Arc<Cloud>,
         found: &FoundProvider,
         login: &LoggedIn,
         query: Query,
-    ) -> Result<(Answers, FoundProvider), CloudError> {
+    ) -> Result<Asked, CloudError> {
         let neutron = Neutron {
             client: Arc::clone(&self.openstack),
             endpoint: Arc::clone(&login.neutron),
@@ -315,12 +324,14 @@ impl Cloud {
                 Part::Provider(part) => current = part?,
             }
         }
-        let failed = || CloudError::new(Step::Subnet, "the subnet wasn't asked for");
+        let unasked = || Err(CloudError::new(Step::Subnet, "the subnet wasn't asked for"));
         let untold = |error: CloudError| error.without(&[&neutron.token]);
-        let (subnet, mtu) = subnet.unwrap_or_else(|| Err(failed())).map_err(untold)?;
-        let ports = AllPorts::all(ports)?;
-        refused_by_nova(&servers)?;
-        Ok((Answers { subnet, mtu, ports, servers }, current))
+        let subnet = subnet.unwrap_or_else(unasked).map_err(untold);
+        let answers = subnet.and_then(|(subnet, mtu)| {
+            let ports = AllPorts::all(ports)?;
+            Ok(Answers { subnet, mtu, ports, servers })
+        });
+        Ok(Asked { answers, current })
     }
 
     fn servers(&self, login: &LoggedIn, query: &Query) -> ServerNames {
@@ -364,16 +375,6 @@ impl Cloud {
         self.contrabass.shutdown();
         self.openstack.shutdown();
     }
-}
-
-/// A refused token shows first where it is asked for; Nova's refusals come one per VM.
-fn refused_by_nova(servers: &ServerNames) -> Result<(), CloudError> {
-    let refused = servers.names.iter().filter_map(|(id, name)| match name {
-        nova::ServerName::Failed(error) if error.refused => Some((id, error)),
-        _ => None,
-    });
-    // The same VM speaks for all each time, for equal failures must read equally.
-    refused.min_by_key(|(id, _)| *id).map_or(Ok(()), |(_, error)| Err(error.clone()))
 }
 
 fn session_key(provider: &Provider, project_id: &str) -> SessionKey {

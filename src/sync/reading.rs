@@ -9,13 +9,14 @@ use super::plan::Sources;
 use super::status::Reason;
 use crate::cloud::CloudError;
 use crate::cloud::contrabass::RabbitMq;
-use crate::cloud::session::{Answers, Cloud, FoundProvider, LoggedIn, Query};
+use crate::cloud::session::{Answers, Asked, Cloud, FoundProvider, LoggedIn, Query};
 use crate::config::Config;
 use crate::inventory::contents::Inventory;
 use crate::resources::{OpenstackConfig, Spec, SubnetSelector};
 
-/// How often a pass starts over because the provider or the token turned out to be outdated: once
-/// for each of them, and once for a password that was changed in between.
+/// How often a pass begins. It starts over when the access turns out to be outdated, and one change
+/// of it shows twice at most: first in a new answer of Contrabass, given beside the others or after a
+/// refused password, then in a remembered token that is refused.
 const MAX_ATTEMPTS: usize = 3;
 
 /// One object's reading under way.
@@ -107,18 +108,24 @@ impl<'a> Reading<'a> {
                 }
                 login => login?,
             };
-            match self.ask(spec, subnet, &found, &login) {
-                Ok((answers, current)) if current.provider == found.provider => {
-                    self.hand_over_rabbitmq(&current);
+            let Asked { answers, current } = self.ask(spec, subnet, &found, &login)?;
+            if current.provider != found.provider {
+                // Whatever the others said, it was said to access that Contrabass no longer vouches
+                // for; that the old place only fails is even likely.
+                continue;
+            }
+            self.hand_over_rabbitmq(&current);
+            if is_refused(&answers) && !last && outdated_login.is_none() {
+                outdated_login = Some(login.serial);
+                continue;
+            }
+            match answers {
+                Ok(answers) => {
+                    // What Nova won't say even to a new token is a matter of its VMs alone.
                     if answers.servers.are_incomplete() {
                         self.cloud.doubt(&found.provider, &spec.project_id);
                     }
                     return Ok(answers);
-                }
-                // The answers were got with access that Contrabass no longer vouches for.
-                Ok(_) => {}
-                Err(error) if error.refused && !last && outdated_login.is_none() => {
-                    outdated_login = Some(login.serial);
                 }
                 Err(error) => {
                     self.cloud.doubt(&found.provider, &spec.project_id);
@@ -167,7 +174,7 @@ impl<'a> Reading<'a> {
         subnet: &SubnetSelector,
         found: &FoundProvider,
         login: &LoggedIn,
-    ) -> Result<(Answers, FoundProvider), CloudError> {
+    ) -> Result<Asked, CloudError> {
         let query = Query {
             project_id: spec.project_id.clone(),
             subnet: subnet.clone(),
@@ -190,5 +197,13 @@ impl<'a> Reading<'a> {
             statuses: self.config.openstack.port_statuses.as_deref(),
             inventory,
         }
+    }
+}
+
+/// Was the token refused, by Neutron or by Nova?
+fn is_refused(answers: &Result<Answers, CloudError>) -> bool {
+    match answers {
+        Ok(answers) => answers.servers.refuse_the_token(),
+        Err(error) => error.refused,
     }
 }

@@ -207,6 +207,6 @@ impl Stage {
         let login = self.cloud.log_in(&found.provider, PROJECT, None)?;
         let vm_ids = vm_ids.iter().map(|id| (*id).to_owned()).collect();
         let query = Query { project_id: PROJECT.to_owned(), subnet, vm_ids };
-        Ok(self.cloud.ask(&found, &login, query)?.0)
+        self.cloud.ask(&found, &login, query)?.answers
     }
 }

@@ -7,6 +7,7 @@ mod claims;
 mod down_ports;
 mod interfaces;
 mod plan;
+mod reading;
 mod schedule;
 mod status;
 

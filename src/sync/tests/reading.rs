@@ -1,0 +1,144 @@
+//! Steps 2 to 8 over services that answer by a script: whose answer counts when several fail at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{Metrics, Store, object};
+use crate::cloud::tests::{PROVIDER, Stage, port, provider, refused, reply, stage, token};
+use crate::http::client::Service;
+use crate::inventory::record::Record;
+use crate::resources::OpenstackConfig;
+use crate::sync::claims::Claims;
+use crate::sync::status::Reason;
+use crate::sync::{Context, Job, Outcome, sync};
+use crate::viola::Viola;
+
+/// An operator of one object, with one VM and one port.
+struct Operator {
+    stage: Stage,
+    context: Context,
+    object: Arc<OpenstackConfig>,
+    _folder: tempfile::TempDir,
+}
+
+fn operator(settings: &[(&str, &str)]) -> Operator {
+    let stage = stage(settings);
+    stage.services.set_ports(vec![port("p1", "vm-1", 1)]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("inventory.json");
+    let store = Store::open(&path, stage.clock.clone(), Arc::new(Metrics::default()));
+    let context = Context {
+        config: Arc::clone(&stage.config),
+        cloud: Arc::clone(&stage.cloud),
+        viola: Arc::new(Viola::new(&stage.config, &stage.clients)),
+        store: Arc::new(store),
+        claims: Arc::new(Claims::default()),
+        clock: stage.clock.clone(),
+        may_act: Arc::new(|| true),
+    };
+    let object = object("a", 0, &["vm-1"]);
+    context.claims.know(&object);
+    Operator { stage, context, object: Arc::new(object), _folder: folder }
+}
+
+impl Operator {
+    fn sync(&self) -> Outcome {
+        let object = Arc::clone(&self.object);
+        let (resend_accepted_until, down_port_retry) = (None, None);
+        sync(&self.context, &Job { object, resend_accepted_until, down_port_retry, fresh: false })
+    }
+
+    fn later(&self, seconds: u64) {
+        self.stage.clock.advance(Duration::from_secs(seconds));
+    }
+
+    /// What Viola was last told of the node.
+    fn told(&self, node: &str) -> Option<Record> {
+        let stored = self.context.store.snapshot().get(PROVIDER, node).cloned();
+        stored.map(|stored| stored.record.clone())
+    }
+}
+
+#[test]
+fn a_nova_that_goes_on_refusing_a_new_token_costs_no_pass_while_names_are_known() {
+    let operator = operator(&[]);
+    assert_eq!(operator.sync().verdict.reason, Reason::Synced);
+    operator.stage.services.say(Service::Nova, "", [refused()]);
+    operator.stage.services.set_ports(vec![port("p1", "vm-1", 1), port("p2", "vm-1", 2)]);
+    operator.later(60);
+    let logins = operator.stage.services.asked(Service::Keystone).len();
+    let outcome = operator.sync();
+    assert_eq!(outcome.verdict.reason, Reason::Synced, "{}", outcome.verdict.message);
+    assert_eq!(operator.told("node-vm-1").unwrap().config.interfaces.len(), 2);
+    let renewed = operator.stage.services.asked(Service::Keystone).len() - logins;
+    assert_eq!(renewed, 1, "the token is renewed once");
+}
+
+#[test]
+fn a_nova_that_goes_on_refusing_a_new_token_leaves_out_a_vm_without_a_name() {
+    let operator = operator(&[]);
+    operator.stage.services.say(Service::Nova, "", [refused()]);
+    let outcome = operator.sync();
+    assert_eq!(outcome.verdict.reason, Reason::NovaError);
+    let said = "Nova GET /v2.1/servers/vm-1: HTTP 401: The request you have made requires";
+    assert!(outcome.verdict.message.contains(said), "{}", outcome.verdict.message);
+    assert!(operator.stage.services.asked(Service::Viola).is_empty());
+}
+
+#[test]
+fn a_token_that_nova_alone_refuses_is_renewed_unseen() {
+    let operator = operator(&[]);
+    let server = json!({"id": "vm-1", "name": "worker-1"});
+    let replies = [refused(), reply(200, json!({"server": server}))];
+    operator.stage.services.say(Service::Nova, "", replies);
+    let outcome = operator.sync();
+    assert_eq!(outcome.verdict.reason, Reason::Synced, "{}", outcome.verdict.message);
+    assert!(operator.told("worker-1").is_some());
+}
+
+#[test]
+fn a_provider_that_moved_is_followed_in_the_same_pass_though_its_old_place_only_fails() {
+    for failure in [reply(503, json!({})), refused()] {
+        let operator = operator(&[]);
+        assert_eq!(operator.sync().verdict.reason, Reason::Synced);
+        let services = &operator.stage.services;
+        services.say(Service::Contrabass, "", [provider("http://keystone2.test")]);
+        let token = token("http://neutron2.test", "http://nova2.test/v2.1");
+        services.say(Service::Keystone, "http://keystone2.test", [token]);
+        services.say(Service::Neutron, "http://neutron.test", [failure]);
+        operator.later(120);
+        let outcome = operator.sync();
+        assert_eq!(outcome.verdict.reason, Reason::NoChange, "{}", outcome.verdict.message);
+    }
+}
+
+#[test]
+fn a_contrabass_that_refuses_costs_no_login() {
+    let operator = operator(&[]);
+    assert_eq!(operator.sync().verdict.reason, Reason::Synced);
+    operator.stage.services.say(Service::Contrabass, "", [reply(401, json!({}))]);
+    operator.later(120);
+    assert_eq!(operator.sync().verdict.reason, Reason::ContrabassError);
+    assert_eq!(operator.stage.services.asked(Service::Keystone).len(), 1);
+}
+
+#[test]
+fn a_new_password_that_costs_two_starts_over_is_found_in_the_same_pass() {
+    // The provider is new, the login of the old one is still remembered, and its token refused.
+    let operator = operator(&[]);
+    assert_eq!(operator.sync().verdict.reason, Reason::Synced);
+    let services = &operator.stage.services;
+    let attributes = json!({"adminId": "admin", "domain": "default",
+        "adminPw": "8ODQwLCgkIBwYFBAMCAQALQ4qDi6YAaeloA0dOZVAjbhZUkdN324oz8oN5BRju1l"});
+    let data = json!({"url": "http://keystone.test", "attributes": attributes});
+    let changed = json!({"returnCode": "200", "data": data});
+    services.say(Service::Contrabass, "", [reply(200, changed)]);
+    let ports = reply(200, json!({"ports": [port("p1", "vm-1", 1)]}));
+    services.say(Service::Neutron, "/ports?", [refused(), refused(), ports]);
+    operator.later(120);
+    let outcome = operator.sync();
+    assert_eq!(outcome.verdict.reason, Reason::NoChange, "{}", outcome.verdict.message);
+    assert_eq!(services.asked(Service::Keystone).len(), 2);
+}
