@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use multinic_operator::inventory::api::ApiSettings;
 use multinic_operator::inventory::record::Change;
@@ -63,7 +64,7 @@ fn the_page_keeps_its_promises_in_a_real_browser() {
     let folder = tempfile::tempdir().unwrap();
     let token_file = folder.path().join("token");
     fs::write(&token_file, "open-sesame").unwrap();
-    let guarded = world(ApiSettings { cors_origin: None, token_file: Some(token_file) });
+    let guarded = world(ApiSettings { cors_origin: None, token_file: Some(token_file.clone()) });
     guarded.store.commit(vec![of("p1", "worker-0", "vm-1")]).unwrap();
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/page/page.test.mjs");
     let mut child = Command::new("node")
@@ -76,8 +77,15 @@ fn the_page_keeps_its_promises_in_a_real_browser() {
         .unwrap();
     for line in BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok) {
         println!("{line}");
-        if line == "change" {
-            shown.store.commit(vec![of_p1("worker-new", &[90], 99)]).unwrap();
+        match line.as_str() {
+            "change" => shown.store.commit(vec![of_p1("worker-new", &[90], 99)]).unwrap(),
+            "fail" => shown.overview.put(object("shop", "brand-new", "False", "NovaError")),
+            "rotate" => {
+                fs::write(&token_file, "new-token").unwrap();
+                // The file is asked at most once a second, by the store's clock.
+                guarded.store.clock().advance(Duration::from_secs(2));
+            }
+            _ => {}
         }
     }
     assert!(child.wait().unwrap().success(), "a promise of the page is broken, see above");

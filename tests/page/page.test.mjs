@@ -1,6 +1,7 @@
 // The inventory page in a real browser. Started by tests/inventory/page.rs with three addresses:
-// the open server, the one that asks for a token ("open-sesame"), and Chromium's path. A line
-// "change" on standard output asks the Rust side to commit a change.
+// the open server, the one that asks for a token ("open-sesame"), and Chromium's path. Lines on
+// standard output ask the Rust side for something: "change" to commit a change, "fail" to have an
+// object "shop/brand-new" fail, "rotate" to exchange the token for "new-token".
 
 import assert from "node:assert/strict";
 import { Browser } from "./chromium.mjs";
@@ -10,6 +11,9 @@ const browser = new Browser(program);
 const cards = "[...document.querySelectorAll('.node')].map((card) => card.querySelector('.name').textContent)";
 const type = (text) => `(() => { const box = document.getElementById("search"); box.value = ${JSON.stringify(text)};
   box.dispatchEvent(new Event("input")); })()`;
+
+const enter = (token) => `(() => { document.getElementById("token").value = "${token}";
+  document.getElementById("token-form").requestSubmit(); })()`;
 
 const promises = {
   async "everything is shown as text, failures first, from one origin"() {
@@ -71,6 +75,23 @@ const promises = {
     assert.deepEqual(page.complaints, []);
   },
 
+  async "a new failure is shown though the nodes can't be asked"() {
+    const page = await browser.open(`${open}/`);
+    await page.until("document.querySelectorAll('.node').length >= 8");
+    await page.evaluate(`(() => { const real = window.fetch; window.broken = true;
+      window.fetch = async (path, options) => {
+        if (window.broken && path.startsWith("/v1/inventory")) throw new TypeError("broken by the test");
+        return real(path, options);
+      }; })()`);
+    console.log("fail");
+    await page.until("document.getElementById('objects').innerText.includes('brand-new')");
+    await page.until("document.getElementById('freshness').classList.contains('bad')");
+    await page.evaluate("window.broken = false");
+    await page.until("!document.getElementById('freshness').classList.contains('bad')");
+    assert.ok(await page.evaluate("document.getElementById('objects').innerText.includes('brand-new')"));
+    assert.deepEqual(page.complaints, []);
+  },
+
   async "dark and phone are as readable"() {
     const ground = "getComputedStyle(document.body).backgroundColor";
     const dark = await browser.open(`${open}/`, { dark: true });
@@ -110,14 +131,26 @@ const promises = {
     const page = await browser.open(`${guarded}/`);
     await page.until("!document.getElementById('token-form').hidden");
     await page.screenshot("token");
-    const enter = (token) => `(() => { document.getElementById("token").value = "${token}";
-      document.getElementById("token-form").requestSubmit(); })()`;
     await page.evaluate(enter("wrong"));
     await page.until("document.getElementById('token-error').textContent.includes('not accepted')");
     await page.evaluate(enter("open-sesame"));
     await page.until("document.querySelectorAll('.node').length === 1");
     assert.ok(await page.evaluate("document.getElementById('token-form').hidden"));
     assert.deepEqual(page.complaints, []);
+  },
+
+  async "an exchanged token is asked for, and what hasn't changed is shown again"() {
+    const page = await browser.open(`${guarded}/`);
+    await page.until("!document.getElementById('token-form').hidden");
+    await page.evaluate(enter("open-sesame"));
+    await page.until("document.querySelectorAll('.node').length === 1");
+    console.log("rotate");
+    await page.until("!document.getElementById('token-form').hidden");
+    assert.ok(await page.evaluate("document.getElementById('nodes-section').hidden"));
+    await page.evaluate(enter("new-token"));
+    await page.until("document.getElementById('token-form').hidden");
+    await page.until("!document.getElementById('nodes-section').hidden");
+    assert.equal(await page.evaluate("document.querySelectorAll('.node').length"), 1);
   },
 };
 

@@ -79,18 +79,24 @@ async function ask(path) {
   return body;
 }
 
+/** Each answer is shown before the next question: it won't come again, and that one may fail. */
 async function poll() {
   try {
     const overview = await ask("/v1/overview");
-    if (overview) state.overview = overview;
+    at("token-form").hidden = true;
+    if (overview) {
+      state.overview = overview;
+      showObjects();
+    }
     const known = ["healthy", "unwritten"].includes(state.overview.store.state);
     const records = known ? await ask(RECORDS) : null;
-    if (records) state.records = records.map(withText);
+    if (records) {
+      state.records = records.map(withText);
+      showNodes();
+      refreshTimelines();
+    }
     state.failed = false;
     state.reachedAt = new Date(Date.now() + state.clockAhead).toISOString();
-    at("token-form").hidden = true;
-    if (overview || records) show();
-    if (records) refreshTimelines();
   } catch (error) {
     if (error.status === 401) return askForToken();
     state.failed = true;
@@ -105,6 +111,8 @@ async function keepPolling() {
 }
 
 function askForToken() {
+  // What is hidden below has to come again, also if it is what we had.
+  state.tags.clear();
   const had = sessionStorage.getItem(TOKEN_KEY) !== null;
   sessionStorage.removeItem(TOKEN_KEY);
   if (!at("token-form").hidden && !had) return;
@@ -127,12 +135,6 @@ function matches(text) {
 }
 
 // ---- showing
-
-function show() {
-  showTrouble();
-  showObjects();
-  showNodes();
-}
 
 function showFreshness() {
   const element = at("freshness");
@@ -355,7 +357,7 @@ for (const element of document.querySelectorAll("[data-word]")) {
   element.textContent = words[element.dataset.word];
 }
 at("search").placeholder = words[at("search").dataset.placeholder];
-at("search").addEventListener("input", () => { state.shown = NODES_AT_A_TIME; show(); });
+at("search").addEventListener("input", () => { state.shown = NODES_AT_A_TIME; showObjects(); showNodes(); });
 at("more").addEventListener("click", () => { state.shown += NODES_AT_A_TIME; showNodes(); });
 at("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
