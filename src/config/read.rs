@@ -80,6 +80,7 @@ variables! {
     "KUBE_API_URL", "in-cluster", "the Kubernetes API, such as http://127.0.0.1:8001";
     "KUBE_TOKEN_FILE", "in-cluster", "file with the bearer token for it";
     "KUBE_CA_FILE", "in-cluster", "PEM bundle that its certificate must lead to";
+    "SSL_CERT_FILE", "", "PEM bundle of public roots in place of the system's";
     "HTTP_PROXY", "", "proxy for http:// services";
     "HTTPS_PROXY", "", "proxy for https:// services";
     "NO_PROXY", "", "what is reached without a proxy";
@@ -94,10 +95,15 @@ const KUBERNETES_PORT: &str = "KUBERNETES_SERVICE_PORT";
 struct Reader<'a> {
     lookup: &'a dyn Fn(&str) -> Option<String>,
     problems: Vec<String>,
+    /// Whom to trust where verification is on and no bundle is named.
+    public_roots: Trust,
 }
 
 pub(super) fn read(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigReport> {
-    let mut reader = Reader { lookup, problems: Vec::new() };
+    let mut reader = Reader { lookup, problems: Vec::new(), public_roots: Trust::System };
+    if let Some(named) = reader.bundle("SSL_CERT_FILE") {
+        reader.public_roots = named;
+    }
     let config = reader.config();
     if reader.problems.is_empty() {
         Ok(config)
@@ -251,21 +257,25 @@ impl Reader<'_> {
     ) -> Trust {
         let insecure_given = self.text(insecure).is_some();
         let insecure_value = self.boolean(insecure, insecure_default);
-        match self.text(ca_file) {
-            Some(path) => {
+        match self.bundle(ca_file) {
+            Some(trust) => {
                 if insecure_given && insecure_value {
                     let what = format!("true contradicts {ca_file}, which turns verification on");
                     self.problem(insecure, &what);
                 }
-                let trust = Trust::Bundle { variable: ca_file, path: path.into() };
-                if let Err(error) = trust.load() {
-                    self.problem(ca_file, &error.to_string());
-                }
                 trust
             }
             None if insecure_value => Trust::Anyone,
-            None => Trust::System,
+            None => self.public_roots.clone(),
         }
+    }
+
+    fn bundle(&mut self, variable: &'static str) -> Option<Trust> {
+        let trust = Trust::Bundle { variable, path: self.text(variable)?.into() };
+        if let Err(error) = trust.load() {
+            self.problem(variable, &error.to_string());
+        }
+        Some(trust)
     }
 
     fn encrypt_key(&mut self) -> Required<Secret> {
@@ -297,10 +307,10 @@ impl Reader<'_> {
             _ => None,
         };
         let token_file = self.text("KUBE_TOKEN_FILE").map(PathBuf::from);
-        let ca_file = self.text("KUBE_CA_FILE").map(PathBuf::from);
+        let public_roots = self.public_roots.clone();
         let elsewhere = |api_url| {
             let proxies = Arc::clone(proxies);
-            Access { api_url, token_file: None, trust: Trust::System, proxies }
+            Access { api_url, token_file: None, trust: public_roots, proxies }
         };
         let mut access = match (self.url("KUBE_API_URL"), in_cluster) {
             (Some(api_url), _) => elsewhere(api_url),
@@ -315,11 +325,8 @@ impl Reader<'_> {
         if let Some(path) = token_file {
             access.token_file = Some(path);
         }
-        if let Some(path) = ca_file {
-            access.trust = Trust::Bundle { variable: "KUBE_CA_FILE", path };
-            if let Err(error) = access.trust.load() {
-                self.problem("KUBE_CA_FILE", &error.to_string());
-            }
+        if let Some(trust) = self.bundle("KUBE_CA_FILE") {
+            access.trust = trust;
         }
         access
     }

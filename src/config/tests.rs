@@ -159,6 +159,24 @@ fn a_ca_file_that_cannot_be_used_is_reported_by_the_variable_that_named_it() {
 }
 
 #[test]
+fn public_roots_may_be_named_and_an_empty_name_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("roots.pem");
+    std::fs::write(&path, certificate()).unwrap();
+    let path = path.to_str().unwrap();
+    let named = |trust: &Trust| matches!(trust, Trust::Bundle { variable: "SSL_CERT_FILE", .. });
+    let config = read(&[("SSL_CERT_FILE", path)]).unwrap();
+    assert!(named(&config.viola.trust) && named(&config.kubernetes.trust));
+    assert_eq!(config.openstack.trust, Trust::Anyone);
+    let config = read(&[("SSL_CERT_FILE", path), ("OPENSTACK_INSECURE_TLS", "false")]).unwrap();
+    assert!(named(&config.openstack.trust));
+    assert_eq!(read(&[("SSL_CERT_FILE", " ")]).unwrap().viola.trust, Trust::System);
+    let report = read(&[("SSL_CERT_FILE", "/no/such/file.pem")]).unwrap_err();
+    let expected = "SSL_CERT_FILE: SSL_CERT_FILE names /no/such/file.pem, which can't be read";
+    assert!(report.problems.len() == 1 && report.problems[0].starts_with(expected), "{report}");
+}
+
+#[test]
 fn proxies_are_for_everybody_and_what_cannot_be_used_is_in_the_report() {
     let config = read(&[
         ("HTTPS_PROXY", "http://me:hunter2@proxy:3128"),

@@ -9,7 +9,6 @@ use rustls::{AlertDescription, CertificateError, InvalidMessage, PeerIncompatibl
 use ureq::tls::{Certificate, PemItem, parse_pem};
 
 /// Where distributions keep the bundle of public roots; the first that exists is taken.
-/// `SSL_CERT_FILE` comes before all of them.
 const SYSTEM_BUNDLES: [&str; 4] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -92,31 +91,49 @@ impl std::error::Error for TrustError {}
 impl Trust {
     /// Reads the roots; each call reads the file anew.
     pub fn load(&self) -> Result<Loaded, TrustError> {
+        let Some((variable, path)) = self.file()? else {
+            return Ok(Loaded { certificates: None, fingerprint: Vec::new() });
+        };
+        let bytes = read(variable, path)?;
+        let certificates = certificates(&bytes);
+        let none = || TrustError::NoCertificate { variable, path: path.to_owned() };
+        Ok(Loaded { certificates: Some(certificates.ok_or_else(none)?), fingerprint: bytes })
+    }
+
+    /// What [`Trust::load`] would give as the fingerprint now, without a look at what it says.
+    pub fn fingerprint(&self) -> Result<Vec<u8>, TrustError> {
+        match self.file()? {
+            None => Ok(Vec::new()),
+            Some((variable, path)) => read(variable, path),
+        }
+    }
+
+    /// The file, and who named it; none where nothing is verified.
+    fn file(&self) -> Result<Option<(&'static str, &Path)>, TrustError> {
         match self {
-            Trust::Anyone => Ok(Loaded { certificates: None, fingerprint: Vec::new() }),
-            Trust::Bundle { variable, path } => load_bundle(variable, path),
+            Trust::Anyone => Ok(None),
+            Trust::Bundle { variable, path } => Ok(Some((variable, path))),
             Trust::System => {
-                if let Some(path) = std::env::var_os("SSL_CERT_FILE") {
-                    return load_bundle("SSL_CERT_FILE", Path::new(&path));
-                }
                 let found = SYSTEM_BUNDLES.iter().map(Path::new).find(|path| path.exists());
-                let path = found.ok_or(TrustError::NoSystemBundle)?;
-                load_bundle("the system", path)
+                Ok(Some(("the system", found.ok_or(TrustError::NoSystemBundle)?)))
             }
         }
     }
 }
 
-fn load_bundle(variable: &'static str, path: &Path) -> Result<Loaded, TrustError> {
-    let bytes = fs::read(path).map_err(|error| TrustError::Unreadable {
+fn read(variable: &'static str, path: &Path) -> Result<Vec<u8>, TrustError> {
+    fs::read(path).map_err(|error| TrustError::Unreadable {
         variable,
         path: path.to_owned(),
         reason: error.to_string(),
-    })?;
-    let none = || TrustError::NoCertificate { variable, path: path.to_owned() };
+    })
+}
+
+/// All certificates of a file; none if one is broken, or none is there that can be used.
+fn certificates(bytes: &[u8]) -> Option<Vec<Certificate<'static>>> {
     let mut certificates = Vec::new();
-    for item in parse_pem(&bytes) {
-        if let PemItem::Certificate(certificate) = item.map_err(|_| none())? {
+    for item in parse_pem(bytes) {
+        if let PemItem::Certificate(certificate) = item.ok()? {
             certificates.push(certificate);
         }
     }
@@ -124,10 +141,7 @@ fn load_bundle(variable: &'static str, path: &Path) -> Result<Loaded, TrustError
     // server's authority isn't trusted. Among many, one more or less doesn't matter.
     let given = certificates.iter().map(|known| CertificateDer::from(known.der()));
     let (usable, _) = RootCertStore::empty().add_parsable_certificates(given);
-    if usable == 0 {
-        return Err(none());
-    }
-    Ok(Loaded { certificates: Some(certificates), fingerprint: bytes })
+    (usable > 0).then_some(certificates)
 }
 
 /// A TLS failure in words that say what to do about the certificates OpenStack labs really have.

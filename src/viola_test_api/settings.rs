@@ -25,6 +25,8 @@ It takes no arguments and is set up by its environment:
       file with the bearer token for it
   KUBE_CA_FILE [in-cluster]
       PEM bundle that its certificate must lead to
+  SSL_CERT_FILE
+      PEM bundle of public roots in place of the system's
   RUST_LOG [info]
       log filter
   LOG_FORMAT [text]
@@ -32,12 +34,13 @@ It takes no arguments and is set up by its environment:
 ";
 
 /// Variables that mean the same to both programs.
-const SHARED: [&str; 7] = [
+const SHARED: [&str; 8] = [
     "KUBERNETES_SERVICE_HOST",
     "KUBERNETES_SERVICE_PORT",
     "KUBE_API_URL",
     "KUBE_TOKEN_FILE",
     "KUBE_CA_FILE",
+    "SSL_CERT_FILE",
     "RUST_LOG",
     "LOG_FORMAT",
 ];
