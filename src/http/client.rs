@@ -4,28 +4,26 @@
 //! answer may be, that redirects are reported and never followed (they would carry `X-Auth-Token`
 //! to another host), how proxies are used, and how a failure reads. It knows no service's format.
 
+mod agents;
 mod failure;
 mod request;
 mod tunnel;
 
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use ureq::Agent;
 use ureq::http;
-use ureq::tls::{RootCerts, TlsConfig};
-use ureq::unversioned::transport::DefaultConnector;
 
+use agents::{Agents, HeldBody, SecureAgents};
 use failure::failure_of_io;
 pub use failure::{Failure, HttpError, is_read_timeout};
 pub use request::{Answer, Request, Service, Stream};
 use tunnel::{Tunnel, proxy_of, stopped_at};
 
 use super::proxy::Proxies;
-use super::resolver::RememberingResolver;
-use super::trust::{Trust, TrustError};
+use super::trust::Trust;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 
@@ -92,52 +90,30 @@ pub struct Client {
     options: ClientOptions,
     /// What carries calls in place of the network; none for the network.
     transport: Option<Arc<dyn Transport>>,
-    plain: Agents,
-    /// Made at the first https call: root certificates cost milliseconds and memory.
-    secure: Mutex<Option<SecureAgent>>,
+    plain: Arc<Agents>,
+    secure: Mutex<SecureAgents>,
     /// For http and https.
     tunnels: Vec<Tunnel>,
     stopped: AtomicBool,
     metrics: Arc<Metrics>,
-    /// For durations.
+    /// For durations, and for when the CA file is due to be looked at.
     clock: Clock,
-}
-
-struct SecureAgent {
-    agents: Agents,
-    fingerprint: Vec<u8>,
-}
-
-/// Two agents that differ in one thing. Both live as long as the client, so that a shutdown
-/// reaches the calls of either.
-#[derive(Clone)]
-struct Agents {
-    /// Keeps connections.
-    keeping: Agent,
-    /// Keeps none, so that each call connects anew.
-    fresh: Agent,
-}
-
-impl Agents {
-    fn new(options: &ClientOptions, tls: Option<&TlsConfig>) -> Agents {
-        Agents { keeping: agent(options, tls, true), fresh: agent(options, tls, false) }
-    }
-
-    fn shutdown(&self) {
-        self.keeping.clone().shutdown();
-        self.fresh.clone().shutdown();
-    }
 }
 
 impl Client {
     /// A client; no connection is made and no certificate is read yet.
     pub fn new(options: ClientOptions, metrics: Arc<Metrics>) -> Client {
-        let plain = Agents::new(&options, None);
+        let plain = Arc::new(Agents::new(&options, None));
         let stopped = AtomicBool::new(false);
         let clock = Clock::system();
-        let secure = Mutex::new(None);
+        let secure = Mutex::default();
         let tunnels = options.proxies.all().map(|(_, server)| Tunnel::to(server)).collect();
         Client { options, transport: None, plain, secure, tunnels, stopped, metrics, clock }
+    }
+
+    /// The same, by this clock; only its monotonic half counts.
+    pub fn timed_by(self, clock: Clock) -> Client {
+        Client { clock, ..self }
     }
 
     /// Sends the request and reads the whole answer, whatever its status.
@@ -184,9 +160,10 @@ impl Client {
         request: &Request<'_>,
         silence_limit: Duration,
     ) -> Result<Stream, HttpError> {
-        let agent = self.agents_for(request)?.keeping;
+        let agents = self.agents_for(request)?;
         let tunnel = self.tunnel_for(request);
-        let configured = agent
+        let configured = agents
+            .keeping
             .configure_request(request.build(())?)
             .proxy(proxy_of(request, tunnel)?)
             .timeout_global(None)
@@ -194,9 +171,9 @@ impl Client {
             .timeout_per_read(Some(silence_limit))
             .build();
         let response =
-            agent.run(configured).map_err(|error| stopped_at(request, tunnel, &error))?;
+            agents.keeping.run(configured).map_err(|e| stopped_at(request, tunnel, &e))?;
         let (parts, body) = response.into_parts();
-        let reader = Box::new(body.into_reader());
+        let reader = Box::new(HeldBody { body: body.into_reader(), _agents: agents });
         Ok(Stream { status: parts.status.as_u16(), headers: parts.headers, reader })
     }
 
@@ -206,10 +183,7 @@ impl Client {
     pub fn shutdown(&self) {
         self.stopped.store(true, Ordering::SeqCst);
         self.plain.shutdown();
-        let secure = self.secure.lock().unwrap_or_else(|held| held.into_inner());
-        if let Some(secure) = secure.as_ref() {
-            secure.agents.shutdown();
-        }
+        self.lock_secure().shutdown();
     }
 
     fn call_once(&self, request: &Request<'_>, fresh: bool) -> Result<Answer, HttpError> {
@@ -218,7 +192,7 @@ impl Client {
             return transport.carry(request, limit).map_err(|failure| request.failed(failure));
         }
         let agents = self.agents_for(request)?;
-        let agent = if fresh { agents.fresh } else { agents.keeping };
+        let agent = if fresh { &agents.fresh } else { &agents.keeping };
         let tunnel = self.tunnel_for(request);
         let proxy = proxy_of(request, tunnel)?;
         let response = match request.body {
@@ -249,25 +223,24 @@ impl Client {
         self.tunnels.iter().find(|tunnel| tunnel.variable == server.variable)
     }
 
-    fn agents_for(&self, request: &Request<'_>) -> Result<Agents, HttpError> {
+    fn agents_for(&self, request: &Request<'_>) -> Result<Arc<Agents>, HttpError> {
         let scheme_is_https =
             request.url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"));
         if !scheme_is_https {
-            return Ok(self.plain.clone());
+            return Ok(Arc::clone(&self.plain));
         }
-        let mut secure = self.secure.lock().unwrap_or_else(|held| held.into_inner());
+        let mut secure = self.lock_secure();
         // Asked under the lock: a shutdown that comes later finds the agent made below.
         if self.stopped.load(Ordering::SeqCst) {
             return Err(request.failed(Failure::Stopped));
         }
-        if let Some(secure) = secure.as_ref() {
-            return Ok(secure.agents.clone());
-        }
-        let made =
-            self.secure_agent().map_err(|error| request.failed(Failure::Tls(error.to_string())))?;
-        let agents = made.agents.clone();
-        *secure = Some(made);
-        Ok(agents)
+        secure
+            .get(&self.options, self.clock.now().uptime)
+            .map_err(|error| request.failed(Failure::Tls(error.to_string())))
+    }
+
+    fn lock_secure(&self) -> MutexGuard<'_, SecureAgents> {
+        self.secure.lock().unwrap_or_else(|held| held.into_inner())
     }
 
     /// A call counts once, whether or not it took a second attempt.
@@ -302,30 +275,9 @@ impl Client {
         })
     }
 
-    fn secure_agent(&self) -> Result<SecureAgent, TrustError> {
-        let loaded = self.options.trust.load()?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = TlsConfig::builder().unversioned_rustls_crypto_provider(provider);
-        let tls = match loaded.certificates {
-            Some(certificates) => tls.root_certs(RootCerts::new_with_certs(&certificates)).build(),
-            None => tls.disable_verification(true).build(),
-        };
-        let agents = Agents::new(&self.options, Some(&tls));
-        Ok(SecureAgent { agents, fingerprint: loaded.fingerprint })
-    }
-
-    /// After a failed handshake: has the CA file changed since it was read? Then the next call
-    /// reads it again.
+    /// After a failed handshake: is another CA file there than was read?
     fn trust_changed(&self) -> bool {
-        let mut secure = self.secure.lock().unwrap_or_else(|held| held.into_inner());
-        let Some(known) = secure.as_ref() else { return false };
-        match self.options.trust.load() {
-            Ok(loaded) if loaded.fingerprint != known.fingerprint => {
-                *secure = None;
-                true
-            }
-            _ => false,
-        }
+        self.lock_secure().forget_if_changed(&self.options.trust, self.clock.now().uptime)
     }
 }
 
@@ -346,25 +298,4 @@ fn host_of(url: &str) -> &str {
     let behind_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = behind_scheme.split(['/', '?', '#']).next().unwrap_or_default();
     authority.rsplit_once('@').map_or(authority, |(_, host)| host)
-}
-
-fn agent(options: &ClientOptions, tls: Option<&TlsConfig>, keeps: bool) -> Agent {
-    let (idle, idle_per_host) = if keeps { (32, 16) } else { (0, 0) };
-    let mut builder = Agent::config_builder()
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .proxy(None)
-        .user_agent(USER_AGENT)
-        .input_buffer_size(INPUT_BYTES)
-        .output_buffer_size(OUTPUT_BYTES)
-        .max_idle_connections(idle)
-        .max_idle_connections_per_host(idle_per_host)
-        .max_idle_age(options.idle_limit)
-        .timeout_connect(Some(CONNECT_LIMIT.min(options.call_limit)))
-        .timeout_global(Some(options.call_limit));
-    if let Some(tls) = tls {
-        builder = builder.tls_config(tls.clone());
-    }
-    let resolver = RememberingResolver::new(Clock::system());
-    Agent::with_parts(builder.build(), DefaultConnector::default(), resolver)
 }

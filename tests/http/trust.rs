@@ -1,18 +1,21 @@
 //! Certificates good and bad, made here, and versions of TLS: who is believed, and how a refusal
-//! reads. That a rotated CA file is read again is shown in `tests/kube/trust.rs`.
+//! reads. That a new authority in a CA file is believed at once is shown in `tests/kube/trust.rs`.
 
+use std::io::Read as _;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use multinic_operator::http::client::{Client, ClientOptions, Request, Service};
+use multinic_operator::clock::{Clock, Now};
+use multinic_operator::http::client::{Client, ClientOptions, Failure, Request, Service};
 use multinic_operator::http::trust::Trust;
 use multinic_operator::secret::Secret;
 use rcgen::{SanType, date_time_ymd};
 use rustls::version::{TLS12, TLS13};
+use rustls::{ServerConnection, StreamOwned};
 
 use super::certificates::{Authority, named};
-use super::server::Server;
+use super::server::{Server, listen, read_head};
 
 struct Folder(tempfile::TempDir);
 
@@ -166,4 +169,96 @@ fn a_ca_file_that_goes_bad_while_we_run_is_named_with_its_variable() {
     let error = get("https://127.0.0.1:1/", trust).unwrap_err();
     assert!(error.contains("TLS: VIOLA_CA_FILE names "), "{error}");
     assert!(error.ends_with("which holds no usable PEM certificate"), "{error}");
+}
+
+/// A client whose clock stands still until it is moved, and which keeps no connection.
+fn client_by(clock: &Clock, trust: Trust) -> Client {
+    let options = ClientOptions {
+        call_limit: Duration::from_secs(20),
+        trust,
+        idle_limit: Duration::ZERO,
+        proxies: Arc::default(),
+    };
+    Client::new(options, Arc::default()).timed_by(clock.clone())
+}
+
+/// A clock that stands still.
+pub fn invented_clock() -> Clock {
+    Clock::invented(Now { uptime: Duration::ZERO, wall: "2026-11-20T09:00:00Z".parse().unwrap() })
+}
+
+#[test]
+fn an_authority_that_is_taken_out_of_its_file_is_believed_for_a_minute_at_most() {
+    let (old, new) = (Authority::new("old"), Authority::new("new"));
+    let folder = folder();
+    let clock = invented_clock();
+    let client = client_by(&clock, folder.trust(&format!("{}{}", old.pem(), new.pem())));
+    let server = Server::start(Some(old.server(&["localhost"])));
+    let url = format!("https://localhost:{}/", server.address.port());
+    let get = || {
+        let answer = client.call(&Request::get(Service::Viola, &url));
+        answer.map(|answer| answer.status).map_err(|error| error.to_string())
+    };
+    assert_eq!(get(), Ok(200));
+    folder.trust(&new.pem());
+    clock.advance(Duration::from_secs(60));
+    let error = get().unwrap_err();
+    assert!(error.contains("signed by an authority that isn't trusted"), "{error}");
+    // What a look finds is believed at once, however short ago the last one was.
+    folder.trust(&old.pem());
+    assert_eq!(get(), Ok(200));
+    folder.trust("");
+    clock.advance(Duration::from_secs(60));
+    let error = get().unwrap_err();
+    assert!(error.ends_with("which holds no usable PEM certificate"), "{error}");
+    // And whoever puts it right waits for nothing.
+    folder.trust(&old.pem());
+    assert_eq!(get(), Ok(200));
+}
+
+#[test]
+fn a_ca_file_is_not_looked_at_in_each_call() {
+    let authority = Authority::new("ours");
+    let folder = folder();
+    let clock = invented_clock();
+    let client = client_by(&clock, folder.trust(&authority.pem()));
+    let server = Server::start(Some(authority.server(&["localhost"])));
+    let url = format!("https://localhost:{}/", server.address.port());
+    let get = || client.call(&Request::get(Service::Viola, &url)).map(|answer| answer.status);
+    assert_eq!(get().unwrap(), 200);
+    folder.trust("nothing");
+    clock.advance(Duration::from_secs(59));
+    assert_eq!(get().unwrap(), 200);
+}
+
+#[test]
+fn a_stop_also_ends_calls_that_began_before_the_ca_file_changed() {
+    let (old, new) = (Authority::new("old"), Authority::new("new"));
+    let folder = folder();
+    let clock = invented_clock();
+    let client = client_by(&clock, folder.trust(&old.pem()));
+    let config = old.server(&["localhost"]);
+    let (asked, was_asked) = std::sync::mpsc::channel();
+    // Takes each request and never answers.
+    let address = listen(move |socket| {
+        let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+        let mut stream = StreamOwned::new(connection, socket);
+        let _ = read_head(&mut stream);
+        let _ = asked.send(());
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let url = format!("https://localhost:{}/", address.port());
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        let hanging = scope.spawn(|| client.call(&Request::get(Service::Viola, &url)));
+        was_asked.recv().unwrap();
+        folder.trust(&new.pem());
+        clock.advance(Duration::from_secs(60));
+        // The connection that this one makes is by the new file.
+        assert!(client.call(&Request::get(Service::Viola, &url)).is_err());
+        client.shutdown();
+        let error = hanging.join().unwrap().unwrap_err();
+        assert_eq!(error.failure, Failure::Stopped);
+    });
+    assert!(began.elapsed() < Duration::from_secs(10), "it ran to its own limit");
 }
