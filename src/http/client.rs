@@ -119,17 +119,22 @@ impl Client {
     /// Sends the request and reads the whole answer, whatever its status.
     pub fn call(&self, request: &Request<'_>) -> Result<Answer, HttpError> {
         let started = self.clock.now().uptime;
-        let result = match self.call_once(request, false) {
+        let limit = request.call_limit.unwrap_or(self.options.call_limit);
+        let first = self.call_once(request, limit, false);
+        // The limit is one of the whole call, so a second attempt gets what the first one left.
+        let left = limit.saturating_sub(self.clock.now().uptime.saturating_sub(started));
+        let result = match first {
+            Err(error) if left.is_zero() => Err(error),
             Err(error)
                 if error.failure == Failure::Lost
                     && request.repeatable
                     && !self.stopped.load(Ordering::SeqCst) =>
             {
                 // A kept connection may have died unseen; a new one settles it.
-                self.call_once(request, true)
+                self.call_once(request, left, true)
             }
             Err(HttpError { failure: Failure::Tls(_), .. }) if self.trust_changed() => {
-                self.call_once(request, false)
+                self.call_once(request, left, false)
             }
             result => result,
         };
@@ -186,8 +191,12 @@ impl Client {
         self.lock_secure().shutdown();
     }
 
-    fn call_once(&self, request: &Request<'_>, fresh: bool) -> Result<Answer, HttpError> {
-        let limit = request.call_limit.unwrap_or(self.options.call_limit);
+    fn call_once(
+        &self,
+        request: &Request<'_>,
+        limit: Duration,
+        fresh: bool,
+    ) -> Result<Answer, HttpError> {
         if let Some(transport) = &self.transport {
             return transport.carry(request, limit).map_err(|failure| request.failed(failure));
         }

@@ -10,6 +10,7 @@
 )]
 
 mod certificates;
+mod limits;
 mod proxies;
 mod proxy;
 mod server;
