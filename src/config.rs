@@ -8,6 +8,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 
+use std::ffi::OsString;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -36,7 +37,7 @@ pub struct Config {
     pub intervals: Intervals,
     /// The inventory.
     pub inventory: Inventory,
-    /// Where /healthz, /readyz and /metrics listen; none means they are off.
+    /// Where /healthz, /readyz and /metrics listen.
     pub health_address: SocketAddr,
     /// Namespaces to watch, one watch each; empty for all by one watch.
     pub watch_namespaces: Vec<String>,
@@ -131,7 +132,7 @@ pub struct Inventory {
     pub address: SocketAddr,
     /// The file.
     pub path: PathBuf,
-    /// `Access-Control-Allow-Origin` of the API; none for no header.
+    /// `Access-Control-Allow-Origin` of the API, as browsers write origins; none for no header.
     pub cors_origin: Option<String>,
     /// File with the bearer token clients must show; none for no check.
     pub token_file: Option<PathBuf>,
@@ -179,9 +180,12 @@ impl fmt::Display for ConfigReport {
 impl std::error::Error for ConfigReport {}
 
 impl Config {
-    /// Reads the settings through `lookup` (the environment, or a test's table).
-    pub fn read(lookup: impl Fn(&str) -> Option<String>) -> Result<Config, ConfigReport> {
-        read::read(&lookup)
+    /// Reads the settings through `lookup` (the environment, which may hold what is no text, or a
+    /// test's table).
+    pub fn read<T: Into<OsString>>(
+        lookup: impl Fn(&str) -> Option<T>,
+    ) -> Result<Config, ConfigReport> {
+        read::read(&|name| lookup(name).map(Into::into))
     }
 
     /// What is watched, each by itself: namespaces, or none for all of them at once.

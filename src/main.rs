@@ -31,7 +31,7 @@ fn main() -> ExitCode {
 }
 
 fn with_settings(run: impl FnOnce(Config) -> ExitCode) -> ExitCode {
-    match Config::read(|name| std::env::var(name).ok()) {
+    match Config::read(|name| std::env::var_os(name)) {
         Ok(config) => run(config),
         Err(report) => complain(&report.to_string(), ExitCode::from(EXIT_BAD_CONFIGURATION)),
     }

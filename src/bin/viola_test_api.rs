@@ -26,7 +26,7 @@ fn main() -> ExitCode {
             return ExitCode::from(EXIT_BAD_CONFIGURATION);
         }
     }
-    match Settings::read(|name| std::env::var(name).ok()) {
+    match Settings::read(|name| std::env::var_os(name)) {
         Ok(settings) => {
             let clock = Clock::system();
             let wall = clock.clone();

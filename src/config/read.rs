@@ -1,5 +1,6 @@
 //! Reads each variable, remembers what is wrong with it, and checks values against each other.
 
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -68,7 +69,7 @@ variables! {
     "INVENTORY_ENABLED", "true", "serve the inventory's API";
     "INVENTORY_ADDR", ":18081", "where the inventory's API listens";
     "INVENTORY_DB_PATH", "/var/lib/multinic-operator/inventory.json", "the inventory's file";
-    "INVENTORY_CORS_ORIGIN", "", "Access-Control-Allow-Origin of the API";
+    "INVENTORY_CORS_ORIGIN", "", "Access-Control-Allow-Origin of the API, such as https://ui.example.com";
     "INVENTORY_TOKEN_FILE", "", "file with the bearer token that clients must show";
     "HEALTH_ADDR", ":8081", "where /healthz, /readyz and /metrics listen";
     "WATCH_NAMESPACES", "", "namespaces to watch, comma-separated; empty for all";
@@ -93,14 +94,22 @@ const KUBERNETES_HOST: &str = "KUBERNETES_SERVICE_HOST";
 const KUBERNETES_PORT: &str = "KUBERNETES_SERVICE_PORT";
 
 struct Reader<'a> {
-    lookup: &'a dyn Fn(&str) -> Option<String>,
+    lookup: &'a dyn Fn(&str) -> Option<OsString>,
     problems: Vec<String>,
+    /// Variables whose values are no text: there is nothing more to say of them.
+    unreadable: Vec<&'static str>,
     /// Whom to trust where verification is on and no bundle is named.
     public_roots: Trust,
 }
 
-pub(super) fn read(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigReport> {
-    let mut reader = Reader { lookup, problems: Vec::new(), public_roots: Trust::System };
+pub(super) fn read(lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<Config, ConfigReport> {
+    let mut reader = Reader {
+        lookup,
+        problems: Vec::new(),
+        unreadable: Vec::new(),
+        public_roots: Trust::System,
+    };
+    reader.find_unreadable();
     if let Some(named) = reader.bundle("SSL_CERT_FILE") {
         reader.public_roots = named;
     }
@@ -134,7 +143,7 @@ impl Reader<'_> {
                 .text("INVENTORY_DB_PATH")
                 .unwrap_or_else(|| "/var/lib/multinic-operator/inventory.json".to_owned())
                 .into(),
-            cors_origin: self.text("INVENTORY_CORS_ORIGIN"),
+            cors_origin: self.origin("INVENTORY_CORS_ORIGIN"),
             token_file: self.text("INVENTORY_TOKEN_FILE").map(PathBuf::from),
         };
         let log_format = match self.text("LOG_FORMAT").as_deref() {
@@ -164,15 +173,34 @@ impl Reader<'_> {
         }
     }
 
+    fn find_unreadable(&mut self) {
+        let listed = VARIABLES.iter().map(|variable| variable.name);
+        for name in
+            listed.chain(Proxies::LOWER_CASE_NAMES).chain([KUBERNETES_HOST, KUBERNETES_PORT])
+        {
+            if (self.lookup)(name).is_some_and(|value| value.to_str().is_none()) {
+                self.problem(name, "is not UTF-8 text");
+                self.unreadable.push(name);
+            }
+        }
+    }
+
+    /// A variable's value as it is.
+    fn given(&self, name: &str) -> Option<String> {
+        (self.lookup)(name)?.into_string().ok()
+    }
+
     /// A variable's trimmed value; blank counts as not set, as in a ConfigMap's empty entry.
     fn text(&self, name: &str) -> Option<String> {
-        let value = (self.lookup)(name)?;
+        let value = self.given(name)?;
         let value = value.trim();
         (!value.is_empty()).then(|| value.to_owned())
     }
 
     fn problem(&mut self, name: &str, what: &str) {
-        self.problems.push(format!("{name}: {what}"));
+        if !self.unreadable.contains(&name) {
+            self.problems.push(format!("{name}: {what}"));
+        }
     }
 
     fn upstream(
@@ -210,7 +238,8 @@ impl Reader<'_> {
 
     /// Not set at all means the default; set but empty, or `*`, means all.
     fn port_statuses(&self) -> Option<Vec<String>> {
-        let given = (self.lookup)("OPENSTACK_PORT_ALLOWED_STATUSES")
+        let given = self
+            .given("OPENSTACK_PORT_ALLOWED_STATUSES")
             .unwrap_or_else(|| "ACTIVE,DOWN".to_owned());
         let statuses: Vec<String> = given
             .split(',')
@@ -281,7 +310,7 @@ impl Reader<'_> {
     fn encrypt_key(&mut self) -> Required<Secret> {
         const NAME: &str = "CONTRABASS_ENCRYPT_KEY";
         // Not trimmed: a space may be part of a key. A file's last line end is not.
-        let value = Zeroizing::new((self.lookup)(NAME).unwrap_or_default());
+        let value = Zeroizing::new(self.given(NAME).unwrap_or_default());
         let value = value.trim_end_matches(['\r', '\n']);
         if value.trim().is_empty() {
             return Required::Missing(NAME);
@@ -396,6 +425,17 @@ impl Reader<'_> {
         Some(url)
     }
 
+    /// A web origin exactly as browsers send it, or it would never be found equal to theirs.
+    fn origin(&mut self, name: &'static str) -> Option<String> {
+        let text = self.text(name)?;
+        if !["*", "null"].contains(&text.as_str()) && !is_origin(&text) {
+            let what = "is neither * nor an origin such as https://ui.example.com: scheme and host in \
+                        lower case, a port only if it isn't the usual one, no path, no slash at the end";
+            self.problem(name, what);
+        }
+        Some(text)
+    }
+
     fn duration(&mut self, name: &'static str) -> Option<Duration> {
         let text = self.text(name)?;
         let parsed = go_duration::parse(&text);
@@ -462,4 +502,20 @@ impl Reader<'_> {
             SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0)
         })
     }
+}
+
+/// Scheme, host and port as browsers write them, and nothing else.
+fn is_origin(text: &str) -> bool {
+    let Ok(uri) = text.parse::<ureq::http::Uri>() else { return false };
+    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else { return false };
+    let usual_port = match scheme {
+        "http" => Some(80),
+        "https" => Some(443),
+        _ => None,
+    };
+    let whole = format!("{scheme}://{authority}");
+    whole == text
+        && whole == whole.to_lowercase()
+        && !whole.contains('@')
+        && authority.port().is_none_or(|port| Some(port.as_u16()) != usual_port)
 }

@@ -1,6 +1,8 @@
 //! The environment as given against the settings as meant.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
 use std::time::Duration;
 
 use super::{Config, ConfigReport, LogFormat, Required};
@@ -88,6 +90,58 @@ fn one_report_lists_every_bad_variable() {
         assert!(text.contains(&format!("  {name}: ")), "{name} is not in {text}");
     }
     assert_eq!(report.problems.len(), 14, "{text}");
+}
+
+#[test]
+fn a_value_that_is_no_text_is_in_the_report_and_its_variable_does_not_count_as_unset() {
+    let bytes = |name: &str| match name {
+        "CONTRABASS_ENDPOINT"
+        | "CONTRABASS_ENCRYPT_KEY"
+        | "KUBE_API_URL"
+        | "https_proxy"
+        | "INVENTORY_TOKEN_FILE" => Some(OsString::from_vec(b"/caf\xe9".to_vec())),
+        "POLL_FAST_INTERVAL" => Some(OsString::from("soon")),
+        _ => None,
+    };
+    let report = Config::read(bytes).unwrap_err();
+    assert_eq!(
+        report.problems,
+        [
+            "CONTRABASS_ENDPOINT: is not UTF-8 text",
+            "CONTRABASS_ENCRYPT_KEY: is not UTF-8 text",
+            "INVENTORY_TOKEN_FILE: is not UTF-8 text",
+            "KUBE_API_URL: is not UTF-8 text",
+            "https_proxy: is not UTF-8 text",
+            "POLL_FAST_INTERVAL: \"soon\" is no duration such as 90s, 1h30m or 500ms",
+        ]
+    );
+}
+
+#[test]
+fn an_origin_is_as_browsers_write_it_or_it_would_never_match() {
+    for origin in
+        ["https://ui.example.com", "http://10.0.0.1:8080", "http://[fd00::1]", "*", "null"]
+    {
+        let config = read(&[("INVENTORY_CORS_ORIGIN", origin)]).unwrap();
+        assert_eq!(config.inventory.cors_origin.as_deref(), Some(origin));
+    }
+    for origin in [
+        "https://ui.example.com/",
+        "https://ui.example.com/inventory",
+        "https://ui.example.com?x=1",
+        "https://UI.example.com",
+        "HTTPS://ui.example.com",
+        "https://ui.example.com:443",
+        "http://ui.example.com:80",
+        "https://me@ui.example.com",
+        "https://a.example https://b.example",
+        "https://",
+        "ui.example.com",
+    ] {
+        let report = read(&[("INVENTORY_CORS_ORIGIN", origin)]).unwrap_err();
+        assert_eq!(report.problems.len(), 1, "{origin}: {report}");
+        assert!(report.problems[0].starts_with("INVENTORY_CORS_ORIGIN: "), "{origin}: {report}");
+    }
 }
 
 #[test]

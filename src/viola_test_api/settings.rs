@@ -1,6 +1,7 @@
 //! The settings of the stand-in. What it shares with the operator is read by the operator's reader,
 //! so that both programs understand it alike.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 
 use crate::config::{Config, ConfigReport, LogFormat};
@@ -67,15 +68,20 @@ impl Settings {
     ///
     /// # Errors
     /// All that is wrong, in one report.
-    pub fn read(lookup: impl Fn(&str) -> Option<String>) -> Result<Settings, ConfigReport> {
-        let given = |name: &str| lookup(name).filter(|value| !value.trim().is_empty());
+    pub fn read<T: Into<OsString>>(
+        lookup: impl Fn(&str) -> Option<T>,
+    ) -> Result<Settings, ConfigReport> {
+        let lookup = |name: &str| lookup(name).map(Into::<OsString>::into);
+        let is_blank = |value: &OsString| value.to_str().is_some_and(|text| text.trim().is_empty());
+        let given = |name: &str| lookup(name).filter(|value| !is_blank(value));
         let shared = Config::read(|name| match name {
-            OPERATORS_ADDRESS => Some(given("LISTEN_ADDR").unwrap_or_else(|| ":8080".to_owned())),
+            OPERATORS_ADDRESS => Some(given("LISTEN_ADDR").unwrap_or_else(|| ":8080".into())),
             name if SHARED.contains(&name) => lookup(name),
             _ => None,
         });
-        let namespace = given("TARGET_NAMESPACE").unwrap_or_else(|| "multinic-system".to_owned());
-        let namespace = namespace.trim().to_owned();
+        let namespace = given("TARGET_NAMESPACE").unwrap_or_else(|| "multinic-system".into());
+        // What is no text is no label either.
+        let namespace = namespace.to_string_lossy().trim().to_owned();
         let problem = (!is_dns_label(&namespace))
             .then(|| format!("TARGET_NAMESPACE: {namespace:?} is no namespace's name"));
         match (shared, problem) {

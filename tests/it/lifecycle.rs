@@ -1,5 +1,8 @@
 //! Start, readiness and stop of the process.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::process::Command;
 use std::time::Duration;
 
 use simulated_cloud::{Fault, FaultKind, LoggedRequest, Service};
@@ -71,6 +74,21 @@ fn a_bad_configuration_ends_with_exit_code_2_and_one_report() {
     assert_eq!(status.code(), Some(2));
     assert!(log.contains("2 problems"), "{log}");
     assert!(log.contains("POLL_FAST_INTERVAL") && log.contains("SYNC_WORKERS"), "{log}");
+}
+
+#[test]
+fn a_variable_that_is_no_text_is_in_the_report_with_the_others() {
+    let output = Command::new(env!("CARGO_BIN_EXE_multinic-operator"))
+        .env_clear()
+        .env("VIOLA_ENDPOINT", OsStr::from_bytes(b"http://caf\xe9"))
+        .env("SYNC_WORKERS", "many")
+        .env("KUBE_API_URL", "http://127.0.0.1:9")
+        .output()
+        .unwrap();
+    let report = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{report}");
+    assert!(report.contains("2 problems") && report.contains("SYNC_WORKERS"), "{report}");
+    assert!(report.contains("VIOLA_ENDPOINT: is not UTF-8 text"), "{report}");
 }
 
 #[test]
