@@ -2,10 +2,10 @@
 //! might quote one have it blotted out.
 
 use std::fmt;
+use std::ops::Range;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use zeroize::Zeroizing;
 
 /// Shorter secrets are left in texts: to blot them out would punch holes into ordinary words.
@@ -38,81 +38,124 @@ impl fmt::Debug for Secret {
 }
 
 /// The text with every occurrence of a secret blotted out, should whoever was sent one quote it: as
-/// it is, or in a spelling that it gets in JSON, HTML, a URL, base64 or an error of Rust's. Also
-/// the beginning of one where the text was cut off. To be asked before a text is shortened.
+/// it is, or in a spelling that it gets in JSON, HTML, a URL, base64 or an error of Rust's or
+/// Python's. Also the beginning of one where the text was cut off. To be asked before a text is
+/// shortened.
 pub fn blotted(text: &str, secrets: &[&Secret]) -> String {
-    let mut spelled: Vec<Zeroizing<String>> = secrets
-        .iter()
-        .filter(|secret| secret.expose().len() >= SHORTEST_BYTES)
-        .flat_map(|secret| spellings(secret.expose()))
-        .collect();
-    // A secret may be part of another one.
-    spelled.sort_unstable_by(|left, right| {
-        right.len().cmp(&left.len()).then_with(|| left.as_str().cmp(right.as_str()))
-    });
-    let mut text = text.to_owned();
-    for spelling in &spelled {
-        if text.contains(spelling.as_str()) {
-            text = text.replace(spelling.as_str(), BLOT);
+    let mut blots = Vec::new();
+    for secret in secrets.iter().filter(|secret| secret.expose().len() >= SHORTEST_BYTES) {
+        find(text, secret.expose(), &mut blots);
+        find(text, &Zeroizing::new(STANDARD.encode(secret.expose())), &mut blots);
+    }
+    blots.sort_unstable_by_key(|blot| blot.start);
+    let (mut shown, mut done) = (String::with_capacity(text.len()), 0);
+    for blot in blots {
+        // A secret may be part of another one, or begin within it.
+        if blot.start >= done {
+            shown.push_str(&text[done..blot.start]);
+            shown.push_str(BLOT);
+        }
+        done = done.max(blot.end);
+    }
+    shown.push_str(&text[done..]);
+    shown
+}
+
+/// Adds where the secret is in the text.
+fn find(text: &str, secret: &str, blots: &mut Vec<Range<usize>>) {
+    let Some(first) = secret.chars().next() else { return };
+    let mut begins = [false; 256];
+    for spelling in spellings(first) {
+        begins[usize::from(spelling.as_bytes()[0])] = true;
+    }
+    let cut = text.trim_end_matches(['.', '…', '"', '\'', ' ', '\n']).len();
+    // What it begins with and is spelled in one way only rules most places out at once.
+    let plain = secret.bytes().take_while(u8::is_ascii_alphanumeric).count();
+    for (start, byte) in text.bytes().enumerate() {
+        let rest = &text.as_bytes()[start..];
+        let may_be = rest.starts_with(&secret.as_bytes()[..plain]) || start + plain > cut;
+        if begins[usize::from(byte)] && may_be {
+            let end = end_of(rest, cut.saturating_sub(start), secret);
+            blots.extend(end.map(|end| start..start + end));
         }
     }
-    let end = text.trim_end_matches(['.', '…', '"', '\'', ' ', '\n']).len();
-    let beginning = spelled.iter().filter_map(|spelling| cut_off(&text[..end], spelling)).max();
-    if let Some(length) = beginning {
-        text.replace_range(end - length..end, BLOT);
-    }
-    text
 }
 
-/// How many bytes at the text's end are the beginning of the secret, if enough to matter.
-fn cut_off(text: &str, secret: &str) -> Option<usize> {
-    let cuts = secret.char_indices().map(|(at, _)| at).rev();
-    cuts.take_while(|at| *at >= SHORTEST_CUT_BYTES).find(|at| text.ends_with(&secret[..*at]))
-}
-
-fn spellings(secret: &str) -> Vec<Zeroizing<String>> {
-    let unquoted = |text: String| {
-        let text = Zeroizing::new(text);
-        Zeroizing::new(text.get(1..text.len().saturating_sub(1)).unwrap_or_default().to_owned())
-    };
-    let json = unquoted(serde_json::Value::from(secret).to_string());
-    // Python writes JSON in ASCII.
-    let mut ascii = Zeroizing::new(String::new());
-    let mut units = [0; 2];
-    for character in json.chars() {
-        match character {
-            character if character.is_ascii() => ascii.push(character),
-            character => {
-                for unit in character.encode_utf16(&mut units) {
-                    ascii.push_str(&format!("\\u{unit:04x}"));
+/// Where the secret ends that the text begins with, each character in any spelling; none if it
+/// doesn't. A text that is over at `cut`, and too early, may end with its beginning.
+fn end_of(text: &[u8], cut: usize, secret: &str) -> Option<usize> {
+    // Several, because a spelling may be the beginning of another: a backslash, for one.
+    let (mut ends, mut is_cut) = (vec![0], false);
+    for character in secret.chars() {
+        let mut further = Vec::new();
+        for spelling in spellings(character) {
+            let spelling = spelling.as_bytes();
+            for end in &ends {
+                if text[*end..].starts_with(spelling) {
+                    further.push(end + spelling.len());
                 }
+                is_cut |= text
+                    .get(*end..cut)
+                    .is_some_and(|rest| rest.len() < spelling.len() && spelling.starts_with(rest));
             }
         }
-    }
-    let mut html = Zeroizing::new(String::new());
-    for character in secret.chars() {
-        match character {
-            '&' => html.push_str("&amp;"),
-            '<' => html.push_str("&lt;"),
-            '>' => html.push_str("&gt;"),
-            '"' => html.push_str("&quot;"),
-            '\'' => html.push_str("&#39;"),
-            other => html.push(other),
+        further.sort_unstable();
+        further.dedup();
+        ends = further;
+        if ends.is_empty() {
+            break;
         }
     }
-    let encoded = Zeroizing::new(utf8_percent_encode(secret, URL_ESCAPED).to_string());
-    let base64 = Zeroizing::new(STANDARD.encode(secret));
-    let debug = unquoted(format!("{secret:?}"));
-    let literal = Zeroizing::new(secret.to_owned());
-    let mut all = vec![literal, json, ascii, html, encoded, base64, debug];
-    all.sort_unstable_by(|left, right| left.as_str().cmp(right.as_str()));
-    all.dedup();
-    all
+    ends.last().copied().or((is_cut && cut >= SHORTEST_CUT_BYTES).then_some(cut))
 }
 
-/// As in URLs: everything but RFC 3986's unreserved characters.
-const URL_ESCAPED: &percent_encoding::AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// How this character is written here and there. Letters and digits are themselves everywhere.
+fn spellings(character: char) -> Vec<String> {
+    let mut all = vec![character.to_string()];
+    if character.is_ascii_alphanumeric() {
+        return all;
+    }
+    let (mut units, mut bytes) = ([0; 2], [0; 4]);
+    let units = character.encode_utf16(&mut units);
+    let bytes = character.encode_utf8(&mut bytes).as_bytes();
+    let number = u32::from(character);
+    all.extend([
+        // JSON.
+        units.iter().map(|unit| format!("\\u{unit:04x}")).collect(),
+        units.iter().map(|unit| format!("\\u{unit:04X}")).collect(),
+        // URLs.
+        bytes.iter().map(|byte| format!("%{byte:02x}")).collect(),
+        bytes.iter().map(|byte| format!("%{byte:02X}")).collect(),
+        // HTML by number; PHP writes three digits.
+        format!("&#{number};"),
+        format!("&#{number:03};"),
+        format!("&#x{number:x};"),
+        format!("&#x{number:X};"),
+        // Rust, and Python's bytes and texts.
+        format!("\\u{{{number:x}}}"),
+        bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect(),
+        format!("\\x{number:02x}"),
+    ]);
+    let named: &[&str] = match character {
+        '&' => &["&amp;"],
+        '<' => &["&lt;"],
+        '>' => &["&gt;"],
+        '"' => &["&quot;", "\\\""],
+        '\'' => &["&apos;", "\\'"],
+        ' ' => &["+"],
+        '\\' => &["\\\\"],
+        '/' => &["\\/"],
+        '\n' => &["\\n"],
+        '\r' => &["\\r"],
+        '\t' => &["\\t"],
+        '\u{8}' => &["\\b"],
+        '\u{c}' => &["\\f"],
+        '\0' => &["\\0"],
+        _ => &[],
+    };
+    all.extend(named.iter().map(|spelling| (*spelling).to_owned()));
+    all
+}
 
 #[cfg(test)]
 mod tests {
@@ -165,6 +208,34 @@ mod tests {
     }
 
     #[test]
+    fn each_language_has_its_own_spelling() {
+        let known = secret("it's+a pä\"ss&<w>/rd");
+        for spelling in [
+            // Python's html.escape, Go's templates, and those who leave quotes alone in text.
+            "it&#x27;s+a pä&quot;ss&amp;&lt;w&gt;/rd",
+            "it&#39;s&#43;a pä&#34;ss&amp;&lt;w&gt;/rd",
+            "it&#39;s+a pä&#34;ss&amp;&lt;w&gt;/rd",
+            "it's+a pä\"ss&amp;&lt;w&gt;/rd",
+            // A form, with digits of either case, and a path, which keeps its slashes.
+            "it%27s%2Ba+p%C3%A4%22ss%26%3Cw%3E%2Frd",
+            "it%27s%2ba+p%c3%a4%22ss%26%3cw%3e%2frd",
+            "it%27s%2ba%20p%c3%a4%22ss%26%3cw%3e%2frd",
+            "it%27s%2Ba%20p%C3%A4%22ss%26%3Cw%3E/rd",
+            // JSON by PHP, by Go, and by those who do both, in ASCII and not.
+            r#"it's+a pä\"ss&<w>\/rd"#,
+            r#"it's+a pä\"ss\u0026\u003cw\u003e/rd"#,
+            r#"it's+a p\u00e4\"ss\u0026\u003cw\u003e/rd"#,
+            r#"it's+a p\u00e4\"ss\u0026\u003Cw\u003E\/rd"#,
+            r#"it\u0027s\u002Ba p\u00E4\u0022ss\u0026\u003Cw\u003E/rd"#,
+            // Python's repr.
+            r#"it\'s+a pä"ss&<w>/rd"#,
+        ] {
+            let text = blotted(&format!("no {spelling} here"), &[&known]);
+            assert_eq!(text, "no *** here", "{spelling}");
+        }
+    }
+
+    #[test]
     fn the_beginning_of_a_secret_at_the_end_of_a_text_is_no_better_than_the_whole() {
         let token = secret("gAAAAABoU1Xx-abcdef");
         assert_eq!(blotted("the token gAAAAABoU1...", &[&token]), "the token ***...");
@@ -178,6 +249,19 @@ mod tests {
     fn a_secret_within_another_one_leaves_nothing_of_the_longer() {
         let (short, long) = (secret("hunter2"), secret("hunter2-and-more"));
         assert_eq!(blotted("hunter2-and-more hunter2", &[&short, &long]), "*** ***");
+        // Nor one that begins within it, nor one of which a part looks like its beginning.
+        let overlapping = secret("more-to-come");
+        assert_eq!(blotted("hunter2-and-more-to-come", &[&overlapping, &long]), "***");
+        assert_eq!(blotted("a hunhunter2!", &[&short]), "a hun***!");
+    }
+
+    #[test]
+    fn backslashes_are_counted_rightly_whether_or_not_they_were_doubled() {
+        let known = secret(r#"a\\b\"c"#);
+        for spelling in [r#"a\\b\"c"#, r#"a\\\\b\\\"c"#] {
+            assert_eq!(blotted(spelling, &[&known]), "***", "{spelling}");
+        }
+        assert_eq!(blotted(r#"a\b"c"#, &[&known]), r#"a\b"c"#);
     }
 
     #[test]
