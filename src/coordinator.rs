@@ -26,6 +26,10 @@ use crate::sync::{Job, Outcome};
 
 /// An object that waits for an older one looks again after this long, should nobody wake it.
 const WAIT_FOR_OLDER: Duration = Duration::from_secs(1);
+/// So long the first syncs wait for the lists of all namespaces, for which of two objects keeps a node
+/// depends on both. One that can't be listed stops the others no longer than that; what is recorded as
+/// its objects' own is safe with the claims.
+const WAIT_FOR_LISTS: Duration = Duration::from_secs(10);
 
 /// Everything that can happen.
 #[derive(Debug)]
@@ -137,8 +141,12 @@ pub struct Coordinator {
     waiting: BTreeSet<ObjectKey>,
     /// Objects whose last sync left nodes to older ones.
     conflicting: BTreeSet<ObjectKey>,
-    /// Scopes whose first list has come.
+    /// Scopes whose first list has come,
     listed: BTreeSet<Option<String>>,
+    /// of so many,
+    scopes: usize,
+    /// and the uptime from which on the others aren't waited for.
+    lists_until: Duration,
     leading: bool,
     stopping: bool,
     effects: Vec<Effect>,
@@ -165,6 +173,8 @@ impl Coordinator {
             waiting: BTreeSet::new(),
             conflicting: BTreeSet::new(),
             listed: BTreeSet::new(),
+            scopes: 0,
+            lists_until: Duration::ZERO,
             leading: false,
             stopping: false,
             effects: Vec::new(),
@@ -172,6 +182,11 @@ impl Coordinator {
             metrics,
             overview,
         }
+    }
+
+    /// The same, but so many scopes are listed before the first sync, if their lists come soon.
+    pub fn expecting(self, scopes: usize) -> Coordinator {
+        Coordinator { scopes, ..self }
     }
 
     /// Takes note of what happened.
@@ -182,13 +197,16 @@ impl Coordinator {
             Event::Deleted { key, uid } => self.deleted(now, &key, &uid),
             Event::Finished { job, outcome, took } => self.finished(now, &job, *outcome, took),
             Event::SecretChecked { key, uid, note } => self.secret_checked(now, &key, &uid, note),
-            Event::Leading(leading) => self.leading = leading,
+            Event::Leading(leading) => {
+                self.leading = leading;
+                self.lists_until = now.uptime + WAIT_FOR_LISTS;
+            }
         }
     }
 
     /// Gives jobs to free workers; call it after every turn. Gives what is to be done.
     pub fn dispatch(&mut self, now: Now) -> Vec<Effect> {
-        while self.leading && !self.stopping {
+        while self.begins_at().is_some_and(|from| now.uptime >= from) {
             let Some(key) = self.queue.next(now.uptime) else { break };
             self.start(now, &key);
         }
@@ -201,7 +219,14 @@ impl Coordinator {
 
     /// The uptime at which [`Coordinator::dispatch`] has something to do by time alone.
     pub fn next_due(&self) -> Option<Duration> {
-        if self.leading && !self.stopping { self.queue.next_due() } else { None }
+        self.queue.next_due().and_then(|due| Some(due.max(self.begins_at()?)))
+    }
+
+    /// The uptime from which on syncs begin; none while they don't at all.
+    fn begins_at(&self) -> Option<Duration> {
+        let are_listed = self.listed.len() >= self.scopes;
+        let from = if are_listed { Duration::ZERO } else { self.lists_until };
+        (self.leading && !self.stopping).then_some(from)
     }
 
     /// No new syncs from now on.

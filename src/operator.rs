@@ -317,7 +317,8 @@ impl Operator {
             fastrand::Rng::new(),
             Arc::clone(&self.metrics),
             Arc::clone(&self.overview),
-        );
+        )
+        .expecting(watchers.len());
         let mut work =
             Work { operator: self, coordinator, context, jobs, workers, writer, watchers };
         let end = work.turn_until_stopped(received, &lost);

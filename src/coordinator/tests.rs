@@ -254,6 +254,31 @@ fn a_new_object_is_synced_at_once_and_its_status_written() {
     assert_eq!(status.condition("Ready").unwrap().reason, "Synced");
 }
 
+fn listed(namespace: &str, objects: &[OpenstackConfig]) -> Event {
+    Event::Listed { scope: Some(namespace.to_owned()), objects: objects.to_vec() }
+}
+
+#[test]
+fn the_first_sync_waits_for_the_lists_of_all_namespaces() {
+    let mut world = world();
+    world.coordinator = world.coordinator.expecting(2);
+    world.event(listed("default", &[object("a")]));
+    assert!(world.syncing().is_empty());
+    world.event(listed("team-b", &[]));
+    assert_eq!(world.syncing(), ["a"]);
+}
+
+#[test]
+fn a_namespace_that_cannot_be_listed_stops_the_others_for_ten_seconds_only() {
+    let mut world = world();
+    world.coordinator = world.coordinator.expecting(2);
+    world.event(listed("default", &[object("a")]));
+    let before = world.now.uptime;
+    world.until_due();
+    assert_eq!(world.syncing(), ["a"]);
+    assert_eq!(world.now.uptime - before, seconds(10));
+}
+
 #[test]
 fn our_own_status_write_wakes_nobody() {
     let mut world = world();

@@ -421,7 +421,7 @@ fn a_node_that_is_taken_over_as_it_is_is_recorded_as_the_older_objects_without_a
         world.kubernetes().patch("OpenstackConfig", "default", "b-older", &patch).unwrap();
     };
     edit(json!({"vmNames": ["71d5e0a9-2c8b-4f36-9e14-8a3d6c5b02f7"]}));
-    let operator = Operator::start(&world, &[]);
+    let operator = Operator::start(&world, &QUICK);
     world.wait_for_reason_of("default", "a-newer", "Synced");
     let before = posts(&world).len();
     let vm = "3b8f2c61-9d04-4e7a-a5c2-1f6e8d90b7a4";

@@ -206,7 +206,7 @@ fn no_request_head_is_larger_than_the_strictest_front_end_takes() {
     let world = World(Cloud::start(scenario).unwrap());
     let _operator = Operator::start(&world, &[]);
     let message = world.wait_for_reason("Synced");
-    assert!(message.contains("400 VMs without ports"), "{message}");
+    assert!(message.contains("400 VMs unknown to Nova and without ports"), "{message}");
     assert_eq!(world.held(), world.expected());
     let log = world.journal().requests(Service::Neutron);
     let largest = log.iter().map(|request| request.head_bytes).max().unwrap();
