@@ -11,7 +11,7 @@
 //! failed accept ends the port for good. So everything before and after the answer is here:
 //! `accept` admits connections, `house` knows who is there and who has to go, `head` reads requests
 //! strictly, `connection` runs one client, `answer` puts the bytes together, `turns` says who may
-//! write a long one.
+//! write a long one, `room` counts what long ones hold of memory until they are taken.
 //!
 //! **Threads.** Without a poller in the standard library, the choice is between workers that poll
 //! idle sockets, which costs either latency or processor time, and one blocking thread per
@@ -25,8 +25,10 @@ mod answer;
 mod connection;
 pub mod head;
 mod house;
+mod room;
 mod turns;
 
+use std::borrow::Cow;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -42,6 +44,7 @@ use crate::threads;
 
 use accept::Entrance;
 use house::House;
+pub use room::{Room, Share};
 
 /// Connections the system keeps for us until they are accepted. Whoever finds no place among them
 /// tries again after a second, a good client too. Linux caps it at `net.core.somaxconn`, 4096 by
@@ -69,7 +72,15 @@ pub struct Limits {
     pub answer: Duration,
     /// Bytes a second that a reader must take of a long answer.
     pub slowest_reader: u64,
+    /// Bytes of answers, each made for one request, that may wait for their readers.
+    pub held_bytes: usize,
 }
+
+/// The pod may have 64 MiB (`manifests/manager`). Of these a thousand objects take 30 at their peak
+/// (`docs/performance.md`), and 256 connections 7 for their buffers and stacks. There are two
+/// servers: with 12 for each some 3 MiB are left. It must be above the longest answer that a standby
+/// passes on (`operator/forward`).
+const HELD_BYTES: usize = 12 * 1024 * 1024;
 
 impl Default for Limits {
     fn default() -> Limits {
@@ -80,6 +91,7 @@ impl Default for Limits {
             idle: Duration::from_secs(30),
             answer: Duration::from_secs(10),
             slowest_reader: 64 * 1024,
+            held_bytes: HELD_BYTES,
         }
     }
 }
@@ -114,6 +126,8 @@ pub struct Request {
     pub accept_language: Option<String>,
     /// `Via`: the proxies it has come through; several lines are joined by commas.
     pub via: Option<String>,
+    /// Where the memory for a long answer is asked for.
+    pub room: Room,
 }
 
 /// The bytes of an answer, without copying what is prepared.
@@ -123,26 +137,64 @@ pub enum Body {
     Empty,
     /// Part of the program.
     Static(&'static [u8]),
-    /// Prepared once for many answers.
-    Shared(Arc<[u8]>),
+    /// A JSON array of items that are prepared, each once for many answers.
+    List(Arc<[Arc<[u8]>]>),
     /// Made for this answer.
     Owned(Vec<u8>),
 }
 
 impl Body {
-    /// The bytes.
-    pub fn bytes(&self) -> &[u8] {
+    /// All bytes, put together.
+    pub fn bytes(&self) -> Cow<'_, [u8]> {
         match self {
-            Body::Empty => &[],
-            Body::Static(bytes) => bytes,
-            Body::Shared(bytes) => bytes,
-            Body::Owned(bytes) => bytes,
+            Body::Empty => Cow::Borrowed(&[]),
+            Body::Static(bytes) => Cow::Borrowed(bytes),
+            Body::Owned(bytes) => Cow::Borrowed(bytes),
+            Body::List(_) => {
+                let pieces = (0..).map_while(|index| self.piece(index));
+                Cow::Owned(pieces.collect::<Vec<_>>().concat())
+            }
+        }
+    }
+
+    /// How many bytes there are.
+    fn len(&self) -> usize {
+        match self {
+            Body::Empty => 0,
+            Body::Static(bytes) => bytes.len(),
+            Body::Owned(bytes) => bytes.len(),
+            Body::List(items) => {
+                let commas = items.len().saturating_sub(1);
+                items.iter().map(|item| item.len()).sum::<usize>() + commas + 2
+            }
+        }
+    }
+
+    /// The bytes in the pieces in which they lie in memory, by number.
+    fn piece(&self, index: usize) -> Option<&[u8]> {
+        match self {
+            Body::Empty => None,
+            Body::Static(bytes) => (index == 0).then_some(bytes),
+            Body::Owned(bytes) => (index == 0).then_some(bytes),
+            Body::List(items) => {
+                let last = (2 * items.len()).max(1);
+                match index {
+                    _ if index > last => None,
+                    _ if index == last => Some(b"]"),
+                    0 => Some(b"["),
+                    _ if index.is_multiple_of(2) => Some(b","),
+                    _ => items.get(index / 2).map(|item| &**item),
+                }
+            }
         }
     }
 }
 
+/// Why there is no memory for a long answer.
+pub const NO_ROOM: &str = "too many long answers wait for their readers";
+
 /// An answer.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Response {
     /// The HTTP status.
     pub status: u16,
@@ -151,12 +203,27 @@ pub struct Response {
     pub headers: Vec<(&'static str, String)>,
     /// The content.
     pub body: Body,
+    /// What the content holds of the memory for long answers.
+    pub share: Option<Share>,
 }
 
 impl Response {
     /// An answer without headers of its own.
     pub fn new(status: u16, body: Body) -> Response {
-        Response { status, headers: Vec::new(), body }
+        Response { status, headers: Vec::new(), body, share: None }
+    }
+
+    /// The same answer, with the memory that was asked for it.
+    #[must_use]
+    pub fn holding(mut self, share: Share) -> Response {
+        self.share = Some(share);
+        self
+    }
+
+    /// The answer instead of a long one for which there is no memory.
+    pub fn no_room() -> Response {
+        Response::error(503, &format!("{NO_ROOM}; try again, or ask for less at a time"))
+            .with("Retry-After", "2")
     }
 
     /// The same answer with one more header.
@@ -253,4 +320,22 @@ fn reachable(address: SocketAddr) -> SocketAddr {
         ip => ip,
     };
     SocketAddr::new(ip, address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Body;
+    use std::sync::Arc;
+
+    #[test]
+    fn a_list_is_written_as_the_array_of_its_items() {
+        for (items, written) in
+            [(vec![], "[]"), (vec!["1"], "[1]"), (vec!["{}", "22", "\"x\""], "[{},22,\"x\"]")]
+        {
+            let items: Vec<Arc<[u8]>> =
+                items.into_iter().map(|item| item.as_bytes().into()).collect();
+            let body = Body::List(items.into());
+            assert_eq!((&*body.bytes(), body.len()), (written.as_bytes(), written.len()));
+        }
+    }
 }

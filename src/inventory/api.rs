@@ -9,8 +9,10 @@
 //! | `/healthz` | the process answers; open to everybody |
 //! | `/`, `/docs`, `/openapi.yaml` and their parts | the page, embedded in the program |
 //!
-//! Everything is served from memory: prepared bytes of an immutable snapshot. There is no path to
-//! a file system, and nothing to write to. The wire format is `page/openapi.yaml`, which a test
+//! Everything is served from memory: prepared bytes of an immutable snapshot. Lists of records are
+//! put together from the records' own bytes while they are written, so that a reader who takes its
+//! time holds no copy; what must be made for a request is asked for at the server's
+//! [`Room`](crate::http::server::Room). There is no path to a file system, and nothing to write to. The wire format is `page/openapi.yaml`, which a test
 //! holds against real answers.
 
 mod assets;
@@ -26,7 +28,7 @@ use serde::Serialize;
 use super::contents::{Inventory, Stored};
 use super::document::Timeline;
 use super::store::Store;
-use crate::http::server::{Body, Handler, Method, Request, Response};
+use crate::http::server::{Body, Handler, Method, Request, Response, Room, Share};
 use crate::overview::{ObjectState, Overview};
 
 use assets::Asset;
@@ -35,6 +37,15 @@ use token::{Access, Guard};
 
 const NODE_CONFIGS: &str = "/v1/inventory/node-configs";
 const CHANGES: &str = "/v1/inventory/changes";
+
+/// What a list holds for each item that it shares with others: where it is, and how long.
+const SHARED_ITEM_BYTES: usize = size_of::<Arc<[u8]>>();
+
+/// What it holds for each item of its own, besides that item's bytes: the allocator's part too.
+const OWN_ITEM_BYTES: usize = 48;
+
+/// A list's items, each JSON, and what was asked for to hold them.
+type Items = (Arc<[Arc<[u8]>]>, Share);
 
 /// What the settings say about the API.
 #[derive(Clone, Debug, Default)]
@@ -58,13 +69,15 @@ pub struct Api {
     /// Differs from run to run, so that a version number is never taken for one of another run.
     run: u64,
     whole_list: Mutex<WholeList>,
+    /// Held while an overview is made: what is copied for that isn't counted, so once is enough.
+    overview_making: Mutex<()>,
 }
 
-/// The answer to the most frequent question, made once per version.
+/// The answer to the most frequent question, put together once per version.
 #[derive(Default)]
 struct WholeList {
     version: Option<u64>,
-    bytes: Arc<[u8]>,
+    items: Arc<[Arc<[u8]>]>,
 }
 
 #[derive(Serialize)]
@@ -100,6 +113,7 @@ impl Api {
             leadership,
             run: fastrand::u64(..),
             whole_list: Mutex::default(),
+            overview_making: Mutex::default(),
         }
     }
 
@@ -144,7 +158,7 @@ impl Api {
 
     fn data(&self, request: &Request, node_name: Option<&str>) -> Result<Response, Response> {
         if request.path == "/v1/overview" {
-            return Ok(self.overview_answer(request));
+            return self.overview_answer(request);
         }
         let state = self.store.state();
         if !state.remembers() {
@@ -153,8 +167,8 @@ impl Api {
         let inventory = self.store.snapshot();
         match node_name {
             Some(node_name) => self.single(request, &inventory, node_name),
-            None if request.path == CHANGES => self.list(request, &inventory, timeline_json),
-            None => self.list(request, &inventory, record_json),
+            None if request.path == CHANGES => self.list(request, &inventory, timelines),
+            None => self.list(request, &inventory, records),
         }
     }
 
@@ -172,44 +186,46 @@ impl Api {
         if found.is_empty() {
             return Err(Response::error(404, &format!("there is no record of node {node_name}")));
         }
-        let body = array(found.iter().map(|stored| record_json(stored)));
-        Ok(self.tagged(request, etag::of_content(&body), || json(200, Body::Owned(body))))
+        let items: Arc<[_]> = found.iter().map(|stored| stored.json.clone()).collect();
+        let body = Body::List(items);
+        self.tagged(request, etag::of_content(&body.bytes()), || Ok(json(200, body)))
     }
 
     fn list(
         &self,
         request: &Request,
         inventory: &Inventory,
-        item: fn(&Stored) -> Arc<[u8]>,
+        items: fn(&[Arc<Stored>], &Room) -> Option<Items>,
     ) -> Result<Response, Response> {
         let query = ListQuery::parse(&request.query)?;
         let tag = format!("\"{:016x}-{}\"", self.run, inventory.version());
-        Ok(self.tagged(request, tag, || {
+        self.tagged(request, tag, || {
             if query.is_everything() && request.path == NODE_CONFIGS {
-                return json(200, Body::Shared(self.whole_list(inventory)));
+                return Ok(json(200, Body::List(self.whole_list(inventory))));
             }
             let (found, next) = query.select(inventory);
-            let body = array(found.iter().map(|stored| item(stored)));
-            let response = json(200, Body::Owned(body));
-            match next {
+            let (items, share) = items(&found, &request.room).ok_or_else(Response::no_room)?;
+            let response = json(200, Body::List(items)).holding(share);
+            Ok(match next {
                 None => response,
                 Some(next) => response
                     .with("Link", format!("<{}?{}>; rel=\"next\"", request.path, query.link(&next)))
                     .with("X-Continue", next),
-            }
-        }))
+            })
+        })
     }
 
-    fn whole_list(&self, inventory: &Inventory) -> Arc<[u8]> {
+    fn whole_list(&self, inventory: &Inventory) -> Arc<[Arc<[u8]>]> {
         let mut kept = self.whole_list.lock().unwrap_or_else(|held| held.into_inner());
         if kept.version != Some(inventory.version()) {
-            let bytes = array(inventory.iter().map(|stored| stored.json.clone()));
-            *kept = WholeList { version: Some(inventory.version()), bytes: bytes.into() };
+            let items = inventory.iter().map(|stored| stored.json.clone()).collect();
+            *kept = WholeList { version: Some(inventory.version()), items };
         }
-        kept.bytes.clone()
+        kept.items.clone()
     }
 
-    fn overview_answer(&self, request: &Request) -> Response {
+    fn overview_answer(&self, request: &Request) -> Result<Response, Response> {
+        let making = self.overview_making.lock().unwrap_or_else(|held| held.into_inner());
         let state = self.store.state();
         let store = StoreAnswer {
             state: state.name(),
@@ -220,7 +236,10 @@ impl Api {
         };
         let answer = OverviewAnswer { store, objects: self.overview.all().1 };
         let body = serde_json::to_vec(&answer).unwrap_or_default();
-        self.tagged(request, etag::of_content(&body), || json(200, Body::Owned(body)))
+        let share = request.room.take(body.capacity()).ok_or_else(Response::no_room)?;
+        drop((answer, making));
+        let tag = etag::of_content(&body);
+        self.tagged(request, tag, || Ok(json(200, Body::Owned(body)).holding(share)))
     }
 
     /// The answer, or 304 if the client has it already.
@@ -228,12 +247,12 @@ impl Api {
         &self,
         request: &Request,
         tag: String,
-        answer: impl FnOnce() -> Response,
-    ) -> Response {
+        answer: impl FnOnce() -> Result<Response, Response>,
+    ) -> Result<Response, Response> {
         let known = request.if_none_match.as_deref().is_some_and(|list| etag::matches(list, &tag));
-        let response = if known { Response::new(304, Body::Empty) } else { answer() };
+        let response = if known { Response::new(304, Body::Empty) } else { answer()? };
         let scope = if self.token.is_some() { "private, no-cache" } else { "no-cache" };
-        response.with("ETag", tag).with("Cache-Control", scope)
+        Ok(response.with("ETag", tag).with("Cache-Control", scope))
     }
 
     /// Lets pages of the one configured origin read the answer.
@@ -271,22 +290,44 @@ fn json(status: u16, body: Body) -> Response {
     Response::new(status, body).with("Content-Type", "application/json")
 }
 
-fn record_json(stored: &Stored) -> Arc<[u8]> {
-    stored.json.clone()
+fn records(found: &[Arc<Stored>], room: &Room) -> Option<Items> {
+    let share = room.take(found.len() * SHARED_ITEM_BYTES)?;
+    Some((found.iter().map(|stored| stored.json.clone()).collect(), share))
 }
 
-fn timeline_json(stored: &Stored) -> Arc<[u8]> {
-    serde_json::to_vec(&Timeline::of(stored)).unwrap_or_default().into()
-}
-
-fn array(items: impl Iterator<Item = Arc<[u8]>>) -> Vec<u8> {
-    let mut bytes = vec![b'['];
-    for (index, item) in items.enumerate() {
-        if index > 0 {
-            bytes.push(b',');
+fn timelines(found: &[Arc<Stored>], room: &Room) -> Option<Items> {
+    let mut share = room.take(0)?;
+    let mut items = Vec::with_capacity(found.len());
+    for stored in found {
+        let item = serde_json::to_vec(&Timeline::of(stored)).unwrap_or_default();
+        if !share.grow(item.len() + OWN_ITEM_BYTES) {
+            return None;
         }
-        bytes.extend_from_slice(&item);
+        items.push(item.into());
     }
-    bytes.push(b']');
-    bytes
+    Some((items.into(), share))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Body, records, timelines};
+    use crate::http::server::Room;
+    use crate::inventory::contents::Inventory;
+    use crate::inventory::record::tests::record;
+    use crate::inventory::record::{Change, Prepared};
+    use std::sync::Arc;
+
+    #[test]
+    fn a_list_of_records_copies_none_and_one_of_timelines_copies_each_once() {
+        let mut inventory = Inventory::default();
+        let changes = (0..3).map(|number| Prepared::new(Change::Upsert(record(number))));
+        inventory.apply(&changes.collect::<Vec<_>>());
+        let found: Vec<_> = inventory.iter().cloned().collect();
+        let (items, _) = records(&found, &Room::default()).unwrap();
+        assert!(items.iter().zip(&found).all(|(item, stored)| Arc::ptr_eq(item, &stored.json)));
+        let (items, _) = timelines(&found, &Room::default()).unwrap();
+        let bytes = Body::List(items).bytes().into_owned();
+        let json: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(json[2]["changes"][0]["change"], "firstSent");
+    }
 }

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::http::client::{Client, ClientOptions, Failure, Request as Question, Service};
-use crate::http::server::{Body, Method, Request, Response};
+use crate::http::client::{Answer, Client, ClientOptions, Failure, Request as Question, Service};
+use crate::http::server::{Body, Method, NO_ROOM, Request, Response, Share};
 use crate::http::trust::Trust;
 use crate::http::url::{path_segment, query_value};
 use crate::metrics::Metrics;
@@ -21,7 +21,11 @@ const CALL_LIMIT: Duration = Duration::from_secs(3);
 /// Below the idle limit of the leader's server.
 const IDLE_LIMIT: Duration = Duration::from_secs(15);
 /// Answers above this are not passed on: each is held in memory until its client has taken it.
-const ANSWER_LIMIT_BYTES: u64 = 8 * 1024 * 1024;
+const ANSWER_LIMIT_BYTES: usize = 8 * 1024 * 1024;
+/// What is asked for of the server's memory before an answer comes. The few that are longer take what
+/// the longest may, and are asked for a second time: as many as wait side by side with that much each
+/// would be more than the pod has.
+const SHORT_ANSWER_BYTES: usize = 512 * 1024;
 /// Questions that are passed on at a time. A leader that hangs must not take all connections along.
 const SIDE_BY_SIDE: usize = 16;
 /// How this program calls itself in `Via` (RFC 9110, 7.6.3), by which a circle is recognised.
@@ -84,7 +88,7 @@ impl Forwarder {
         // leaves out again.
         let method = if request.method == Method::Options { "OPTIONS" } else { "GET" };
         let mut question = Question::reading(Service::Leader, method, &url)
-            .answer_limit(ANSWER_LIMIT_BYTES)
+            .answer_limit(SHORT_ANSWER_BYTES as u64)
             .header("via", &via);
         let optional = [
             ("if-none-match", &request.if_none_match),
@@ -99,12 +103,7 @@ impl Forwarder {
         if let Some(authorization) = &request.authorization {
             question = question.secret_header("authorization", "", authorization);
         }
-        let answer = self.client.call(&question).map_err(|error| match error.failure {
-            Failure::TooLarge => {
-                format!("its answer exceeds {} MiB: ask for pages", ANSWER_LIMIT_BYTES >> 20)
-            }
-            failure => failure.to_string(),
-        })?;
+        let (answer, share) = self.ask(question, request)?;
         let mut response = Response::new(answer.status, Body::Empty);
         for name in PASSED_HEADERS {
             if let Some(value) = answer.header(name) {
@@ -112,7 +111,28 @@ impl Forwarder {
             }
         }
         response.body = Body::Owned(answer.body);
-        Ok(response)
+        Ok(response.holding(share))
+    }
+
+    /// The answer, with what it holds of the memory that the client's server has for such.
+    fn ask(&self, question: Question<'_>, request: &Request) -> Result<(Answer, Share), String> {
+        let mut share = request.room.take(SHORT_ANSWER_BYTES).ok_or(NO_ROOM)?;
+        let mut result = self.client.call(&question);
+        if result.as_ref().is_err_and(|error| error.failure == Failure::TooLarge) {
+            if !share.grow(ANSWER_LIMIT_BYTES - SHORT_ANSWER_BYTES) {
+                return Err(NO_ROOM.to_owned());
+            }
+            result = self.client.call(&question.answer_limit(ANSWER_LIMIT_BYTES as u64));
+        }
+        let mut answer = result.map_err(|error| match error.failure {
+            Failure::TooLarge => {
+                format!("its answer exceeds {} MiB: ask for pages", ANSWER_LIMIT_BYTES >> 20)
+            }
+            failure => failure.to_string(),
+        })?;
+        answer.body.shrink_to_fit();
+        share.shrink_to(answer.body.capacity());
+        Ok((answer, share))
     }
 
     fn place(&self) -> Option<Place<'_>> {
@@ -159,11 +179,18 @@ fn target(request: &Request) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Forwarder, SIDE_BY_SIDE, is_from_a_replica, target, via};
-    use crate::http::server::{Method, Request};
+    use super::{
+        ANSWER_LIMIT_BYTES, Forwarder, NO_ROOM, SHORT_ANSWER_BYTES, SIDE_BY_SIDE,
+        is_from_a_replica, target, via,
+    };
+    use crate::clock::Clock;
+    use crate::http::server::{Body, Handler, Limits, Method, Request, Response, Room, Server};
     use std::io::{Read, Write};
-    use std::net::TcpListener;
-    use std::sync::Arc;
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::sync::{Arc, Mutex, mpsc};
+    use std::time::Duration;
+
+    const MEBIBYTE: usize = 1024 * 1024;
 
     fn request(path: &str, query: &[(&str, &str)], via: Option<&str>) -> Request {
         let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
@@ -176,6 +203,7 @@ mod tests {
             origin: None,
             accept_language: None,
             via: via.map(str::to_owned),
+            room: Room::default(),
         }
     }
 
@@ -204,19 +232,102 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let leader = listener.local_addr().unwrap();
         let talker = crate::threads::spawn("talker", move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            assert!(stream.read(&mut [0; 1024]).unwrap() > 0);
-            let head = b"HTTP/1.1 200 OK\r\nContent-Length: 8388609\r\n\r\n";
-            stream.write_all(head).unwrap();
-            let sent = (0..128).take_while(|_| stream.write_all(&[b' '; 65536]).is_ok()).count();
-            let _ = stream.write_all(b" ");
-            sent
+            // Once as if it were short, once as long as it may be.
+            for _ in 0..2 {
+                let (mut stream, _) = listener.accept().unwrap();
+                assert!(stream.read(&mut [0; 1024]).unwrap() > 0);
+                let head = b"HTTP/1.1 200 OK\r\nContent-Length: 8388609\r\n\r\n";
+                stream.write_all(head).unwrap();
+                let _ = (0..129).take_while(|_| stream.write_all(&[b' '; 65536]).is_ok()).count();
+            }
         });
         let forwarder = Forwarder::new(Arc::default());
         let reason = forwarder.pass_on(&request("/", &[], None), leader).unwrap_err();
         assert!(reason.contains("exceeds 8 MiB"), "{reason}");
         drop(forwarder);
         talker.unwrap().join().unwrap();
+    }
+
+    /// A server whose readers' memory the answers of a leader come out of.
+    fn standby(leader: SocketAddr, held_bytes: usize) -> Server {
+        let forwarder = Forwarder::new(Arc::default());
+        let handler = move |request: &Request| {
+            forwarder
+                .pass_on(request, leader)
+                .unwrap_or_else(|reason| Response::error(503, &reason))
+        };
+        serve(Arc::new(handler), held_bytes)
+    }
+
+    fn serve(handler: Arc<dyn Handler>, held_bytes: usize) -> Server {
+        let address = "127.0.0.1:0".parse().unwrap();
+        let limits = Limits { held_bytes, ..Limits::default() };
+        Server::start("test", address, limits, handler, Clock::system(), Arc::default()).unwrap()
+    }
+
+    fn asking(server: &Server) -> TcpStream {
+        let mut stream = TcpStream::connect(server.address()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
+        stream
+    }
+
+    #[test]
+    fn what_is_passed_on_to_readers_that_do_not_read_counts_until_they_are_gone() {
+        static LONG: [u8; 3 * MEBIBYTE] = [b'x'; 3 * MEBIBYTE];
+        let leader = |_: &Request| Response::new(200, Body::Static(&LONG));
+        let leader = serve(Arc::new(leader), MEBIBYTE);
+        let standby = standby(leader.address(), ANSWER_LIMIT_BYTES + MEBIBYTE);
+        let mut heads = Vec::new();
+        for _ in 0..4 {
+            let mut stream = asking(&standby);
+            let mut head = [0; 12];
+            stream.read_exact(&mut head).unwrap();
+            heads.push((String::from_utf8_lossy(&head).into_owned(), stream));
+        }
+        // A second one may be as long as any, for which there is no room beside the first.
+        let statuses: Vec<&str> = heads.iter().map(|(head, _)| head.as_str()).collect();
+        let refused = ["HTTP/1.1 503"; 3];
+        assert_eq!(statuses, [&["HTTP/1.1 200"], &refused[..]].concat());
+        heads.clear();
+        let (clock, limit) = (Clock::system(), Duration::from_secs(5));
+        let began = clock.now().uptime;
+        loop {
+            let mut answer = Vec::new();
+            asking(&standby).read_to_end(&mut answer).unwrap();
+            if answer.starts_with(b"HTTP/1.1 200") {
+                break assert!(answer.ends_with(&LONG));
+            }
+            assert!(clock.now().uptime < began + limit, "what was held doesn't come back");
+        }
+    }
+
+    #[test]
+    fn what_is_yet_to_come_from_the_leader_counts_too() {
+        let (asked, arrived) = mpsc::channel();
+        let (go_on, told) = mpsc::channel();
+        let (asked, told) = (Mutex::new(asked), Mutex::new(told));
+        let leader = move |_: &Request| {
+            asked.lock().unwrap().send(()).unwrap();
+            told.lock().unwrap().recv().unwrap();
+            Response::new(200, Body::Static(b"good"))
+        };
+        let leader = serve(Arc::new(leader), MEBIBYTE);
+        let standby = standby(leader.address(), 2 * SHORT_ANSWER_BYTES);
+        let answer = |mut stream: TcpStream| {
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            answer
+        };
+        let first = [asking(&standby), asking(&standby)];
+        arrived.recv().and_then(|()| arrived.recv()).unwrap();
+        let third = answer(asking(&standby));
+        assert!(third.contains(NO_ROOM), "{third}");
+        for _ in 0..3 {
+            go_on.send(()).unwrap();
+        }
+        assert!(first.map(answer).iter().all(|text| text.ends_with("good")));
+        assert!(answer(asking(&standby)).ends_with("good"), "their room hasn't come back");
     }
 
     #[test]

@@ -9,15 +9,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use multinic_operator::http::server::{Body, Limits, Request, Response, Server};
+use multinic_operator::inventory::api::ApiSettings;
+use multinic_operator::inventory::record::Change;
 
+use crate::api;
 use crate::client::{connect, get, serve, serve_as};
+use crate::support::{PROVIDER, record};
 
 const CONNECTIONS: usize = 64;
 
+/// 8 MiB that are there once for all answers, as the inventory's records are.
+fn large() -> Body {
+    static LARGE: [u8; 8 * 1024 * 1024] = [b'x'; 8 * 1024 * 1024];
+    Body::Static(&LARGE)
+}
+
 fn server(name: &'static str) -> Server {
-    let large: Arc<[u8]> = vec![b'x'; 8 * 1024 * 1024].into();
-    let handler = move |request: &Request| match request.path.as_str() {
-        "/large" => Response::new(200, Body::Shared(large.clone())),
+    let handler = |request: &Request| match request.path.as_str() {
+        "/large" => Response::new(200, large()),
         _ => Response::new(200, Body::Static(b"good")),
     };
     serve_as(name, Arc::new(handler), Limits { connections: CONNECTIONS, ..Limits::default() })
@@ -128,10 +137,98 @@ fn a_long_answer_is_had_beside_readers_that_do_not_read() {
     assert!(worst < Duration::from_millis(1000), "{worst:?}");
 }
 
+/// The status of the answer that has begun to come; the answer itself stays unread.
+fn begun(stream: &TcpStream) -> Option<u16> {
+    let mut head = [0; 12];
+    let peeked = stream.peek(&mut head).ok().filter(|length| *length == head.len())?;
+    str::from_utf8(&head[..peeked]).ok()?.rsplit(' ').next()?.parse().ok()
+}
+
+#[test]
+fn what_is_made_for_readers_that_do_not_read_stays_within_a_budget() {
+    const MADE_BYTES: usize = 1024 * 1024;
+    let handler = |request: &Request| match request.path.as_str() {
+        "/made" => Response::new(200, Body::Owned(vec![b'x'; MADE_BYTES])),
+        _ => Response::new(200, Body::Owned(b"good".to_vec())),
+    };
+    let server = serve_as("made", Arc::new(handler), Limits::default());
+    let (slow, statuses) = asked_and_unread(server.address(), "/made");
+    let held = statuses.iter().filter(|status| **status == 200).count() * MADE_BYTES;
+    println!("{} readers that do not read hold {held} bytes", slow.len());
+    assert!((6 << 20..=12 << 20).contains(&held), "{held} bytes are held");
+    assert!(statuses.iter().all(|status| [200, 503].contains(status)), "{statuses:?}");
+    // Short answers come all the while, a long one when somebody has taken nothing for seconds.
+    let (worst, _) = good_client(server.address());
+    assert!(worst < Duration::from_millis(1000), "{worst:?}");
+    let began = Instant::now();
+    loop {
+        let answer = get(server.address(), "/made");
+        if answer.status == 200 {
+            break assert_eq!(answer.body.len(), MADE_BYTES);
+        }
+        assert_eq!((answer.status, answer.header("retry-after")), (503, Some("2")));
+        assert!(began.elapsed() < Duration::from_secs(8), "a long answer is never to be had");
+        std::thread::park_timeout(Duration::from_millis(500));
+    }
+    println!("a long answer beside them after {:?}", began.elapsed());
+    // What was held comes back with the connections.
+    drop(slow);
+    while get(server.address(), "/made").status != 200 {
+        assert!(began.elapsed() < Duration::from_secs(20), "what was held doesn't come back");
+    }
+    assert!((0..30).all(|_| get(server.address(), "/made").status == 200));
+}
+
+/// Readers that ask for a target and read nothing; gives the status of each one's answer.
+fn asked_and_unread(address: SocketAddr, target: &str) -> (Vec<TcpStream>, Vec<u16>) {
+    let crowd: Vec<_> = (0..Limits::default().connections - 6).map(|_| connect(address)).collect();
+    for mut stream in &crowd {
+        write!(stream, "GET {target} HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    }
+    let statuses = crowd.iter().map(|stream| begun(stream).unwrap()).collect();
+    (crowd, statuses)
+}
+
+#[test]
+fn of_the_inventorys_answers_only_what_is_made_for_one_reader_counts() {
+    let world = api::world(ApiSettings::default());
+    for step in 0..6 {
+        let nodes = (0..500_u32).map(|number| {
+            let name = format!("worker-{number:04}");
+            let mut record = record(&name, &name, &[number, number + 1, number + 2], step);
+            record.config.interfaces[0].mtu = 1400 + step as u32;
+            Change::Upsert(record)
+        });
+        world.store.commit(nodes.collect()).unwrap();
+    }
+    let address = world.server.address();
+    let list = "/v1/inventory/node-configs";
+    let filtered = format!("{list}?providerId={PROVIDER}");
+    for target in [list, &filtered, &format!("{list}?limit=400")] {
+        let (_crowd, statuses) = asked_and_unread(address, target);
+        assert!(statuses.iter().all(|status| *status == 200), "{target}: {statuses:?}");
+        assert_eq!(get(address, target).status, 200, "{target}");
+    }
+    let changes = "/v1/inventory/changes";
+    let size = get(address, changes).body.len();
+    let (_crowd, statuses) = asked_and_unread(address, changes);
+    let held = statuses.iter().filter(|status| **status == 200).count() * size;
+    println!("{} unread answers of {size} bytes hold {held}", statuses.len());
+    assert!((6 << 20..=12 << 20).contains(&held), "{held} bytes are held");
+    // Meanwhile the records are to be had, and what is short.
+    assert_eq!(get(address, &filtered).json().as_array().unwrap().len(), 500);
+    assert_eq!(get(address, &format!("{changes}?nodeName=worker-0007")).status, 200);
+    assert_eq!(get(address, "/v1/overview").status, 200);
+    let began = Instant::now();
+    while get(address, changes).status != 200 {
+        assert!(began.elapsed() < Duration::from_secs(8), "the changes are never to be had");
+        std::thread::park_timeout(Duration::from_millis(500));
+    }
+}
+
 #[test]
 fn a_reader_that_does_not_read_is_ended_by_a_deadline() {
-    let large: Arc<[u8]> = vec![b'x'; 8 * 1024 * 1024].into();
-    let handler = move |_: &Request| Response::new(200, Body::Shared(large.clone()));
+    let handler = |_: &Request| Response::new(200, large());
     let answer = Duration::from_millis(200);
     let limits = Limits { answer, slowest_reader: 1024 * 1024 * 1024, ..Limits::default() };
     let server = serve(Arc::new(handler), limits);
@@ -148,8 +245,7 @@ fn a_reader_that_does_not_read_is_ended_by_a_deadline() {
 #[test]
 fn a_reader_that_does_not_read_holds_little_of_the_systems_memory() {
     let name = "unread";
-    let large: Arc<[u8]> = vec![b'x'; 8 * 1024 * 1024].into();
-    let handler = move |_: &Request| Response::new(200, Body::Shared(large.clone()));
+    let handler = |_: &Request| Response::new(200, large());
     let answer = Duration::from_millis(200);
     let limits = Limits { answer, slowest_reader: 1024 * 1024 * 1024, ..Limits::default() };
     let server = serve_as(name, Arc::new(handler), limits);

@@ -25,7 +25,7 @@ pub(super) fn head(response: &Response, close: bool) -> io::Result<Vec<u8>> {
         StatusCode(response.status),
         headers,
         io::empty(),
-        Some(response.body.bytes().len()),
+        Some(response.body.len()),
         None,
     )
     // Prepared bytes always have a length.

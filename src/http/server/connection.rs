@@ -3,17 +3,24 @@
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::net::Shutdown;
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::head::{self, Head, Refusal};
 use super::house::{Guest, House};
-use super::{Method, Response, SEND_BUFFER_BYTES, answer};
+use super::{Body, Method, Response, Room, SEND_BUFFER_BYTES, answer};
 
 /// A write that waits longer comes back to look at its deadline.
 const WRITE_SLICE: Duration = Duration::from_secs(1);
 
 /// What is written at a time, so that progress is seen.
 const WRITE_BYTES: usize = 256 * 1024;
+
+/// How many pieces of an answer are handed to the system at a time: a hundred records or so.
+const WRITE_PIECES: usize = 256;
+
+/// A shorter answer isn't counted: it is less than the buffer that each connection has anyway.
+const SHORT_BYTES: usize = 4096;
 
 /// A long answer's turn: many times what a reader on the same machine needs for a list of thousands
 /// of records. Whoever needs longer goes on beside the others.
@@ -38,31 +45,61 @@ enum Arrival {
 /// What the client has yet to be given of an answer.
 struct Unsent<'a> {
     head: &'a [u8],
-    body: &'a [u8],
+    body: &'a Body,
+    /// How much of the body is left.
+    left: usize,
+    /// The body's next piece, and how much of that is written.
+    piece: usize,
+    offset: usize,
 }
 
-impl Unsent<'_> {
+impl<'a> Unsent<'a> {
     fn is_empty(&self) -> bool {
-        self.head.is_empty() && self.body.is_empty()
+        self.head.is_empty() && self.left == 0
+    }
+
+    /// What comes next, up to a number of bytes of the body; gives how many slices that are.
+    fn next(&self, most: usize, slices: &mut [IoSlice<'a>]) -> usize {
+        let (mut most, mut offset, mut count) = (most.min(self.left), self.offset, 1);
+        slices[0] = IoSlice::new(self.head);
+        let pieces = (self.piece..).map_while(|index| self.body.piece(index));
+        for (slice, piece) in slices[1..].iter_mut().zip(pieces) {
+            if most == 0 {
+                break;
+            }
+            let piece = &piece[offset..];
+            *slice = IoSlice::new(&piece[..piece.len().min(most)]);
+            most -= slice.len();
+            offset = 0;
+            count += 1;
+        }
+        count
     }
 
     fn advance(&mut self, written: usize) {
         let of_head = written.min(self.head.len());
         self.head = &self.head[of_head..];
-        self.body = &self.body[written - of_head..];
+        self.left -= written - of_head;
+        self.offset += written - of_head;
+        while let Some(piece) =
+            self.body.piece(self.piece).filter(|piece| piece.len() <= self.offset)
+        {
+            self.offset -= piece.len();
+            self.piece += 1;
+        }
     }
 }
 
 struct Connection<'a> {
-    house: &'a House,
-    guest: &'a Guest,
+    house: &'a Arc<House>,
+    guest: &'a Arc<Guest>,
     buffer: Box<[u8]>,
     filled: usize,
     read_timeout: Duration,
 }
 
 /// Serves a client until it goes, fails, or keeps us waiting too long.
-pub(super) fn serve(house: &House, guest: &Guest) {
+pub(super) fn serve(house: &Arc<House>, guest: &Arc<Guest>) {
     let prepared = guest
         .stream
         .set_nodelay(true)
@@ -96,8 +133,11 @@ impl Connection<'_> {
                 self.linger();
                 Ok(false)
             }
-            Arrival::Request(head) => {
+            Arrival::Request(mut head) => {
+                let room = Room::of(self.house, self.guest);
+                head.request.room = room.clone();
                 let (response, failed) = self.handle(&head);
+                let response = counted(response, &room);
                 let close = head.close || failed || self.house.is_stopping();
                 self.write(&response, head.request.method == Method::Head, close)?;
                 Ok(!close)
@@ -179,15 +219,16 @@ impl Connection<'_> {
 
     fn write(&self, response: &Response, without_body: bool, close: bool) -> io::Result<()> {
         let head = answer::head(response, close)?;
-        let body = match without_body || answer::has_no_body(response.status) {
-            true => &[],
-            false => response.body.bytes(),
+        let length = match without_body || answer::has_no_body(response.status) {
+            true => 0,
+            false => response.body.len(),
         };
         let limits = &self.house.limits;
-        let for_size = Duration::from_secs(body.len() as u64 / limits.slowest_reader.max(1));
+        let for_size = Duration::from_secs(length as u64 / limits.slowest_reader.max(1));
         let deadline = self.house.clock.now().uptime + limits.answer + for_size;
-        let mut unsent = Unsent { head: &head, body };
-        if body.len() > SEND_BUFFER_BYTES {
+        let body = &response.body;
+        let mut unsent = Unsent { head: &head, body, left: length, piece: 0, offset: 0 };
+        if length > SEND_BUFFER_BYTES {
             self.write_in_turn(&mut unsent)?;
         }
         self.guest.waits(self.house.clock.now().uptime);
@@ -206,17 +247,20 @@ impl Connection<'_> {
         // Until then it is the client who waits.
         self.guest.works();
         let Some(_turn) = self.house.turns.take(TURN_WAIT) else { return Ok(()) };
-        self.guest.waits(self.house.clock.now().uptime);
+        let began = self.house.clock.now().uptime;
+        self.guest.waits(began);
         self.guest.stream.set_write_timeout(Some(TURN))?;
-        self.write_some(unsent, usize::MAX)?;
+        while !unsent.is_empty() && self.house.clock.now().uptime < began + TURN {
+            self.write_some(unsent, usize::MAX)?;
+        }
         self.guest.stream.set_write_timeout(Some(WRITE_SLICE))
     }
 
     /// One write.
     fn write_some(&self, unsent: &mut Unsent, most: usize) -> io::Result<()> {
-        let piece = &unsent.body[..unsent.body.len().min(most)];
-        match (&self.guest.stream).write_vectored(&[IoSlice::new(unsent.head), IoSlice::new(piece)])
-        {
+        let mut slices = [IoSlice::new(&[]); WRITE_PIECES];
+        let count = unsent.next(most, &mut slices);
+        match (&self.guest.stream).write_vectored(&slices[..count]) {
             Ok(0) => Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => {
                 unsent.advance(written);
@@ -249,6 +293,19 @@ impl Connection<'_> {
                 _ => return,
             }
         }
+    }
+}
+
+/// A long answer that was made without asking counts from here on.
+fn counted(response: Response, room: &Room) -> Response {
+    match &response.body {
+        Body::Owned(bytes) if bytes.len() > SHORT_BYTES && response.share.is_none() => {
+            match room.take(bytes.capacity()) {
+                Some(share) => response.holding(share),
+                None => Response::no_room(),
+            }
+        }
+        _ => response,
     }
 }
 

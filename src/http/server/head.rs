@@ -6,7 +6,7 @@
 
 use percent_encoding::percent_decode_str;
 
-use super::{Method, Request};
+use super::{Method, Request, Room};
 use crate::secret::Secret;
 
 /// More header lines than any honest client sends.
@@ -111,6 +111,7 @@ pub fn parse(bytes: &[u8]) -> Result<Head, Refusal> {
         origin: headers.single("Origin")?.map(str::to_owned),
         accept_language: headers.joined("Accept-Language")?,
         via: headers.joined("Via")?,
+        room: Room::default(),
     };
     Ok(Head { request, close: old || headers.has_token("Connection", "close")? })
 }

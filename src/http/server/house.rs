@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::{Shutdown, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -21,6 +21,10 @@ const PLACE_WAIT: Duration = Duration::from_millis(50);
 /// to end: long enough not to spin, short enough that nobody notices.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
 
+/// Whoever has taken nothing of a long answer for so long may have to go for another one: longer than
+/// an honest reader on a slow line lets the system's buffer be.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// One part in so many of the connections is sent away when the house is full.
 const MADE_ROOM_SHARE: usize = 8;
 
@@ -37,6 +41,8 @@ pub(super) struct House {
     metrics: Arc<Metrics>,
     guests: Mutex<Guests>,
     changed: Condvar,
+    /// Bytes of answers that wait for their readers.
+    held: AtomicUsize,
 }
 
 struct Guests {
@@ -55,6 +61,8 @@ pub(super) struct Guest {
     pub(super) stream: TcpStream,
     /// Since when we wait for the client, in microseconds of uptime; or [`BUSY`].
     waiting_since: AtomicU64,
+    /// Bytes of answers that are held for it.
+    held: AtomicUsize,
 }
 
 impl Guest {
@@ -93,7 +101,8 @@ impl House {
         };
         let (guests, changed) = (Mutex::new(guests), Condvar::new());
         let turns = Turns::for_this_machine();
-        House { name, limits, handler, clock, turns, metrics, guests, changed }
+        let held = AtomicUsize::new(0);
+        House { name, limits, handler, clock, turns, metrics, guests, changed, held }
     }
 
     /// The accept loop has come to its end.
@@ -161,7 +170,8 @@ impl House {
 
     /// Gives the connection a thread. Whoever has asked already doesn't keep us waiting.
     pub(super) fn let_in(self: &Arc<House>, stream: TcpStream, has_asked: bool) {
-        let guest = Arc::new(Guest { stream, waiting_since: AtomicU64::new(BUSY) });
+        let (waiting_since, held) = (AtomicU64::new(BUSY), AtomicUsize::new(0));
+        let guest = Arc::new(Guest { stream, waiting_since, held });
         if !has_asked {
             guest.waits(self.clock.now().uptime);
         }
@@ -178,6 +188,62 @@ impl House {
             self.refused("no-thread");
             self.leave(number);
         }
+    }
+
+    /// Counts bytes that are held for a guest, if they fit into the budget.
+    pub(super) fn hold(&self, guest: &Guest, bytes: usize) -> bool {
+        let had = self.try_to_hold(guest, bytes)
+            || (self.send_unread_away(bytes) && self.try_to_hold(guest, bytes));
+        if !had {
+            self.refused("no-room");
+        }
+        had
+    }
+
+    fn try_to_hold(&self, guest: &Guest, bytes: usize) -> bool {
+        let with_them =
+            |held: usize| Some(held + bytes).filter(|sum| *sum <= self.limits.held_bytes);
+        let fit = self.held.fetch_update(Ordering::SeqCst, Ordering::SeqCst, with_them).is_ok();
+        if fit {
+            guest.held.fetch_add(bytes, Ordering::SeqCst);
+        }
+        fit
+    }
+
+    pub(super) fn hold_no_longer(&self, guest: &Guest, bytes: usize) {
+        guest.held.fetch_sub(bytes, Ordering::SeqCst);
+        self.held.fetch_sub(bytes, Ordering::SeqCst);
+    }
+
+    /// Sends away whoever has taken nothing of a long answer for long, if that makes enough room for
+    /// these bytes: nobody has to go in vain. Says whether there is room in time.
+    fn send_unread_away(&self, bytes: usize) -> bool {
+        let lacking =
+            || (self.held.load(Ordering::SeqCst) + bytes).saturating_sub(self.limits.held_bytes);
+        let long_ago = self.clock.now().uptime.saturating_sub(PATIENCE).as_micros() as u64;
+        let mut guests = self.guests();
+        let mut unread: Vec<_> = guests
+            .connections
+            .values()
+            .map(|guest| (guest.waiting_since.load(Ordering::Relaxed), guest))
+            .map(|(since, guest)| (since, guest.held.load(Ordering::SeqCst), guest))
+            .filter(|(since, held, _)| *since <= long_ago && *held > 0)
+            .collect();
+        unread.sort_unstable_by_key(|(since, ..)| *since);
+        let (needed, mut freed, mut count) = (lacking(), 0, 0);
+        while freed < needed {
+            let Some((_, held, _)) = unread.get(count) else { return false };
+            freed += held;
+            count += 1;
+        }
+        for (.., guest) in &unread[..count] {
+            guest.send_away();
+            self.refused("unread");
+        }
+        guests.departing += count;
+        let waited = self.changed.wait_timeout_while(guests, PLACE_WAIT, |_| lacking() > 0);
+        drop(waited);
+        lacking() == 0
     }
 
     fn enter(&self, guest: Arc<Guest>) -> u64 {

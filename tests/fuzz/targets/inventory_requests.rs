@@ -71,7 +71,7 @@ fn answer(head: &[u8]) {
         .iter()
         .any(|(name, value)| *name == "Content-Type" && value.starts_with("application/json"));
     if json && !response.body.bytes().is_empty() {
-        let parsed: Result<serde_json::Value, _> = serde_json::from_slice(response.body.bytes());
+        let parsed: Result<serde_json::Value, _> = serde_json::from_slice(&response.body.bytes());
         assert!(parsed.is_ok());
     }
 }
