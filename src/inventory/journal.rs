@@ -7,9 +7,14 @@
 //! 9f2c…e1 {"sequence":7,"changes":[{"upsert":{…}},{"remove":{…}}]}
 //! ```
 //!
-//! Commits are numbered without gaps. That tells a torn tail from damage: bytes that are no line
-//! at the end of a segment are a write that was cut off before it was acknowledged, unless the
-//! next number to be found is missing too, or a good line follows them.
+//! Commits are numbered without gaps, and what is appended at a time is synced before the next is. So
+//! bytes that are no line are damage if a number is missing or a good line follows them. At the end
+//! of a segment they may be the last write, cut off before it was acknowledged, or damage to commits
+//! that were: nobody can tell. They are damage for certain if they hold more than that write can
+//! have left, which is what [`Segment::is_damaged`] says.
+//!
+//! The first line of a segment is a commit without changes, synced before any other is appended. A
+//! crash while it is written leaves no more than a part of it.
 
 use std::io::Write as _;
 
@@ -21,6 +26,9 @@ use crate::node_config::hexadecimal;
 use crate::shared_texts::SharedTexts;
 
 const CHECKSUM_DIGITS: usize = 32;
+
+/// No first line is longer: checksum, the longest number, and what is around them.
+const FIRST_LINE_BYTES: usize = 80;
 
 /// One commit as found in a journal.
 #[derive(Clone, Debug, Deserialize)]
@@ -38,8 +46,24 @@ pub struct Segment {
     pub commits: Vec<Commit>,
     /// Bytes at the end that are no good line.
     pub torn_bytes: usize,
+    /// Line feeds among them.
+    pub torn_lines: usize,
     /// Bytes before a good line that are none.
     pub damaged_bytes: usize,
+}
+
+impl Segment {
+    /// Does it hold what no crash leaves? One write that was cut off ends one line at most; only
+    /// where several commits shared it, and the disk wrote it out of order, may it end more.
+    pub fn is_damaged(&self) -> bool {
+        let without_first_line = self.commits.is_empty() && self.torn_bytes > FIRST_LINE_BYTES;
+        self.damaged_bytes > 0 || self.torn_lines > 1 || without_first_line
+    }
+}
+
+/// The line that a segment begins with.
+pub fn first_line(first: u64) -> Vec<u8> {
+    encode(first.saturating_sub(1), &[])
 }
 
 /// The line of a commit.
@@ -79,9 +103,13 @@ pub fn decode(bytes: &[u8]) -> Segment {
             Some(mut commit) => {
                 share(&mut commit, &mut texts);
                 segment.damaged_bytes += std::mem::take(&mut segment.torn_bytes);
+                segment.torn_lines = 0;
                 segment.commits.push(commit);
             }
-            None => segment.torn_bytes += line.len(),
+            None => {
+                segment.torn_bytes += line.len();
+                segment.torn_lines += usize::from(line.ends_with(b"\n"));
+            }
         }
     }
     segment
@@ -111,7 +139,7 @@ fn checksum(payload: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{decode, encode};
+    use super::{FIRST_LINE_BYTES, decode, encode, first_line};
     use crate::inventory::record::tests::{connected, record, share_a_network};
     use crate::inventory::record::{Change, Prepared};
 
@@ -128,6 +156,34 @@ mod tests {
             panic!("{changes:?}")
         };
         assert!(share_a_network(one, other));
+    }
+
+    #[test]
+    fn an_end_that_one_write_can_have_left_is_no_damage() {
+        let first = first_line(u64::MAX);
+        assert!(
+            (FIRST_LINE_BYTES - 10..=FIRST_LINE_BYTES).contains(&first.len()),
+            "{}",
+            first.len()
+        );
+        let commit = encode(u64::MAX, &[Prepared::new(Change::Upsert(record(1)))]);
+        let cut = &commit[..commit.len() - 1];
+        let zeros = vec![0; 5000];
+        for (bytes, damaged) in [
+            (vec![], false),
+            (first[..20].to_vec(), false),
+            (zeros[..first.len()].to_vec(), false),
+            ([&first[..], cut].concat(), false),
+            ([&first[..], &zeros].concat(), false),
+            ([&first[..], &zeros, b"\n"].concat(), false),
+            ([&first[..], b"x\n", cut].concat(), false),
+            ([&first[..], b"x\nx\n"].concat(), true),
+            (zeros, true),
+            (cut.to_vec(), true),
+        ] {
+            let text = String::from_utf8_lossy(&bytes);
+            assert_eq!(decode(&bytes).is_damaged(), damaged, "{text}");
+        }
     }
 
     #[test]

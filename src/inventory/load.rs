@@ -3,6 +3,7 @@
 //! Reads only. What must be set aside or written anew is said in the result; the store does it,
 //! in an order in which a crash can lose nothing.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -64,15 +65,79 @@ impl Places {
     }
 
     /// A free name for a copy of a file that can't be relied on.
-    pub fn set_aside(&self, file: &Path, at: Timestamp, names: &[String]) -> PathBuf {
-        let name = file.file_name().unwrap_or_default().to_string_lossy();
-        // RFC 3339's without what some file systems don't like; formats of one's own choice would
-        // bring 30 KB along.
-        let time = format!("{at:.0}").replace(['-', ':'], "");
-        let base = format!("{name}.corrupt-{time}");
+    pub fn copy(&self, set_aside: &SetAside, at: Timestamp, names: &[String]) -> PathBuf {
+        let name = set_aside.file.file_name().unwrap_or_default().to_string_lossy();
+        let base = format!("{name}.{}-{}", set_aside.why.word(), time_in_name(at));
         let numbered = (2..).map(|number| format!("{base}-{number}"));
         let free = std::iter::once(base.clone()).chain(numbered).find(|name| !names.contains(name));
         self.folder.join(free.unwrap_or(base))
+    }
+
+    /// The copies that may go: of each kind those of the newest occasions stay, and those that were
+    /// made just now whatever the clock says.
+    pub fn surplus_copies(&self, names: &[String], made: Timestamp) -> Vec<PathBuf> {
+        let made = time_in_name(made);
+        let mut kinds: BTreeMap<_, BTreeMap<_, Vec<&String>>> = BTreeMap::new();
+        for name in names {
+            if let Some((kind, time)) = self.kind_and_time(name) {
+                kinds.entry(kind).or_default().entry((time == made, time)).or_default().push(name);
+            }
+        }
+        let older =
+            kinds.into_values().flat_map(|by_time| by_time.into_iter().rev().skip(KEPT_COPIES));
+        older.flat_map(|(_, names)| names).map(|name| self.folder.join(name)).collect()
+    }
+
+    /// Of what a copy is and why, and when it was made; none if the file is no copy of ours.
+    fn kind_and_time<'a>(&self, name: &'a str) -> Option<((bool, Why), &'a str)> {
+        let rest = name.strip_prefix(&self.name)?;
+        let (why, (original, time)) = [Why::Damaged, Why::Torn]
+            .into_iter()
+            .find_map(|why| Some((why, rest.rsplit_once(&format!(".{}-", why.word()))?)))?;
+        let is_journal = original.starts_with(".journal-");
+        // Several of one moment are numbered.
+        let time = time.split('-').next().unwrap_or(time);
+        let is_time = time.len() == "20261120T090000Z".len() && time.ends_with('Z');
+        ((is_journal || original.is_empty()) && is_time).then_some(((is_journal, why), time))
+    }
+}
+
+/// RFC 3339's without what some file systems don't like; formats of one's own choice would bring
+/// 30 KB along.
+fn time_in_name(at: Timestamp) -> String {
+    format!("{at:.0}").replace(['-', ':'], "")
+}
+
+/// Copies of how many occasions are kept.
+const KEPT_COPIES: usize = 3;
+
+/// A file of which a copy must be kept before anything is written.
+#[derive(Debug)]
+pub struct SetAside {
+    /// The file.
+    pub file: PathBuf,
+    /// What it holds.
+    pub bytes: Vec<u8>,
+    /// Why it can't be relied on.
+    pub why: Why,
+}
+
+/// Why a file can't be relied on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Why {
+    /// It is damaged, or somebody else's; a person is told.
+    Damaged,
+    /// It ends with something that a crash may have left, or damage.
+    Torn,
+}
+
+impl Why {
+    /// For the copy's name.
+    fn word(self) -> &'static str {
+        match self {
+            Why::Damaged => "corrupt",
+            Why::Torn => "torn",
+        }
     }
 }
 
@@ -86,7 +151,7 @@ pub struct Loaded {
     /// What a person must be told.
     pub findings: Vec<String>,
     /// Files of which a copy must be kept before anything is written.
-    pub set_aside: Vec<(PathBuf, Vec<u8>)>,
+    pub set_aside: Vec<SetAside>,
     /// The document doesn't hold everything yet, or not in our format.
     pub document_due: bool,
     /// Size of the document.
@@ -110,6 +175,12 @@ pub enum LoadError {
         /// Its format number.
         format: u32,
     },
+}
+
+impl Loaded {
+    fn set_aside(&mut self, file: PathBuf, bytes: Vec<u8>, why: Why) {
+        self.set_aside.push(SetAside { file, bytes, why });
+    }
 }
 
 impl fmt::Display for LoadError {
@@ -200,7 +271,7 @@ fn read_document(
             "{path} is damaged: {} records could be read, the file was set aside",
             loaded.inventory.len()
         ));
-        loaded.set_aside.push((places.document.clone(), bytes));
+        loaded.set_aside(places.document.clone(), bytes, Why::Damaged);
         return Ok(Known::Nothing);
     }
     if !checksum_agrees {
@@ -208,7 +279,7 @@ fn read_document(
             "{path} does not match its checksum: it was edited by hand or damaged; it is used as \
              it reads, and a copy was set aside"
         ));
-        loaded.set_aside.push((places.document.clone(), bytes));
+        loaded.set_aside(places.document.clone(), bytes, Why::Damaged);
     }
     Ok(match sequence {
         None => Known::Foreign,
@@ -226,7 +297,9 @@ fn set_journal_aside(places: &Places, segments: Vec<(PathBuf, Vec<u8>)>, loaded:
     let commits = segments.iter().flat_map(|(_, bytes)| journal::decode(bytes).commits);
     // Numbers go on behind the old ones, so that no segment's name is used twice.
     loaded.sequence = commits.map(|commit| commit.sequence).max().unwrap_or(0);
-    loaded.set_aside.extend(segments);
+    for (path, bytes) in segments {
+        loaded.set_aside(path, bytes, Why::Damaged);
+    }
 }
 
 fn replay(places: &Places, known: Known, segments: Vec<(PathBuf, Vec<u8>)>, loaded: &mut Loaded) {
@@ -238,7 +311,7 @@ fn replay(places: &Places, known: Known, segments: Vec<(PathBuf, Vec<u8>)>, load
     let mut lost = false;
     for (path, bytes) in segments {
         let segment = journal::decode(&bytes);
-        let mut whole = segment.damaged_bytes == 0;
+        let (torn_bytes, mut whole) = (segment.torn_bytes, !segment.is_damaged());
         for Commit { sequence, changes } in segment.commits {
             if last.is_some_and(|last| sequence <= last) {
                 continue;
@@ -248,16 +321,17 @@ fn replay(places: &Places, known: Known, segments: Vec<(PathBuf, Vec<u8>)>, load
             let changes: Vec<_> = changes.into_iter().map(Prepared::new).collect();
             loaded.inventory.apply(&changes);
         }
-        if segment.torn_bytes > 0 {
-            log::info!(
-                "{} ends with {} bytes of a commit that was cut off before it was acknowledged",
-                path.display(),
-                segment.torn_bytes
+        if torn_bytes > 0 {
+            log::warn!(
+                "{} ends with {torn_bytes} bytes that are no commit: a write that was cut off, or damage",
+                path.display()
             );
         }
-        if !whole {
-            lost = true;
-            loaded.set_aside.push((path, bytes));
+        lost |= !whole;
+        match whole {
+            false => loaded.set_aside(path, bytes, Why::Damaged),
+            true if torn_bytes > 0 => loaded.set_aside(path, bytes, Why::Torn),
+            true => {}
         }
     }
     if lost {

@@ -7,7 +7,8 @@
 //!
 //! 1. the document is replaced by temporary file, sync, rename, sync of the folder;
 //! 2. only then are the journal segments it includes removed; until then they are skipped by number;
-//! 3. a segment's name is synced before its first commit is acknowledged;
+//! 3. a segment's name and its first line, which holds no change, are synced before its first commit
+//!    is appended;
 //! 4. after a failed write or sync nothing is appended to that file again: memory is written out
 //!    whole, as a new document;
 //! 5. what was found at start is written out whole too, because what a process reads isn't
@@ -29,7 +30,7 @@ use std::time::Duration;
 use super::contents::{Inventory, Stored};
 use super::files::{Appendable, Disk, Files, Lock};
 use super::journal;
-use super::load::Places;
+use super::load::{Places, SetAside};
 use super::record::{Change, Prepared};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -90,7 +91,7 @@ struct DiskSide {
     loaded: bool,
     /// Memory must be written out whole before the journal goes on.
     document_due: bool,
-    set_aside: Vec<(PathBuf, Vec<u8>)>,
+    set_aside: Vec<SetAside>,
     segment: Option<Box<dyn Appendable>>,
     /// Segments that the document doesn't include yet.
     segments: Vec<PathBuf>,
@@ -329,8 +330,10 @@ impl Shared {
             Some(segment) => segment,
             None => {
                 let path = self.places.segment(first);
-                let created = self.files.create(&path)?;
+                let mut created = self.files.create(&path)?;
                 self.files.sync_folder(&self.places.folder)?;
+                created.append(&journal::first_line(first))?;
+                created.sync()?;
                 disk.segments.push(path);
                 disk.segment.insert(created)
             }

@@ -1,6 +1,6 @@
 //! Files that the store didn't write, or finds changed or damaged.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use multinic_operator::inventory::files::Files as _;
 use multinic_operator::inventory::store::Store;
@@ -55,6 +55,17 @@ fn document(disk: &SimulatedDisk) -> String {
 
 fn set_aside(disk: &SimulatedDisk) -> Vec<String> {
     disk.names().into_iter().filter(|name| name.contains(".corrupt-")).collect()
+}
+
+/// Copies of journals whose end is no commit, as a crash leaves them.
+fn torn_copies(disk: &SimulatedDisk) -> Vec<String> {
+    disk.names().into_iter().filter(|name| name.contains(".torn-")).collect()
+}
+
+/// The journal's one segment.
+fn journal(disk: &SimulatedDisk) -> PathBuf {
+    let is_segment = |name: &String| name.contains(".journal-") && name.ends_with(char::is_numeric);
+    Path::new("/data").join(disk.names().into_iter().find(is_segment).unwrap())
 }
 
 #[test]
@@ -201,8 +212,7 @@ fn damage_inside_the_journal_is_told_from_a_torn_end() {
         store.commit(vec![upsert(&format!("n{number}"), &[number], 1)]).unwrap();
     }
     let disk = disk.after(Restart::Killed);
-    let name = disk.names().into_iter().find(|name| name.contains("journal")).unwrap();
-    let path = Path::new("/data").join(name);
+    let path = journal(&disk);
     let bytes = disk.read(&path).unwrap();
 
     let torn = disk.after(Restart::Killed);
@@ -210,6 +220,8 @@ fn damage_inside_the_journal_is_told_from_a_torn_end() {
     let store = open(&torn);
     assert_eq!(store.snapshot().len(), 5);
     assert!(store.findings().is_empty() && set_aside(&torn).is_empty(), "{:?}", store.findings());
+    let copy = Path::new("/data").join(&torn_copies(&torn)[0]);
+    assert_eq!(torn.read(&copy).unwrap(), bytes[..bytes.len() - 10], "a copy is kept all the same");
 
     let damaged = disk.after(Restart::Killed);
     let mut hit = bytes.clone();
@@ -220,6 +232,93 @@ fn damage_inside_the_journal_is_told_from_a_torn_end() {
     assert_eq!(store.snapshot().len(), 5, "all but the damaged commit");
     assert!(store.findings()[0].contains("damaged or incomplete"), "{:?}", store.findings());
     assert_eq!(set_aside(&damaged).len(), 1);
+}
+
+type Damage = fn(&mut [u8]);
+
+fn flip_a_bit_in_each_line(bytes: &mut [u8]) {
+    bytes.split_inclusive_mut(|byte| *byte == b'\n').for_each(|line| line[0] ^= 1);
+}
+
+fn spoil_the_last_two_lines(bytes: &mut [u8]) {
+    let lines = bytes.split_inclusive_mut(|byte| *byte == b'\n').collect::<Vec<_>>();
+    for line in lines.into_iter().rev().take(2) {
+        line[0] = b'?';
+    }
+}
+
+#[test]
+fn a_journal_of_nothing_but_damage_is_said_and_set_aside() {
+    let ways: [(&str, Damage); 3] = [
+        ("zeros", |bytes| bytes.fill(0)),
+        ("a bit in each line", flip_a_bit_in_each_line),
+        ("the last two lines", spoil_the_last_two_lines),
+    ];
+    for commits in [1_u32, 2, 6] {
+        for (how, damage) in &ways {
+            let context = format!("{how}, {commits} commits");
+            let disk = SimulatedDisk::default();
+            let store = open(&disk);
+            store.commit(vec![upsert("first", &[999], 1)]).unwrap();
+            store.compact();
+            for number in 0..commits {
+                store.commit(vec![upsert(&format!("n{number}"), &[number], 1)]).unwrap();
+            }
+            let disk = disk.after(Restart::NothingUnsynced);
+            let path = journal(&disk);
+            let mut bytes = disk.read(&path).unwrap();
+            damage(&mut bytes);
+            disk.put(&path, &bytes);
+            let store = open(&disk);
+            assert!(store.state().is_healthy(), "{context}: {}", store.state());
+            let findings = store.findings().join("; ");
+            assert!(findings.contains("damaged or incomplete"), "{context}: {findings:?}");
+            let copies = set_aside(&disk);
+            assert_eq!(copies.len(), 1, "{context}");
+            assert_eq!(
+                disk.read(&Path::new("/data").join(&copies[0])).unwrap(),
+                bytes,
+                "{context}"
+            );
+        }
+    }
+}
+
+#[test]
+fn of_copies_the_newest_three_of_each_kind_are_kept() {
+    let disk = SimulatedDisk::default();
+    let earlier = [
+        "inventory.json.corrupt-20250101T000000Z",
+        "inventory.json.corrupt-20250101T000000Z-2",
+        "inventory.json.corrupt-20250202T000000Z",
+        "inventory.json.corrupt-20250303T000000Z",
+        "inventory.json.journal-00000000000000000007.corrupt-20250101T000000Z",
+        "inventory.json.journal-00000000000000000007.torn-20240101T000000Z",
+        "another.json.corrupt-20240101T000000Z",
+        "inventory.json.corrupt-by-hand",
+    ];
+    for name in earlier {
+        disk.put(&Path::new("/data").join(name), b"a copy");
+    }
+    disk.put(Path::new(PATH), b"damage");
+    open(&disk);
+    let mut kept: Vec<&str> = earlier[2..].to_vec();
+    kept.extend(["inventory.json", "inventory.json.corrupt-20261120T090000Z"]);
+    kept.sort_unstable();
+    assert_eq!(disk.names(), kept);
+}
+
+#[test]
+fn a_copy_is_kept_also_when_the_clock_has_gone_back() {
+    let disk = with_file("damage");
+    for year in [2031, 2032, 2033] {
+        let name = format!("/data/inventory.json.corrupt-{year}0101T000000Z");
+        disk.put(Path::new(&name), b"a copy");
+    }
+    open(&disk);
+    let made = disk.read(Path::new("/data/inventory.json.corrupt-20261120T090000Z")).unwrap();
+    assert_eq!(made, b"damage");
+    assert_eq!(set_aside(&disk).len(), 3);
 }
 
 #[test]
@@ -268,13 +367,12 @@ fn whatever_a_file_holds_the_store_opens_and_nothing_is_lost_without_a_copy() {
     store.compact();
     store.commit(vec![upsert("late", &[9], 2)]).unwrap();
     let disk = disk.after(Restart::Killed);
-    let journal = disk.names().into_iter().find(|name| name.contains("journal-")).unwrap();
-    let paths = [PATH.to_owned(), format!("/data/{journal}")];
+    let paths = [PathBuf::from(PATH), journal(&disk)];
     let whole = seen(&store.snapshot());
     for seed in 0..1500 {
         let mut random = fastrand::Rng::with_seed(seed);
         let hit = disk.after(Restart::Killed);
-        let path = Path::new(&paths[random.usize(0..2)]);
+        let path = &paths[random.usize(0..2)];
         let mut bytes = hit.read(path).unwrap();
         for _ in 0..random.usize(1..4) {
             let place = random.usize(0..bytes.len());
@@ -295,8 +393,7 @@ fn whatever_a_file_holds_the_store_opens_and_nothing_is_lost_without_a_copy() {
         assert!(store.state().is_healthy(), "seed {seed}: {}", store.state());
         let complete = whole.iter().all(|line| seen(&store.snapshot()).contains(line));
         // The end of the journal that was cut off can't be told from a torn write.
-        let torn = path != Path::new(PATH) && store.snapshot().len() == 5;
-        let copied = !set_aside(&hit).is_empty();
+        let (copied, torn) = (!set_aside(&hit).is_empty(), !torn_copies(&hit).is_empty());
         assert!(complete || torn || copied, "seed {seed}: records are gone without a copy");
         assert_eq!(copied, !store.findings().is_empty(), "seed {seed}: said and done");
     }

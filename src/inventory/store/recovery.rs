@@ -11,7 +11,7 @@ use super::{DiskSide, JOURNAL_FLOOR_BYTES, Queued, Shared, StoreState, Trouble, 
 use crate::inventory::contents::Inventory;
 use crate::inventory::document;
 use crate::inventory::files::Appendable;
-use crate::inventory::load::{self, Loaded};
+use crate::inventory::load::{self, Loaded, Why};
 
 impl Shared {
     /// Brings disk and memory together: at start, and again after each failure.
@@ -100,17 +100,28 @@ impl Shared {
 
     /// Copies of what can't be relied on, before the originals are replaced.
     fn keep_copies(&self, disk: &mut DiskSide) -> io::Result<()> {
-        while let Some((original, bytes)) = disk.set_aside.last() {
+        let at = self.clock.now().wall;
+        while let Some(set_aside) = disk.set_aside.last() {
             let names = self.files.list(&self.places.folder)?;
-            let copy = self.places.set_aside(original, self.clock.now().wall, &names);
-            let written = self.write_new(&copy, |file| file.append(bytes));
+            let copy = self.places.copy(set_aside, at, &names);
+            let written = self.write_new(&copy, |file| file.append(&set_aside.bytes));
             if let Err(error) = written {
                 let _ = self.files.remove(&copy);
                 return Err(error);
             }
             self.files.sync_folder(&self.places.folder)?;
-            log::error!("{} was set aside as {}", original.display(), copy.display());
+            let level = match set_aside.why {
+                Why::Damaged => log::Level::Error,
+                Why::Torn => log::Level::Warn,
+            };
+            let (file, copy) = (set_aside.file.display(), copy.display());
+            log::log!(level, "{file} was set aside as {copy}");
             disk.set_aside.pop();
+            if disk.set_aside.is_empty() {
+                // A disk that damages files again and again isn't to be filled by their copies.
+                let names = self.files.list(&self.places.folder).unwrap_or_default();
+                self.remove_all(&self.places.surplus_copies(&names, at));
+            }
         }
         Ok(())
     }
@@ -203,11 +214,12 @@ impl Shared {
         file.sync()
     }
 
-    pub(super) fn remove_all(&self, segments: &[PathBuf]) {
-        for segment in segments {
-            if let Err(error) = self.files.remove(segment) {
-                // Harmless: its commits are skipped by number.
-                log::warn!("cannot remove {}: {error}", segment.display());
+    /// Segments whose commits the document includes, or copies that are too many.
+    pub(super) fn remove_all(&self, files: &[PathBuf]) {
+        for file in files {
+            if let Err(error) = self.files.remove(file) {
+                // Harmless: a segment's commits are skipped by number.
+                log::warn!("cannot remove {}: {error}", file.display());
             }
         }
     }
