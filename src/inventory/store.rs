@@ -296,8 +296,12 @@ impl Shared {
         Some(sequence)
     }
 
-    /// Appends all waiting commits and syncs once.
+    /// Appends all waiting commits and syncs once. After the close nothing is appended: the lock is
+    /// given back, and another operator may have taken it.
     fn write_queue(&self, disk: &mut DiskSide) {
+        if disk.closed {
+            return;
+        }
         let queue = std::mem::take(&mut lock(&self.memory).queue);
         let (Some(first), Some(last)) = (queue.first(), queue.last()) else { return };
         let (first, last) = (first.sequence, last.sequence);

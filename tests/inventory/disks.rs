@@ -3,14 +3,17 @@
 //! A full disk is a small tmpfs where mounting is allowed; elsewhere the test says that it was
 //! left out. As root nothing is forbidden, so forbidden is shown by things in the way.
 
-use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
+use multinic_operator::inventory::files::{Appendable, Disk, Files, Lock};
 use multinic_operator::inventory::store::{Store, StoreState};
 
-use crate::support::{PROVIDER, open, upsert};
+use crate::support::{PROVIDER, open, open_on, upsert};
 
 fn wait_until(what: &str, mut condition: impl FnMut() -> bool) -> Duration {
     let began = Instant::now();
@@ -177,4 +180,62 @@ fn files_are_for_their_owner_only() {
         let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600, "{}", entry.path().display());
     }
+}
+
+/// A real disk whose lock takes long to be given back, and is then another operator's.
+struct SlowUnlock(Arc<AtomicBool>);
+
+struct SlowLock(Option<Lock>, Arc<AtomicBool>);
+
+impl Drop for SlowLock {
+    fn drop(&mut self) {
+        self.0 = None;
+        self.1.store(true, Ordering::SeqCst);
+        std::thread::park_timeout(Duration::from_millis(300));
+    }
+}
+
+impl Files for SlowUnlock {
+    fn create_folder(&self, folder: &Path) -> io::Result<()> {
+        Disk.create_folder(folder)
+    }
+    fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
+        Disk.list(folder)
+    }
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        Disk.read(path)
+    }
+    fn create(&self, path: &Path) -> io::Result<Box<dyn Appendable>> {
+        assert!(!self.0.load(Ordering::SeqCst), "{} was made without the lock", path.display());
+        Disk.create(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Disk.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        Disk.remove(path)
+    }
+    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        Disk.sync_folder(folder)
+    }
+    fn lock(&self, path: &Path) -> io::Result<Option<Lock>> {
+        let slow = |lock| Box::new(SlowLock(Some(lock), self.0.clone())) as Lock;
+        Ok(Disk.lock(path)?.map(slow))
+    }
+}
+
+#[test]
+fn a_commit_beside_the_close_is_refused_and_nothing_is_written_without_the_lock() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("inventory.json");
+    let unlocked = Arc::new(AtomicBool::new(false));
+    let store = open_on(SlowUnlock(unlocked.clone()), &path);
+    store.commit(vec![upsert("a", &[1], 1)]).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| store.flush_and_close());
+        wait_until("the lock given back", || unlocked.load(Ordering::SeqCst));
+        let error = store.commit(vec![upsert("b", &[2], 1)]).unwrap_err();
+        assert_eq!(error.state, StoreState::Closed);
+    });
+    assert_eq!(open(&path).snapshot().len(), 1);
 }
