@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use ring::digest::{Context, SHA256};
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 
 use super::contents::{Inventory, Stored};
 use super::record::{self, Record};
@@ -17,11 +18,16 @@ use super::timeline;
 use crate::node_config::hexadecimal;
 use crate::shared_texts::SharedTexts;
 
-/// What this program writes; a file with a higher number is not touched.
+/// What this program writes; a file with another one is not touched.
 pub const FORMAT: u32 = 1;
 
 /// Commits are not numbered beyond this, so that counting on never overflows.
 const MAX_SEQUENCE: u64 = 1 << 60;
+
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// Of a format that isn't known, so much is shown.
+const SHOWN_FORMAT_CHARACTERS: usize = 40;
 
 /// A file is written in pieces of about this size.
 const PIECE_BYTES: usize = 65_536;
@@ -65,7 +71,6 @@ pub struct Document {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Parsed {
-    format: Option<u32>,
     sequence: Option<u64>,
     // The replaced program writes an empty list as null.
     records: Option<Records>,
@@ -103,8 +108,9 @@ impl<'de> Visitor<'de> for RecordsVisitor {
 }
 
 #[derive(Deserialize)]
-struct OnlyFormat {
-    format: Option<u32>,
+struct OnlyFormat<'a> {
+    #[serde(borrow)]
+    format: Option<&'a RawValue>,
 }
 
 /// An item as compact JSON, for the checksum, and as a person reads it.
@@ -166,12 +172,14 @@ fn push_indented(piece: &mut Vec<u8>, pretty: &[u8]) {
 /// Reads a file. Of a damaged one, every whole record counts.
 ///
 /// # Errors
-/// The number of a format that this program doesn't know and so must not touch.
-pub fn decode(bytes: &[u8]) -> Result<Document, u32> {
+/// A format that this program doesn't know, as it is written, whose file must not be touched.
+pub fn decode(bytes: &[u8]) -> Result<Document, String> {
+    // Some editors put it there.
+    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
     if let Ok(OnlyFormat { format: Some(format) }) = serde_json::from_slice(bytes)
-        && format > FORMAT
+        && format.get() != FORMAT.to_string()
     {
-        return Err(format);
+        return Err(format.get().chars().take(SHOWN_FORMAT_CHARACTERS).collect());
     }
     let Ok(parsed) = serde_json::from_slice::<Parsed>(bytes) else {
         return Ok(salvage(bytes));
@@ -189,7 +197,6 @@ pub fn decode(bytes: &[u8]) -> Result<Document, u32> {
     let checksum_agrees = parsed
         .checksum
         .is_none_or(|stated| stated == checksum(&inventory, parsed.sequence.unwrap_or(0)));
-    debug_assert!(parsed.format.is_none_or(|format| format <= FORMAT));
     // A number that nobody can have counted up to is as good as none.
     let sequence = parsed.sequence.filter(|sequence| *sequence < MAX_SEQUENCE);
     Ok(Document { inventory, sequence, checksum_agrees, damaged: false })

@@ -168,12 +168,12 @@ pub enum LoadError {
         /// Its answer.
         error: io::Error,
     },
-    /// A later version of this program wrote the file.
-    NewerFormat {
+    /// A later version of this program wrote the file, or somebody else.
+    UnknownFormat {
         /// The document.
         path: PathBuf,
-        /// Its format number.
-        format: u32,
+        /// Its format, as it is written there.
+        format: String,
     },
 }
 
@@ -189,9 +189,9 @@ impl fmt::Display for LoadError {
             LoadError::Read { path, error } => {
                 write!(formatter, "cannot read {}: {error}", path.display())
             }
-            LoadError::NewerFormat { path, format } => write!(
+            LoadError::UnknownFormat { path, format } => write!(
                 formatter,
-                "{} has format {format}, this program knows up to {}: run the version that wrote \
+                "{} has format {format}, this program knows format {}: run the version that wrote \
                  it, or move the file away",
                 path.display(),
                 document::FORMAT
@@ -261,7 +261,7 @@ fn read_document(
         return Ok(Known::Nothing);
     };
     let document = document::decode(&bytes)
-        .map_err(|format| LoadError::NewerFormat { path: places.document.clone(), format })?;
+        .map_err(|format| LoadError::UnknownFormat { path: places.document.clone(), format })?;
     let Document { inventory, sequence, checksum_agrees, damaged } = document;
     loaded.document_bytes = bytes.len() as u64;
     loaded.inventory = inventory;

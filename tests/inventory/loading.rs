@@ -334,16 +334,30 @@ fn a_missing_document_is_said_and_the_journal_is_not_thrown_away() {
 }
 
 #[test]
-fn a_file_of_a_later_version_is_left_alone() {
-    let text = r#"{"format": 2, "records": {"shape": "unknown"}}"#;
-    let disk = with_file(text);
+fn a_file_of_a_format_that_is_not_known_is_left_alone() {
+    for format in ["2", "\"2\"", "\"1\"", "4294967296", "-1", "1.5", "[1]", "{\"major\": 2}"] {
+        let text = format!(r#"{{"format": {format}, "records": {{"shape": "unknown"}}}}"#);
+        let disk = with_file(&text);
+        let store = open(&disk);
+        assert!(!store.state().remembers(), "{format}");
+        let said = store.state().to_string();
+        assert!(said.contains(&format!("format {format}")), "{said}");
+        store.commit(vec![upsert("a", &[1], 1)]).unwrap_err();
+        store.retry();
+        store.flush_and_close();
+        assert_eq!(document(&disk), text);
+    }
+}
+
+#[test]
+fn a_byte_order_mark_before_the_file_is_no_damage() {
+    let disk = with_file(&format!("\u{feff}{ORIGINAL}"));
     let store = open(&disk);
-    assert!(!store.state().remembers());
-    assert!(store.state().to_string().contains("format 2"), "{}", store.state());
-    store.commit(vec![upsert("a", &[1], 1)]).unwrap_err();
-    store.retry();
+    assert!(store.findings().is_empty() && store.get("p-1", "worker-0").is_some());
+    assert!(set_aside(&disk).is_empty());
     store.flush_and_close();
-    assert_eq!(document(&disk), text);
+    disk.put(Path::new(PATH), format!("\u{feff}{}", document(&disk)).as_bytes());
+    assert!(open(&disk).findings().is_empty(), "ours, kept by an editor that adds the mark");
 }
 
 #[test]
