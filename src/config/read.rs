@@ -484,7 +484,8 @@ impl Reader<'_> {
         }
     }
 
-    /// `:18081` means all addresses, by IPv6's wildcard, which takes IPv4 as well on Linux.
+    /// `:18081` means all addresses, by IPv6's wildcard; the server sees to it that it takes IPv4 as
+    /// well.
     fn address(&mut self, name: &'static str, default: &str) -> SocketAddr {
         let text = self.text(name).unwrap_or_else(|| default.to_owned());
         let parsed = match text.strip_prefix(':') {

@@ -30,12 +30,12 @@ mod turns;
 
 use std::borrow::Cow;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
+use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -259,6 +259,8 @@ pub struct Server {
     house: Arc<House>,
     address: SocketAddr,
     accepting: JoinHandle<()>,
+    /// What ends the accept loop's waiting; none once it was told to end.
+    listener: Mutex<Option<TcpListener>>,
 }
 
 impl Server {
@@ -275,16 +277,13 @@ impl Server {
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> io::Result<Server> {
-        let listener = TcpListener::bind(address)?;
-        // The standard library asks for 128 places, which a crowd fills in a moment.
-        SockRef::from(&listener).listen(WAITING_CONNECTIONS)?;
-        // Connections inherit it.
-        SockRef::from(&listener).set_send_buffer_size(SEND_BUFFER_BYTES)?;
+        let listener = listen(address)?;
         let address = listener.local_addr()?;
+        let to_end_it = Mutex::new(Some(listener.try_clone()?));
         let house = Arc::new(House::new(name, limits, handler, clock, metrics));
         let entrance = Entrance::new(house.clone(), listener);
         let accepting = threads::spawn(name, move || entrance.accept_until_stopped())?;
-        Ok(Server { house, address, accepting })
+        Ok(Server { house, address, accepting, listener: to_end_it })
     }
 
     /// Where it listens, with the port the system chose if none was asked for.
@@ -297,11 +296,17 @@ impl Server {
         self.accepting.is_finished()
     }
 
-    /// Takes no more requests, lets running answers end, and is gone within about `limit`.
+    /// Takes no more requests, lets running answers end, and is gone within about `limit`. Once
+    /// told, it isn't told again.
     pub fn stop(&self, limit: Duration) {
+        let listener = self.listener.lock().unwrap_or_else(|held| held.into_inner()).take();
+        let Some(listener) = listener else { return };
         self.house.begin_stop();
-        // A blocking accept ends only by a connection; it may fail if one is waiting already.
-        let _ = TcpStream::connect_timeout(&reachable(self.address), limit / 4);
+        // Ends a blocking accept with an error. A connection to ourselves would do that too, but
+        // there are nodes on which the wildcard's own loopback can't be reached.
+        if let Err(error) = SockRef::from(&listener).shutdown(Shutdown::Both) {
+            log::warn!("{}: cannot end listening on {}: {error}", self.house.name, self.address);
+        }
         self.house.wait_until_empty(limit);
     }
 }
@@ -312,14 +317,19 @@ impl Drop for Server {
     }
 }
 
-/// An address that stands for all is reached by loopback.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if address.is_ipv6() {
+        // The wildcard takes IPv4 as well, also where `net.ipv6.bindv6only` says otherwise.
+        socket.set_only_v6(false)?;
+    }
+    // A port that was ours a moment ago is to be had again.
+    socket.set_reuse_address(true)?;
+    // Connections inherit it.
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    socket.bind(&address.into())?;
+    socket.listen(WAITING_CONNECTIONS)?;
+    Ok(socket.into())
 }
 
 #[cfg(test)]

@@ -1,8 +1,12 @@
 //! What passes the gate, and how the rest is refused.
 
-use std::sync::Arc;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::process::{Command, Output};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
+use multinic_operator::clock::Clock;
 use multinic_operator::http::server::{Body, Limits, Method, Request, Response, Server};
 
 use crate::client::{connect, exchange, get, read_answer, request, serve};
@@ -20,6 +24,11 @@ fn echo(request: &Request) -> Response {
 fn server() -> Server {
     let head = Duration::from_millis(300);
     serve(Arc::new(echo), Limits { head, idle: Duration::from_millis(600), ..Limits::default() })
+}
+
+fn serve_at(address: SocketAddr) -> Server {
+    let (clock, metrics) = (Clock::system(), Arc::default());
+    Server::start("test", address, Limits::default(), Arc::new(echo), clock, metrics).unwrap()
 }
 
 fn raw(server: &Server, bytes: &[u8]) -> Option<(u16, String)> {
@@ -205,6 +214,90 @@ fn stopping_ends_idle_connections_and_frees_the_port() {
     assert!(std::net::TcpStream::connect(address).is_err());
     drop(server);
     assert!(idle.iter_mut().all(|stream| read_answer(stream, false).is_none()));
+}
+
+/// Tells a helper that it was started by its test.
+const NETWORK_VARIABLE: &str = "GATE_TEST_NETWORK";
+
+/// Runs a helper of this file in a network of its own, made ready by a script, where that is allowed.
+fn in_a_network_of_its_own(script: &str, helper: &str) {
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--net", "sh", "-c"])
+        .arg(format!("{script} && echo ready && exec \"$0\" \"$@\""))
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", helper, "--ignored", "--nocapture"])
+        .env(NETWORK_VARIABLE, "1")
+        .output();
+    let said = |output: &Output| String::from_utf8_lossy(&output.stdout).into_owned();
+    match output {
+        Ok(output) if said(&output).contains("ready") => {
+            assert!(output.status.success(), "{}", said(&output));
+        }
+        other => println!("left out, no network of its own is to be had here: {other:?}"),
+    }
+}
+
+/// Not a test of its own: the server of [`a_server_that_cannot_reach_itself_stops_at_once`].
+#[test]
+#[ignore = "started in a network of its own"]
+fn stops_where_it_cannot_be_reached() {
+    if std::env::var(NETWORK_VARIABLE).is_err() {
+        return;
+    }
+    for address in ["[::]:0", "0.0.0.0:0"] {
+        let server = serve_at(address.parse().unwrap());
+        let address = server.address();
+        TcpStream::connect((Ipv4Addr::LOCALHOST, address.port())).unwrap_err();
+        let began = Instant::now();
+        server.stop(Duration::from_secs(2));
+        drop(server);
+        assert!(began.elapsed() < Duration::from_millis(300), "{address}: {:?}", began.elapsed());
+    }
+}
+
+#[test]
+fn a_server_that_cannot_reach_itself_stops_at_once() {
+    // Nothing is reached where not even loopback is up.
+    in_a_network_of_its_own("true", "gate::stops_where_it_cannot_be_reached");
+}
+
+#[test]
+fn a_stop_that_took_its_time_is_not_taken_again_by_the_drop() {
+    let (busy, arrived) = mpsc::channel();
+    let (go_on, told) = mpsc::channel::<()>();
+    let (busy, told) = (Mutex::new(busy), Mutex::new(told));
+    let handler = move |_: &Request| {
+        busy.lock().unwrap().send(()).unwrap();
+        let _ = told.lock().unwrap().recv();
+        Response::new(200, Body::Empty)
+    };
+    let server = serve(Arc::new(handler), Limits::default());
+    let mut client = connect(server.address());
+    client.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    arrived.recv().unwrap();
+    server.stop(Duration::from_millis(100));
+    let began = Instant::now();
+    drop(server);
+    assert!(began.elapsed() < Duration::from_millis(100), "{:?}", began.elapsed());
+    drop(go_on);
+}
+
+/// Not a test of its own: the server of [`the_wildcard_takes_ipv4_whatever_the_system_prefers`].
+#[test]
+#[ignore = "started in a network of its own"]
+fn answers_by_ipv4_at_the_wildcard_of_ipv6() {
+    if std::env::var(NETWORK_VARIABLE).is_err() {
+        return;
+    }
+    let server = serve_at("[::]:0".parse().unwrap());
+    let by_ipv4 = SocketAddr::from((Ipv4Addr::LOCALHOST, server.address().port()));
+    assert_eq!(get(by_ipv4, "/x").body, b"Get /x []");
+}
+
+#[test]
+fn the_wildcard_takes_ipv4_whatever_the_system_prefers() {
+    let script = "echo 1 > /proc/sys/net/ipv6/bindv6only && ip link set lo up";
+    in_a_network_of_its_own(script, "gate::answers_by_ipv4_at_the_wildcard_of_ipv6");
 }
 
 #[test]
