@@ -120,6 +120,8 @@ fn what_two_servers_might_read_differently_is_refused() {
         ("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello", 405),
         ("CONNECT h:1 HTTP/1.1\r\nHost: h\r\n\r\n", 405),
         ("GET http://h/x?y=1 HTTP/1.1\r\nHost: h\r\n\r\n", 200),
+        ("GET http:///x HTTP/1.1\r\nHost: h\r\n\r\n", 400),
+        ("GET https://h/x HTTP/1.1\r\nHost: h\r\n\r\n", 400),
         ("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", 200),
         ("GET * HTTP/1.1\r\nHost: h\r\n\r\n", 400),
         ("GET x HTTP/1.1\r\nHost: h\r\n\r\n", 400),
@@ -144,6 +146,40 @@ fn what_two_servers_might_read_differently_is_refused() {
             let json: serde_json::Value = serde_json::from_str(&body).unwrap();
             assert!(!json["error"].as_str().unwrap().is_empty(), "{text:?}");
         }
+    }
+}
+
+#[test]
+fn a_target_in_absolute_form_is_read_behind_its_authority() {
+    let server = server();
+    for (target, read) in [
+        ("http://h/x?y=1", r#"Get /x [("y", "1")]"#),
+        ("http://h", "Get / []"),
+        ("http://h?x=1", r#"Get / [("x", "1")]"#),
+        ("http://h?a=/healthz", r#"Get / [("a", "/healthz")]"#),
+        ("HTTP://h:1/x", "Get /x []"),
+    ] {
+        let answer = get(server.address(), target);
+        let body = String::from_utf8(answer.body).unwrap();
+        assert_eq!((answer.status, body.as_str()), (200, read), "{target}");
+    }
+}
+
+#[test]
+fn a_refused_head_has_no_body_either() {
+    let server = server();
+    for text in [
+        "HEAD /% HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(),
+        "\r\nHEAD /% HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(),
+        "HEAD / HTTP/1.1\nHost: h\n\n".to_owned(),
+        format!("HEAD /{}", "x".repeat(20_000)),
+    ] {
+        let mut stream = connect(server.address());
+        stream.write_all(text.as_bytes()).unwrap();
+        let mut all = String::new();
+        stream.read_to_string(&mut all).unwrap();
+        assert!(all.starts_with("HTTP/1.1 4") && all.contains("Content-Length: "), "{all:?}");
+        assert!(all.ends_with("\r\n\r\n"), "{text:.40}: {all:?}");
     }
 }
 

@@ -37,7 +37,8 @@ const LINGER_BYTES: usize = 256 * 1024;
 /// How waiting for a head ended.
 enum Arrival {
     Request(Head),
-    Refused(Refusal),
+    /// With whether the answer is to have no body.
+    Refused(Refusal, bool),
     /// The client went, or never said anything.
     Gone,
 }
@@ -122,14 +123,14 @@ impl Connection<'_> {
     fn exchange(&mut self, first: bool) -> io::Result<bool> {
         match self.await_head(first)? {
             Arrival::Gone => Ok(false),
-            Arrival::Refused(refusal) => {
+            Arrival::Refused(refusal, without_body) => {
                 self.guest.works();
                 self.house.refused(refusal.reason);
                 let mut response = Response::error(refusal.status, &refusal.message);
                 if refusal.status == 405 {
                     response = response.with("Allow", "GET, HEAD, OPTIONS");
                 }
-                self.write(&response, false, true)?;
+                self.write(&response, without_body, true)?;
                 self.linger();
                 Ok(false)
             }
@@ -171,16 +172,19 @@ impl Connection<'_> {
             match head::end_of_head(&self.buffer[..self.filled], &mut scanned) {
                 Ok(Some(end)) => {
                     self.guest.works();
-                    let parsed = head::parse(&self.buffer[..end]);
+                    let arrival = match head::parse(&self.buffer[..end]) {
+                        Ok(head) => Arrival::Request(head),
+                        Err(refusal) => self.refused(refusal),
+                    };
                     self.buffer.copy_within(end..self.filled, 0);
                     self.filled -= end;
-                    return Ok(parsed.map_or_else(Arrival::Refused, Arrival::Request));
+                    return Ok(arrival);
                 }
                 Ok(None) => {}
-                Err(refusal) => return Ok(Arrival::Refused(refusal)),
+                Err(refusal) => return Ok(self.refused(refusal)),
             }
             if self.filled == self.buffer.len() {
-                return Ok(Arrival::Refused(head::too_large(&self.buffer)));
+                return Ok(self.refused(head::too_large(&self.buffer)));
             }
             let now = self.house.clock.now().uptime;
             if self.filled > 0 && !timed_by_head {
@@ -203,8 +207,13 @@ impl Connection<'_> {
     fn too_late(&self) -> Arrival {
         match self.filled {
             0 => Arrival::Gone,
-            _ => Arrival::Refused(Refusal::new(408, "head-timeout", "the request took too long")),
+            _ => self.refused(Refusal::new(408, "head-timeout", "the request took too long")),
         }
+    }
+
+    /// While what was read of the head is still there.
+    fn refused(&self, refusal: Refusal) -> Arrival {
+        Arrival::Refused(refusal, head::is_for_a_head_only(&self.buffer[..self.filled]))
     }
 
     /// A system call only where it makes a difference: a limit may be overrun by a tenth.

@@ -15,6 +15,8 @@ const MAX_HEADERS: usize = 64;
 /// Longest path and query.
 const MAX_TARGET_BYTES: usize = 4096;
 
+const SCHEME: &str = "http://";
+
 const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 
 /// A head that was accepted.
@@ -70,6 +72,11 @@ pub fn end_of_head(bytes: &[u8], scanned: &mut usize) -> Result<Option<usize>, R
         }
     }
     Ok(None)
+}
+
+/// Is an answer to this to have no body? Told from its first word, for heads that can't be read.
+pub(super) fn is_for_a_head_only(bytes: &[u8]) -> bool {
+    bytes.strip_prefix(b"\r\n").unwrap_or(bytes).starts_with(b"HEAD ")
 }
 
 /// The refusal of a head that fills the buffer without ending.
@@ -139,19 +146,31 @@ fn read_target(method: Method, target: &str) -> Result<(String, Vec<(String, Str
     if target == "*" && method == Method::Options {
         return Ok((target.to_owned(), Vec::new()));
     }
-    let local = match target.strip_prefix("http://") {
-        Some(rest) => rest.find('/').map_or("/", |at| &rest[at..]),
-        None => target,
-    };
-    if !local.starts_with('/') {
-        return Err(bad("the path does not begin with a slash"));
-    }
+    let local = behind_authority(target)?;
     let (path, query) = local.split_once('?').unwrap_or((local, ""));
+    let path = if path.is_empty() { "/" } else { path };
     let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         Ok((decode(&name.replace('+', " "))?, decode(&value.replace('+', " "))?))
     });
     Ok((decode(path)?, pairs.collect::<Result<_, Refusal>>()?))
+}
+
+/// Path and query of a target that may begin with a scheme, in any case, and an authority.
+fn behind_authority(target: &str) -> Result<&str, Refusal> {
+    if target.starts_with('/') {
+        return Ok(target);
+    }
+    match target.split_at_checked(SCHEME.len()) {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case(SCHEME) => {
+            let end = rest.find(['/', '?']).unwrap_or(rest.len());
+            match end {
+                0 => Err(bad("the target names no host")),
+                _ => Ok(&rest[end..]),
+            }
+        }
+        _ => Err(bad("the path does not begin with a slash")),
+    }
 }
 
 /// Resolves percent-encoding; every `%` must be followed by two hexadecimal digits.
