@@ -122,8 +122,6 @@ pub struct Request {
     pub authorization: Option<Secret>,
     /// `Origin`.
     pub origin: Option<String>,
-    /// `Accept-Language`.
-    pub accept_language: Option<String>,
     /// `Via`: the proxies it has come through; several lines are joined by commas.
     pub via: Option<String>,
     /// Where the memory for a long answer is asked for.

@@ -90,11 +90,7 @@ impl Forwarder {
         let mut question = Question::reading(Service::Leader, method, &url)
             .answer_limit(SHORT_ANSWER_BYTES as u64)
             .header("via", &via);
-        let optional = [
-            ("if-none-match", &request.if_none_match),
-            ("origin", &request.origin),
-            ("accept-language", &request.accept_language),
-        ];
+        let optional = [("if-none-match", &request.if_none_match), ("origin", &request.origin)];
         for (name, value) in optional {
             if let Some(value) = value {
                 question = question.header(name, value);
@@ -201,7 +197,6 @@ mod tests {
             if_none_match: None,
             authorization: None,
             origin: None,
-            accept_language: None,
             via: via.map(str::to_owned),
             room: Room::default(),
         }

@@ -116,7 +116,6 @@ pub fn parse(bytes: &[u8]) -> Result<Head, Refusal> {
         if_none_match: headers.joined("If-None-Match")?,
         authorization: headers.single("Authorization")?.map(|text| Secret::new(text.to_owned())),
         origin: headers.single("Origin")?.map(str::to_owned),
-        accept_language: headers.joined("Accept-Language")?,
         via: headers.joined("Via")?,
         room: Room::default(),
     };
