@@ -152,23 +152,19 @@ impl Viola {
                 return false;
             }
         };
-        let refuse = |delivery: &mut Delivery, what: &str| {
-            let message = format!("Viola POST {PATH}: {what}");
-            delivery.refuse(batch.nodes.iter().copied(), &message);
-        };
+        let nodes = batch.nodes.iter().copied();
         if !matches!(answer.status, 200 | 201 | 202 | 204) {
-            let text = error_text(&answer.body, &[]);
-            let separator = if text.is_empty() { "" } else { ": " };
-            let hint = redirect_hint(answer.status);
-            refuse(delivery, &format!("HTTP {}{separator}{text}{hint}", answer.status));
-            if matches!(answer.status, 429 | 503) {
+            let (status, hint) = (answer.status, redirect_hint(answer.status));
+            let what = refusal(&format!("HTTP {status}"), &error_text(&answer.body, &[]));
+            delivery.refuse(nodes, &format!("{what}{hint}"));
+            if matches!(status, 429 | 503) {
                 delivery.retry_after = delivery.retry_after.max(answer.retry_after());
             }
             return true;
         }
         match node_errors(&answer.body) {
             Ok(errors) => delivery.take(&batch.nodes, &errors),
-            Err(what) => refuse(delivery, &what),
+            Err(what) => delivery.refuse(nodes, &refusal(&what, "")),
         }
         true
     }
@@ -190,25 +186,39 @@ impl Viola {
 impl Delivery {
     fn refuse<'a>(&mut self, nodes: impl IntoIterator<Item = &'a NodeConfig>, message: &str) {
         let nodes: Vec<String> = nodes.into_iter().map(|node| node.node_name.clone()).collect();
-        if !nodes.is_empty() {
-            self.problems.push(Problem { nodes, message: message.to_owned() });
+        if nodes.is_empty() {
+            return;
+        }
+        match self.problems.iter_mut().find(|problem| problem.message == message) {
+            Some(problem) => problem.nodes.extend(nodes),
+            None => self.problems.push(Problem { nodes, message: message.to_owned() }),
         }
     }
 
+    /// A name that wasn't sent may be anybody's (Kubernetes writes names in lower case, a person may
+    /// have mistyped one), so then nobody counts as accepted.
     fn take(&mut self, nodes: &[&NodeConfig], errors: &BTreeMap<String, String>) {
+        let sent: BTreeSet<&String> = nodes.iter().map(|node| &node.node_name).collect();
+        let strange = errors.iter().find(|(name, _)| !sent.contains(name));
+        let strange = strange.map(|(name, text)| {
+            let name = shortened(name, 160);
+            refusal(&format!("refused {name:?}, which wasn't sent"), text)
+        });
         for node in nodes {
-            match errors.get(&node.node_name) {
-                None => {
+            match (errors.get(&node.node_name), &strange) {
+                (Some(text), _) => self.refuse([*node], &refusal("refused", text)),
+                (None, Some(message)) => self.refuse([*node], message),
+                (None, None) => {
                     self.accepted.insert(node.node_name.clone());
-                }
-                Some(text) => {
-                    let separator = if text.is_empty() { "" } else { ": " };
-                    let message = format!("Viola POST {PATH}: refused{separator}{text}");
-                    self.refuse([*node], &message);
                 }
             }
         }
     }
+}
+
+fn refusal(what: &str, text: &str) -> String {
+    let separator = if text.is_empty() { "" } else { ": " };
+    format!("Viola POST {PATH}: {what}{separator}{text}")
 }
 
 /// Nodes that a successful answer says were not accepted. An answer that isn't JSON says nothing
@@ -280,11 +290,11 @@ fn batches<'a>(nodes: &[&'a NodeConfig]) -> Vec<Batch<'a>> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+    use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
-    use super::{MAX_BYTES, Viola, batches, bodies, node_errors};
+    use super::{MAX_BYTES, PATH, Viola, batches, bodies, node_errors};
     use crate::config::Config;
     use crate::http::client::{Answer, Clients, Failure, Request, Transport};
     use crate::node_config::NodeConfig;
@@ -306,7 +316,33 @@ mod tests {
         }
     }
 
-    fn viola(service: &Arc<Answering>) -> Viola {
+    /// Answers by the names of the nodes it is sent, and notes them.
+    struct Picky<F> {
+        answer: F,
+        asked: Mutex<Vec<Vec<String>>>,
+    }
+
+    impl<F: Fn(&[String]) -> (u16, String) + Send + Sync + 'static> Picky<F> {
+        fn new(answer: F) -> Arc<Picky<F>> {
+            Arc::new(Picky { answer, asked: Mutex::default() })
+        }
+
+        fn requests(&self) -> usize {
+            self.asked.lock().unwrap().len()
+        }
+    }
+
+    impl<F: Fn(&[String]) -> (u16, String) + Send + Sync> Transport for Picky<F> {
+        fn carry(&self, request: &Request<'_>, _: Duration) -> Result<Answer, Failure> {
+            let nodes: Vec<NodeConfig> = serde_json::from_slice(request.body.unwrap()).unwrap();
+            let names: Vec<String> = nodes.into_iter().map(|node| node.node_name).collect();
+            let (status, body) = (self.answer)(&names);
+            self.asked.lock().unwrap().push(names);
+            Ok(Answer { status, headers: Default::default(), body: body.into_bytes() })
+        }
+    }
+
+    fn viola(service: &Arc<impl Transport + 'static>) -> Viola {
         let config = Config::read(|name| match name {
             "VIOLA_ENDPOINT" => Some("http://viola.test".to_owned()),
             "KUBE_API_URL" => Some("http://kubernetes.test".to_owned()),
@@ -343,6 +379,25 @@ mod tests {
             let refused: usize = delivery.problems.iter().map(|problem| problem.nodes.len()).sum();
             assert_eq!(refused, 1201 - accepted, "{status}");
         }
+    }
+
+    #[test]
+    fn who_is_refused_under_a_name_that_was_not_sent_is_anybody() {
+        let answer = r#"{"errors":[{"nodeName":"WORKER-0","error":"no such node"},
+                                   {"nodeName":"worker-1","error":"not ready"}]}"#;
+        let service = Picky::new(|_: &[String]| (200, answer.to_owned()));
+        let nodes = ["worker-0", "worker-1", "worker-2"].map(|name| node(name.to_owned()));
+        let viola = viola(&service);
+        let delivery = viola.post("biz", &nodes.each_ref());
+        assert!(delivery.accepted.is_empty());
+        let anybody = r#"refused "WORKER-0", which wasn't sent: no such node"#;
+        let told: Vec<_> = delivery.problems.iter().map(|p| (&*p.message, &p.nodes)).collect();
+        let message = |what| format!("Viola POST {PATH}: {what}");
+        let (anybody, named) = (message(anybody), message("refused: not ready"));
+        let [others, own] = [["worker-0", "worker-2"].as_slice(), &["worker-1"]]
+            .map(|names| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        assert_eq!(told, [(anybody.as_str(), &others), (named.as_str(), &own)]);
+        assert_eq!(viola.doubted("biz").len(), 3);
     }
 
     fn node(name: String) -> NodeConfig {
