@@ -4,7 +4,7 @@
 //! nodes count as not accepted and are sent again in a later pass. They are so even if they are by
 //! then what was accepted before: Viola may hold what nobody saw it accept.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -85,9 +85,15 @@ impl Viola {
         Viola { endpoint, client: clients.client(options), doubted: Mutex::default() }
     }
 
-    /// Sends the nodes (ordered by name) in as few requests as the limits allow. After a request
-    /// without an answer the rest isn't tried: it would only wait as long again.
-    pub fn post(&self, target: &str, nodes: &[&NodeConfig]) -> Delivery {
+    /// Sends the nodes (ordered by name) in as few requests as the limits allow, each of them only
+    /// while `may_act` says so: a request may take its time, and leadership may be lost meanwhile.
+    /// After a request without an answer the rest isn't tried: it would only wait as long again.
+    pub fn post(
+        &self,
+        target: &str,
+        nodes: &[&NodeConfig],
+        may_act: &dyn Fn() -> bool,
+    ) -> Delivery {
         let mut delivery = Delivery::default();
         let url = match self.endpoint.get() {
             Ok(endpoint) => format!("{endpoint}{PATH}"),
@@ -96,13 +102,16 @@ impl Viola {
                 return delivery;
             }
         };
-        let mut batches = batches(nodes).into_iter();
-        while let Some(batch) = batches.next() {
-            let answered = self.post_batch(&url, target, &batch, &mut delivery);
-            if !answered {
-                let rest: Vec<&NodeConfig> = batches.flat_map(|batch| batch.nodes).collect();
-                delivery.refuse(rest, "not tried after that");
-                break;
+        let mut waiting = VecDeque::from(batches(nodes));
+        let mut stopped = None;
+        while let Some(batch) = waiting.pop_front() {
+            if stopped.is_none() && !may_act() {
+                stopped = Some("not sent, this replica may no longer act");
+            }
+            if let Some(why) = stopped {
+                delivery.refuse(batch.nodes, why);
+            } else if !self.post_batch(&url, target, &batch, &mut delivery) {
+                stopped = Some("not tried after that");
             }
         }
         self.note(target, nodes, &delivery);
@@ -360,7 +369,7 @@ mod tests {
         for (status, doubted) in [(200, false), (0, true), (204, false), (500, true), (200, false)]
         {
             service.status.store(status, Ordering::SeqCst);
-            viola.post("biz", &[&node]);
+            viola.post("biz", &[&node], &|| true);
             assert_eq!(viola.doubted("biz").contains("worker-0"), doubted, "after {status}");
             assert!(viola.doubted("other").is_empty());
         }
@@ -373,7 +382,7 @@ mod tests {
         for (status, asked, accepted) in [(200, 3, 1201), (500, 3, 0), (0, 1, 0)] {
             let service = Arc::<Answering>::default();
             service.status.store(status, Ordering::SeqCst);
-            let delivery = viola(&service).post("biz", &nodes);
+            let delivery = viola(&service).post("biz", &nodes, &|| true);
             assert_eq!(service.asked.load(Ordering::SeqCst), asked, "{status}");
             assert_eq!(delivery.accepted.len(), accepted, "{status}");
             let refused: usize = delivery.problems.iter().map(|problem| problem.nodes.len()).sum();
@@ -388,7 +397,7 @@ mod tests {
         let service = Picky::new(|_: &[String]| (200, answer.to_owned()));
         let nodes = ["worker-0", "worker-1", "worker-2"].map(|name| node(name.to_owned()));
         let viola = viola(&service);
-        let delivery = viola.post("biz", &nodes.each_ref());
+        let delivery = viola.post("biz", &nodes.each_ref(), &|| true);
         assert!(delivery.accepted.is_empty());
         let anybody = r#"refused "WORKER-0", which wasn't sent: no such node"#;
         let told: Vec<_> = delivery.problems.iter().map(|p| (&*p.message, &p.nodes)).collect();
@@ -398,6 +407,21 @@ mod tests {
             .map(|names| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
         assert_eq!(told, [(anybody.as_str(), &others), (named.as_str(), &own)]);
         assert_eq!(viola.doubted("biz").len(), 3);
+    }
+
+    #[test]
+    fn who_may_no_longer_act_sends_no_further_request() {
+        let nodes: Vec<NodeConfig> = (0..1201).map(|n| node(format!("worker-{n:05}"))).collect();
+        let nodes: Vec<&NodeConfig> = nodes.iter().collect();
+        for before_end in [0, 1, 2] {
+            let service = Picky::new(|_: &[String]| (200, String::new()));
+            let delivery = viola(&service).post("biz", &nodes, &|| service.requests() < before_end);
+            assert_eq!(service.requests(), before_end);
+            assert_eq!(delivery.accepted.len(), 500 * before_end);
+            let [problem] = delivery.problems.as_slice() else { panic!("{delivery:?}") };
+            assert_eq!(problem.message, "not sent, this replica may no longer act");
+            assert_eq!(problem.nodes.len(), 1201 - 500 * before_end);
+        }
     }
 
     fn node(name: String) -> NodeConfig {

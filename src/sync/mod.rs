@@ -276,13 +276,7 @@ impl Pass<'_> {
             return Delivery::default();
         }
         let nodes: Vec<&NodeConfig> = due.iter().map(|(node, _)| &*node.config).collect();
-        if !(self.context.may_act)() {
-            let names = nodes.iter().map(|node| node.node_name.clone()).collect();
-            let message = "not sent, this replica may no longer act".to_owned();
-            let problem = crate::viola::Problem { nodes: names, message };
-            return Delivery { problems: vec![problem], ..Delivery::default() };
-        }
-        self.context.viola.post(spec.target(), &nodes)
+        self.context.viola.post(spec.target(), &nodes, &*self.context.may_act)
     }
 
     /// Step 12: in one durable write. Gives what is wrong with the disk, if anything is.

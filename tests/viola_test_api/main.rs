@@ -150,7 +150,7 @@ fn nodes_that_fail_are_named_and_the_operators_client_takes_the_others_as_accept
     let viola = Viola::new(&config.unwrap(), &Clients::new(&Arc::default()));
     let nodes: Vec<NodeConfig> = serde_json::from_value(three_nodes()).unwrap();
     let nodes: Vec<&NodeConfig> = nodes.iter().collect();
-    let delivery = viola.post("biz-1", &nodes);
+    let delivery = viola.post("biz-1", &nodes, &|| true);
     let accepted: Vec<&str> = delivery.accepted.iter().map(String::as_str).collect();
     assert_eq!(accepted, ["worker-1", "worker-3"]);
     assert_eq!(delivery.problems.len(), 1, "{:?}", delivery.problems);
