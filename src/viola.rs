@@ -3,6 +3,10 @@
 //! A POST is never repeated blindly: what became of one that brought no answer is unknown, so its
 //! nodes count as not accepted and are sent again in a later pass. They are so even if they are by
 //! then what was accepted before: Viola may hold what nobody saw it accept.
+//!
+//! An answer that says the request isn't valid is no acceptance of anything in it, and one node may
+//! be to blame: the nodes are sent again in halves until it is refused alone, so that it holds
+//! nobody up. Which names Viola takes is Viola's to say; nothing is left out beforehand.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -21,6 +25,10 @@ pub const PATH: &str = "/v1/k8s/multinic/node-configs";
 const MAX_NODES: usize = 500;
 /// Bytes of one request's body.
 const MAX_BYTES: usize = 1024 * 1024;
+/// Requests that one [`Viola::post`] makes beyond its batches to find nodes that aren't valid: enough
+/// for one among [`MAX_NODES`], and few where all are refused for another reason. What isn't found
+/// is looked for in the next pass, among the fewer that are left.
+const MAX_REQUESTS_MORE: usize = 20;
 /// Shorter than any server's own, so that a kept connection is seldom dead: a POST can't be
 /// repeated to find out.
 const IDLE_LIMIT: Duration = Duration::from_secs(4);
@@ -51,6 +59,16 @@ pub struct Problem {
     pub nodes: Vec<String>,
     /// What came back.
     pub message: String,
+}
+
+/// What came back for one request.
+enum Reply {
+    /// An answer, good or bad; what it says of each node is in the delivery.
+    Taken,
+    /// Something in the request isn't valid, in Viola's words; the delivery knows nothing of it yet.
+    NotValid(String),
+    /// No answer; the delivery says why.
+    Silence,
 }
 
 #[derive(Deserialize)]
@@ -103,6 +121,7 @@ impl Viola {
             }
         };
         let mut waiting = VecDeque::from(batches(nodes));
+        let mut requests_more = MAX_REQUESTS_MORE;
         let mut stopped = None;
         while let Some(batch) = waiting.pop_front() {
             if stopped.is_none() && !may_act() {
@@ -110,8 +129,18 @@ impl Viola {
             }
             if let Some(why) = stopped {
                 delivery.refuse(batch.nodes, why);
-            } else if !self.post_batch(&url, target, &batch, &mut delivery) {
-                stopped = Some("not tried after that");
+                continue;
+            }
+            match self.post_batch(&url, target, &batch, &mut delivery) {
+                Reply::Taken => {}
+                Reply::NotValid(_) if batch.nodes.len() > 1 && requests_more >= 2 => {
+                    requests_more -= 2;
+                    let (first, second) = batch.nodes.split_at(batch.nodes.len() / 2);
+                    let halves = [second, first].into_iter().flat_map(batches);
+                    halves.for_each(|half| waiting.push_front(half));
+                }
+                Reply::NotValid(message) => delivery.refuse(batch.nodes, &message),
+                Reply::Silence => stopped = Some("not tried after that"),
             }
         }
         self.note(target, nodes, &delivery);
@@ -143,14 +172,13 @@ impl Viola {
         self.doubted.lock().unwrap_or_else(|held| held.into_inner())
     }
 
-    /// Says whether an answer came, good or bad.
     fn post_batch(
         &self,
         url: &str,
         target: &str,
         batch: &Batch<'_>,
         delivery: &mut Delivery,
-    ) -> bool {
+    ) -> Reply {
         let request =
             Request::with_body(Service::Viola, "POST", url, "application/json", &batch.body)
                 .header("x-provider-id", target);
@@ -158,24 +186,27 @@ impl Viola {
             Ok(answer) => answer,
             Err(error) => {
                 delivery.refuse(batch.nodes.iter().copied(), &error.to_string());
-                return false;
+                return Reply::Silence;
             }
         };
         let nodes = batch.nodes.iter().copied();
         if !matches!(answer.status, 200 | 201 | 202 | 204) {
             let (status, hint) = (answer.status, redirect_hint(answer.status));
             let what = refusal(&format!("HTTP {status}"), &error_text(&answer.body, &[]));
+            if matches!(status, 400 | 422) {
+                return Reply::NotValid(what);
+            }
             delivery.refuse(nodes, &format!("{what}{hint}"));
             if matches!(status, 429 | 503) {
                 delivery.retry_after = delivery.retry_after.max(answer.retry_after());
             }
-            return true;
+            return Reply::Taken;
         }
         match node_errors(&answer.body) {
             Ok(errors) => delivery.take(&batch.nodes, &errors),
             Err(what) => delivery.refuse(nodes, &refusal(&what, "")),
         }
-        true
+        Reply::Taken
     }
 
     /// The HTTP status of any answer to a GET where nodes are posted: the way there, without a post.
@@ -299,11 +330,12 @@ fn batches<'a>(nodes: &[&'a NodeConfig]) -> Vec<Batch<'a>> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
-    use super::{MAX_BYTES, PATH, Viola, batches, bodies, node_errors};
+    use super::{Delivery, MAX_BYTES, PATH, Viola, batches, bodies, node_errors};
     use crate::config::Config;
     use crate::http::client::{Answer, Clients, Failure, Request, Transport};
     use crate::node_config::NodeConfig;
@@ -325,7 +357,7 @@ mod tests {
         }
     }
 
-    /// Answers by the names of the nodes it is sent, and notes them.
+    /// Answers by the names of the nodes it is sent, and notes them; not at all where it is 0.
     struct Picky<F> {
         answer: F,
         asked: Mutex<Vec<Vec<String>>>,
@@ -347,6 +379,9 @@ mod tests {
             let names: Vec<String> = nodes.into_iter().map(|node| node.node_name).collect();
             let (status, body) = (self.answer)(&names);
             self.asked.lock().unwrap().push(names);
+            if status == 0 {
+                return Err(Failure::Lost);
+            }
             Ok(Answer { status, headers: Default::default(), body: body.into_bytes() })
         }
     }
@@ -407,6 +442,84 @@ mod tests {
             .map(|names| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
         assert_eq!(told, [(anybody.as_str(), &others), (named.as_str(), &own)]);
         assert_eq!(viola.doubted("biz").len(), 3);
+    }
+
+    /// Refuses whatever has one of these nodes in it, as a whole.
+    fn strict(status: u16, bad: &[&str]) -> impl Fn(&[String]) -> (u16, String) + use<> {
+        let bad: BTreeSet<String> = bad.iter().map(|name| (*name).to_owned()).collect();
+        move |names: &[String]| match names.iter().position(|name| bad.contains(name)) {
+            Some(at) => (status, format!(r#"{{"error":"[{at}].nodeName is no DNS name"}}"#)),
+            None => (200, String::new()),
+        }
+    }
+
+    fn refused(delivery: &Delivery) -> Vec<&str> {
+        delivery.problems.iter().flat_map(|p| &p.nodes).map(String::as_str).collect()
+    }
+
+    #[test]
+    fn a_node_that_is_not_valid_is_refused_alone_and_holds_nobody_up() {
+        for status in [400, 422] {
+            let service = Picky::new(strict(status, &["Wörker 2"]));
+            let nodes = ["worker-1", "Wörker 2", "worker-3"].map(|name| node(name.to_owned()));
+            let viola = viola(&service);
+            let delivery = viola.post("biz", &nodes.each_ref(), &|| true);
+            assert_eq!(Vec::from_iter(&delivery.accepted), ["worker-1", "worker-3"]);
+            let [problem] = delivery.problems.as_slice() else { panic!("{delivery:?}") };
+            let message = format!("Viola POST {PATH}: HTTP {status}: [0].nodeName is no DNS name");
+            assert_eq!(
+                (&problem.message, problem.nodes.as_slice()),
+                (&message, ["Wörker 2".to_owned()].as_slice())
+            );
+            assert_eq!(Vec::from_iter(viola.doubted("biz")), ["Wörker 2"]);
+            assert_eq!(service.requests(), 5);
+        }
+    }
+
+    #[test]
+    fn one_of_five_hundred_is_found_wherever_it_is_and_few_requests_are_spent() {
+        let nodes: Vec<NodeConfig> = (0..500).map(|n| node(format!("worker-{n:05}"))).collect();
+        let nodes: Vec<&NodeConfig> = nodes.iter().collect();
+        for bad in [0, 1, 249, 250, 333, 499] {
+            let bad = format!("worker-{bad:05}");
+            let service = Picky::new(strict(400, &[&bad]));
+            let delivery = viola(&service).post("biz", &nodes, &|| true);
+            assert_eq!(refused(&delivery), [bad]);
+            assert_eq!(delivery.accepted.len(), 499);
+            assert!((17..=19).contains(&service.requests()), "{}", service.requests());
+        }
+    }
+
+    #[test]
+    fn where_everything_is_refused_at_most_twenty_requests_more_are_made() {
+        let nodes: Vec<NodeConfig> = (0..1201).map(|n| node(format!("worker-{n:05}"))).collect();
+        let nodes: Vec<&NodeConfig> = nodes.iter().collect();
+        for (status, requests) in [(400, 23), (422, 23), (403, 3), (413, 3), (500, 3)] {
+            let service = Picky::new(move |_: &[String]| (status, String::new()));
+            let delivery = viola(&service).post("biz", &nodes, &|| true);
+            assert_eq!(service.requests(), requests, "{status}");
+            assert!(delivery.accepted.is_empty());
+            assert_eq!(refused(&delivery).len(), 1201, "{status}");
+            assert_eq!(delivery.problems.len(), 1, "one reason is said once");
+        }
+        let alone = Picky::new(|_: &[String]| (400, String::new()));
+        viola(&alone).post("biz", &nodes[..1], &|| true);
+        assert_eq!(alone.requests(), 1, "who is refused alone is found already");
+    }
+
+    #[test]
+    fn while_the_invalid_node_is_looked_for_no_request_follows_one_without_an_answer() {
+        let service = Picky::new(|names: &[String]| match names.len() {
+            4 => (400, String::new()),
+            _ => (0, String::new()),
+        });
+        let nodes: Vec<NodeConfig> = (0..4).map(|n| node(format!("worker-{n}"))).collect();
+        let nodes: Vec<&NodeConfig> = nodes.iter().collect();
+        let delivery = viola(&service).post("biz", &nodes, &|| true);
+        assert_eq!((service.requests(), refused(&delivery).len()), (2, 4));
+        let leader = Picky::new(|_: &[String]| (400, String::new()));
+        let delivery = viola(&leader).post("biz", &nodes, &|| leader.requests() == 0);
+        assert_eq!((leader.requests(), refused(&delivery).len()), (1, 4));
     }
 
     #[test]
