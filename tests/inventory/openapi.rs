@@ -39,6 +39,13 @@ impl Description {
             let required = self.resolve(header)["required"] == true;
             assert!(!required || answer.header(name).is_some(), "{path} {status}: no {name}");
         }
+        for name in ["ETag", "Link", "X-Continue"] {
+            let is_described = described["headers"].get(name).is_some();
+            assert!(
+                is_described || answer.header(name).is_none(),
+                "{path} {status}: {name} is not described"
+            );
+        }
         let content = &described["content"];
         if content.is_null() {
             assert!(answer.body.is_empty(), "{path} {status} has a body");
