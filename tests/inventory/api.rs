@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::{Command, ExitStatus};
 use std::sync::{Arc, Mutex};
 
 use multinic_operator::http::server::{Limits, Server};
@@ -400,7 +401,21 @@ pub(crate) fn full_record(provider: &str, node: &str) -> Change {
     Change::Upsert(record)
 }
 
-/// As `docs/operations.md` has it, with the command found there.
+/// Takes a back-up as `docs/operations.md` has it, into this folder; none without curl.
+fn back_up(world: &World, folder: &Path) -> Option<ExitStatus> {
+    let document = include_str!("../../docs/operations.md");
+    let section = document.split("\n## Back-up\n").nth(1).unwrap();
+    let commands = section.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
+    let address = format!("http://{}", world.server.address());
+    assert!(commands.contains("http://127.0.0.1:18081/"), "{commands}");
+    let commands = commands.replace("http://127.0.0.1:18081", &address);
+    if Command::new("curl").arg("--version").output().is_err() {
+        println!("left out: the back-up needs curl");
+        return None;
+    }
+    Some(Command::new("sh").arg("-c").arg(commands).current_dir(folder).status().unwrap())
+}
+
 #[test]
 fn the_list_is_a_back_up_that_can_be_put_back() {
     let world = world(ApiSettings::default());
@@ -412,17 +427,10 @@ fn the_list_is_a_back_up_that_can_be_put_back() {
     let changes = vec![upsert("worker-1", &[3, 1, 2], 1), Change::Upsert(owned)];
     world.store.commit(changes).unwrap();
 
-    let document = include_str!("../../docs/operations.md");
-    let command = document.lines().find_map(|line| line.split_once("node-configs | sed ")).unwrap();
-    let script = command.1.split('\'').nth(1).unwrap();
-    let mut sed = std::process::Command::new("sed")
-        .arg(script)
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    std::io::Write::write_all(&mut sed.stdin.take().unwrap(), &world.get(LIST).body).unwrap();
-    let back_up = sed.wait_with_output().unwrap().stdout;
+    let folder = tempfile::tempdir().unwrap();
+    let Some(status) = back_up(&world, folder.path()) else { return };
+    assert!(status.success());
+    let back_up = fs::read(folder.path().join("inventory.json")).unwrap();
 
     let disk = SimulatedDisk::default();
     disk.put(Path::new("/data/inventory.json"), &back_up);
@@ -434,4 +442,18 @@ fn the_list_is_a_back_up_that_can_be_put_back() {
     };
     assert_eq!(records(&restored).len(), 2);
     assert_eq!(records(&restored), records(&world.store));
+}
+
+#[test]
+fn a_back_up_that_is_refused_leaves_the_last_one_as_it_was() {
+    let world = world(ApiSettings::default());
+    world.store.commit(vec![upsert("worker-1", &[1], 1)]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let Some(status) = back_up(&world, folder.path()) else { return };
+    assert!(status.success());
+    let kept = fs::read(folder.path().join("inventory.json")).unwrap();
+    // 503: it isn't the leader.
+    world.stop_leading("another");
+    assert!(!back_up(&world, folder.path()).unwrap().success());
+    assert_eq!(fs::read(folder.path().join("inventory.json")).unwrap(), kept);
 }
