@@ -1,6 +1,6 @@
 //! What kustomize makes of each folder.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::time::Duration;
 
@@ -149,7 +149,7 @@ fn every_pod_is_as_restricted_as_can_be() {
             assert_eq!(container["resources"]["limits"], json!({ "memory": "64Mi" }));
             for volume in pod["volumes"].as_array().unwrap_or(&Vec::new()) {
                 let kinds: Vec<&String> = volume.as_object().unwrap().keys().collect();
-                let allowed = ["name", "emptyDir", "configMap", "persistentVolumeClaim"];
+                let allowed = ["name", "emptyDir", "configMap", "secret", "persistentVolumeClaim"];
                 assert!(kinds.iter().all(|kind| allowed.contains(&kind.as_str())), "{kinds:?}");
                 assert_eq!(kinds.len(), 2, "one source each: {kinds:?}");
             }
@@ -199,6 +199,36 @@ fn the_pod_fits_the_programs_defaults() {
     assert_eq!(&policy["spec"]["podSelector"]["matchLabels"], labels);
     assert_eq!(deployment["spec"]["replicas"], 1);
     assert_eq!(deployment["spec"]["strategy"], json!({ "type": "Recreate" }));
+}
+
+#[test]
+fn each_file_that_the_operations_guide_names_has_an_optional_volume_that_it_says_how_to_fill() {
+    const FOLDER: &str = "/etc/multinic-operator/";
+    let Some(objects) = rendered("default") else { return };
+    let pod = &deployment(&objects)["spec"]["template"]["spec"];
+    let mounts = pod["containers"][0]["volumeMounts"].as_array().unwrap();
+    let guide = text("docs/operations.md");
+    let mut settings = BTreeSet::new();
+    for (before, rest) in guide.match_indices(FOLDER).map(|(at, _)| guide.split_at(at)) {
+        let path = rest.split(['"', '`', ' ']).next().unwrap();
+        let (folder, file) = path.rsplit_once('/').unwrap();
+        let mount = mounts.iter().find(|mount| mount["mountPath"] == folder);
+        let mount = mount.unwrap_or_else(|| panic!("nothing is mounted for {path}"));
+        assert_eq!(mount["readOnly"], true, "{path}");
+        let volumes = pod["volumes"].as_array().unwrap();
+        let volume = volumes.iter().find(|volume| volume["name"] == mount["name"]).unwrap();
+        let (kind, name, source) = match (&volume["configMap"], &volume["secret"]) {
+            (Value::Null, secret) => ("secret generic", &secret["secretName"], secret),
+            (config_map, _) => ("configmap", &config_map["name"], config_map),
+        };
+        assert_eq!(source["optional"], true, "{path}");
+        let command = format!("create {kind} {} --from-", name.as_str().unwrap());
+        let made = guide.lines().find(|line| line.contains(&command));
+        let made = made.unwrap_or_else(|| panic!("nothing is said to {command}"));
+        assert!(made.contains(&format!("={file}=")), "{made}");
+        settings.extend(before.rsplit('"').nth(2));
+    }
+    assert_eq!(settings, BTreeSet::from(["INVENTORY_TOKEN_FILE", "OPENSTACK_CA_FILE"]));
 }
 
 #[test]
