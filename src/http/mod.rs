@@ -1,6 +1,7 @@
 //! HTTP: the only room that speaks to sockets.
 //!
-//! [`client`] is the one user of ureq, [`server`] the one user of tiny_http.
+//! [`client`], with its resolver and its trust, is the one that makes ureq send; [`server`] is the one
+//! user of tiny_http.
 
 pub mod client;
 pub mod proxy;
