@@ -46,6 +46,7 @@ use crate::overview::Overview;
 use crate::resources::OPENSTACK_CONFIGS;
 use crate::sync::claims::Claims;
 use crate::sync::{Context, Job};
+use crate::threads::lock;
 use crate::viola::Viola;
 use crate::{signals, worker};
 use forward::Forwarder;
@@ -530,8 +531,4 @@ impl Work<'_> {
             }
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|held| held.into_inner())
 }

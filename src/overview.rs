@@ -68,9 +68,4 @@ impl Overview {
         let shown = self.shown.lock().unwrap_or_else(|held| held.into_inner());
         (shown.version, shown.objects.values().cloned().collect())
     }
-
-    /// The version alone, for a cheap "has anything changed?".
-    pub fn version(&self) -> u64 {
-        self.shown.lock().unwrap_or_else(|held| held.into_inner()).version
-    }
 }

@@ -8,7 +8,7 @@ pub mod pool;
 
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 
 /// Enough for TLS, JSON of the deepest nesting serde_json allows, and unoptimised builds.
@@ -61,8 +61,9 @@ pub fn side_by_side<'scope, T: Send>(limit: usize, tasks: Vec<Task<'scope, T>>) 
         .collect()
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    // A task's panic is caught before it can poison these, so the inner value is always whole.
+/// What the mutex holds, also after a panic of somebody who held it. For values that are whole at
+/// each instant.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|held| held.into_inner())
 }
 

@@ -11,7 +11,7 @@ mod tunnel;
 
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ureq::http;
@@ -26,6 +26,7 @@ use super::proxy::Proxies;
 use super::trust::Trust;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
+use crate::threads::lock;
 
 /// Answers above this are refused (3,000 ports with all their keys take about 3 MiB).
 pub const BODY_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
@@ -188,7 +189,7 @@ impl Client {
     pub fn shutdown(&self) {
         self.stopped.store(true, Ordering::SeqCst);
         self.plain.shutdown();
-        self.lock_secure().shutdown();
+        lock(&self.secure).shutdown();
     }
 
     fn call_once(
@@ -238,7 +239,7 @@ impl Client {
         if !scheme_is_https {
             return Ok(Arc::clone(&self.plain));
         }
-        let mut secure = self.lock_secure();
+        let mut secure = lock(&self.secure);
         // Asked under the lock: a shutdown that comes later finds the agent made below.
         if self.stopped.load(Ordering::SeqCst) {
             return Err(request.failed(Failure::Stopped));
@@ -246,10 +247,6 @@ impl Client {
         secure
             .get(&self.options, self.clock.now().uptime)
             .map_err(|error| request.failed(Failure::Tls(error.to_string())))
-    }
-
-    fn lock_secure(&self) -> MutexGuard<'_, SecureAgents> {
-        self.secure.lock().unwrap_or_else(|held| held.into_inner())
     }
 
     /// A call counts once, whether or not it took a second attempt.
@@ -286,7 +283,7 @@ impl Client {
 
     /// After a failed handshake: is another CA file there than was read?
     fn trust_changed(&self) -> bool {
-        self.lock_secure().forget_if_changed(&self.options.trust, self.clock.now().uptime)
+        lock(&self.secure).forget_if_changed(&self.options.trust, self.clock.now().uptime)
     }
 }
 

@@ -5,11 +5,11 @@
 //! whoever brings tasks works on them as well, so tasks may bring tasks of their own.
 
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use super::spawn;
+use super::{lock, spawn};
 
 /// As long as connections are kept, so that a poll a minute finds both.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
@@ -180,11 +180,6 @@ impl<T> Wave<T> {
             .map(|result| result.unwrap_or_else(|panic| panic::resume_unwind(panic)))
             .collect()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A task's panic is caught before it can poison these, so the inner value is always whole.
-    mutex.lock().unwrap_or_else(|held| held.into_inner())
 }
 
 #[cfg(test)]
