@@ -15,6 +15,7 @@ use super::{
 use crate::go_duration;
 use crate::http::proxy::Proxies;
 use crate::http::trust::Trust;
+use crate::http::url::has_bad_port;
 use crate::kube::access::Access;
 use crate::secret::Secret;
 
@@ -331,10 +332,7 @@ impl Reader<'_> {
     }
 
     fn kubernetes(&mut self, proxies: &Arc<Proxies>) -> Access {
-        let in_cluster = match (self.text(KUBERNETES_HOST), self.text(KUBERNETES_PORT)) {
-            (Some(host), port) => Some(Access::in_cluster(&host, port.as_deref().unwrap_or("443"))),
-            _ => None,
-        };
+        let in_cluster = self.text(KUBERNETES_HOST);
         let token_file = self.text("KUBE_TOKEN_FILE").map(PathBuf::from);
         let public_roots = self.public_roots.clone();
         let elsewhere = |api_url| {
@@ -343,7 +341,10 @@ impl Reader<'_> {
         };
         let mut access = match (self.url("KUBE_API_URL"), in_cluster) {
             (Some(api_url), _) => elsewhere(api_url),
-            (None, Some(access)) => Access { proxies: Arc::clone(proxies), ..access },
+            (None, Some(host)) => {
+                let access = Access::in_cluster(&host, self.in_cluster_port());
+                Access { proxies: Arc::clone(proxies), ..access }
+            }
             (None, None) => {
                 let what = "is not set, and neither is KUBERNETES_SERVICE_HOST, \
                             which a pod would have";
@@ -358,6 +359,15 @@ impl Reader<'_> {
             access.trust = trust;
         }
         access
+    }
+
+    fn in_cluster_port(&mut self) -> u16 {
+        let Some(text) = self.text(KUBERNETES_PORT) else { return 443 };
+        let port = text.parse().ok();
+        port.unwrap_or_else(|| {
+            self.problem(KUBERNETES_PORT, &format!("{text:?} is no port"));
+            443
+        })
     }
 
     fn namespaces(&mut self) -> Vec<String> {
@@ -416,11 +426,15 @@ impl Reader<'_> {
             matches!(uri.scheme_str(), Some("http" | "https"))
                 && uri.host().is_some_and(|host| !host.is_empty())
                 && uri.query().is_none()
+                && !has_bad_port(uri)
                 && !uri.authority().is_some_and(|authority| authority.as_str().contains('@'))
         });
-        if !usable {
+        // A fragment is nothing to a `Uri`: it is left out without a word.
+        if !usable || url.contains('#') {
             // The value isn't shown: it may hold a password.
-            self.problem(name, "is no http or https base URL without user, query and fragment");
+            let what = "is no http or https base URL without user, query and fragment, and with \
+                        a port up to 65535 if any";
+            self.problem(name, what);
         }
         Some(url)
     }

@@ -145,6 +145,36 @@ fn an_origin_is_as_browsers_write_it_or_it_would_never_match() {
 }
 
 #[test]
+fn a_base_url_is_used_as_it_is_or_refused() {
+    let base = "is no http or https base URL";
+    for value in [
+        "http://viola:99999",
+        "http://viola:abc",
+        "http://viola:",
+        "http://viola/api#fragment",
+        "http://viola#",
+        "http://viola/api?query",
+        "http://me:hunter2@viola",
+        "http://vi ola",
+        "http://[::1",
+        "ftp://viola",
+    ] {
+        for name in ["VIOLA_ENDPOINT", "OPENSTACK_NOVA_ENDPOINT", "KUBE_API_URL"] {
+            let report = read(&[(name, value)]).unwrap_err();
+            assert_eq!(report.problems.len(), 1, "{value}: {report}");
+            assert!(
+                report.problems[0].starts_with(&format!("{name}: {base}")),
+                "{value}: {report}"
+            );
+            assert!(!report.to_string().contains("hunter2"), "{report}");
+        }
+    }
+    for value in ["http://viola:8080/api/", "https://[fd00::1]:5000", "https://viola"] {
+        read(&[("VIOLA_ENDPOINT", value)]).unwrap();
+    }
+}
+
+#[test]
 fn a_slow_interval_below_the_fast_one_makes_no_sense() {
     let report = read(&[("POLL_SLOW_INTERVAL", "10s")]).unwrap_err();
     assert_eq!(
@@ -271,6 +301,17 @@ fn inside_a_cluster_the_service_address_is_used() {
     let config = Config::read(|name| table.get(name).map(|value| (*value).to_owned())).unwrap();
     assert_eq!(config.kubernetes.api_url, "https://[fd00::1]:443");
     assert!(config.kubernetes.token_file.is_some());
+}
+
+#[test]
+fn a_port_of_the_service_address_that_is_none_is_in_the_report() {
+    for port in ["99999", "abc", "https"] {
+        let table = [("KUBERNETES_SERVICE_HOST", "10.96.0.1"), ("KUBERNETES_SERVICE_PORT", port)];
+        let table = HashMap::from(table);
+        let read = Config::read(|name| table.get(name).map(|value| (*value).to_owned()));
+        let expected = format!("KUBERNETES_SERVICE_PORT: {port:?} is no port");
+        assert_eq!(read.unwrap_err().problems, [expected]);
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Parts of URLs: escaped once, joined without double slashes.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use ureq::http::Uri;
 
 /// Everything but RFC 3986's unreserved characters.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -30,6 +31,16 @@ pub fn ending_in(base: &str, segment: &str) -> String {
     }
 }
 
+/// Does the URL name a port that is none, such as `:99999`, `:abc` or an empty one? [`Uri`] keeps such
+/// a text and then says that there is no port, so that the scheme's own would be asked instead.
+pub fn has_bad_port(uri: &Uri) -> bool {
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    let host_and_port = authority.rsplit('@').next().unwrap_or_default();
+    // The colons of an IPv6 address stand in brackets.
+    let after_address = host_and_port.rsplit(']').next().unwrap_or_default();
+    after_address.contains(':') && uri.port_u16().is_none()
+}
+
 /// The path of a URL, for messages.
 pub fn path_of(url: &str) -> &str {
     let after_scheme = url.find("://").map_or(0, |start| start + 3);
@@ -50,7 +61,7 @@ pub fn shown(url: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{ending_in, path_of, path_segment, shown};
+    use super::{ending_in, has_bad_port, path_of, path_segment, shown};
 
     #[test]
     fn a_version_is_appended_exactly_once() {
@@ -64,6 +75,25 @@ mod tests {
     fn a_segment_cannot_leave_its_place() {
         assert_eq!(path_segment("a/b ?#%"), "a%2Fb%20%3F%23%25");
         assert_eq!(path_segment(".."), "%2E%2E");
+    }
+
+    #[test]
+    fn a_port_is_a_number_a_connection_can_have_or_not_there_at_all() {
+        let bad = |url: &str| has_bad_port(&url.parse().unwrap());
+        for url in
+            ["http://h", "http://h:80/a:b", "https://[fd00::1]", "https://u:p@[fd00::1]:5000"]
+        {
+            assert!(!bad(url), "{url}");
+        }
+        for url in [
+            "http://h:",
+            "http://h:99999/v3",
+            "http://h:abc",
+            "https://[fd00::1]:",
+            "http://u:80@h:x",
+        ] {
+            assert!(bad(url), "{url}");
+        }
     }
 
     #[test]

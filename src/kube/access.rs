@@ -26,7 +26,7 @@ pub struct Access {
 impl Access {
     /// Access of a pod: `host` and `port` are `KUBERNETES_SERVICE_HOST` and `_PORT`. The address is
     /// used as it is, without DNS; the API server's certificate names it.
-    pub fn in_cluster(host: &str, port: &str) -> Access {
+    pub fn in_cluster(host: &str, port: u16) -> Access {
         let host = match host.contains(':') && !host.starts_with('[') {
             true => format!("[{host}]"),
             false => host.to_owned(),
@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn an_ipv6_address_is_put_in_brackets() {
-        assert_eq!(Access::in_cluster("fd00::1", "443").api_url, "https://[fd00::1]:443");
-        assert_eq!(Access::in_cluster("10.96.0.1", "443").api_url, "https://10.96.0.1:443");
+        assert_eq!(Access::in_cluster("fd00::1", 443).api_url, "https://[fd00::1]:443");
+        assert_eq!(Access::in_cluster("10.96.0.1", 443).api_url, "https://10.96.0.1:443");
     }
 }

@@ -9,6 +9,7 @@ use ureq::http::{self, Uri};
 
 use super::BODY_LIMIT_BYTES;
 use super::failure::{Failure, HttpError};
+use crate::http::url::has_bad_port;
 use crate::secret::Secret;
 
 /// Whom a client speaks to: a label in metrics and in messages.
@@ -163,7 +164,14 @@ impl<'a> Request<'a> {
             value.set_sensitive(true);
             builder = builder.header(HeaderName::from_static(name), value);
         }
-        builder.body(body).map_err(|error| self.failed(Failure::BadUrl(error.to_string())))
+        let request =
+            builder.body(body).map_err(|error| self.failed(Failure::BadUrl(error.to_string())))?;
+        if has_bad_port(request.uri()) {
+            // The HTTP library would ask port 80 or 443 instead, and whoever answers there.
+            let what = "its port is no number up to 65535".to_owned();
+            return Err(self.failed(Failure::BadUrl(what)));
+        }
+        Ok(request)
     }
 
     /// The error of this request.
@@ -257,5 +265,15 @@ mod tests {
             assert!(!said.contains("pass") && !said.contains("word"), "{url}: {said}");
             assert!(said.starts_with("Keystone GET "), "{said}");
         }
+    }
+
+    #[test]
+    fn a_request_to_a_port_that_is_none_is_not_made() {
+        let built = |url: &str| Request::get(Service::Keystone, url).build(()).map(|_| ());
+        for url in ["http://keystone:99999/v3", "http://keystone:abc/v3", "https://[fd00::1]:/v3"] {
+            let error = built(url).unwrap_err().to_string();
+            assert!(error.contains("its port is no number up to 65535"), "{url}: {error}");
+        }
+        assert!(built("https://[fd00::1]:5000/v3").is_ok());
     }
 }
