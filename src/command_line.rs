@@ -125,6 +125,11 @@ pub fn help() -> String {
         };
         text.push_str(&format!("  {}{default}\n      {}\n", variable.name, variable.help));
     }
+    // What a default of "in-cluster" is, is too much for one variable's line.
+    text.push_str(
+        "\nThe Kubernetes API is reached in-cluster, unless KUBE_API_URL is set: with it, the pod's \
+         token and\nCA aren't used, and only those are that KUBE_TOKEN_FILE and KUBE_CA_FILE name.\n",
+    );
     text
 }
 
@@ -177,5 +182,6 @@ mod tests {
         for text in ["check", "plan NAMESPACE/NAME", "--json", "CONTRABASS_ENDPOINT", "[30s]"] {
             assert!(help.contains(text), "{text}");
         }
+        assert!(help.contains("in-cluster, unless KUBE_API_URL is set"), "{help}");
     }
 }

@@ -161,7 +161,7 @@ pub enum LogFormat {
 /// All that is wrong with the environment, one line each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigReport {
-    /// `VARIABLE: what is wrong`, in the order of the documentation.
+    /// `VARIABLE: what is wrong`, in the order in which they are read.
     pub problems: Vec<String>,
 }
 

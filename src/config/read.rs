@@ -24,6 +24,9 @@ const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/name
 /// More workers than this would only queue up at the services.
 const MAX_WORKERS: usize = 64;
 
+/// No interval and no limit of a call is shorter; less can only be a slip of the pen.
+const SHORTEST: Duration = Duration::from_millis(1);
+
 /// One environment variable, for the documentation and `--help`.
 pub struct Variable {
     /// Its name.
@@ -155,6 +158,12 @@ impl Reader<'_> {
                 LogFormat::Text
             }
         };
+        let health_address = self.address("HEALTH_ADDR", ":8081");
+        if inventory.enabled && overlap(health_address, inventory.address) {
+            let what =
+                format!("{health_address} is taken by INVENTORY_ADDR, {}", inventory.address);
+            self.problem("HEALTH_ADDR", &what);
+        }
         let proxies = self.proxies();
         Config {
             contrabass,
@@ -163,13 +172,13 @@ impl Reader<'_> {
             viola,
             intervals,
             inventory,
-            health_address: self.address("HEALTH_ADDR", ":8081"),
+            health_address,
             watch_namespaces: self.namespaces(),
             leader_election: self.leader_election(),
             workers: self.count("SYNC_WORKERS", 4, 1..=MAX_WORKERS),
             kubernetes: self.kubernetes(&proxies),
             proxies,
-            log_filter: self.text("RUST_LOG").unwrap_or_else(|| "info".to_owned()),
+            log_filter: self.log_filter(),
             log_format,
         }
     }
@@ -262,11 +271,9 @@ impl Reader<'_> {
             self.problem("POLL_SLOW_INTERVAL", &what);
         }
         let resync = self.duration("VIOLA_RESYNC_INTERVAL");
-        if resync.is_some_and(|resync| resync.is_zero()) {
-            self.problem(
-                "VIOLA_RESYNC_INTERVAL",
-                "must be longer than zero; leave it empty for never",
-            );
+        if let Some(resync) = resync.filter(|resync| *resync < SHORTEST) {
+            let what = format!("{}; leave it empty for never", too_short(resync));
+            self.problem("VIOLA_RESYNC_INTERVAL", &what);
         }
         let down_port_fast_retries = self.count("DOWN_PORT_FAST_RETRY_MAX", 5, 0..=1_000_000);
         Intervals {
@@ -371,7 +378,7 @@ impl Reader<'_> {
     }
 
     fn namespaces(&mut self) -> Vec<String> {
-        let given = self.text("WATCH_NAMESPACES").unwrap_or_default();
+        let Some(given) = self.text("WATCH_NAMESPACES") else { return Vec::new() };
         let mut namespaces: Vec<String> = given
             .split(',')
             .map(|name| name.trim().to_owned())
@@ -379,11 +386,13 @@ impl Reader<'_> {
             .collect();
         namespaces.sort_unstable();
         namespaces.dedup();
-        for name in &namespaces {
-            let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-            if name.len() > 63 || !name.chars().all(allowed) {
-                self.problems.push(format!("WATCH_NAMESPACES: {name:?} is no namespace's name"));
-            }
+        if namespaces.is_empty() {
+            // To watch all of them is more than whoever wrote this asked for.
+            let what = format!("{given:?} names no namespace; leave it empty for all");
+            self.problem("WATCH_NAMESPACES", &what);
+        }
+        for name in namespaces.iter().filter(|name| !is_label(name)) {
+            self.problem("WATCH_NAMESPACES", &format!("{name:?} is no namespace's name"));
         }
         namespaces
     }
@@ -398,6 +407,9 @@ impl Reader<'_> {
             .or_else(from_file)
             .map(|namespace| namespace.trim().to_owned())
             .unwrap_or_else(|| "default".to_owned());
+        if !is_label(&namespace) {
+            self.problem("POD_NAMESPACE", &format!("{namespace:?} is no namespace's name"));
+        }
         let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
         let name = self
             .text("POD_NAME")
@@ -450,6 +462,15 @@ impl Reader<'_> {
         Some(text)
     }
 
+    fn log_filter(&mut self) -> String {
+        let filter = self.text("RUST_LOG").unwrap_or_else(|| "info".to_owned());
+        if let Some(part) = unreadable_part(&filter) {
+            let what = format!("{part:?} is no filter such as info,multinic_operator=debug");
+            self.problem("RUST_LOG", &what);
+        }
+        filter
+    }
+
     fn duration(&mut self, name: &'static str) -> Option<Duration> {
         let text = self.text(name)?;
         let parsed = go_duration::parse(&text);
@@ -461,8 +482,8 @@ impl Reader<'_> {
 
     fn interval(&mut self, name: &'static str, default: Duration) -> Duration {
         let value = self.duration(name).unwrap_or(default);
-        if value.is_zero() {
-            self.problem(name, "must be longer than zero");
+        if value < SHORTEST {
+            self.problem(name, &too_short(value));
         }
         value
     }
@@ -533,4 +554,40 @@ fn is_origin(text: &str) -> bool {
         && whole == whole.to_lowercase()
         && !whole.contains('@')
         && authority.port().is_none_or(|port| Some(port.as_u16()) != usual_port)
+}
+
+fn too_short(value: Duration) -> String {
+    format!("{} is shorter than {}", go_duration::show(value), go_duration::show(SHORTEST))
+}
+
+/// A label by RFC 1123, which the names of namespaces are.
+fn is_label(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    (1..=63).contains(&name.len())
+        && name.chars().all(allowed)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+}
+
+/// Would one keep the other from listening? Port 0 is any that is free.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    // IPv6's wildcard takes IPv4 as well.
+    let takes = |any: IpAddr, ip: IpAddr| any.is_unspecified() && (any.is_ipv6() || ip.is_ipv4());
+    let (first, second) = (one.ip(), other.ip());
+    one.port() != 0
+        && one.port() == other.port()
+        && (first == second || takes(first, second) || takes(second, first))
+}
+
+/// The part of a log filter that env_logger couldn't read; it would leave that out, with nothing but
+/// a line of its own. A lone word it doesn't know is the name of a module.
+fn unreadable_part(filter: &str) -> Option<&str> {
+    let (directives, text) = filter.split_once('/').unwrap_or((filter, ""));
+    if text.contains('/') {
+        return Some(filter);
+    }
+    directives.split(',').map(str::trim).find(|directive| {
+        let level = directive.split_once('=').map_or("", |(_, level)| level.trim());
+        !level.is_empty() && level.parse::<log::LevelFilter>().is_err()
+    })
 }

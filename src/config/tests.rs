@@ -315,6 +315,51 @@ fn a_port_of_the_service_address_that_is_none_is_in_the_report() {
 }
 
 #[test]
+fn values_that_make_no_sense_are_in_the_report() {
+    let long = "a".repeat(64);
+    for (name, value, what) in [
+        ("WATCH_NAMESPACES", ",", "\",\" names no namespace; leave it empty for all"),
+        ("WATCH_NAMESPACES", "good,-a", "\"-a\" is no namespace's name"),
+        ("WATCH_NAMESPACES", "a-,good", "\"a-\" is no namespace's name"),
+        ("WATCH_NAMESPACES", "a.b", "\"a.b\" is no namespace's name"),
+        ("WATCH_NAMESPACES", &long, &format!("{long:?} is no namespace's name")),
+        ("POD_NAMESPACE", "No Name", "\"No Name\" is no namespace's name"),
+        ("RUST_LOG", "multinic_operator=loud", "\"multinic_operator=loud\" is no filter"),
+        ("RUST_LOG", "info, a=debug=x,,", "\"a=debug=x\" is no filter"),
+        ("RUST_LOG", "info/one/two", "\"info/one/two\" is no filter"),
+        ("HEALTH_ADDR", ":18081", "[::]:18081 is taken by INVENTORY_ADDR, [::]:18081"),
+        ("HEALTH_ADDR", "127.0.0.1:18081", "127.0.0.1:18081 is taken by INVENTORY_ADDR"),
+        ("POLL_FAST_INTERVAL", "0", "0s is shorter than 1ms"),
+        ("VIOLA_TIMEOUT", "1ns", "1ns is shorter than 1ms"),
+        (
+            "VIOLA_RESYNC_INTERVAL",
+            "999us",
+            "999000ns is shorter than 1ms; leave it empty for never",
+        ),
+    ] {
+        let report = read(&[("LEADER_ELECT", "true"), (name, value)]).unwrap_err();
+        assert_eq!(report.problems.len(), 1, "{name}={value}: {report}");
+        let expected = format!("{name}: {what}");
+        assert!(report.problems[0].starts_with(&expected), "{name}={value}: {report}");
+    }
+}
+
+#[test]
+fn odd_values_that_make_sense_are_taken() {
+    for (name, value) in [
+        ("WATCH_NAMESPACES", " a, 0-b ,"),
+        ("RUST_LOG", "warn,multinic_operator::sync = debug,ureq=,inof/text"),
+        ("POLL_FAST_INTERVAL", "1ms"),
+        ("POLL_FAST_WINDOW", "0"),
+    ] {
+        read(&[(name, value)]).unwrap();
+    }
+    read(&[("HEALTH_ADDR", "127.0.0.1:0"), ("INVENTORY_ADDR", "127.0.0.1:0")]).unwrap();
+    read(&[("HEALTH_ADDR", "127.0.0.1:80"), ("INVENTORY_ADDR", "127.0.0.2:80")]).unwrap();
+    read(&[("HEALTH_ADDR", ":18081"), ("INVENTORY_ENABLED", "false")]).unwrap();
+}
+
+#[test]
 fn settings_in_a_debug_print_show_no_key() {
     let shown = format!("{:?}", read(&[]).unwrap());
     assert!(!shown.contains("multinic-demo-16"));
