@@ -125,8 +125,10 @@ struct Operator {
     leader: Arc<Mutex<Option<Leader>>>,
     /// Where the inventory's API listens, if it does.
     inventory: Option<SocketAddr>,
-    /// May this process still act on the outside world?
+    /// May syncs still act on the outside world? Not once the stop has come to cutting them short.
     may_act: Arc<AtomicBool>,
+    /// Has another replica, perhaps, been leading since?
+    lost: Arc<AtomicBool>,
     /// What the clock says to that, where replicas elect a leader.
     hold: OnceLock<LeaseHold>,
     kubernetes: KubeClient,
@@ -154,6 +156,7 @@ impl Operator {
             leader: Arc::default(),
             inventory: None,
             may_act: Arc::new(AtomicBool::new(true)),
+            lost: Arc::default(),
             hold: OnceLock::new(),
             kubernetes,
             servers: Vec::new(),
@@ -241,13 +244,13 @@ impl Operator {
         received: &Receiver<Event>,
     ) -> io::Result<End> {
         let (news, heard) = bounded::<Leadership>(16);
-        let (leader, may_act) = (Arc::clone(&self.leader), Arc::clone(&self.may_act));
+        let (leader, has_lost) = (Arc::clone(&self.leader), Arc::clone(&self.lost));
         *lock(&self.leader) = Some(Leader::named("not known yet"));
         let own_ip = settings.pod_ip;
         let sink = move |leadership: Leadership| {
             if leadership == Leadership::Lost {
                 // Before anything else: not one more request may go out.
-                may_act.store(false, Ordering::SeqCst);
+                has_lost.store(true, Ordering::SeqCst);
             }
             let (in_our_place, problem) = match &leadership {
                 Leadership::Leading => (None, None),
@@ -339,8 +342,7 @@ impl Operator {
     }
 
     fn context(&self, store: &Arc<Store>) -> Context {
-        let (may_act, hold) = (Arc::clone(&self.may_act), self.hold.get().cloned());
-        let is_held = move || hold.as_ref().is_none_or(LeaseHold::is_held);
+        let (may_act, leads) = (Arc::clone(&self.may_act), self.leads());
         let clients = Clients::new(&self.metrics);
         let namespaces = self.config.watch_scopes().into_iter().flatten();
         Context {
@@ -350,8 +352,15 @@ impl Operator {
             store: Arc::clone(store),
             claims: Arc::new(Claims::expecting(namespaces.map(str::to_owned))),
             clock: self.clock.clone(),
-            may_act: Arc::new(move || may_act.load(Ordering::SeqCst) && is_held()),
+            may_act: Arc::new(move || may_act.load(Ordering::SeqCst) && leads()),
         }
+    }
+
+    /// Says at any time whether nobody else leads. The hold alone doesn't: an election that has lost
+    /// the Lease may win it again before this process has ended.
+    fn leads(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+        let (lost, hold) = (Arc::clone(&self.lost), self.hold.get().cloned());
+        move || !lost.load(Ordering::SeqCst) && hold.as_ref().is_none_or(LeaseHold::is_held)
     }
 
     fn writer(&self, events: &Sender<Event>) -> io::Result<Writer> {
@@ -362,8 +371,10 @@ impl Operator {
         let reporter = Reporter { controller: "multinic-operator", instance, action: "Sync" };
         let (clock, metrics, events) =
             (self.clock.clone(), Arc::clone(&self.metrics), events.clone());
+        // Not `may_act`: the last statuses are written when syncs may no longer act.
+        let may_write = self.leads();
         let notes = Mutex::new(BTreeMap::new());
-        Writer::spawn(&self.kubernetes, reporter, clock, metrics, move |report| {
+        Writer::spawn(&self.kubernetes, reporter, clock, metrics, may_write, move |report| {
             if let Some(event) = effects::event_of(&notes, report) {
                 let _ = events.send(event);
             }
@@ -495,18 +506,20 @@ impl Work<'_> {
         log::info!("stopping");
         self.operator.health.stopping();
         self.coordinator.stop();
+        if end == End::LeadershipLost {
+            // Another replica may be writing by now, so nothing is finished.
+            self.writer.abandon();
+            self.cut();
+        }
         for watcher in &mut self.watchers {
             watcher.stop();
         }
         if end != End::LeadershipLost {
             self.wait_for_workers(received, SYNC_GRACE);
         }
-        self.operator.may_act.store(false, Ordering::SeqCst);
-        self.context.cloud.shutdown();
-        self.context.viola.shutdown();
+        self.cut();
         self.wait_for_workers(received, CUT_GRACE);
         if end == End::LeadershipLost {
-            // Another replica may be writing by now.
             return;
         }
         // Nobody takes events any more: the writer must find room for what it still reports.
@@ -514,6 +527,13 @@ impl Work<'_> {
         if !self.writer.stop(WRITER_GRACE) {
             log::warn!("the last statuses could not be written");
         }
+    }
+
+    /// Ends what syncs are doing, at a safe point.
+    fn cut(&self) {
+        self.operator.may_act.store(false, Ordering::SeqCst);
+        self.context.cloud.shutdown();
+        self.context.viola.shutdown();
     }
 
     fn wait_for_workers(&mut self, received: &Receiver<Event>, limit: Duration) {

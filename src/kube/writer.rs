@@ -97,12 +97,14 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread. `report` runs on it.
+    /// Starts the thread. `may_write` and `report` run on it: nothing is written while the one says
+    /// no, and the other hears what became of it.
     pub fn spawn(
         client: &KubeClient,
         reporter: Reporter,
         clock: Clock,
         metrics: Arc<Metrics>,
+        may_write: impl Fn() -> bool + Send + 'static,
         report: impl Fn(WriteReport) + Send + 'static,
     ) -> io::Result<Writer> {
         // Connections of its own: at the end they are cut if the API doesn't answer in time.
@@ -111,8 +113,14 @@ impl Writer {
         let (alive, ended) = bounded::<Infallible>(0);
         let pending = Mutex::new(Pending::new(reporter, fastrand::Rng::new()));
         let shared = Arc::new(Shared { pending, wake, clock });
-        let actor =
-            Actor { client: client.clone(), shared: Arc::clone(&shared), woken, metrics, report };
+        let actor = Actor {
+            client: client.clone(),
+            shared: Arc::clone(&shared),
+            woken,
+            metrics,
+            may_write,
+            report,
+        };
         threads::spawn("kubernetes-writer", move || {
             actor.run();
             drop(alive);
@@ -137,6 +145,12 @@ impl Writer {
         self.handle.shared.lock().is_empty()
     }
 
+    /// Nothing more is written, and a call that is under way is cut.
+    pub fn abandon(&self) {
+        self.handle.shared.change(|pending, _| pending.abandon());
+        self.client.shutdown();
+    }
+
     /// Has the thread ended? Unless [`Writer::stop`] was called that is a bug, and nothing is written
     /// any more.
     pub fn has_ended(&self) -> bool {
@@ -150,8 +164,7 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.handle.shared.change(|pending, _| pending.abandon());
-        self.client.shutdown();
+        self.abandon();
     }
 }
 
@@ -207,11 +220,12 @@ impl Shared {
     }
 }
 
-struct Actor<R> {
+struct Actor<M, R> {
     client: KubeClient,
     shared: Arc<Shared>,
     woken: Receiver<()>,
     metrics: Arc<Metrics>,
+    may_write: M,
     report: R,
 }
 
@@ -240,11 +254,10 @@ struct StatusMetadata<'a> {
     uid: &'a str,
 }
 
-impl<R: Fn(WriteReport)> Actor<R> {
+impl<M: Fn() -> bool, R: Fn(WriteReport)> Actor<M, R> {
     fn run(&self) {
         loop {
-            let next = self.shared.lock().next(self.shared.clock.now());
-            match next {
+            match self.next() {
                 Next::Write(job) => {
                     let (outcome, report) = self.write(&job);
                     self.shared.lock().finished(*job, outcome, self.shared.clock.now());
@@ -260,6 +273,14 @@ impl<R: Fn(WriteReport)> Actor<R> {
                 }
                 Next::End => return,
             }
+        }
+    }
+
+    fn next(&self) -> Next {
+        let mut pending = self.shared.lock();
+        match (self.may_write)() {
+            true => pending.next(self.shared.clock.now()),
+            false => pending.held_back(),
         }
     }
 

@@ -1,6 +1,8 @@
 //! Statuses, Secrets and Events over real connections.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, unbounded};
@@ -15,11 +17,19 @@ use simulated_cloud::{Fault, FaultKind, Service};
 use crate::support::{Api, CONFIGS, LIMIT, now};
 
 fn start(api: &Api) -> (Writer, Receiver<WriteReport>) {
+    start_if(api, || true)
+}
+
+fn start_if(
+    api: &Api,
+    may_write: impl Fn() -> bool + Send + 'static,
+) -> (Writer, Receiver<WriteReport>) {
     let (sender, reports) = unbounded();
     let reporter =
         Reporter { controller: "multinic-operator", instance: "pod-a".to_owned(), action: "Sync" };
     let metrics = std::sync::Arc::clone(&api.metrics);
-    let writer = Writer::spawn(&api.client(), reporter, Clock::system(), metrics, move |report| {
+    let clock = Clock::system();
+    let writer = Writer::spawn(&api.client(), reporter, clock, metrics, may_write, move |report| {
         let _ = sender.send(report);
     });
     (writer.unwrap(), reports)
@@ -74,6 +84,52 @@ fn a_status_is_applied_by_force_and_an_equal_one_is_not_written_again() {
     assert_eq!(request.header("content-type"), Some("application/apply-patch+yaml"));
     assert!(request.target.contains("/status?fieldManager=multinic-operator&force=true"));
     assert!(writer.stop(LIMIT));
+}
+
+#[test]
+fn while_somebody_else_may_be_writing_nothing_is_written_and_nothing_is_lost() {
+    let api = Api::start();
+    let object = reference(&api.put("a", "1"));
+    let allowed = Arc::new(AtomicBool::new(false));
+    let may_write = || {
+        let allowed = Arc::clone(&allowed);
+        move || allowed.load(Ordering::SeqCst)
+    };
+    let (writer, reports) = start_if(&api, may_write());
+    writer.handle().apply_status(object.clone(), &json!({"nodes": 1})).unwrap();
+    writer.handle().ensure_secret(secret(&object, "first"));
+    writer.handle().record_event(object.clone(), EventKind::Warning, "NovaError", "no answer");
+    assert!(reports.recv_timeout(Duration::from_millis(500)).is_err());
+    assert!(api.journal.requests(Service::Kubernetes).is_empty());
+    allowed.store(true, Ordering::SeqCst);
+    assert!(matches!(reports.recv_timeout(LIMIT), Ok(WriteReport::StatusWritten { .. })));
+    assert!(matches!(reports.recv_timeout(LIMIT), Ok(WriteReport::SecretOk { .. })));
+    assert!(api.kubernetes.wait_until(|view| view.events().len() == 1, LIMIT));
+    allowed.store(false, Ordering::SeqCst);
+    writer.handle().apply_status(object, &json!({"nodes": 2})).unwrap();
+    let begin = now();
+    assert!(!writer.stop(LIMIT), "it says that something is left");
+    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    assert_eq!(status_of(&api, "a"), json!({"nodes": 1}));
+}
+
+#[test]
+fn a_writer_that_is_abandoned_writes_nothing_of_what_was_left_with_it() {
+    let api = Api::start();
+    let object = reference(&api.put("a", "1"));
+    api.faults.add(Fault::always(Service::Kubernetes, FaultKind::Hang));
+    let (writer, _reports) = start(&api);
+    writer.handle().apply_status(object.clone(), &json!({"nodes": 1})).unwrap();
+    let has_asked = |log: &[simulated_cloud::LoggedRequest]| !log.is_empty();
+    assert!(api.journal.wait_for(has_asked, LIMIT));
+    let begin = now();
+    writer.abandon();
+    writer.handle().apply_status(object, &json!({"nodes": 2})).unwrap();
+    while !writer.has_ended() {
+        assert!(begin.elapsed() < Duration::from_secs(5), "the call that hangs isn't cut");
+        std::thread::yield_now();
+    }
+    assert_eq!(api.journal.requests(Service::Kubernetes).len(), 1);
 }
 
 #[test]
@@ -253,7 +309,8 @@ fn a_thread_that_ended_though_nobody_asked_is_noticed() {
         let _alive = &alive;
         panic!("on purpose");
     };
-    let writer = Writer::spawn(&api.client(), reporter, Clock::system(), metrics, report).unwrap();
+    let writer =
+        Writer::spawn(&api.client(), reporter, Clock::system(), metrics, || true, report).unwrap();
     assert!(!writer.has_ended());
     writer.handle().apply_status(object, &json!({"nodes": 1})).unwrap();
     // What the thread held goes with it.

@@ -27,6 +27,8 @@ const DOWN_AFTER: u32 = 3;
 const RETRY_AFTER_MOST: Duration = Duration::from_secs(120);
 /// Events are told for as long as somebody may still want to know: not longer than this.
 const EVENT_ATTEMPTS: u32 = 5;
+/// How soon it is asked again whether anything may be written.
+const HELD_BACK_FOR: Duration = Duration::from_millis(100);
 /// Events that may wait; further ones are only counted.
 const EVENTS_WAITING: usize = 500;
 
@@ -251,6 +253,14 @@ impl Pending {
             };
         }
         self.events.forget(object);
+    }
+
+    /// What to do while nothing may be written: everything stays as it is, unless it is to end.
+    pub fn held_back(&self) -> Next {
+        match self.mode {
+            Mode::Running => Next::Wait(Some(HELD_BACK_FOR)),
+            Mode::Draining | Mode::Ended => Next::End,
+        }
     }
 
     /// What to write next; statuses and Secrets before events, and whoever waits longest first.

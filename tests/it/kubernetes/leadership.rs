@@ -161,6 +161,44 @@ fn a_leader_that_cannot_renew_its_lease_ends_before_that_runs_out() {
     assert!(lived < LEASE, "it lived for {lived:?} after its last renewal");
 }
 
+/// Writes that the API server was asked for, but for those of Leases.
+fn writes(world: &World) -> Vec<String> {
+    let mut requests = world.journal().requests(Service::Kubernetes);
+    requests.retain(|one| one.method != "GET" && !one.path().contains("/leases"));
+    requests.iter().map(|one| format!("{} {}", one.method, one.path())).collect()
+}
+
+#[test]
+fn a_leader_that_was_paused_writes_none_of_the_statuses_that_waited() {
+    let world = World::of("three-nodes");
+    let (leader, follower) = leader_and_follower(&world);
+    let refusal = super::refusal(500, "InternalError", None);
+    world.faults().add(Fault::always(Service::Kubernetes, refusal).path_contains("/status"));
+    let refused = |log: &[LoggedRequest]| {
+        let is_refused =
+            |one: &&LoggedRequest| one.path().ends_with("/status") && one.status == Some(500);
+        log.iter().filter(is_refused).count() > 2
+    };
+    world.force("now");
+    assert!(world.journal().wait_for(refused, SOON));
+    leader.signal("STOP");
+    wait_for_another_worker(&world, TAKE_OVER);
+    world.faults().clear();
+    let written = world.journal().count(Service::Kubernetes);
+    let has_written = |log: &[LoggedRequest]| {
+        let of_kubernetes = log.iter().filter(|one| one.service == Service::Kubernetes);
+        of_kubernetes.skip(written).any(|one| one.path().ends_with("/status"))
+    };
+    assert!(world.journal().wait_for(has_written, SOON));
+    // The other one stands still, so whatever is written now is the former leader's.
+    follower.signal("STOP");
+    let before = writes(&world);
+    leader.signal("CONT");
+    let (status, log) = leader.wait();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert_eq!(writes(&world)[before.len()..], [""; 0], "it wrote though another one leads");
+}
+
 #[test]
 fn a_leader_that_was_paused_does_not_finish_what_it_had_begun() {
     let world = World::of("three-nodes");

@@ -400,3 +400,17 @@ fn a_write_that_is_under_way_when_its_object_goes_is_neither_repeated_nor_rememb
         assert!(pending.written.is_empty(), "{outcome:?}");
     }
 }
+
+#[test]
+fn what_is_held_back_is_kept_and_keeps_no_end_waiting() {
+    let mut pending = pending();
+    status(&mut pending, "a", 1);
+    assert!(matches!(pending.held_back(), Next::Wait(Some(_))));
+    assert!(finish_next(&mut pending, at(0.0), Outcome::Done).is_some());
+    status(&mut pending, "a", 2);
+    pending.drain();
+    assert_eq!(pending.held_back(), Next::End);
+    assert!(!pending.is_empty());
+    pending.abandon();
+    assert_eq!(pending.held_back(), Next::End);
+}
