@@ -9,14 +9,17 @@ pub mod events;
 pub mod pending;
 pub mod secrets;
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use super::client::KubeClient;
 use super::error::KubeError;
@@ -169,8 +172,9 @@ impl Drop for Writer {
 }
 
 impl WriterHandle {
-    /// Wants `status` to be the object's status, as far as we own it. A status that waits is
-    /// replaced by a newer one; one that equals what was last written is not written again.
+    /// Wants `status` to be the whole of the object's status: fields that somebody else left in it go.
+    /// A status that waits is replaced by a newer one; one that equals what was last written is not
+    /// written again.
     ///
     /// # Errors
     /// If the status has no form in JSON; then nothing is written.
@@ -235,6 +239,13 @@ struct Written {
     metadata: ObjectMeta,
 }
 
+/// What is read of the answer to a status: what it is made of by now.
+#[derive(Deserialize)]
+struct WrittenStatus {
+    metadata: ObjectMeta,
+    status: Option<BTreeMap<String, IgnoredAny>>,
+}
+
 /// A status as it is applied.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -297,21 +308,14 @@ impl<M: Fn() -> bool, R: Fn(WriteReport)> Actor<M, R> {
         object: &ObjectReference,
         status: &StatusText,
     ) -> (Outcome, Option<WriteReport>) {
-        let ObjectReference { resource, namespace, name, uid } = object;
-        let path = format!("{}/status", resource.object(namespace, name));
-        let body = Status {
-            api_version: &resource.api_version(),
-            kind: resource.kind,
-            metadata: StatusMetadata { name, namespace, uid },
-            status: &status.0,
-        };
+        let written = self.apply_status(object, status);
         let object = object.clone();
-        match self.client.apply::<Written>(&path, &body).map(|applied| applied.object) {
-            Ok(Written { metadata }) if !uid.is_empty() && metadata.uid != *uid => {
+        match written {
+            Ok(metadata) if is_another(&object, &metadata) => {
                 log::info!("{object} was made again meanwhile; its status belongs to a new object");
                 (Outcome::Gone, Some(WriteReport::ObjectGone { object }))
             }
-            Ok(Written { metadata }) => {
+            Ok(metadata) => {
                 let resource_version = metadata.resource_version;
                 (Outcome::Done, Some(WriteReport::StatusWritten { object, resource_version }))
             }
@@ -324,6 +328,39 @@ impl<M: Fn() -> bool, R: Fn(WriteReport)> Actor<M, R> {
                 (outcome, Some(WriteReport::StatusFailed { object, text }))
             }
         }
+    }
+
+    /// Leaving a field out of an apply takes away only what nobody but us has written. What another
+    /// field manager wrote as well, such as the program we replaced, goes by a patch of its own.
+    fn apply_status(
+        &self,
+        object: &ObjectReference,
+        status: &StatusText,
+    ) -> Result<ObjectMeta, KubeError> {
+        let ObjectReference { resource, namespace, name, uid } = object;
+        let path = format!("{}/status", resource.object(namespace, name));
+        let body = Status {
+            api_version: &resource.api_version(),
+            kind: resource.kind,
+            metadata: StatusMetadata { name, namespace, uid },
+            status: &status.0,
+        };
+        let applied = self.client.apply::<WrittenStatus>(&path, &body)?;
+        let WrittenStatus { metadata, status: found } = applied.object;
+        let ours = status.fields();
+        let left_over: BTreeMap<String, Value> = found
+            .unwrap_or_default()
+            .into_keys()
+            .filter(|field| !ours.contains(field))
+            .map(|field| (field, Value::Null))
+            .collect();
+        if left_over.is_empty() || is_another(object, &metadata) || !(self.may_write)() {
+            return Ok(metadata);
+        }
+        // Guarded by the version that was seen, as is every write that isn't an apply.
+        let version = &metadata.resource_version;
+        let patch = json!({ "metadata": { "resourceVersion": version }, "status": left_over });
+        Ok(self.client.merge::<Written>(&path, &patch)?.metadata)
     }
 
     fn write_secret(&self, secret: &SecretManifest) -> (Outcome, Option<WriteReport>) {
@@ -399,4 +436,9 @@ impl<M: Fn() -> bool, R: Fn(WriteReport)> Actor<M, R> {
             Outcome::Retry
         }
     }
+}
+
+/// Is what was found another object than the one that was meant?
+fn is_another(meant: &ObjectReference, found: &ObjectMeta) -> bool {
+    !meant.uid.is_empty() && found.uid != meant.uid
 }

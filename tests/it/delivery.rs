@@ -471,3 +471,16 @@ fn node_claims_are_not_forgotten_at_a_restart() {
     wait_for_polls(&world, 6);
     assert_eq!(world.held(), before, "the younger object took the node over");
 }
+
+#[test]
+fn a_retry_state_that_the_replaced_program_left_is_cleared() {
+    let world = World::of("three-nodes");
+    let (namespace, name) = world.object();
+    // It wrote statuses by PUT, so these fields stay its own until somebody takes them away.
+    let retry = json!({"status": {"downPortRetry": {
+        "hash": "0".repeat(64), "lastAttempt": "2026-01-02T03:04:05Z", "fastAttempts": 5}}});
+    world.kubernetes().patch_status("openstackconfigs", &namespace, &name, &retry).unwrap();
+    let _operator = Operator::start(&world, &QUICK);
+    world.wait_for_reason("NoChange");
+    assert_eq!(world.status()["downPortRetry"], Value::Null, "{}", world.status());
+}

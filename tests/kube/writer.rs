@@ -87,6 +87,33 @@ fn a_status_is_applied_by_force_and_an_equal_one_is_not_written_again() {
 }
 
 #[test]
+fn what_others_left_in_a_status_goes_with_the_first_write_and_is_looked_for_no_more() {
+    let api = Api::start();
+    let object = reference(&api.put("a", "1"));
+    let theirs = json!({"status": {"nodes": 1, "downPortRetry": {"hash": "h",
+        "lastAttempt": "2026-01-02T03:04:05Z", "fastAttempts": 5}}});
+    api.kubernetes.patch_status("openstackconfigs", "default", "a", &theirs).unwrap();
+    let (writer, reports) = start(&api);
+    let written = |nodes: u32| {
+        writer.handle().apply_status(object.clone(), &json!({"nodes": nodes})).unwrap();
+        let report = reports.recv_timeout(LIMIT).unwrap();
+        assert!(matches!(report, WriteReport::StatusWritten { .. }), "{report:?}");
+        assert_eq!(status_of(&api, "a"), json!({"nodes": nodes}));
+        status_writes(&api)
+    };
+    assert_eq!(written(2), 2, "an apply and a patch");
+    assert_eq!(written(3), 3, "an apply alone");
+    let requests = api.journal.requests(Service::Kubernetes);
+    let bodies = requests.iter().map(|request| serde_json::from_slice::<Value>(&request.body).ok());
+    let patch = bodies.flatten().find(|body| {
+        body["status"]["downPortRetry"].is_null()
+            && body["status"].as_object().is_some_and(|status| status.contains_key("downPortRetry"))
+    });
+    assert_eq!(patch.unwrap()["status"], json!({"downPortRetry": null}));
+    assert!(writer.stop(LIMIT));
+}
+
+#[test]
 fn while_somebody_else_may_be_writing_nothing_is_written_and_nothing_is_lost() {
     let api = Api::start();
     let object = reference(&api.put("a", "1"));

@@ -64,6 +64,7 @@ const CALLS: &[Call] = &[
     call("list", OPENSTACK_CONFIGS, "", (LISTING, ".list_page(")),
     call("watch", OPENSTACK_CONFIGS, "", (WATCHER, ".watch(")),
     call("patch", OPENSTACK_CONFIGS, "status", (WRITER, ".apply::<")),
+    call("patch", OPENSTACK_CONFIGS, "status", (WRITER, ".merge::<")), // what others left in it
     call("get", Resource::SECRETS, "", (WRITER, ".get::<")),
     call("create", Resource::SECRETS, "", (WRITER, ".create::<")),
     call("patch", Resource::SECRETS, "", (WRITER, ".merge::<")),

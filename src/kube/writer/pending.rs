@@ -4,11 +4,12 @@
 //! replaces an older one, so memory is bounded by the number of objects. An object that fails waits
 //! by itself; a server that fails is probed with one write at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use serde::de::IgnoredAny;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::events::{EventKey, EventKind, EventWrite, Events, Reporter, namespace_of};
@@ -48,6 +49,12 @@ impl StatusText {
     /// Writes a status down; fails where it isn't one, for want of texts as keys.
     pub fn of(status: &impl Serialize) -> serde_json::Result<StatusText> {
         Ok(StatusText(to_raw_value(status)?.into()))
+    }
+
+    /// Names of its fields; none where it isn't an object.
+    pub fn fields(&self) -> BTreeSet<String> {
+        let fields = serde_json::from_str::<BTreeMap<String, IgnoredAny>>(self.0.get());
+        fields.unwrap_or_default().into_keys().collect()
     }
 }
 
