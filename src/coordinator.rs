@@ -90,6 +90,8 @@ pub enum Effect {
     WriteStatus(Arc<OpenstackConfig>, Status),
     /// See that the object's Secret holds this.
     EnsureSecret(Arc<OpenstackConfig>, RabbitMq),
+    /// The object's Secret is seen to no longer: the provider has nothing for it any more.
+    LeaveSecret(Arc<OpenstackConfig>),
     /// Say something where `kubectl describe` shows it.
     Tell(Arc<OpenstackConfig>, Notice),
     /// The object is gone: nothing more is written about it.
@@ -119,6 +121,8 @@ struct Tracked {
     resend_until: Option<Timestamp>,
     /// The next sync is caused by a change or a person.
     fresh: bool,
+    /// Is the object's Secret seen to? What is said of it counts for so long only.
+    has_secret: bool,
     /// Provider, and serial of its answer, that the object's Secret was last made from.
     secret_source: Option<(String, u64)>,
     secret_note: Option<SecretNote>,
@@ -294,6 +298,7 @@ impl Coordinator {
             changed_at: None,
             resend_until: None,
             fresh: true,
+            has_secret: false,
             secret_source: None,
             secret_note: None,
             rabbitmq_problem: None,
@@ -440,6 +445,11 @@ impl Coordinator {
             if outcome.nodes.is_some() {
                 // The provider was looked up, and has no RabbitMQ (any more).
                 tracked.rabbitmq_problem = None;
+                tracked.secret_source = None;
+                tracked.secret_note = None;
+                if std::mem::take(&mut tracked.has_secret) {
+                    effects.push(Effect::LeaveSecret(Arc::clone(&tracked.object)));
+                }
             }
             return;
         };
@@ -449,6 +459,7 @@ impl Coordinator {
                 tracked.rabbitmq_problem = None;
                 if tracked.secret_source != source {
                     tracked.secret_source = source;
+                    tracked.has_secret = true;
                     let object = Arc::clone(&tracked.object);
                     effects.push(Effect::EnsureSecret(object, rabbitmq.clone()));
                 }
@@ -486,7 +497,9 @@ impl Coordinator {
 
     fn secret_checked(&mut self, now: Now, key: &ObjectKey, uid: &str, note: Option<SecretNote>) {
         let Some(tracked) = self.objects.get_mut(key) else { return };
-        if tracked.object.uid != uid || tracked.secret_note == note {
+        // A write that was under way when the Secret was left speaks of what is over.
+        let is_over = !tracked.has_secret;
+        if tracked.object.uid != uid || is_over || tracked.secret_note == note {
             return;
         }
         if let Some(note) = note.as_ref().filter(|note| note.foreign) {

@@ -373,9 +373,8 @@ impl Operator {
             (self.clock.clone(), Arc::clone(&self.metrics), events.clone());
         // Not `may_act`: the last statuses are written when syncs may no longer act.
         let may_write = self.leads();
-        let notes = Mutex::new(BTreeMap::new());
         Writer::spawn(&self.kubernetes, reporter, clock, metrics, may_write, move |report| {
-            if let Some(event) = effects::event_of(&notes, report) {
+            if let Some(event) = effects::event_of(report) {
                 let _ = events.send(event);
             }
         })

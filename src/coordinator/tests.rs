@@ -112,6 +112,8 @@ struct World {
     written: Vec<(String, Status)>,
     told: Vec<Notice>,
     secrets: Vec<String>,
+    /// Whose Secrets are seen to no longer.
+    left: Vec<String>,
     forgotten: Vec<String>,
 }
 
@@ -141,6 +143,7 @@ fn world_of(workers: usize) -> World {
         written: Vec::new(),
         told: Vec::new(),
         secrets: Vec::new(),
+        left: Vec::new(),
         forgotten: Vec::new(),
     };
     world.event(Event::Leading(true));
@@ -166,6 +169,7 @@ impl World {
                     self.written.push((object.uid.clone(), status));
                 }
                 Effect::EnsureSecret(object, _) => self.secrets.push(object.uid.clone()),
+                Effect::LeaveSecret(object) => self.left.push(object.uid.clone()),
                 Effect::Tell(_, notice) => self.told.push(notice),
                 Effect::Forget(object) => self.forgotten.push(object.uid.clone()),
             }
@@ -645,12 +649,41 @@ fn a_secret_of_somebody_elses_is_noted_in_the_status_until_it_is_gone() {
     assert_eq!(world.last_status().last_synced_at, synced_at, "no sync has ended");
     assert_eq!(world.told.iter().map(|one| one.reason).collect::<Vec<_>>(), ["ForeignSecret"]);
     world.until_due();
-    world.finish("a", unchanged);
+    world.finish("a", |job| with_rabbitmq(1, unchanged(job)));
     assert!(world.message().contains("note: Secret rabbitmq-a"), "{}", world.message());
     world.secret_note("a", None);
     assert_eq!(world.message(), "1 node unchanged");
     assert_eq!(world.last_status().condition("Degraded").unwrap().status, "False");
     assert_eq!(world.told.len(), 1);
+}
+
+#[test]
+fn a_note_about_the_secret_ends_when_the_provider_has_no_rabbitmq_any_more() {
+    let taken = Some("Secret rabbitmq-a belongs to somebody else");
+    let noted = "1 node unchanged; note: Secret rabbitmq-a belongs to somebody else";
+    let mut world = world();
+    world.apply(object("a"));
+    world.finish("a", |job| with_rabbitmq(1, unchanged(job)));
+    world.secret_note("a", taken);
+    world.until_due();
+    world.finish("a", down);
+    assert!(world.message().contains("note: Secret"), "nobody knows better: {}", world.message());
+    assert!(world.left.is_empty());
+    world.until_due();
+    world.finish("a", unchanged);
+    assert_eq!(world.message(), "1 node unchanged");
+    assert_eq!(world.left, ["a-1"]);
+    // The end of a write that was under way.
+    world.secret_note("a", taken);
+    assert_eq!(world.message(), "1 node unchanged");
+    world.until_due();
+    world.finish("a", unchanged);
+    assert_eq!(world.left.len(), 1, "it is left once");
+    world.until_due();
+    world.finish("a", |job| with_rabbitmq(1, unchanged(job)));
+    assert_eq!(world.secrets.len(), 2, "it is seen to anew");
+    world.secret_note("a", taken);
+    assert_eq!(world.message(), noted);
 }
 
 #[test]

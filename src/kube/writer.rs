@@ -193,6 +193,11 @@ impl WriterHandle {
         self.shared.change(|pending, _| pending.put_secret(secret));
     }
 
+    /// The Secret of this owner is no longer seen to; what waits for it is dropped.
+    pub fn leave_secret(&self, owner: &ObjectReference) {
+        self.shared.change(|pending, _| pending.forget_secret(owner));
+    }
+
     /// Says something about an object where `kubectl describe` shows it.
     pub fn record_event(
         &self,

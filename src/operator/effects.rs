@@ -2,7 +2,6 @@
 //! events, effects become writes.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 
 use crossbeam_channel::Sender;
 
@@ -34,12 +33,8 @@ pub(super) fn event_of_observation(observation: Observation) -> Option<Event> {
     }
 }
 
-/// What a write's result means to the coordinator. `told` holds the Secrets whose last result was
-/// trouble, so that only news is passed on.
-pub(super) fn event_of(
-    told: &Mutex<BTreeMap<String, SecretNote>>,
-    report: WriteReport,
-) -> Option<Event> {
+/// What a write's result means to the coordinator, who alone knows whether it is news.
+pub(super) fn event_of(report: WriteReport) -> Option<Event> {
     let (owner, note) = match report {
         // The writer has logged the failures.
         WriteReport::StatusWritten { .. }
@@ -55,13 +50,8 @@ pub(super) fn event_of(
             (owner, Some(SecretNote { text, foreign: true }))
         }
     };
-    let mut told = told.lock().unwrap_or_else(|held| held.into_inner());
-    let before = match &note {
-        Some(note) => told.insert(owner.uid.clone(), note.clone()),
-        None => told.remove(&owner.uid),
-    };
     let key = ObjectKey { namespace: owner.namespace, name: owner.name };
-    (before != note).then_some(Event::SecretChecked { key, uid: owner.uid, note })
+    Some(Event::SecretChecked { key, uid: owner.uid, note })
 }
 
 /// Does what the coordinator decided. Never waits: a job is only made for a free worker, and the
@@ -81,6 +71,7 @@ pub(super) fn perform(effect: Effect, jobs: &Sender<Job>, writer: &WriterHandle)
         Effect::EnsureSecret(object, rabbitmq) => {
             writer.ensure_secret(manifest(&object, &rabbitmq));
         }
+        Effect::LeaveSecret(object) => writer.leave_secret(&reference(&object)),
         Effect::Tell(object, Notice { warning, reason, note }) => {
             let kind = if warning { EventKind::Warning } else { EventKind::Normal };
             log::log!(
@@ -115,5 +106,32 @@ fn manifest(object: &OpenstackConfig, rabbitmq: &RabbitMq) -> SecretManifest {
         name: format!("rabbitmq-{}", object.key.name),
         data,
         owner: reference(object),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use serde_json::value::to_raw_value;
+
+    use super::{WriteReport, event_of, reference};
+    use crate::coordinator::Event;
+    use crate::kube::objects::RawObject;
+    use crate::resources::OpenstackConfig;
+
+    #[test]
+    fn trouble_with_a_secret_is_passed_on_each_time_for_it_may_have_been_over_meanwhile() {
+        let metadata = json!({"name": "a", "namespace": "default", "uid": "u1"});
+        let body = to_raw_value(&json!({ "metadata": metadata })).unwrap();
+        let raw = RawObject::read(&body).unwrap();
+        let owner = reference(&OpenstackConfig::from_raw(&raw));
+        for _ in 0..2 {
+            let name = "rabbitmq-a".to_owned();
+            let event = event_of(WriteReport::SecretForeign { owner: owner.clone(), name });
+            let Some(Event::SecretChecked { uid, note: Some(note), .. }) = event else {
+                panic!("{event:?}")
+            };
+            assert!(uid == "u1" && note.foreign);
+        }
     }
 }

@@ -51,6 +51,7 @@ pub(crate) fn perform(year: &mut Year, effect: Effect) {
                 owner: reference(&object),
             });
         }
+        Effect::LeaveSecret(object) => pending.forget_secret(&reference(&object)),
         Effect::Tell(object, Notice { warning, reason, note }) => {
             log::info!("{}: {reason}: {note}", object.key);
             let kind = if warning { EventKind::Warning } else { EventKind::Normal };

@@ -247,19 +247,27 @@ impl Pending {
         if self.written.get(&key).is_some_and(|(uid, _)| *uid == object.uid) {
             self.written.remove(&key);
         }
-        self.waiting.retain(|_, waiting| match &waiting.wish {
-            Wish::Write(Job::Secret(secret)) => secret.owner != *object,
-            _ => true,
-        });
+        self.forget_secret(object);
         if let Some(under_way) = &mut self.under_way {
             under_way.is_forgotten |= match &under_way.wish {
                 Wish::Write(Job::Status { object: known, .. }) => known == object,
-                Wish::Write(Job::Secret(secret)) => secret.owner == *object,
-                Wish::Write(Job::Event { .. }) => false,
+                Wish::Write(Job::Secret(_) | Job::Event { .. }) => false,
                 Wish::Event(event) => event.regarding == *object,
             };
         }
         self.events.forget(object);
+    }
+
+    /// Drops what waits for the Secret of this owner.
+    pub fn forget_secret(&mut self, owner: &ObjectReference) {
+        let is_its = |wish: &Wish| match wish {
+            Wish::Write(Job::Secret(secret)) => secret.owner == *owner,
+            _ => false,
+        };
+        self.waiting.retain(|_, waiting| !is_its(&waiting.wish));
+        if let Some(under_way) = &mut self.under_way {
+            under_way.is_forgotten |= is_its(&under_way.wish);
+        }
     }
 
     /// What to do while nothing may be written: everything stays as it is, unless it is to end.

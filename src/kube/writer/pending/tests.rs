@@ -402,6 +402,32 @@ fn a_write_that_is_under_way_when_its_object_goes_is_neither_repeated_nor_rememb
 }
 
 #[test]
+fn a_secret_that_is_left_is_not_written_and_the_owners_status_is() {
+    let manifest = |name: &str| SecretManifest {
+        namespace: "default".to_owned(),
+        name: format!("rabbitmq-{name}"),
+        data: std::collections::BTreeMap::new(),
+        owner: object(name, "u1"),
+    };
+    let mut pending = pending();
+    pending.put_secret(manifest("a"));
+    let Next::Write(under_way) = pending.next(at(0.0)) else { panic!("nothing to write") };
+    pending.put_secret(manifest("a"));
+    pending.put_secret(manifest("b"));
+    status(&mut pending, "a", 1);
+    pending.forget_secret(&object("a", "u1"));
+    pending.finished(*under_way, Outcome::Retry, at(0.0));
+    let Next::Write(job) = pending.next(at(60.0)) else { panic!("nothing to write") };
+    assert_eq!(*job, Job::Secret(manifest("b")));
+    pending.finished(*job, Outcome::Done, at(60.0));
+    assert_eq!(
+        finish_next(&mut pending, at(60.0), Outcome::Done),
+        Some(("a".to_owned(), json!(1)))
+    );
+    assert_eq!(pending.next(at(60.0)), Next::Wait(None));
+}
+
+#[test]
 fn what_is_held_back_is_kept_and_keeps_no_end_waiting() {
     let mut pending = pending();
     status(&mut pending, "a", 1);
