@@ -86,7 +86,8 @@ impl LeaderElection {
             metrics,
             stopped,
             sink,
-            last_trouble: String::new(),
+            read_trouble: String::new(),
+            write_trouble: String::new(),
         };
         threads::spawn("leader-election", move || {
             candidate.run();
@@ -125,7 +126,10 @@ struct Candidate<S> {
     metrics: Arc<Metrics>,
     stopped: Receiver<Stop>,
     sink: S,
-    last_trouble: String,
+    /// What the log last said of reads that failed, until one succeeds; and of writes likewise. Each
+    /// by itself: whoever may read the Lease and not write it would say so every other second.
+    read_trouble: String,
+    write_trouble: String,
 }
 
 impl<S: FnMut(Leadership)> Candidate<S> {
@@ -162,31 +166,25 @@ impl<S: FnMut(Leadership)> Candidate<S> {
     }
 
     fn read(&mut self, result: Result<Value, KubeError>) -> Input {
-        match result {
-            Ok(lease) => Input::Read(Some(lease)),
-            Err(error) if error.is_not_found() => Input::Read(None),
-            Err(error) => self.failed(&error),
-        }
+        let lease = match result {
+            Ok(lease) => Some(lease),
+            Err(error) if error.is_not_found() => None,
+            Err(error) => return failed(&mut self.read_trouble, &error),
+        };
+        self.read_trouble.clear();
+        Input::Read(lease)
     }
 
     fn written(&mut self, result: Result<Value, KubeError>) -> Input {
         match result {
             Ok(lease) => {
-                self.last_trouble.clear();
+                self.read_trouble.clear();
+                self.write_trouble.clear();
                 Input::Written(lease)
             }
             Err(error) if error.is_conflict() || error.is_already_exists() => Input::RaceLost,
-            Err(error) => self.failed(&error),
+            Err(error) => failed(&mut self.write_trouble, &error),
         }
-    }
-
-    fn failed(&mut self, error: &KubeError) -> Input {
-        let text = error.to_string();
-        if text != self.last_trouble {
-            log::warn!("leader election: {text}");
-            self.last_trouble = text;
-        }
-        Input::Failed
     }
 
     fn release(&mut self) {
@@ -214,4 +212,14 @@ impl<S: FnMut(Leadership)> Candidate<S> {
         let value = if is_leading { 1.0 } else { 0.0 };
         self.metrics.set("leader_election_master_status", &[("name", "multinic-operator")], value);
     }
+}
+
+/// Says what failed, unless it is what was said before.
+fn failed(said: &mut String, error: &KubeError) -> Input {
+    let text = error.to_string();
+    if text != *said {
+        log::warn!("leader election: {text}");
+        *said = text;
+    }
+    Input::Failed
 }

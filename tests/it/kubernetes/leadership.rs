@@ -200,6 +200,36 @@ fn a_leader_that_was_paused_writes_none_of_the_statuses_that_waited() {
 }
 
 #[test]
+fn a_standby_tells_of_each_outage_of_the_api_once() {
+    let world = World::of("three-nodes");
+    let (_leader, standby) = leader_and_follower(&world);
+    let told = || {
+        let log = standby.log();
+        log.lines().filter(|line| line.contains("leader election: Kubernetes GET")).count()
+    };
+    let reads = |status: u16| {
+        let from = world.journal().count(Service::Kubernetes);
+        let seen = |log: &[LoggedRequest]| {
+            let of_kubernetes = log.iter().filter(|one| one.service == Service::Kubernetes);
+            let leases = of_kubernetes.skip(from).filter(|one| {
+                one.method == "GET" && one.path().contains("/leases") && one.status == Some(status)
+            });
+            leases.count() >= 2
+        };
+        assert!(world.journal().wait_for(seen, SOON));
+    };
+    for outage in 1..=2 {
+        let refusal = super::refusal(503, "ServiceUnavailable", None);
+        let fault = Fault::always(Service::Kubernetes, refusal);
+        world.faults().add(fault.method("GET").path_contains("/leases"));
+        reads(503);
+        world.faults().clear();
+        reads(200);
+        assert_eq!(told(), outage, "{}", standby.log());
+    }
+}
+
+#[test]
 fn a_leader_that_was_paused_does_not_finish_what_it_had_begun() {
     let world = World::of("three-nodes");
     let (leader, _follower) = leader_and_follower(&world);
