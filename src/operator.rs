@@ -279,19 +279,40 @@ impl Operator {
         let (clock, metrics) = (self.clock.clone(), Arc::clone(&self.metrics));
         let election = LeaderElection::spawn(&self.kubernetes, lease, clock, metrics, sink)?;
         let _ = self.hold.set(election.hold());
-        let end = loop {
-            select! {
-                recv(self.stop) -> asked => break end_of_signals(asked.is_ok()),
-                recv(heard) -> leadership => match leadership {
-                    Ok(Leadership::Leading) => break self.work(events, received, lost(heard)?)?,
-                    Ok(_) => {}
-                    Err(_) => break End::ThreadEnded("leader-election"),
-                },
-                default(CHECKS_EVERY) => self.health.turned(self.clock.now().uptime),
-            }
-        };
+        let end = self.wait_for_the_lease(events, received, &heard)?;
         election.release(LAST_GRACE);
         Ok(end)
+    }
+
+    fn wait_for_the_lease(
+        &self,
+        events: &Sender<Event>,
+        received: &Receiver<Event>,
+        heard: &Receiver<Leadership>,
+    ) -> io::Result<End> {
+        loop {
+            select! {
+                recv(self.stop) -> asked => return Ok(end_of_signals(asked.is_ok())),
+                recv(heard) -> leadership => match leadership {
+                    Ok(Leadership::Leading) => {
+                        return self.work(events, received, lost(heard.clone())?);
+                    }
+                    Ok(_) => {}
+                    Err(_) => return Ok(End::ThreadEnded("leader-election")),
+                },
+                default(CHECKS_EVERY) => {
+                    self.health.turned(self.clock.now().uptime);
+                    if let Some(name) = self.ended_server() {
+                        return Ok(End::ThreadEnded(name));
+                    }
+                }
+            }
+        }
+    }
+
+    /// A standby answers too, so its servers are looked after as well.
+    fn ended_server(&self) -> Option<&'static str> {
+        self.servers.iter().any(Server::has_lost_its_thread).then_some("http")
     }
 
     /// The work itself, until a signal, or until `lost` says that the Lease is gone.
@@ -466,8 +487,8 @@ impl Work<'_> {
 
     /// A thread without which nothing, or not everything, is done any more.
     fn ended_thread(&self) -> Option<&'static str> {
-        if self.operator.servers.iter().any(Server::has_lost_its_thread) {
-            return Some("http");
+        if let Some(name) = self.operator.ended_server() {
+            return Some(name);
         }
         if self.watchers.iter().any(|watcher| watcher.join(Duration::ZERO)) {
             return Some("watch");
@@ -549,5 +570,37 @@ impl Work<'_> {
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crossbeam_channel::bounded;
+
+    use super::{End, Operator};
+    use crate::config::Config;
+
+    #[test]
+    fn a_standby_whose_server_has_lost_its_thread_ends() {
+        let config = Config::read(|name| {
+            let value = match name {
+                "HEALTH_ADDR" | "INVENTORY_ADDR" => "127.0.0.1:0",
+                "LEADER_ELECT" => "true",
+                "POD_NAMESPACE" => "default",
+                // Nobody listens there, so somebody else might lead for all it knows.
+                "KUBE_API_URL" => "http://127.0.0.1:1",
+                _ => return None,
+            };
+            Some(value.to_owned())
+        });
+        let (_stop, asked) = bounded(1);
+        let operator = Operator::start(config.unwrap(), asked).unwrap();
+        operator.servers[1].stop(Duration::from_secs(5));
+        let (events, received) = bounded(1);
+        let settings = operator.config.leader_election.clone().unwrap();
+        let end = operator.work_when_leading(&settings, &events, &received);
+        assert_eq!(end.unwrap(), End::ThreadEnded("http"));
     }
 }
