@@ -8,8 +8,9 @@ use signal_hook::iterator::Signals;
 
 use crate::threads;
 
-/// A channel that gets one message for each request to stop. A second one, while the first is
-/// being carried out, ends the process at once.
+/// A channel that gets one message for each request to stop. A SIGINT while one is being carried out
+/// ends the process at once, for whoever sits before it. A second SIGTERM doesn't: the kubelet may
+/// repeat its own, and a stop is over within ten seconds anyway.
 pub fn stop_requests() -> io::Result<Receiver<()>> {
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
     let (tell, told) = bounded(1);

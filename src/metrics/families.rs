@@ -164,6 +164,7 @@ pub const FAMILIES: &[Family] = &[
         "multinic_upstream_request_duration_seconds", Histogram,
         "How long requests to other services take, failed ones included.",
         &["service"],
+        // Not `Leader`, which only a standby asks.
         &[
             &["Contrabass"], &["Keystone"], &["Neutron"], &["Nova"], &["Viola"],
         ],
