@@ -212,12 +212,6 @@ impl KubeClient {
         self.write(&call, &self.manager_query(), MERGE_PATCH, patch, true)
     }
 
-    /// Deletes one object.
-    pub fn delete(&self, path: &str) -> Result<(), KubeError> {
-        let call = Call { verb: "delete", method: "DELETE", path: path.to_owned() };
-        self.call(&call, "", None).map(|_| ())
-    }
-
     fn write<T: DeserializeOwned>(
         &self,
         call: &Call,
@@ -268,7 +262,6 @@ impl KubeClient {
         let url = format!("{}{}{separator}{query}", self.session.base, call.path);
         self.with_token(call, |token| {
             let request = match content {
-                None if call.method == "DELETE" => Request::delete(Service::Kubernetes, &url),
                 None => Request::get(Service::Kubernetes, &url),
                 Some(Content { kind, body, repeatable }) => {
                     let request =

@@ -89,11 +89,6 @@ impl<'a> Request<'a> {
         Request::new(service, method, url, Some(body)).header("content-type", content_type)
     }
 
-    /// A DELETE without a body.
-    pub fn delete(service: Service, url: &'a str) -> Request<'a> {
-        Request::new(service, "DELETE", url, None)
-    }
-
     fn new(
         service: Service,
         method: &'static str,
