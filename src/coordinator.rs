@@ -68,8 +68,6 @@ pub enum Event {
         /// What people should know of it; none when all is well.
         note: Option<SecretNote>,
     },
-    /// This replica may work, or may no longer.
-    Leading(bool),
 }
 
 /// Trouble with an object's Secret.
@@ -151,7 +149,6 @@ pub struct Coordinator {
     scopes: usize,
     /// and the uptime from which on the others aren't waited for.
     lists_until: Duration,
-    leading: bool,
     stopping: bool,
     effects: Vec<Effect>,
     random: fastrand::Rng,
@@ -160,7 +157,8 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// Knows nothing yet. Works only once [`Event::Leading`] says so.
+    /// Knows nothing yet. It works from the start: there is one only where this replica leads, and a
+    /// standby watches nothing.
     pub fn new(
         intervals: Intervals,
         workers: usize,
@@ -179,7 +177,6 @@ impl Coordinator {
             listed: BTreeSet::new(),
             scopes: 0,
             lists_until: Duration::ZERO,
-            leading: false,
             stopping: false,
             effects: Vec::new(),
             random,
@@ -189,8 +186,8 @@ impl Coordinator {
     }
 
     /// The same, but so many scopes are listed before the first sync, if their lists come soon.
-    pub fn expecting(self, scopes: usize) -> Coordinator {
-        Coordinator { scopes, ..self }
+    pub fn expecting(self, scopes: usize, now: Now) -> Coordinator {
+        Coordinator { scopes, lists_until: now.uptime + WAIT_FOR_LISTS, ..self }
     }
 
     /// Takes note of what happened.
@@ -201,10 +198,6 @@ impl Coordinator {
             Event::Deleted { key, uid } => self.deleted(now, &key, &uid),
             Event::Finished { job, outcome, took } => self.finished(now, &job, *outcome, took),
             Event::SecretChecked { key, uid, note } => self.secret_checked(now, &key, &uid, note),
-            Event::Leading(leading) => {
-                self.leading = leading;
-                self.lists_until = now.uptime + WAIT_FOR_LISTS;
-            }
         }
     }
 
@@ -230,7 +223,7 @@ impl Coordinator {
     fn begins_at(&self) -> Option<Duration> {
         let are_listed = self.listed.len() >= self.scopes;
         let from = if are_listed { Duration::ZERO } else { self.lists_until };
-        (self.leading && !self.stopping).then_some(from)
+        (!self.stopping).then_some(from)
     }
 
     /// No new syncs from now on.
@@ -321,10 +314,6 @@ impl Coordinator {
             self.claims.know(&object);
         }
         let Some(tracked) = self.objects.get_mut(&key) else { return };
-        if !self.leading {
-            // The leader writes the status; should we follow it, we go on from there.
-            tracked.status = object.status.clone();
-        }
         tracked.object = Arc::new(object);
         if forced {
             tracked.resend_until = Some(now.wall);

@@ -343,7 +343,7 @@ impl Operator {
             Arc::clone(&self.metrics),
             Arc::clone(&self.overview),
         )
-        .expecting(watchers.len());
+        .expecting(watchers.len(), self.clock.now());
         let mut work =
             Work { operator: self, coordinator, context, jobs, workers, writer, watchers };
         let end = work.turn_until_stopped(received, &lost);
@@ -455,7 +455,6 @@ struct Work<'a> {
 impl Work<'_> {
     fn turn_until_stopped(&mut self, received: &Receiver<Event>, lost: &Receiver<()>) -> End {
         let clock = self.operator.clock.clone();
-        self.coordinator.handle(clock.now(), Event::Leading(true));
         let mut checks_due = Duration::ZERO;
         loop {
             let now = clock.now();

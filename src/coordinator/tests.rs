@@ -135,7 +135,7 @@ fn world_of(workers: usize) -> World {
     let metrics = Arc::new(Metrics::default());
     let coordinator =
         Coordinator::new(intervals, workers, claims, random, metrics, Arc::clone(&overview));
-    let mut world = World {
+    World {
         coordinator,
         now: Now { uptime: seconds(1), wall: "2026-01-02T03:04:05Z".parse().unwrap() },
         overview,
@@ -145,9 +145,7 @@ fn world_of(workers: usize) -> World {
         secrets: Vec::new(),
         left: Vec::new(),
         forgotten: Vec::new(),
-    };
-    world.event(Event::Leading(true));
-    world
+    }
 }
 
 impl World {
@@ -265,7 +263,7 @@ fn listed(namespace: &str, objects: &[OpenstackConfig]) -> Event {
 #[test]
 fn the_first_sync_waits_for_the_lists_of_all_namespaces() {
     let mut world = world();
-    world.coordinator = world.coordinator.expecting(2);
+    world.coordinator = world.coordinator.expecting(2, world.now);
     world.event(listed("default", &[object("a")]));
     assert!(world.syncing().is_empty());
     world.event(listed("team-b", &[]));
@@ -275,7 +273,7 @@ fn the_first_sync_waits_for_the_lists_of_all_namespaces() {
 #[test]
 fn a_namespace_that_cannot_be_listed_stops_the_others_for_ten_seconds_only() {
     let mut world = world();
-    world.coordinator = world.coordinator.expecting(2);
+    world.coordinator = world.coordinator.expecting(2, world.now);
     world.event(listed("default", &[object("a")]));
     let before = world.now.uptime;
     world.until_due();
@@ -779,31 +777,16 @@ fn the_state_of_resends_goes_from_the_status_into_the_job() {
 }
 
 #[test]
-fn who_does_not_lead_starts_nothing() {
-    let mut world = world();
-    world.event(Event::Leading(false));
-    world.apply(object("a"));
-    world.wait(1_000);
-    assert!(world.running.is_empty());
-    assert_eq!(world.coordinator.next_due(), None);
-    world.event(Event::Leading(true));
-    assert_eq!(world.syncing(), ["a"]);
-}
-
-#[test]
-fn the_status_is_the_leaders_word_so_a_leader_believes_its_own_and_others_what_they_see() {
+fn the_status_is_the_coordinators_own_word_whatever_it_sees_written() {
     let seen = |nodes| {
         let mut object = object("a");
         object.status.nodes = Some(nodes);
         object
     };
     let mut world = world();
-    world.event(Event::Leading(false));
-    world.apply(object("a"));
     world.apply(seen(7));
-    world.event(Event::Leading(true));
     world.finish("a", down);
-    assert_eq!(world.last_status().nodes, Some(7));
+    assert_eq!(world.last_status().nodes, Some(7), "it goes on from what it finds");
     world.apply(seen(9));
     world.wait(1_000);
     world.finish("a", synced);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use multinic_operator::clock::{Clock, Now};
 use multinic_operator::cloud::Cloud;
-use multinic_operator::coordinator::{Coordinator, Event};
+use multinic_operator::coordinator::Coordinator;
 use multinic_operator::http::client::Clients;
 use multinic_operator::inventory::store::Store;
 use multinic_operator::kube::writer::Reporter;
@@ -124,7 +124,6 @@ impl Year {
         // What it is shown first is how things are, not a change.
         self.upset_at = self.at + Duration::from_secs(2);
         self.look_at_store();
-        self.handle(Event::Leading(true));
         self.kubernetes.list(self.at, &mut self.random);
         Ok(())
     }

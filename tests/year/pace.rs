@@ -73,7 +73,7 @@ impl Pace {
                 objects.iter().for_each(|object| self.seen(object));
             }
             Event::Deleted { .. } => self.wake_all(),
-            Event::Finished { .. } | Event::SecretChecked { .. } | Event::Leading(_) => {}
+            Event::Finished { .. } | Event::SecretChecked { .. } => {}
         }
     }
 
