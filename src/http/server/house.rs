@@ -313,3 +313,77 @@ impl Drop for Place<'_> {
         self.house.leave(self.number);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Body, Limits, Request, Response, Room};
+    use super::{Guest, House, PATIENCE};
+    use crate::clock::{Clock, Now};
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    /// A house with a budget of 100 bytes, in invented time.
+    fn house() -> (Arc<House>, Clock) {
+        let now = Now { uptime: Duration::from_secs(60), wall: jiff::Timestamp::UNIX_EPOCH };
+        let clock = Clock::invented(now);
+        let limits = Limits { held_bytes: 100, ..Limits::default() };
+        let handler = Arc::new(|_: &Request| Response::new(200, Body::Empty));
+        let house = House::new("budget", limits, handler, clock.clone(), Arc::default());
+        (Arc::new(house), clock)
+    }
+
+    /// A guest who waits from now on, with the client's end of the connection.
+    fn guest(house: &House) -> (u64, Arc<Guest>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        let (waiting_since, held) = (AtomicU64::new(0), AtomicUsize::new(0));
+        let guest = Arc::new(Guest { stream, waiting_since, held });
+        guest.waits(house.clock.now().uptime);
+        (house.enter(guest.clone()), guest, client)
+    }
+
+    #[test]
+    fn no_more_is_held_than_the_budget_and_what_is_given_back_is_had_again() {
+        let (house, _) = house();
+        let (_, one, _client) = guest(&house);
+        let room = Room::of(&house, &one);
+        let mut share = room.take(60).unwrap();
+        assert!(room.take(41).is_none() && !share.grow(41));
+        assert!(share.grow(40) && room.take(1).is_none());
+        share.shrink_to(30);
+        assert!(room.take(70).is_some());
+        drop(share);
+        assert!(room.take(100).is_some() && room.take(101).is_none());
+        assert_eq!(house.held.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn who_takes_nothing_for_long_has_to_go_for_another_and_nobody_in_vain() {
+        let (house, clock) = house();
+        let (number, idle, _idle_client) = guest(&house);
+        let (_, newcomer, _client) = guest(&house);
+        let (held, own) = (Room::of(&house, &idle).take(60).unwrap(), Room::of(&house, &newcomer));
+        let is_there = || idle.waiting_since.load(Ordering::Relaxed) != super::BUSY;
+        assert!(own.take(50).is_none() && is_there(), "nobody has waited for long");
+        clock.advance(PATIENCE);
+        let own_share = own.take(40).unwrap();
+        newcomer.works();
+        assert!(own.take(70).is_none() && is_there(), "it wouldn't be enough");
+        let had = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while is_there() {
+                    std::thread::yield_now();
+                }
+                drop(held);
+                house.leave(number);
+            });
+            own.take(60)
+        });
+        // On a busy machine the one who had to go may need longer than is waited for it.
+        assert!(had.is_some() || own.take(60).is_some());
+        drop(own_share);
+    }
+}
