@@ -298,8 +298,10 @@ impl Campaign {
         let now = self.now();
         let name_key = self.judge.name_key;
         let names: BTreeSet<String> = self.cloud.edit(|state| {
-            let vms = (0..2).flat_map(world::vm_ids);
-            vms.map(|vm| node_name(state, &vm, name_key)).collect()
+            let of =
+                |(number, project)| world::vm_ids(number).into_iter().map(move |vm| (project, vm));
+            let vms = world::PROJECTS.into_iter().enumerate().flat_map(of);
+            vms.map(|(project, vm)| node_name(state, project, &vm, name_key)).collect()
         });
         let random = &mut self.random;
         let refused: BTreeSet<String> =

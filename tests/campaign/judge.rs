@@ -207,7 +207,10 @@ impl Judge {
         let (vm, name) = (&node.instance_id, &node.node_name);
         let last = self.answers.last(&spec.provider_id, vm);
         last.is_some_and(|last| last.config.node_name == *name)
-            || self.versions.iter().any(|(_, cloud)| node_name(cloud, vm, self.name_key) == *name)
+            || self
+                .versions
+                .iter()
+                .any(|(_, cloud)| node_name(cloud, &spec.project_id, vm, self.name_key) == *name)
     }
 
     fn check_against(
@@ -223,8 +226,10 @@ impl Judge {
         if !clouds.iter().any(knows) {
             return Err(format!("Contrabass didn't know {}", spec.provider_id));
         }
-        let names: BTreeSet<String> =
-            clouds.iter().map(|cloud| node_name(cloud, vm, self.name_key)).collect();
+        let names: BTreeSet<String> = clouds
+            .iter()
+            .map(|cloud| node_name(cloud, &spec.project_id, vm, self.name_key))
+            .collect();
         let goes_by = |name: &String| {
             names.contains(name)
                 || (self.nova_may_be_silent(from, at, &clouds)

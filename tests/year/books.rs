@@ -131,9 +131,12 @@ pub(crate) fn cards(
         .collect()
 }
 
-/// A VM's node name.
-pub(crate) fn node_name(cloud: &CloudState, vm: &str, name_key: bool) -> String {
-    let Some((_, server)) = cloud.servers.get(vm) else { return vm.to_owned() };
+/// A VM's node name. A server of another project is as good as none.
+pub(crate) fn node_name(cloud: &CloudState, project: &str, vm: &str, name_key: bool) -> String {
+    let server = cloud.servers.get(vm).map(|(_, server)| server);
+    let Some(server) = server.filter(|server| server.project_id == project) else {
+        return vm.to_owned();
+    };
     let metadata = server.metadata.get(NAME_KEY).filter(|_| name_key);
     metadata.unwrap_or(&server.name).trim().to_owned()
 }
@@ -182,7 +185,7 @@ impl Books {
             return fail(format!("VM {vm} isn't one of the object's"));
         }
         let mut names: BTreeSet<String> =
-            clouds.iter().map(|cloud| node_name(cloud, vm, name_key)).collect();
+            clouds.iter().map(|cloud| node_name(cloud, &spec.project_id, vm, name_key)).collect();
         if sight.nova_failed {
             let known = inventory.by_instance(&spec.provider_id, vm);
             names.extend(known.iter().map(|stored| stored.record.node_name.clone()));

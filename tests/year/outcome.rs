@@ -66,7 +66,7 @@ fn plan(
     let Some(subnet) = subnets(cloud, spec).first().copied() else { return Default::default() };
     let mut by_name: BTreeMap<String, Vec<&String>> = BTreeMap::new();
     for vm in &spec.vm_ids {
-        by_name.entry(node_name(cloud, vm, name_key)).or_default().push(vm);
+        by_name.entry(node_name(cloud, &spec.project_id, vm, name_key)).or_default().push(vm);
     }
     let twins = by_name.values().any(|vms| vms.len() > 1);
     let single = by_name.into_iter().filter(|(_, vms)| vms.len() == 1);
