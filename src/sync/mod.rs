@@ -145,6 +145,7 @@ pub fn sync(context: &Context, job: &Job) -> Outcome {
         let Failed { reason, message, retry_after } = failed;
         Outcome { retry_after, ..Outcome::failed(job, reason, message) }
     });
+    outcome.retry_after = outcome.retry_after.max(reading.retry_after);
     outcome.rabbitmq = reading.rabbitmq;
     outcome.cut_short |= !outcome.verdict.reason.is_success() && !(context.may_act)();
     outcome

@@ -31,6 +31,8 @@ pub struct Reading<'a> {
     pub fresh: bool,
     /// RabbitMQ's access and the serial of the answer it came with, once the provider was found.
     pub rabbitmq: Option<(u64, Result<RabbitMq, String>)>,
+    /// Nova asked to be left alone for so long, though the pass goes on with what is known.
+    pub retry_after: Option<Duration>,
 }
 
 /// A pass that ended early.
@@ -66,7 +68,7 @@ impl<'a> Reading<'a> {
         object: &'a OpenstackConfig,
         fresh: bool,
     ) -> Reading<'a> {
-        Reading { config, cloud, object, fresh, rabbitmq: None }
+        Reading { config, cloud, object, fresh, rabbitmq: None, retry_after: None }
     }
 
     /// Step 1: does the object say enough to begin?
@@ -125,6 +127,7 @@ impl<'a> Reading<'a> {
                     if answers.servers.are_incomplete() {
                         self.cloud.doubt(&found.provider, &spec.project_id);
                     }
+                    self.retry_after = answers.servers.retry_after();
                     return Ok(answers);
                 }
                 Err(error) => {

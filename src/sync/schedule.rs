@@ -32,8 +32,7 @@ pub struct Facts<'a> {
 /// The uptime at which the object is due next. `spread` is from 0 to 1, at random.
 pub fn next_due(now: Now, facts: &Facts<'_>, intervals: &Intervals, spread: f64) -> Duration {
     let wait = if facts.failed {
-        let pause = facts.retry_after.unwrap_or_default().min(LONGEST_PAUSE);
-        intervals.error.max(pause)
+        intervals.error
     } else {
         let recent = |changed: Duration| now.uptime.saturating_sub(changed) < intervals.fast_window;
         let poll =
@@ -44,5 +43,7 @@ pub fn next_due(now: Now, facts: &Facts<'_>, intervals: &Intervals, spread: f64)
             .map(|at| Duration::try_from(at.duration_since(now.wall)).unwrap_or_default());
         [down, resync].into_iter().flatten().fold(poll, Duration::min)
     };
+    // A pass may come to a good end with the names that Nova told before.
+    let wait = wait.max(facts.retry_after.unwrap_or_default().min(LONGEST_PAUSE));
     now.uptime + wait + wait.mul_f64(JITTER * spread.clamp(0.0, 1.0))
 }

@@ -142,16 +142,15 @@ impl Pace {
         let poll = if recent { intervals.fast } else { intervals.slow };
         let pause = outcome.retry_after.unwrap_or_default().min(LONGEST_PAUSE);
         let failed = outcome.cut_short || !outcome.verdict.reason.is_success();
-        let wait = if failed { intervals.error.max(pause) } else { poll };
+        let wait = if failed { intervals.error } else { poll }.max(pause);
         known.latest = Some(at + wait.mul_f64(1.1));
         known.earliest = at
             + if outcome.cut_short {
                 intervals.error
-            } else if !outcome.verdict.reason.is_success() {
-                let pause = outcome.retry_after.unwrap_or_default().min(LONGEST_PAUSE);
+            } else if failed {
                 intervals.error.max(pause)
             } else if intervals.resync.is_some() {
-                Duration::ZERO
+                pause
             } else {
                 let poll = if recent { intervals.fast } else { intervals.slow };
                 let resend = outcome.down_port_retry.as_ref().map(|retry| {
@@ -160,7 +159,7 @@ impl Pace {
                     let elapsed = Duration::try_from(wall.duration_since(retry.last_attempt));
                     interval.saturating_sub(elapsed.unwrap_or(Duration::MAX))
                 });
-                poll.min(resend.unwrap_or(poll))
+                poll.min(resend.unwrap_or(poll)).max(pause)
             };
         known.is_conflicting = outcome.verdict.reason == Reason::NodeConflict;
         let freed = outcome.nodes.is_some() && outcome.nodes != known.nodes;

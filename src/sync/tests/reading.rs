@@ -142,3 +142,30 @@ fn a_new_password_that_costs_two_starts_over_is_found_in_the_same_pass() {
     assert_eq!(outcome.verdict.reason, Reason::NoChange, "{}", outcome.verdict.message);
     assert_eq!(services.asked(Service::Keystone).len(), 2);
 }
+
+#[test]
+fn a_nova_that_asks_to_be_left_alone_is_heard_the_longest_of_its_wishes() {
+    let mut operator = operator(&[]);
+    operator.object = Arc::new(object("a", 0, &["vm-1", "vm-2"]));
+    operator.context.claims.know(&operator.object);
+    let busy = |pause| {
+        reply(429, json!({"overLimit": {"message": "slow down"}})).with("retry-after", pause)
+    };
+    operator.stage.services.say(Service::Nova, "/servers/vm-1", [busy("300")]);
+    operator.stage.services.say(Service::Nova, "/servers/vm-2", [busy("40")]);
+    let outcome = operator.sync();
+    assert_eq!(outcome.verdict.reason, Reason::NovaError);
+    assert_eq!(outcome.retry_after, Some(Duration::from_secs(300)));
+}
+
+#[test]
+fn a_pass_that_goes_on_with_known_names_hears_it_too() {
+    let operator = operator(&[]);
+    assert_eq!(operator.sync().verdict.reason, Reason::Synced);
+    let busy = reply(503, json!({})).with("retry-after", "300");
+    operator.stage.services.say(Service::Nova, "", [busy]);
+    operator.later(60);
+    let outcome = operator.sync();
+    assert_eq!(outcome.verdict.reason, Reason::NoChange, "{}", outcome.verdict.message);
+    assert_eq!(outcome.retry_after, Some(Duration::from_secs(300)));
+}

@@ -39,6 +39,10 @@ fn a_service_that_asks_for_a_pause_gets_it_within_reason() {
     assert_eq!(wait(&asked(seconds(90))), 90);
     assert_eq!(wait(&asked(seconds(5))), 30);
     assert_eq!(wait(&asked(Duration::MAX)), 600);
+    let asked = |pause| Facts { failed: false, ..asked(seconds(pause)) };
+    assert_eq!(wait(&asked(90)), 120);
+    assert_eq!(wait(&asked(300)), 300);
+    assert_eq!(wait(&Facts { resync_at: Some(wall(0)), ..asked(300) }), 300);
 }
 
 #[test]
