@@ -11,9 +11,9 @@
 //!
 //! Everything is served from memory: prepared bytes of an immutable snapshot. Lists of records are
 //! put together from the records' own bytes while they are written, so that a reader who takes its
-//! time holds no copy; what must be made for a request is asked for at the server's
-//! [`Room`]. There is no path to a file system, and nothing to write to. The wire format is `page/openapi.yaml`, which a test
-//! holds against real answers.
+//! time holds no copy; what must be made for a request is asked for at the server's [`Room`]. There is
+//! no path to a file system, and nothing to write to. The wire format is `page/openapi.yaml`, which a
+//! test holds against real answers.
 
 mod assets;
 mod etag;
