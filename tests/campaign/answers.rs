@@ -101,6 +101,12 @@ impl Answers {
         self.last.get(&(provider.to_owned(), vm.to_owned()))
     }
 
+    /// Was Viola ever told of a VM under this name?
+    pub(crate) fn was_told(&self, provider: &str, vm: &str, name: &str) -> bool {
+        let held = self.held.iter().filter(|((of, _, node), _)| of == provider && node == name);
+        held.flat_map(|(_, told)| told).any(|told| told.config.instance_id == vm)
+    }
+
     /// What Viola didn't accept isn't in the inventory. What is sent again in doubt and refused may
     /// well be: the record has it from the time before.
     pub(crate) fn wrongly_recorded(&self, inventory: &Inventory) -> Option<String> {

@@ -201,12 +201,12 @@ impl Judge {
         asked.into_iter().any(|service| self.troubled(service, from, until)) || clouds_hide(clouds)
     }
 
-    /// While Nova can't say, a VM goes by the name it was told last; and behind that, where that was
-    /// never recorded, by what was recorded before. So any will do.
+    /// While Nova can't say, a VM goes by the name it was told last, be it by an object of another
+    /// project, to which its name is unknown; and behind that, where that was never recorded, by what
+    /// was recorded before. So any will do.
     fn ever_had_that_name(&self, spec: &Spec, node: &NodeConfig) -> bool {
         let (vm, name) = (&node.instance_id, &node.node_name);
-        let last = self.answers.last(&spec.provider_id, vm);
-        last.is_some_and(|last| last.config.node_name == *name)
+        self.answers.was_told(&spec.provider_id, vm, name)
             || self
                 .versions
                 .iter()

@@ -81,7 +81,8 @@ fn a_port_that_is_built_anew_comes_back_as_the_card_it_was_also_after_a_restart(
     assert_eq!((before.len(), before[0].0.as_str(), before[0].1), (2, port, 0));
     set_status("BUILD");
     world.wait_for_posts(2);
-    world.wait_for_reason("NoChange");
+    // The next poll begins once the sync that sent it has ended.
+    wait_for_polls(&world, 1);
     let (_, record) = operator.inventory("/v1/inventory/node-configs/worker-0");
     let kept = format!(r#""reservedIds":[{{"portId":"{port}","id":0}}]"#);
     assert!(record.contains(&kept), "{record}");
