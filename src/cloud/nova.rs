@@ -108,15 +108,16 @@ enum Way {
 /// The cheapest way for so many VMs in a project of that size, as far as it is known.
 fn cheapest(vms: usize, project_size: Option<usize>, with_metadata: bool) -> Way {
     if with_metadata {
-        let detail = match project_size {
-            Some(size) => size * DETAIL_MS,
-            // Unknown: a project is taken to be some ten times the VMs asked for.
-            None => vms * 10 * DETAIL_MS,
+        let is_cheaper = match project_size {
+            Some(size) => vms * METADATA_MS < size * DETAIL_MS,
+            // Only a list tells the size, so that the next one is chosen by it.
+            None => vms <= 1,
         };
-        if vms * METADATA_MS < detail { Way::Metadata } else { Way::Detail }
+        if is_cheaper { Way::Metadata } else { Way::Detail }
     } else {
         let brief = match project_size {
             Some(size) => size * BRIEF_MS,
+            // Unknown: a project is taken to be some ten times the VMs asked for.
             None => vms * 10 * BRIEF_MS,
         };
         if vms <= 1 || vms * SHOW_MS < brief { Way::Show } else { Way::Brief }
@@ -344,6 +345,8 @@ mod tests {
 
     #[test]
     fn with_a_metadata_key_the_details_must_be_worth_it() {
+        assert_eq!(cheapest(1, None, true), Way::Metadata);
+        assert_eq!(cheapest(3, None, true), Way::Detail);
         assert_eq!(cheapest(3, Some(10), true), Way::Detail);
         assert_eq!(cheapest(3, Some(300), true), Way::Metadata);
         assert_eq!(cheapest(60, Some(300), true), Way::Detail);

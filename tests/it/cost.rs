@@ -140,6 +140,20 @@ fn an_unchanged_poll_is_one_wave_of_four_requests() {
 }
 
 #[test]
+fn a_metadata_key_costs_a_poll_of_a_whole_project_no_further_request() {
+    for vms in [3, 30] {
+        let world = start(&Population::new(1, vms, 3));
+        slow_down(&world);
+        let key = [("OPENSTACK_NODE_NAME_METADATA_KEY", "node-name")];
+        let variables: Vec<(&str, &str)> = POLLING.into_iter().chain(key).collect();
+        let _operator = Operator::start(&world, &variables);
+        for poll in polls(&world, 5) {
+            assert_eq!(poll.len(), 4, "{vms} VMs: {poll:#?}");
+        }
+    }
+}
+
+#[test]
 fn a_poll_of_a_subnet_given_by_name_asks_for_it_and_for_its_network_side_by_side() {
     let population = Population::new(1, 3, 3);
     let world = World(Cloud::start(population.without_objects()).unwrap());
