@@ -173,12 +173,12 @@ impl Pass<'_> {
             };
             match self.context.claims.claim(&self.job.object.uid, &wanted, &inventory) {
                 Claim::Held(decision, held) => {
+                    let own = changes::own(&plan, &decision);
                     let now = self.context.store.snapshot();
-                    if changes::were_sent_since(spec, &changes::own(&plan, &decision), &now, begun)
-                    {
+                    if changes::were_sent_since(spec, &own, &now, begun) {
                         continue;
                     }
-                    let outcome = self.send(spec, &plan, &decision);
+                    let outcome = self.send(spec, &plan, &own, &decision);
                     drop(held);
                     return Ok(outcome);
                 }
@@ -210,9 +210,14 @@ impl Pass<'_> {
     }
 
     /// Steps 11 and 12 for the nodes that are this object's.
-    fn send(&self, spec: &Spec, plan: &Plan<'_>, decision: &Decision) -> Outcome {
+    fn send(
+        &self,
+        spec: &Spec,
+        plan: &Plan<'_>,
+        own: &[&PlannedNode<'_>],
+        decision: &Decision,
+    ) -> Outcome {
         let intervals = &self.context.config.intervals;
-        let own = changes::own(plan, decision);
         let inventory = self.context.store.snapshot();
         let wall = self.context.clock.now().wall;
         let before = self.job.down_port_retry.as_ref();
@@ -224,12 +229,12 @@ impl Pass<'_> {
             doubted: &doubted,
             now: wall,
         };
-        let due = changes::due(spec, &own, &inventory, &occasion);
+        let due = changes::due(spec, own, &inventory, &occasion);
         drop(inventory);
         // What is asked for while a POST is under way is asked for after it.
         let sent_at = self.context.clock.now().wall;
         let delivery = self.post(spec, &due);
-        let unwritten = self.remember(spec, &own, &due, &delivery, sent_at);
+        let unwritten = self.remember(spec, own, &due, &delivery, sent_at);
 
         let accepted = |kind: Why| {
             let accepted = |(node, why): &&(&PlannedNode<'_>, Why)| {
@@ -250,7 +255,7 @@ impl Pass<'_> {
         };
         let down_port_retry = down_ports::next(
             before,
-            changes::down_hash(spec, &own, &self.context.store.snapshot()),
+            changes::down_hash(spec, own, &self.context.store.snapshot()),
             for_down_ports > 0,
             with_down_ports,
             intervals,
@@ -264,7 +269,7 @@ impl Pass<'_> {
             down_port_retry,
             down_ports: own.iter().map(|node| node.down_ports.len()).sum(),
             over_limit: own.iter().map(|node| node.over_limit).sum(),
-            resync_at: self.resync_at(spec, &own),
+            resync_at: self.resync_at(spec, own),
             retry_after: delivery.retry_after,
             unwritten,
             ..Outcome::of(self.job, status::verdict(&summary))
