@@ -8,6 +8,8 @@ use std::sync::Mutex;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::threads::lock;
+
 /// One OpenstackConfig as the page shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -32,40 +34,27 @@ pub struct ObjectState {
     pub next_due: Option<Timestamp>,
 }
 
-/// The states of all objects, with a version that moves with each change.
+/// The states of all objects.
 #[derive(Debug, Default)]
 pub struct Overview {
-    shown: Mutex<Shown>,
-}
-
-#[derive(Debug, Default)]
-struct Shown {
-    version: u64,
-    objects: BTreeMap<(String, String), ObjectState>,
+    /// By namespace and name.
+    shown: Mutex<BTreeMap<(String, String), ObjectState>>,
 }
 
 impl Overview {
     /// Shows an object's state.
     pub fn put(&self, state: ObjectState) {
-        let mut shown = self.shown.lock().unwrap_or_else(|held| held.into_inner());
         let key = (state.namespace.clone(), state.name.clone());
-        if shown.objects.get(&key) != Some(&state) {
-            shown.version += 1;
-            shown.objects.insert(key, state);
-        }
+        lock(&self.shown).insert(key, state);
     }
 
     /// Shows an object no longer.
     pub fn remove(&self, namespace: &str, name: &str) {
-        let mut shown = self.shown.lock().unwrap_or_else(|held| held.into_inner());
-        if shown.objects.remove(&(namespace.to_owned(), name.to_owned())).is_some() {
-            shown.version += 1;
-        }
+        lock(&self.shown).remove(&(namespace.to_owned(), name.to_owned()));
     }
 
-    /// The version and all states, ordered by namespace and name.
-    pub fn all(&self) -> (u64, Vec<ObjectState>) {
-        let shown = self.shown.lock().unwrap_or_else(|held| held.into_inner());
-        (shown.version, shown.objects.values().cloned().collect())
+    /// All states, ordered by namespace and name.
+    pub fn all(&self) -> Vec<ObjectState> {
+        lock(&self.shown).values().cloned().collect()
     }
 }

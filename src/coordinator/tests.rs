@@ -402,7 +402,7 @@ fn an_object_deleted_during_its_sync_is_spoken_of_no_more() {
     world.wait(1_000);
     assert!(world.written.is_empty() && world.told.is_empty() && world.secrets.is_empty());
     assert!(world.running.is_empty());
-    assert_eq!(world.overview.all().1, []);
+    assert_eq!(world.overview.all(), []);
 }
 
 #[test]
@@ -866,7 +866,7 @@ fn under_random_events_no_object_is_lost_or_synced_twice_at_once() {
             }
             assert!(world.running.len() <= 3);
             let shown: BTreeSet<String> =
-                world.overview.all().1.into_iter().map(|shown| shown.name).collect();
+                world.overview.all().into_iter().map(|shown| shown.name).collect();
             assert_eq!(shown, alive.keys().cloned().collect(), "seed {seed}");
         }
         // Left alone, every object is synced within one slow interval and its jitter.

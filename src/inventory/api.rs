@@ -234,7 +234,7 @@ impl Api {
             findings: self.store.findings(),
             records: self.store.snapshot().len(),
         };
-        let answer = OverviewAnswer { store, objects: self.overview.all().1 };
+        let answer = OverviewAnswer { store, objects: self.overview.all() };
         let body = serde_json::to_vec(&answer).unwrap_or_default();
         let share = request.room.take(body.capacity()).ok_or_else(Response::no_room)?;
         drop((answer, making));
