@@ -26,8 +26,8 @@ use crate::config::Config;
 use crate::http::client::Clients;
 use crate::kube::client::KubeClient;
 use crate::metrics::Metrics;
+use crate::targets::viola::{PATH, Viola};
 use crate::threads::{Task, side_by_side};
-use crate::viola::{PATH, Viola};
 
 /// Questions that are put at the same time, at each level.
 const SIDE_BY_SIDE: usize = 8;

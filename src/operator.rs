@@ -1,14 +1,14 @@
 //! Builds the parts, joins them, and stops them in order: the only file that knows everybody.
 //!
 //! ```text
-//!  watchers ──▶ events ──▶ Coordinator ──▶ jobs ──▶ workers: sync
+//!  watchers ──▶ events ──▶ Controller ──▶ passes ─▶ workers
 //!  writer   ──▶   ▲            │                      │
 //!  election ──▶   │            └──▶ writer            │
 //!                 └───────────── Finished ◀───────────┘
 //! ```
 //!
-//! The events' channel has many senders and one receiver, this thread; the jobs' channel has one
-//! place for each worker, and a job is only made for a free one. So this thread never waits in a
+//! The events' channel has many senders and one receiver, this thread; the passes' channel has one
+//! place for each worker, and a pass is only made for an idle one. So this thread never waits in a
 //! send, and the two channels can't hold each other up.
 
 mod effects;
@@ -30,7 +30,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never, sele
 use crate::clock::Clock;
 use crate::cloud::Cloud;
 use crate::config::{Config, LeaderElection as ElectionSettings};
-use crate::coordinator::{Coordinator, Event};
+use crate::controller::{Controller, Event};
 use crate::health::{Health, Probes};
 use crate::http::client::Clients;
 use crate::http::server::{Handler, Limits, Server};
@@ -43,11 +43,11 @@ use crate::kube::watcher::{WatchSettings, Watcher};
 use crate::kube::writer::{Reporter, Writer};
 use crate::metrics::{CONTROLLER, Metrics};
 use crate::overview::Overview;
+use crate::reconcile::claims::Claims;
+use crate::reconcile::{Context, Pass};
 use crate::resources::OPENSTACK_CONFIGS;
-use crate::sync::claims::Claims;
-use crate::sync::{Context, Job};
+use crate::targets::viola::Viola;
 use crate::threads::lock;
-use crate::viola::Viola;
 use crate::{signals, worker};
 use forward::Forwarder;
 use gate::InventoryGate;
@@ -327,7 +327,7 @@ impl Operator {
         let _ = self.store.set(Arc::clone(&store));
         let _ = self.api.set(self.api(&store));
         let context = Arc::new(self.context(&store));
-        let (jobs, taken) = bounded::<Job>(self.config.workers);
+        let (passes, taken) = bounded::<Pass>(self.config.workers);
         let mut workers = Vec::new();
         for number in 1..=self.config.workers {
             let (context, metrics) = (Arc::clone(&context), Arc::clone(&self.metrics));
@@ -335,7 +335,7 @@ impl Operator {
         }
         let writer = self.writer(events)?;
         let watchers = self.watchers(events)?;
-        let coordinator = Coordinator::new(
+        let controller = Controller::new(
             self.config.intervals,
             self.config.workers,
             Arc::clone(&context.claims),
@@ -345,7 +345,7 @@ impl Operator {
         )
         .expecting(watchers.len(), self.clock.now());
         let mut work =
-            Work { operator: self, coordinator, context, jobs, workers, writer, watchers };
+            Work { operator: self, controller, context, passes, workers, writer, watchers };
         let end = work.turn_until_stopped(received, &lost);
         work.stop(received, end);
         store.flush_and_close();
@@ -444,9 +444,9 @@ fn lost(heard: Receiver<Leadership>) -> io::Result<Receiver<()>> {
 /// The loop and what it turns.
 struct Work<'a> {
     operator: &'a Operator,
-    coordinator: Coordinator,
+    controller: Controller,
     context: Arc<Context>,
-    jobs: Sender<Job>,
+    passes: Sender<Pass>,
     workers: Vec<JoinHandle<()>>,
     writer: Writer,
     watchers: Vec<Watcher>,
@@ -461,12 +461,12 @@ impl Work<'_> {
             self.operator.health.turned(now.uptime);
             if now.uptime >= checks_due {
                 checks_due = now.uptime + CHECKS_EVERY;
-                self.coordinator.publish_gauges(now);
+                self.controller.publish_gauges(now);
                 if let Some(name) = self.ended_thread() {
                     return End::ThreadEnded(name);
                 }
             }
-            let due = self.coordinator.next_due().map_or(checks_due, |due| due.min(checks_due));
+            let due = self.controller.next_due().map_or(checks_due, |due| due.min(checks_due));
             let wait = due.saturating_sub(now.uptime);
             select! {
                 recv(self.operator.stop) -> asked => return end_of_signals(asked.is_ok()),
@@ -505,17 +505,17 @@ impl Work<'_> {
         let now = self.operator.clock.now();
         let waiting = received.try_iter().take(EVENTS_PER_TURN);
         for event in first.into_iter().chain(waiting) {
-            self.coordinator.handle(now, event);
+            self.controller.handle(now, event);
         }
-        if self.coordinator.scopes_listed() >= self.watchers.len() {
+        if self.controller.scopes_listed() >= self.watchers.len() {
             self.operator.health.listed();
         }
     }
 
     fn dispatch(&mut self) {
         let now = self.operator.clock.now();
-        for effect in self.coordinator.dispatch(now) {
-            effects::perform(effect, &self.jobs, &self.writer.handle());
+        for effect in self.controller.dispatch(now) {
+            effects::perform(effect, &self.passes, &self.writer.handle());
         }
     }
 
@@ -524,7 +524,7 @@ impl Work<'_> {
     fn stop(mut self, received: &Receiver<Event>, end: End) {
         log::info!("stopping");
         self.operator.health.stopping();
-        self.coordinator.stop();
+        self.controller.stop();
         if end == End::LeadershipLost {
             // Another replica may be writing by now, so nothing is finished.
             self.writer.abandon();
@@ -558,11 +558,11 @@ impl Work<'_> {
     fn wait_for_workers(&mut self, received: &Receiver<Event>, limit: Duration) {
         let clock = self.operator.clock.clone();
         let until = clock.now().uptime + limit;
-        while self.coordinator.is_busy() {
+        while self.controller.is_busy() {
             let left = until.saturating_sub(clock.now().uptime);
             match received.recv_timeout(left) {
                 Ok(event @ Event::Finished { .. }) => {
-                    self.coordinator.handle(clock.now(), event);
+                    self.controller.handle(clock.now(), event);
                     self.dispatch();
                 }
                 Ok(_) => {}

@@ -1,4 +1,4 @@
-//! What people are shown of the objects: written by the coordinator, read by the inventory's page.
+//! What people are shown of the objects: written by the controller, read by the inventory's page.
 //!
 //! Nobody decides anything by it.
 

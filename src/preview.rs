@@ -34,11 +34,11 @@ use crate::kube::objects::RawObject;
 use crate::listing;
 use crate::metrics::Metrics;
 use crate::node_config::NodeConfig;
+use crate::reconcile::changes::{self, Occasion};
+use crate::reconcile::claims::{ClaimTable, Decision, Wanted};
+use crate::reconcile::plan::{Plan, plan};
+use crate::reconcile::reading::{Failed, Reading};
 use crate::resources::{OPENSTACK_CONFIGS, ObjectKey, OpenstackConfig, Spec};
-use crate::sync::changes::{self, Occasion};
-use crate::sync::claims::{ClaimTable, Decision, Wanted};
-use crate::sync::plan::{Plan, plan};
-use crate::sync::reading::{Failed, Reading};
 
 /// Why there is no plan.
 #[derive(Clone, Debug)]
@@ -143,7 +143,7 @@ pub fn run(config: &Config, key: &ObjectKey, json: bool) -> Result<Shown, NoPlan
 fn bodies(outlook: &Outlook<'_>) -> String {
     let nodes: Vec<&NodeConfig> = outlook.due.iter().map(|(node, _)| &*node.config).collect();
     let mut text = String::new();
-    for body in crate::viola::bodies(&nodes) {
+    for body in crate::targets::viola::bodies(&nodes) {
         text.push_str(&String::from_utf8_lossy(&body));
         text.push('\n');
     }

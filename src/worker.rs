@@ -1,44 +1,60 @@
-//! The pool: each worker takes a job, has it synced, and reports what came of it.
+//! The worker pool: each worker takes a pass, reconciles its objects and reports the outcomes.
 //!
-//! A panic in one object's sync is that object's trouble: the worker lives on.
+//! A panic costs the objects of the pass that weren't reported yet; the worker lives on.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::coordinator::Event;
+use crate::controller::Event;
 use crate::metrics::{CONTROLLER, Metrics};
-use crate::sync::status::Reason;
-use crate::sync::{Context, Job, Outcome, sync};
-use crate::threads;
+use crate::reconcile::report::Reason;
+use crate::reconcile::{Context, Outcome, Pass, Work, reconcile};
+use crate::threads::{self, lock};
 
-/// Starts one worker; it ends when nobody can send it jobs any more, or nobody listens. The handle
-/// is for whoever wants to notice any other end.
+/// Starts one worker; it ends when no more passes can come, or its events aren't received. The
+/// handle shows any other end.
 pub fn spawn(
     number: usize,
     context: Arc<Context>,
-    jobs: Receiver<Job>,
+    passes: Receiver<Pass>,
     events: Sender<Event>,
     metrics: Arc<Metrics>,
 ) -> io::Result<JoinHandle<()>> {
     let work = move || {
-        for job in jobs {
-            let started = context.clock.now().uptime;
-            let outcome = catch_unwind(AssertUnwindSafe(|| sync(&context, &job)));
-            let outcome = outcome.unwrap_or_else(|_| {
-                metrics.add("controller_runtime_reconcile_panics_total", &[CONTROLLER], 1.0);
-                let message = "the sync ended in a bug of the operator; its log has more";
-                Outcome::failed(&job, Reason::ConfigError, message)
-            });
-            let took = context.clock.now().uptime.saturating_sub(started);
-            let (job, outcome) = (Box::new(job), Box::new(outcome));
-            if events.send(Event::Finished { job, outcome, took }).is_err() {
+        for pass in passes {
+            run(&context, &pass, &events, &metrics);
+            if events.send(Event::PassEnded { number: pass.number }).is_err() {
                 return;
             }
         }
     };
-    threads::spawn(&format!("sync-{number}"), work)
+    threads::spawn(&format!("worker-{number}"), work)
+}
+
+/// Reports each object of the pass once, whatever happens.
+fn run(context: &Context, pass: &Pass, events: &Sender<Event>, metrics: &Metrics) {
+    let started = context.clock.now().uptime;
+    let left: Mutex<BTreeSet<&str>> =
+        Mutex::new(pass.work.iter().map(|work| work.object.uid.as_str()).collect());
+    let report = |work: &Work, outcome: Outcome| {
+        if lock(&left).remove(work.object.uid.as_str()) {
+            let took = context.clock.now().uptime.saturating_sub(started);
+            let (work, outcome) = (Box::new(work.clone()), Box::new(outcome));
+            // Without a receiver the process is ending.
+            let _ = events.send(Event::Finished { work, outcome, took });
+        }
+    };
+    let result = catch_unwind(AssertUnwindSafe(|| reconcile(context, pass, &report)));
+    if result.is_err() {
+        metrics.add("controller_runtime_reconcile_panics_total", &[CONTROLLER], 1.0);
+    }
+    for work in &pass.work {
+        let message = "the pass ended in a bug of the operator; its log has more";
+        report(work, Outcome::failed(work, Reason::ConfigError, message));
+    }
 }

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::inventory::files::Disk;
 use crate::inventory::load::Places;
 use crate::inventory::reader;
-use crate::sync::status::count;
+use crate::reconcile::report::count;
 
 const FOLDER: &str = "Inventory folder";
 const FILE: &str = "Inventory file";

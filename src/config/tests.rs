@@ -348,7 +348,7 @@ fn values_that_make_no_sense_are_in_the_report() {
 fn odd_values_that_make_sense_are_taken() {
     for (name, value) in [
         ("WATCH_NAMESPACES", " a, 0-b ,"),
-        ("RUST_LOG", "warn,multinic_operator::sync = debug,ureq=,inof/text"),
+        ("RUST_LOG", "warn,multinic_operator::reconcile = debug,ureq=,inof/text"),
         ("POLL_FAST_INTERVAL", "1ms"),
         ("POLL_FAST_WINDOW", "0"),
     ] {

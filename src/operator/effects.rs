@@ -1,4 +1,4 @@
-//! Between the coordinator's words and the Kubernetes room's: observations and reports become
+//! Between the controller's words and the Kubernetes room's: observations and reports become
 //! events, effects become writes.
 
 use std::collections::BTreeMap;
@@ -6,15 +6,15 @@ use std::collections::BTreeMap;
 use crossbeam_channel::Sender;
 
 use crate::cloud::contrabass::RabbitMq;
-use crate::coordinator::{Effect, Event, Notice, SecretNote};
+use crate::controller::{Effect, Event, Notice, SecretNote};
 use crate::kube::objects::ObjectReference;
 use crate::kube::watch::Observation;
 use crate::kube::writer::{EventKind, SecretManifest, WriteReport, WriterHandle};
+use crate::reconcile::Pass;
 use crate::resources::{OPENSTACK_CONFIGS, ObjectKey, OpenstackConfig};
 use crate::secret::Secret;
-use crate::sync::Job;
 
-/// What an observation means to the coordinator.
+/// What an observation means to the controller.
 pub(super) fn event_of_observation(observation: Observation) -> Option<Event> {
     match observation {
         Observation::Replaced { scope, objects } => {
@@ -33,7 +33,7 @@ pub(super) fn event_of_observation(observation: Observation) -> Option<Event> {
     }
 }
 
-/// What a write's result means to the coordinator, who alone knows whether it is news.
+/// What a write's result means to the controller, who alone knows whether it is news.
 pub(super) fn event_of(report: WriteReport) -> Option<Event> {
     let (owner, note) = match report {
         // The writer has logged the failures.
@@ -54,13 +54,13 @@ pub(super) fn event_of(report: WriteReport) -> Option<Event> {
     Some(Event::SecretChecked { key, uid: owner.uid, note })
 }
 
-/// Does what the coordinator decided. Never waits: a job is only made for a free worker, and the
+/// Does what the controller decided. Never waits: a job is only made for a free worker, and the
 /// writer keeps what it can't write yet.
-pub(super) fn perform(effect: Effect, jobs: &Sender<Job>, writer: &WriterHandle) {
+pub(super) fn perform(effect: Effect, passes: &Sender<Pass>, writer: &WriterHandle) {
     match effect {
-        Effect::Sync(job) => {
-            if jobs.try_send(job).is_err() {
-                log::error!("a job found no free worker; that is a bug");
+        Effect::Start(pass) => {
+            if passes.try_send(pass).is_err() {
+                log::error!("a pass found no idle worker; this is a bug");
             }
         }
         Effect::WriteStatus(object, status) => {
@@ -115,7 +115,7 @@ mod tests {
     use serde_json::value::to_raw_value;
 
     use super::{WriteReport, event_of, reference};
-    use crate::coordinator::Event;
+    use crate::controller::Event;
     use crate::kube::objects::RawObject;
     use crate::resources::OpenstackConfig;
 

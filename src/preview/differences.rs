@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::inventory::record::Record;
 use crate::node_config::{Interface, NodeConfig};
-use crate::sync::plan::PlannedNode;
+use crate::reconcile::plan::PlannedNode;
 
 /// In words, one difference each; empty if there is none.
 pub fn between(record: &Record, node: &PlannedNode<'_>, target: &str) -> Vec<String> {
@@ -77,7 +77,7 @@ mod tests {
 
     use crate::inventory::record::{Record, ReservedId};
     use crate::node_config::{Interface, NodeConfig};
-    use crate::sync::plan::PlannedNode;
+    use crate::reconcile::plan::PlannedNode;
 
     fn interface(id: u8, port_id: &str) -> Interface {
         Interface {

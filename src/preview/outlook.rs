@@ -9,12 +9,12 @@ use crate::inventory::contents::Inventory;
 use crate::inventory::record::Record;
 use crate::node_config::MAX_INTERFACES;
 use crate::preview::differences;
+use crate::reconcile::changes::Why;
+use crate::reconcile::claims::Decision;
+use crate::reconcile::plan::{Plan, PlannedNode, Unusable, usable};
+use crate::reconcile::report::{Summary, Verdict, verdict};
 use crate::resources::{OpenstackConfig, Spec};
-use crate::sync::changes::Why;
-use crate::sync::claims::Decision;
-use crate::sync::plan::{Plan, PlannedNode, Unusable, usable};
-use crate::sync::status::{Summary, Verdict, verdict};
-use crate::viola::Delivery;
+use crate::targets::viola::Delivery;
 
 /// What is remembered of earlier sends.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,9 +2,9 @@
 
 use super::outlook::{Fate, Memory, Outlook};
 use crate::node_config::NodeConfig;
-use crate::sync::status::count;
+use crate::reconcile::report::count;
 use crate::table::aligned;
-use crate::viola::PATH;
+use crate::targets::viola::PATH;
 
 /// The whole text.
 pub fn of(outlook: &Outlook<'_>) -> String {

@@ -143,9 +143,10 @@ fn route(method: &str, target: &str) -> Result<Route, Refusal> {
     let path = target.split('?').next().unwrap_or_default();
     let (route, allowed) = match path {
         "/healthz" => (Route::Health, "GET"),
-        crate::viola::PATH => (Route::NodeConfigs, "POST"),
+        crate::targets::viola::PATH => (Route::NodeConfigs, "POST"),
         _ => {
-            let reason = format!("not found; there are {} and /healthz", crate::viola::PATH);
+            let reason =
+                format!("not found; there are {} and /healthz", crate::targets::viola::PATH);
             return Err(Refusal { status: 404, reason, allowed: None });
         }
     };

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use multinic_operator::config::VARIABLES;
-use multinic_operator::sync::status::Reason;
+use multinic_operator::reconcile::report::Reason;
 
 use crate::{read, root};
 

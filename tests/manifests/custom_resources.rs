@@ -5,11 +5,11 @@ use std::time::Duration;
 use multinic_operator::clock::Now;
 use multinic_operator::kube::objects::RawObject;
 use multinic_operator::node_config::{Interface, MAX_INTERFACES, NodeConfig};
+use multinic_operator::reconcile::report::{self, Reason, Report, Verdict};
 use multinic_operator::resources::{
     Condition, DownPortRetry, GROUP, KIND, OpenstackConfig, PLURAL, Spec, Status, SubnetSelector,
     VERSION,
 };
-use multinic_operator::sync::status::{self, Reason, Report, Verdict};
 use serde_json::{Value, json};
 
 use crate::schema::{Schema, paths};
@@ -194,7 +194,7 @@ fn every_status_a_sync_can_end_with_fits_the_schema() {
     };
     for reason in Reason::ALL {
         let verdict = Verdict { reason, message: "x".repeat(100_000) };
-        let status = status::next(&Status::default(), &verdict, &report, now);
+        let status = report::next(&Status::default(), &verdict, &report, now);
         let mut object = object(&whole_spec());
         object["status"] = serde_json::to_value(status).unwrap();
         assert_eq!(schema.refuses(&object), Vec::<String>::new(), "{reason:?}");

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use multinic_operator::config::Config;
 use multinic_operator::http::client::Clients;
 use multinic_operator::node_config::NodeConfig;
-use multinic_operator::viola::Viola;
+use multinic_operator::targets::viola::Viola;
 use serde_json::{Value, json};
 use simulated_cloud::kubernetes::Denial;
 use simulated_cloud::{Fault, FaultKind, NODE_CONFIGS, Service};

@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use multinic_operator::inventory::contents::Inventory;
+use multinic_operator::reconcile::{Outcome, Work};
 use multinic_operator::resources::OpenstackConfig;
-use multinic_operator::sync::{Job, Outcome};
 
 use crate::books::cards_of;
 use crate::driver::{Broken, Year};
@@ -37,7 +37,7 @@ impl Year {
 
     /// A sync ended that was to send everything again, and did: what the cloud had of the object.
     /// Where the cloud changed in the middle of it, nobody knows what it saw.
-    pub(crate) fn note_sent_again(&mut self, job: &Job, outcome: &Outcome, is_known: bool) {
+    pub(crate) fn note_sent_again(&mut self, job: &Work, outcome: &Outcome, is_known: bool) {
         if job.resend_accepted_until.is_none() || !outcome.resent {
             return;
         }

@@ -11,12 +11,12 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use multinic_operator::clock::Now;
 use multinic_operator::config::Config;
-use multinic_operator::coordinator::{Coordinator, Effect, Event};
+use multinic_operator::controller::{Controller, Effect, Event};
 use multinic_operator::http::client::Service;
 use multinic_operator::kube::writer::pending::Pending;
 use multinic_operator::metrics::Metrics;
 use multinic_operator::overview::Overview;
-use multinic_operator::sync::{Context, Job, Outcome};
+use multinic_operator::reconcile::{Context, Lane, Outcome, Work};
 
 use crate::books::Books;
 use crate::disk::Disk;
@@ -50,7 +50,9 @@ pub(crate) struct Plan {
 
 /// A sync that has been handed out and hasn't begun to ask.
 pub(crate) struct Flight {
-    pub(crate) job: Job,
+    pub(crate) job: Work,
+    pub(crate) lane: Lane,
+    pub(crate) number: u64,
     pub(crate) begins: Duration,
 }
 
@@ -58,13 +60,13 @@ pub(crate) struct Flight {
 pub(crate) struct Process {
     pub(crate) started: Duration,
     pub(crate) context: Arc<Context>,
-    pub(crate) coordinator: Coordinator,
+    pub(crate) controller: Controller,
     pub(crate) pending: Pending,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) overview: Arc<Overview>,
     pub(crate) may_act: Arc<AtomicBool>,
     pub(crate) flights: Vec<Flight>,
-    pub(crate) finishes: Vec<(Duration, Box<Job>, Box<Outcome>)>,
+    pub(crate) finishes: Vec<(Duration, u64, Box<Work>, Box<Outcome>)>,
     /// When the store tries a failing disk again.
     pub(crate) retry_at: Option<Duration>,
     pub(crate) write_at: Option<Duration>,
@@ -261,7 +263,7 @@ impl Year {
         let own = match &self.process {
             None => self.restart_at,
             Some(process) => {
-                let due = process.coordinator.next_due().map(|due| due + process.started);
+                let due = process.controller.next_due().map(|due| due + process.started);
                 let flights = self.ready_flights().map(|(_, begins)| begins);
                 let finishes = process.finishes.iter().map(|(at, ..)| *at).min();
                 [due, flights, finishes, process.retry_at, process.write_at, self.kubernetes.due()]
@@ -329,14 +331,15 @@ impl Year {
         {
             let (index, _) = self.ready_flights().unwrap();
             let flight = self.process.as_mut().unwrap().flights.remove(index);
-            self.fly(flight.job)?;
+            self.fly(flight)?;
         }
         let Some(process) = &mut self.process else { return Ok(()) };
         if let Some(index) = process.finishes.iter().position(|(due, ..)| *due <= at) {
-            let (_, job, outcome) = process.finishes.remove(index);
+            let (_, number, work, outcome) = process.finishes.remove(index);
             let wall = process.context.clock.now().wall;
-            self.pace.finished(at, wall, &job, &outcome, &self.config.intervals);
-            self.handle(Event::Finished { job, outcome, took: Duration::from_millis(7) });
+            self.pace.finished(at, wall, &work, &outcome, &self.config.intervals);
+            self.handle(Event::Finished { work, outcome, took: Duration::from_millis(7) });
+            self.handle(Event::PassEnded { number });
         }
         if self.kubernetes.due().is_some_and(|due| due <= at)
             && self.process.is_some()
@@ -350,25 +353,29 @@ impl Year {
     pub(crate) fn handle(&mut self, event: Event) {
         self.pace.woken(&event);
         if let Some(process) = &mut self.process {
-            process.coordinator.handle(process.context.clock.now(), event);
+            process.controller.handle(process.context.clock.now(), event);
         }
     }
 
-    /// Hands out jobs and does what the coordinator wants done.
+    /// Hands out jobs and does what the controller wants done.
     pub(crate) fn pump(&mut self) {
         loop {
             let Some(process) = &mut self.process else { return };
             let now = process.context.clock.now();
-            let effects = process.coordinator.dispatch(now);
+            let effects = process.controller.dispatch(now);
             let none = effects.is_empty();
             for effect in effects {
                 match effect {
-                    Effect::Sync(job) => {
-                        if let Err(what) = self.pace.check(self.at, &job) {
-                            self.story.broken = Some(what);
+                    Effect::Start(pass) => {
+                        for job in pass.work {
+                            if let Err(what) = self.pace.check(self.at, &job) {
+                                self.story.broken = Some(what);
+                            }
+                            let begins = self.at + Duration::from_millis(self.random.u64(0..300));
+                            let (lane, number) = (pass.lane, pass.number);
+                            let flight = Flight { job, lane, number, begins };
+                            self.process.as_mut().unwrap().flights.push(flight);
                         }
-                        let begins = self.at + Duration::from_millis(self.random.u64(0..300));
-                        self.process.as_mut().unwrap().flights.push(Flight { job, begins });
                     }
                     effect => self.perform(effect),
                 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use multinic_operator::clock::to_seconds_text;
-use multinic_operator::coordinator::Event;
+use multinic_operator::controller::Event;
 use multinic_operator::kube::objects::RawObject;
 use multinic_operator::resources::{FORCE_ANNOTATION, ObjectKey, OpenstackConfig};
 use serde_json::{Value, json, value::to_raw_value};

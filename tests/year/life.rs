@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use multinic_operator::clock::{Clock, Now};
 use multinic_operator::cloud::Cloud;
-use multinic_operator::coordinator::Coordinator;
+use multinic_operator::controller::Controller;
 use multinic_operator::http::client::Clients;
 use multinic_operator::inventory::store::Store;
 use multinic_operator::kube::writer::Reporter;
 use multinic_operator::kube::writer::pending::Pending;
 use multinic_operator::metrics::Metrics;
 use multinic_operator::overview::Overview;
-use multinic_operator::sync::Context;
-use multinic_operator::sync::claims::Claims;
-use multinic_operator::viola::Viola;
+use multinic_operator::reconcile::Context;
+use multinic_operator::reconcile::claims::Claims;
+use multinic_operator::targets::viola::Viola;
 
 use crate::driver::{Broken, PATH, Process, Year, text_of};
 use crate::logs;
@@ -91,7 +91,7 @@ impl Year {
         };
         let overview = Arc::new(Overview::default());
         let random = fastrand::Rng::with_seed(self.random.u64(..));
-        let coordinator = Coordinator::new(
+        let controller = Controller::new(
             self.config.intervals,
             self.config.workers,
             Arc::clone(&context.claims),
@@ -108,7 +108,7 @@ impl Year {
         self.process = Some(Process {
             started: self.at,
             context: Arc::new(context),
-            coordinator,
+            controller,
             pending,
             metrics,
             overview,

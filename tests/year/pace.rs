@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use multinic_operator::config::Intervals;
-use multinic_operator::coordinator::Event;
+use multinic_operator::controller::Event;
+use multinic_operator::reconcile::report::Reason;
+use multinic_operator::reconcile::{Outcome, Work};
 use multinic_operator::resources::{ObjectKey, OpenstackConfig};
-use multinic_operator::sync::status::Reason;
-use multinic_operator::sync::{Job, Outcome};
 
 /// No service may ask for a longer pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
@@ -59,7 +59,7 @@ impl Pace {
         }
     }
 
-    /// Something reaches the coordinator.
+    /// Something reaches the controller.
     pub(crate) fn woken(&mut self, event: &Event) {
         match event {
             Event::Applied(object) => self.seen(object),
@@ -73,7 +73,7 @@ impl Pace {
                 objects.iter().for_each(|object| self.seen(object));
             }
             Event::Deleted { .. } => self.wake_all(),
-            Event::Finished { .. } | Event::SecretChecked { .. } => {}
+            Event::Finished { .. } | Event::PassEnded { .. } | Event::SecretChecked { .. } => {}
         }
     }
 
@@ -109,7 +109,7 @@ impl Pace {
     }
 
     /// (e): may this sync be handed out now?
-    pub(crate) fn check(&mut self, at: Duration, job: &Job) -> Result<(), String> {
+    pub(crate) fn check(&mut self, at: Duration, job: &Work) -> Result<(), String> {
         let key = (job.object.key.clone(), job.object.uid.clone());
         let known = self.objects.entry(key).or_default();
         known.syncs += 1;
@@ -124,12 +124,12 @@ impl Pace {
         Ok(())
     }
 
-    /// A sync's end reaches the coordinator.
+    /// A sync's end reaches the controller.
     pub(crate) fn finished(
         &mut self,
         at: Duration,
         wall: Timestamp,
-        job: &Job,
+        job: &Work,
         outcome: &Outcome,
         intervals: &Intervals,
     ) {

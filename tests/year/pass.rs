@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use multinic_operator::sync::{Job, Outcome, sync};
+use multinic_operator::reconcile::{Lane, Outcome, Work, sync};
 
-use crate::driver::{Broken, Year, text_of};
+use crate::driver::{Broken, Flight, Year, text_of};
 use crate::sky::{Killed, News, Pass, Seen};
 
 /// Where a process is killed around a POST.
@@ -20,7 +20,8 @@ pub(crate) struct Kills {
 
 impl Year {
     /// One sync, from its first question to its end.
-    pub(crate) fn fly(&mut self, job: Job) -> Result<(), Broken> {
+    pub(crate) fn fly(&mut self, flight: Flight) -> Result<(), Broken> {
+        let Flight { job, lane, number, .. } = flight;
         self.passes += 1;
         crate::writes::check(self)?;
         let (key, uid) = (job.object.key.clone(), job.object.uid.clone());
@@ -51,7 +52,8 @@ impl Year {
         self.sky.state().pass = Some(pass);
         let (context, thread_job) = (Arc::clone(&process.context), job.clone());
         let thread = std::thread::Builder::new().name("sync".to_owned()).spawn(move || {
-            let outcome = catch_unwind(AssertUnwindSafe(|| sync(&context, &thread_job)));
+            let outcome =
+                catch_unwind(AssertUnwindSafe(|| sync(&context, &thread_job, lane == Lane::Fresh)));
             drop(context);
             let _ = to_driver.send(News::Ended(outcome));
         });
@@ -115,14 +117,14 @@ impl Year {
         self.note_sent_again(&job, &outcome, seen.changed.is_none());
         let at = self.at + Duration::from_millis(self.random.u64(0..400));
         let finishes = &mut self.process.as_mut().unwrap().finishes;
-        finishes.push((at, Box::new(job), Box::new(outcome)));
+        finishes.push((at, number, Box::new(job), Box::new(outcome)));
         Ok(())
     }
 
     /// Looks after a sync until it has ended.
     pub(crate) fn attend(
         &mut self,
-        job: &Job,
+        job: &Work,
         news: &Receiver<News>,
         kills: &Kills,
     ) -> Result<(std::thread::Result<Outcome>, Seen), Broken> {

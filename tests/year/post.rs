@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use multinic_operator::http::client::{Failure, Service};
 use multinic_operator::inventory::contents::Inventory;
 use multinic_operator::node_config::NodeConfig;
+use multinic_operator::reconcile::Work;
 use multinic_operator::resources::Spec;
-use multinic_operator::sync::Job;
 use simulated_cloud::CloudState;
 use simulated_cloud::wire::Handler as _;
 
@@ -23,7 +23,7 @@ impl Year {
     /// None: the process doesn't live to see the answer.
     pub(crate) fn take_post(
         &mut self,
-        job: &Job,
+        job: &Work,
         post: &Post,
         seen: &Seen,
         kills: &Kills,
@@ -146,7 +146,7 @@ impl Year {
     /// Everything there is to say against a POST.
     pub(crate) fn check_post(
         &mut self,
-        job: &Job,
+        job: &Work,
         spec: &Spec,
         post: &Post,
         nodes: &[NodeConfig],

@@ -33,7 +33,7 @@ pub(crate) struct Post {
 /// What a pass tells the driver.
 pub(crate) enum News {
     Post(Post),
-    Ended(std::thread::Result<multinic_operator::sync::Outcome>),
+    Ended(std::thread::Result<multinic_operator::reconcile::Outcome>),
 }
 
 /// What is to happen to one pass.

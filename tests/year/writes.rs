@@ -1,4 +1,4 @@
-//! What the coordinator wants done in Kubernetes: through the real [`Pending`], into the simulated
+//! What the controller wants done in Kubernetes: through the real [`Pending`], into the simulated
 //! API server, in order and one at a time, as the operator's writer does.
 //!
 //! [`Pending`]: multinic_operator::kube::writer::pending::Pending
@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use multinic_operator::coordinator::{Effect, Event, Notice, SecretNote};
+use multinic_operator::controller::{Effect, Event, Notice, SecretNote};
 use multinic_operator::kube::objects::ObjectReference;
 use multinic_operator::kube::writer::pending::{Job, Next, Outcome, StatusText};
 use multinic_operator::kube::writer::{EventKind, SecretManifest};
@@ -33,7 +33,7 @@ pub(crate) fn perform(year: &mut Year, effect: Effect) {
     let now = year.now();
     let pending = &mut year.process.as_mut().unwrap().pending;
     match effect {
-        Effect::Sync(_) => {}
+        Effect::Start(_) => {}
         Effect::WriteStatus(object, status) => {
             pending.put_status(reference(&object), StatusText::of(&status).unwrap());
             let status = serde_json::to_value(&status).unwrap();

@@ -13,10 +13,10 @@ use multinic_operator::http::client::{Answer, Clients, Failure, Request, Service
 use multinic_operator::inventory::contents::Inventory;
 use multinic_operator::kube::objects::Page;
 use multinic_operator::node_config::{MAX_INTERFACES, NodeConfig};
+use multinic_operator::reconcile::plan::{Sources, plan};
+use multinic_operator::reconcile::reading::Reading;
 use multinic_operator::resources::OpenstackConfig;
-use multinic_operator::sync::plan::{Sources, plan};
-use multinic_operator::sync::reading::Reading;
-use multinic_operator::viola::Viola;
+use multinic_operator::targets::viola::Viola;
 use ureq::http::{HeaderMap, HeaderName, HeaderValue};
 
 const PROVIDER: &str = r#"{"returnCode":"200","data":{"uuid":"cloud-1","url":"http://keystone",

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::plan::Sources;
-use super::status::Reason;
+use super::report::Reason;
 use crate::cloud::CloudError;
 use crate::cloud::contrabass::RabbitMq;
 use crate::cloud::session::{Answers, Asked, Cloud, FoundProvider, LoggedIn, Query};
@@ -149,7 +149,7 @@ impl<'a> Reading<'a> {
         self.cloud.provider(&spec.provider_id, &spec.project_id, outdated)
     }
 
-    /// Step 3: the coordinator has the Secret written; trouble there never stops a sync.
+    /// Step 3: the controller has the Secret written; trouble there never stops a sync.
     fn hand_over_rabbitmq(&mut self, found: &FoundProvider) {
         let provider = &found.provider;
         let access = match (&provider.rabbitmq, &provider.rabbitmq_problem) {

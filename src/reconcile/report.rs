@@ -9,7 +9,7 @@ use crate::clock::{Now, to_seconds_text};
 use crate::cloud::Step;
 use crate::cloud::answer::shortened;
 use crate::resources::{Condition, DownPortRetry, Status};
-use crate::viola::Delivery;
+use crate::targets::viola::Delivery;
 
 /// Names listed in a message before the rest is only counted.
 const NAMES_SHOWN: usize = 5;

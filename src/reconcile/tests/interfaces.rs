@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::{NETWORK, SUBNET, address, mac, port, subnet};
 use crate::cloud::neutron::Port;
 use crate::node_config::{Interface, MAX_INTERFACES};
-use crate::sync::interfaces::{Assigned, Attached, assign};
+use crate::reconcile::interfaces::{Assigned, Attached, assign};
 
 fn assigned<'a>(ports: &'a [Port], remembered: &[(&str, u8)]) -> Assigned<'a> {
     beside(&[], ports, remembered)

@@ -2,7 +2,7 @@
 //!
 //! | step | what | where |
 //! |---|---|---|
-//! | 1 | the object is due, its spec makes sense | [`crate::coordinator`], [`Reading::check`] |
+//! | 1 | the object is due, its spec makes sense | [`crate::controller`], [`Reading::check`] |
 //! | 2 | Contrabass: where is the cloud | [`reading`] |
 //! | 3 | RabbitMQ's access becomes a Secret | [`Reading::rabbitmq`] |
 //! | 4, 5 | Keystone: token and catalog; Neutron's endpoint | [`reading`] |
@@ -11,7 +11,7 @@
 //! | 10 | which nodes are this object's | [`claims`] |
 //! | 11 | nodes that differ from what Viola accepted are posted | [`changes`], [`Pass::post`] |
 //! | 12 | what was accepted is remembered | [`Pass::remember`] |
-//! | 13 | when to look again | [`schedule`], by the coordinator |
+//! | 13 | when to look again | [`schedule`], by the controller |
 //!
 //! The files beside this one are pure but for `reading`: no I/O, no clock. Threads, timers and
 //! Kubernetes are not known here.
@@ -22,10 +22,10 @@ pub mod down_ports;
 pub mod interfaces;
 pub mod plan;
 pub mod reading;
+pub mod report;
 pub mod schedule;
-pub mod status;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ use self::changes::{Occasion, Why};
 use self::claims::{Claim, Claims, Decision, Wanted};
 use self::plan::{Plan, PlannedNode};
 use self::reading::{Failed, Reading};
-use self::status::{Reason, Summary, Verdict};
+use self::report::{Reason, Summary, Verdict};
 use crate::clock::Clock;
 use crate::cloud::contrabass::RabbitMq;
 use crate::cloud::session::Cloud;
@@ -44,7 +44,7 @@ use crate::inventory::record::{Change, Owner, Record};
 use crate::inventory::store::Store;
 use crate::node_config::NodeConfig;
 use crate::resources::{DownPortRetry, OpenstackConfig, Spec};
-use crate::viola::{Delivery, Viola};
+use crate::targets::viola::{Delivery, Viola};
 
 /// How often one sync reads, should its nodes be sent for other objects meanwhile.
 const MAX_READINGS: usize = 3;
@@ -67,17 +67,64 @@ pub struct Context {
     pub may_act: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
-/// One sync to do.
+/// Which objects may share one fetch.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Scope {
+    /// The cloud, by its Contrabass id in lower case; empty for objects whose spec can't be read.
+    pub provider_id: String,
+    /// The OpenStack project.
+    pub project_id: String,
+}
+
+impl Scope {
+    /// The scope of an object.
+    pub fn of(object: &OpenstackConfig) -> Scope {
+        match &object.spec {
+            Ok(spec) => Scope {
+                provider_id: spec.provider_id.to_ascii_lowercase(),
+                project_id: spec.project_id.clone(),
+            },
+            Err(_) => Scope::default(),
+        }
+    }
+}
+
+/// Why objects are due. Lanes never mix in one pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Lane {
+    /// New, changed or forced: cached failures don't count.
+    Fresh,
+    /// The last pass failed.
+    Retry,
+    /// By time.
+    Poll,
+}
+
+/// Objects of one scope and one lane that are reconciled together, by one worker.
 #[derive(Clone, Debug)]
-pub struct Job {
+pub struct Pass {
+    /// Names the pass in [`crate::controller::Event::PassEnded`].
+    pub number: u64,
+    /// What the objects share.
+    pub scope: Scope,
+    /// Why they are due.
+    pub lane: Lane,
+    /// The objects, the oldest first.
+    pub work: Vec<Work>,
+}
+
+/// One object of a pass.
+#[derive(Clone, Debug)]
+pub struct Work {
     /// The object as it is at the start.
     pub object: Arc<OpenstackConfig>,
-    /// Send again whatever was accepted up to this moment: somebody asked for it.
+    /// Nodes that were accepted up to this moment are sent again.
     pub resend_accepted_until: Option<Timestamp>,
     /// Resends for DOWN ports so far.
     pub down_port_retry: Option<DownPortRetry>,
-    /// A change or a person caused it, not a timer: remembered failures don't count.
-    pub fresh: bool,
+    /// Ports that their node was told of and that were BUILD in the last pass, with the uptime at
+    /// which that was seen first.
+    pub building_since: BTreeMap<String, Duration>,
 }
 
 /// What came of it.
@@ -107,18 +154,23 @@ pub struct Outcome {
     pub rabbitmq: Option<(u64, Result<RabbitMq, String>)>,
     /// The inventory couldn't be written.
     pub unwritten: Option<String>,
-    /// The operator is stopping, the object was moved to another cloud meanwhile, or others were in
-    /// the way; this says nothing about the object.
+    /// [`Work::building_since`] after this pass.
+    pub building_since: BTreeMap<String, Duration>,
+    /// Another pass is in the way of some of the object's nodes. The object is due again soon, and
+    /// its status doesn't change.
+    pub later: bool,
+    /// The operator is stopping, or the object was changed meanwhile; this says nothing about the
+    /// object.
     pub cut_short: bool,
 }
 
 impl Outcome {
     /// The outcome of a pass that came to nothing: what was known before stays.
-    pub fn failed(job: &Job, reason: Reason, message: impl Into<String>) -> Outcome {
+    pub fn failed(job: &Work, reason: Reason, message: impl Into<String>) -> Outcome {
         Outcome::of(job, Verdict { reason, message: message.into() })
     }
 
-    fn of(job: &Job, verdict: Verdict) -> Outcome {
+    fn of(job: &Work, verdict: Verdict) -> Outcome {
         Outcome {
             verdict,
             nodes: None,
@@ -132,15 +184,25 @@ impl Outcome {
             retry_after: None,
             rabbitmq: None,
             unwritten: None,
+            building_since: job.building_since.clone(),
+            later: false,
             cut_short: false,
         }
     }
 }
 
+/// Reconciles the objects of a pass and reports the outcome of each. Never fails: what went wrong
+/// is the outcome.
+pub fn reconcile(context: &Context, pass: &Pass, report: &(dyn Fn(&Work, Outcome) + Sync)) {
+    for work in &pass.work {
+        report(work, sync(context, work, pass.lane == Lane::Fresh));
+    }
+}
+
 /// Does one sync. Never fails: what went wrong is the outcome.
-pub fn sync(context: &Context, job: &Job) -> Outcome {
-    let mut reading = Reading::new(&context.config, &context.cloud, &job.object, job.fresh);
-    let result = Pass { context, job }.run(&mut reading);
+pub fn sync(context: &Context, job: &Work, fresh: bool) -> Outcome {
+    let mut reading = Reading::new(&context.config, &context.cloud, &job.object, fresh);
+    let result = ObjectPass { context, job }.run(&mut reading);
     let mut outcome = result.unwrap_or_else(|failed| {
         let Failed { reason, message, retry_after } = failed;
         Outcome { retry_after, ..Outcome::failed(job, reason, message) }
@@ -152,12 +214,12 @@ pub fn sync(context: &Context, job: &Job) -> Outcome {
 }
 
 /// One sync under way.
-struct Pass<'a> {
+struct ObjectPass<'a> {
     context: &'a Context,
-    job: &'a Job,
+    job: &'a Work,
 }
 
-impl Pass<'_> {
+impl ObjectPass<'_> {
     fn run(&self, reading: &mut Reading<'_>) -> Result<Outcome, Failed> {
         let (spec, subnet) = reading.check()?;
         self.check_memory()?;
@@ -272,7 +334,7 @@ impl Pass<'_> {
             resync_at: self.resync_at(spec, own),
             retry_after: delivery.retry_after,
             unwritten,
-            ..Outcome::of(self.job, status::verdict(&summary))
+            ..Outcome::of(self.job, report::verdict(&summary))
         }
     }
 

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use super::{PROVIDER, inventory, key, object, owner, record};
 use crate::inventory::contents::Inventory;
 use crate::inventory::record::Record;
+use crate::reconcile::claims::{Claim, ClaimTable, Claims, Decision, Wanted};
 use crate::resources::{ObjectKey, OpenstackConfig};
-use crate::sync::claims::{Claim, ClaimTable, Claims, Decision, Wanted};
 
 /// A table that knows these objects, and an inventory beside it.
 struct Table {

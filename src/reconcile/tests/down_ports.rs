@@ -2,8 +2,8 @@
 
 use super::{intervals, seconds, wall};
 use crate::config::Intervals;
+use crate::reconcile::down_ports::{hash, is_due, next, wait};
 use crate::resources::DownPortRetry;
-use crate::sync::down_ports::{hash, is_due, next, wait};
 
 /// What passes of one object do about one set of DOWN ports.
 struct Passes {

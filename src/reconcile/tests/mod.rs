@@ -8,8 +8,8 @@ mod down_ports;
 mod interfaces;
 mod plan;
 mod reading;
+mod report;
 mod schedule;
-mod status;
 
 use std::borrow::Cow;
 use std::net::IpAddr;

@@ -11,8 +11,8 @@ use crate::cloud::nova::{ServerName, ServerNames};
 use crate::cloud::session::Answers;
 use crate::cloud::{CloudError, Step};
 use crate::inventory::record::{Record, ReservedId};
-use crate::sync::changes::{Resend, why};
-use crate::sync::plan::{Plan, PlannedNode, Sources, Unusable, plan, usable};
+use crate::reconcile::changes::{Resend, why};
+use crate::reconcile::plan::{Plan, PlannedNode, Sources, Unusable, plan, usable};
 
 /// A cloud as one pass finds it.
 struct Scene {

@@ -7,11 +7,11 @@ use super::{
 };
 use crate::config::Intervals;
 use crate::inventory::record::Record;
+use crate::reconcile::changes::{Occasion, Resend, Why, down_hash, due, own, were_sent_since, why};
+use crate::reconcile::claims::Decision;
+use crate::reconcile::down_ports;
+use crate::reconcile::plan::{Plan, PlannedNode};
 use crate::resources::{DownPortRetry, Spec};
-use crate::sync::changes::{Occasion, Resend, Why, down_hash, due, own, were_sent_since, why};
-use crate::sync::claims::Decision;
-use crate::sync::down_ports;
-use crate::sync::plan::{Plan, PlannedNode};
 
 fn node(down: &[&str]) -> PlannedNode<'static> {
     planned("worker-1", "vm-1", &[("p1", 0), ("p2", 1)], down)

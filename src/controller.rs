@@ -2,7 +2,7 @@
 //!
 //! Pure: [`Event`]s and the time go in, [`Effect`]s come out, nothing is waited for. Whoever asks
 //! "what can happen?" reads [`Event`]; "what can it do?" is [`Effect`]. The queue decides who is
-//! next, [`crate::sync`] what a sync comes to, this file what follows from it.
+//! next, [`crate::reconcile`] what a sync comes to, this file what follows from it.
 
 mod gauges;
 
@@ -18,11 +18,11 @@ use crate::config::Intervals;
 use crate::metrics::{CONTROLLER, Metrics, QUEUE};
 use crate::overview::{ObjectState, Overview};
 use crate::queue::Queue;
+use crate::reconcile::claims::Claims;
+use crate::reconcile::report::{self, Reason, Report};
+use crate::reconcile::schedule::{Facts, next_due};
+use crate::reconcile::{Lane, Outcome, Pass, Scope, Work};
 use crate::resources::{ObjectKey, OpenstackConfig, Status};
-use crate::sync::claims::Claims;
-use crate::sync::schedule::{Facts, next_due};
-use crate::sync::status::{self, Reason, Report};
-use crate::sync::{Job, Outcome};
 
 /// An object that waits for an older one looks again after this long, should nobody wake it.
 const WAIT_FOR_OLDER: Duration = Duration::from_secs(1);
@@ -50,14 +50,19 @@ pub enum Event {
         /// Its uid: a successor of the same name may already be known.
         uid: String,
     },
-    /// A worker is done.
+    /// An object of a pass is reconciled.
     Finished {
-        /// The job it was given.
-        job: Box<Job>,
-        /// What came of it.
+        /// The object as the pass had it.
+        work: Box<Work>,
+        /// The result.
         outcome: Box<Outcome>,
-        /// How long it took.
+        /// Time since the pass began.
         took: Duration,
+    },
+    /// A worker has reported every object of its pass and is idle.
+    PassEnded {
+        /// [`Pass::number`].
+        number: u64,
     },
     /// What became of an object's Secret.
     SecretChecked {
@@ -82,8 +87,8 @@ pub struct SecretNote {
 /// Everything that can be done about it.
 #[derive(Debug)]
 pub enum Effect {
-    /// Give a free worker this job.
-    Sync(Job),
+    /// Give an idle worker this pass.
+    Start(Pass),
     /// Write the whole status.
     WriteStatus(Arc<OpenstackConfig>, Status),
     /// See that the object's Secret holds this.
@@ -124,17 +129,19 @@ struct Tracked {
     /// Provider, and serial of its answer, that the object's Secret was last made from.
     secret_source: Option<(String, u64)>,
     secret_note: Option<SecretNote>,
+    /// [`Work::building_since`].
+    building_since: BTreeMap<String, Duration>,
     /// RabbitMQ's access can't be used.
     rabbitmq_problem: Option<String>,
     unwritten: Option<String>,
     over_limit: usize,
     down_ports: usize,
     /// How its last sync ended, and of which generation.
-    verdict: Option<(status::Verdict, i64)>,
+    verdict: Option<(report::Verdict, i64)>,
 }
 
 /// The owner of all that.
-pub struct Coordinator {
+pub struct Controller {
     intervals: Intervals,
     objects: BTreeMap<ObjectKey, Tracked>,
     queue: Queue<ObjectKey>,
@@ -150,13 +157,15 @@ pub struct Coordinator {
     /// and the uptime from which on the others aren't waited for.
     lists_until: Duration,
     stopping: bool,
+    /// Passes started so far.
+    passes: u64,
     effects: Vec<Effect>,
     random: fastrand::Rng,
     metrics: Arc<Metrics>,
     overview: Arc<Overview>,
 }
 
-impl Coordinator {
+impl Controller {
     /// Knows nothing yet. It works from the start: there is one only where this replica leads, and a
     /// standby watches nothing.
     pub fn new(
@@ -166,8 +175,8 @@ impl Coordinator {
         random: fastrand::Rng,
         metrics: Arc<Metrics>,
         overview: Arc<Overview>,
-    ) -> Coordinator {
-        Coordinator {
+    ) -> Controller {
+        Controller {
             intervals,
             objects: BTreeMap::new(),
             queue: Queue::new(workers),
@@ -178,6 +187,7 @@ impl Coordinator {
             scopes: 0,
             lists_until: Duration::ZERO,
             stopping: false,
+            passes: 0,
             effects: Vec::new(),
             random,
             metrics,
@@ -186,8 +196,8 @@ impl Coordinator {
     }
 
     /// The same, but so many scopes are listed before the first sync, if their lists come soon.
-    pub fn expecting(self, scopes: usize, now: Now) -> Coordinator {
-        Coordinator { scopes, lists_until: now.uptime + WAIT_FOR_LISTS, ..self }
+    pub fn expecting(self, scopes: usize, now: Now) -> Controller {
+        Controller { scopes, lists_until: now.uptime + WAIT_FOR_LISTS, ..self }
     }
 
     /// Takes note of what happened.
@@ -196,7 +206,8 @@ impl Coordinator {
             Event::Listed { scope, objects } => self.listed(now, scope, objects),
             Event::Applied(object) => self.applied(now, *object),
             Event::Deleted { key, uid } => self.deleted(now, &key, &uid),
-            Event::Finished { job, outcome, took } => self.finished(now, &job, *outcome, took),
+            Event::Finished { work, outcome, took } => self.finished(now, &work, *outcome, took),
+            Event::PassEnded { .. } => {}
             Event::SecretChecked { key, uid, note } => self.secret_checked(now, &key, &uid, note),
         }
     }
@@ -214,7 +225,7 @@ impl Coordinator {
         std::mem::take(&mut self.effects)
     }
 
-    /// The uptime at which [`Coordinator::dispatch`] has something to do by time alone.
+    /// The uptime at which [`Controller::dispatch`] has something to do by time alone.
     pub fn next_due(&self) -> Option<Duration> {
         self.queue.next_due().and_then(|due| Some(due.max(self.begins_at()?)))
     }
@@ -294,6 +305,7 @@ impl Coordinator {
             has_secret: false,
             secret_source: None,
             secret_note: None,
+            building_since: BTreeMap::new(),
             rabbitmq_problem: None,
             unwritten: None,
             over_limit: 0,
@@ -360,25 +372,33 @@ impl Coordinator {
         if let Some(waited) = self.queue.waited(key) {
             self.metrics.observe("workqueue_queue_duration_seconds", QUEUE, waited);
         }
-        let job = Job {
+        let work = Work {
             object: Arc::clone(&tracked.object),
             resend_accepted_until: tracked.resend_until,
             down_port_retry: tracked.status.down_port_retry.clone(),
-            fresh: std::mem::take(&mut tracked.fresh),
+            building_since: tracked.building_since.clone(),
         };
-        self.effects.push(Effect::Sync(job));
+        let lane = if std::mem::take(&mut tracked.fresh) { Lane::Fresh } else { Lane::Poll };
+        let scope = Scope::of(&tracked.object);
+        self.passes += 1;
+        self.effects.push(Effect::Start(Pass {
+            number: self.passes,
+            scope,
+            lane,
+            work: vec![work],
+        }));
     }
 
-    fn finished(&mut self, now: Now, job: &Job, outcome: Outcome, took: Duration) {
+    fn finished(&mut self, now: Now, work: &Work, outcome: Outcome, took: Duration) {
         self.count(now, &outcome, took);
-        let key = &job.object.key;
-        let known = self.objects.get(key).filter(|known| known.object.uid == job.object.uid);
-        if known.is_some_and(|known| provider_of(&known.object) == provider_of(&job.object)) {
+        let key = &work.object.key;
+        let known = self.objects.get(key).filter(|known| known.object.uid == work.object.uid);
+        if known.is_some_and(|known| provider_of(&known.object) == provider_of(&work.object)) {
             // Here and not in the sync, so that one that ended in a bug keeps nobody waiting.
-            self.claims.attempted(&job.object.uid);
+            self.claims.attempted(&work.object.uid);
         }
         self.wake_waiting(now);
-        let tracked = self.objects.get_mut(key).filter(|t| t.object.uid == job.object.uid);
+        let tracked = self.objects.get_mut(key).filter(|t| t.object.uid == work.object.uid);
         let Some(tracked) = tracked else { return self.queue.finish(key, None) };
         if outcome.cut_short {
             return self.queue.finish(key, Some(now.uptime + self.intervals.error));
@@ -386,7 +406,7 @@ impl Coordinator {
         if outcome.changed {
             tracked.changed_at = Some(now.uptime);
         }
-        if outcome.resent && tracked.resend_until == job.resend_accepted_until {
+        if outcome.resent && tracked.resend_until == work.resend_accepted_until {
             tracked.resend_until = None;
         }
         let freed = outcome.nodes.is_some() && outcome.nodes != tracked.status.nodes;
@@ -396,11 +416,12 @@ impl Coordinator {
             self.conflicting.remove(key);
         }
         tracked.unwritten = outcome.unwritten.clone();
+        tracked.building_since.clone_from(&outcome.building_since);
         if outcome.nodes.is_some() {
             // A pass that failed before it saw the ports doesn't know that they are up.
             tracked.down_ports = outcome.down_ports;
         }
-        Self::secret(&mut self.effects, tracked, job, &outcome);
+        Self::secret(&mut self.effects, tracked, work, &outcome);
         Self::notices(&mut self.effects, tracked, &outcome);
         let facts = Facts {
             failed: !outcome.verdict.reason.is_success(),
@@ -410,16 +431,16 @@ impl Coordinator {
             resync_at: outcome.resync_at,
         };
         let due = next_due(now, &facts, &self.intervals, self.random.f64());
-        let provider = provider_of(&job.object);
+        let provider = provider_of(&work.object);
         let notes = tracked.notes();
         let report = Report {
-            generation: job.object.generation,
+            generation: work.object.generation,
             nodes: outcome.nodes,
             down_port_retry: outcome.down_port_retry,
             notes: &notes,
         };
-        let status = status::next(&tracked.status, &outcome.verdict, &report, now);
-        tracked.verdict = Some((outcome.verdict, job.object.generation));
+        let status = report::next(&tracked.status, &outcome.verdict, &report, now);
+        tracked.verdict = Some((outcome.verdict, work.object.generation));
         Self::write(&mut self.effects, tracked, status);
         self.queue.finish(key, Some(due));
         if freed {
@@ -429,7 +450,7 @@ impl Coordinator {
     }
 
     /// RabbitMQ's access goes into the Secret once for each answer of Contrabass.
-    fn secret(effects: &mut Vec<Effect>, tracked: &mut Tracked, job: &Job, outcome: &Outcome) {
+    fn secret(effects: &mut Vec<Effect>, tracked: &mut Tracked, work: &Work, outcome: &Outcome) {
         let Some((serial, access)) = &outcome.rabbitmq else {
             if outcome.nodes.is_some() {
                 // The provider was looked up, and has no RabbitMQ (any more).
@@ -442,7 +463,7 @@ impl Coordinator {
             }
             return;
         };
-        let source = provider_of(&job.object).map(|provider| (provider, *serial));
+        let source = provider_of(&work.object).map(|provider| (provider, *serial));
         match access {
             Ok(rabbitmq) => {
                 tracked.rabbitmq_problem = None;
@@ -476,7 +497,7 @@ impl Coordinator {
         }
         if outcome.nodes.is_some() {
             if outcome.over_limit > tracked.over_limit {
-                let ports = status::count(outcome.over_limit, "port");
+                let ports = report::count(outcome.over_limit, "port");
                 let note = format!("over the limit of 10 interfaces a node: {ports}");
                 tell(true, "InterfacesTruncated", note);
             }
@@ -504,7 +525,7 @@ impl Coordinator {
                 down_port_retry: tracked.status.down_port_retry.clone(),
                 notes: &notes,
             };
-            let mut status = status::next(&tracked.status, verdict, &report, now);
+            let mut status = report::next(&tracked.status, verdict, &report, now);
             // No sync has ended: only the note is new.
             status.last_synced_at.clone_from(&tracked.status.last_synced_at);
             Self::write(&mut self.effects, tracked, status);

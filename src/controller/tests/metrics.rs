@@ -1,11 +1,11 @@
-//! What the coordinator tells the metrics.
+//! What the controller tells the metrics.
 
 use super::{World, down, object, seconds, synced, unchanged, with_vms, world, world_of, younger};
-use crate::sync::Outcome;
+use crate::reconcile::Outcome;
 
 impl World {
     fn metric(&self, series: &str) -> Option<f64> {
-        let text = self.coordinator.metrics.render();
+        let text = self.controller.metrics.render();
         let wanted = format!("{series} ");
         text.lines().find_map(|line| line.strip_prefix(&wanted)?.parse().ok())
     }
@@ -28,7 +28,7 @@ fn the_metrics_tell_how_long_objects_waited_and_how_their_syncs_ended() {
     world.list(&[object("a"), object("b")]);
     assert_eq!((world.queue_metric("adds_total"), world.queue_metric("depth")), (2.0, 1.0));
     world.wait(3);
-    world.coordinator.publish_gauges(world.now);
+    world.controller.publish_gauges(world.now);
     assert_eq!(world.queue_metric("longest_running_processor_seconds"), 3.0);
     assert_eq!(world.queue_metric("unfinished_work_seconds"), 3.0);
     world.finish("a", down);
@@ -36,7 +36,7 @@ fn the_metrics_tell_how_long_objects_waited_and_how_their_syncs_ended() {
     assert_eq!(world.queue_metric("queue_duration_seconds_sum"), 3.0);
     assert_eq!(world.queue_metric("retries_total"), 1.0);
     world.finish("b", |job| Outcome { cut_short: true, ..down(job) });
-    world.coordinator.publish_gauges(world.now);
+    world.controller.publish_gauges(world.now);
     assert_eq!(world.queue_metric("longest_running_processor_seconds"), 0.0);
     // "a" is due again by time alone.
     world.until_due();
@@ -61,7 +61,7 @@ fn an_object_that_waits_for_an_older_one_is_counted_as_put_off() {
 fn the_gauges_say_since_when_the_oldest_trouble_of_each_kind_lasts() {
     let mut world = world();
     world.list(&[object("a"), object("b"), object("c")]);
-    world.coordinator.publish_gauges(world.now);
+    world.controller.publish_gauges(world.now);
     let objects = |world: &World, ready: &str, reason: &str| {
         world.metric(&format!("multinic_objects{{ready=\"{ready}\",reason=\"{reason}\"}}"))
     };
@@ -71,7 +71,7 @@ fn the_gauges_say_since_when_the_oldest_trouble_of_each_kind_lasts() {
     world.now = world.now.after(seconds(5));
     world.finish("b", down);
     world.finish("c", unchanged);
-    world.coordinator.publish_gauges(world.now);
+    world.controller.publish_gauges(world.now);
     let oldest = |world: &World| {
         world.metric("multinic_not_ready_since_timestamp_seconds{reason=\"KeystoneError\"}")
     };
@@ -80,10 +80,10 @@ fn the_gauges_say_since_when_the_oldest_trouble_of_each_kind_lasts() {
     assert_eq!(objects(&world, "True", "NoChange"), Some(1.0));
     assert_eq!(oldest(&world), Some(since));
     world.delete(&object("a"));
-    world.coordinator.publish_gauges(world.now);
+    world.controller.publish_gauges(world.now);
     assert_eq!(oldest(&world), Some(since + 5.0));
     world.delete(&object("b"));
-    world.coordinator.publish_gauges(world.now);
+    world.controller.publish_gauges(world.now);
     assert_eq!(oldest(&world), None);
 }
 
@@ -94,10 +94,10 @@ fn ports_that_were_down_stay_counted_while_nobody_can_look_at_them() {
     world.finish("a", |job| Outcome { down_ports: 2, ..synced(job) });
     world.until_due();
     world.finish("a", down);
-    world.coordinator.publish_gauges(world.now);
+    world.controller.publish_gauges(world.now);
     assert_eq!(world.metric("multinic_down_ports"), Some(2.0));
     world.until_due();
     world.finish("a", unchanged);
-    world.coordinator.publish_gauges(world.now);
+    world.controller.publish_gauges(world.now);
     assert_eq!(world.metric("multinic_down_ports"), Some(0.0));
 }

@@ -1,5 +1,6 @@
 //! Steps 2 to 8 over services that answer by a script: whose answer counts when several fail at once.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +10,11 @@ use super::{Metrics, Store, object};
 use crate::cloud::tests::{PROVIDER, Stage, port, provider, refused, reply, stage, token};
 use crate::http::client::Service;
 use crate::inventory::record::Record;
+use crate::reconcile::claims::Claims;
+use crate::reconcile::report::Reason;
+use crate::reconcile::{Context, Outcome, Work, sync};
 use crate::resources::OpenstackConfig;
-use crate::sync::claims::Claims;
-use crate::sync::status::Reason;
-use crate::sync::{Context, Job, Outcome, sync};
-use crate::viola::Viola;
+use crate::targets::viola::Viola;
 
 /// An operator of one object, with one VM and one port.
 struct Operator {
@@ -47,7 +48,9 @@ impl Operator {
     fn sync(&self) -> Outcome {
         let object = Arc::clone(&self.object);
         let (resend_accepted_until, down_port_retry) = (None, None);
-        sync(&self.context, &Job { object, resend_accepted_until, down_port_retry, fresh: false })
+        let building_since = BTreeMap::new();
+        let work = Work { object, resend_accepted_until, down_port_retry, building_since };
+        sync(&self.context, &work, false)
     }
 
     fn later(&self, seconds: u64) {

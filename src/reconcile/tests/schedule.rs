@@ -5,8 +5,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::{at, intervals, seconds, wall};
+use crate::reconcile::schedule::{Facts, next_due};
 use crate::resources::DownPortRetry;
-use crate::sync::schedule::{Facts, next_due};
 
 /// The wait in seconds after a pass at second 1000, without jitter.
 fn wait(facts: &Facts<'_>) -> u64 {

@@ -1,4 +1,4 @@
-//! The coordinator, driven by events and invented time: workers and Kubernetes are this file.
+//! The controller, driven by events and invented time: workers and Kubernetes are this file.
 
 mod metrics;
 
@@ -6,17 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Coordinator, Effect, Event, Notice, SecretNote};
+use super::{Controller, Effect, Event, Notice, SecretNote};
 use crate::clock::Now;
 use crate::cloud::contrabass::RabbitMq;
 use crate::config::Intervals;
 use crate::metrics::Metrics;
 use crate::overview::Overview;
+use crate::reconcile::claims::Claims;
+use crate::reconcile::report::Reason;
+use crate::reconcile::{Lane, Outcome, Work};
 use crate::resources::{ObjectKey, OpenstackConfig, Spec, Status, SubnetSelector};
 use crate::secret::Secret;
-use crate::sync::claims::Claims;
-use crate::sync::status::Reason;
-use crate::sync::{Job, Outcome};
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -73,21 +73,21 @@ fn younger(object: OpenstackConfig) -> OpenstackConfig {
     OpenstackConfig { created: "2026-01-01T00:00:09Z".parse().unwrap(), ..object }
 }
 
-fn synced(job: &Job) -> Outcome {
+fn synced(job: &Work) -> Outcome {
     let outcome = Outcome::failed(job, Reason::Synced, "synced 1 node");
     Outcome { nodes: Some(1), sent: 1, changed: true, resent: true, ..outcome }
 }
 
-fn unchanged(job: &Job) -> Outcome {
+fn unchanged(job: &Work) -> Outcome {
     let outcome = Outcome::failed(job, Reason::NoChange, "1 node unchanged");
     Outcome { nodes: Some(1), resent: true, ..outcome }
 }
 
-fn down(job: &Job) -> Outcome {
+fn down(job: &Work) -> Outcome {
     Outcome::failed(job, Reason::KeystoneError, "Keystone is down")
 }
 
-fn conflict(job: &Job) -> Outcome {
+fn conflict(job: &Work) -> Outcome {
     let failed = Outcome::failed(job, Reason::NodeConflict, "worker-1 is managed by another");
     Outcome { nodes: Some(0), ..failed }
 }
@@ -101,13 +101,15 @@ fn with_rabbitmq(serial: u64, outcome: Outcome) -> Outcome {
     Outcome { rabbitmq: Some((serial, Ok(rabbitmq))), ..outcome }
 }
 
-/// The coordinator and what it has had done.
+/// The controller and what it has had done.
 struct World {
-    coordinator: Coordinator,
+    controller: Controller,
     now: Now,
     overview: Arc<Overview>,
     /// Jobs that are with a worker.
-    running: Vec<Job>,
+    running: Vec<Work>,
+    /// The lane in which each object was synced last.
+    lanes: BTreeMap<String, Lane>,
     /// Statuses since they were last looked at, by uid.
     written: Vec<(String, Status)>,
     told: Vec<Notice>,
@@ -133,13 +135,14 @@ fn world_of(workers: usize) -> World {
     let (claims, overview) = (Arc::new(Claims::default()), Arc::new(Overview::default()));
     let random = fastrand::Rng::with_seed(7);
     let metrics = Arc::new(Metrics::default());
-    let coordinator =
-        Coordinator::new(intervals, workers, claims, random, metrics, Arc::clone(&overview));
+    let controller =
+        Controller::new(intervals, workers, claims, random, metrics, Arc::clone(&overview));
     World {
-        coordinator,
+        controller,
         now: Now { uptime: seconds(1), wall: "2026-01-02T03:04:05Z".parse().unwrap() },
         overview,
         running: Vec::new(),
+        lanes: BTreeMap::new(),
         written: Vec::new(),
         told: Vec::new(),
         secrets: Vec::new(),
@@ -150,14 +153,17 @@ fn world_of(workers: usize) -> World {
 
 impl World {
     fn event(&mut self, event: Event) {
-        self.coordinator.handle(self.now, event);
+        self.controller.handle(self.now, event);
         self.turn();
     }
 
     fn turn(&mut self) {
-        for effect in self.coordinator.dispatch(self.now) {
+        for effect in self.controller.dispatch(self.now) {
             match effect {
-                Effect::Sync(job) => {
+                Effect::Start(pass) => {
+                    self.lanes
+                        .extend(pass.work.iter().map(|w| (w.object.key.name.clone(), pass.lane)));
+                    let job = pass.work.into_iter().next().unwrap();
                     let twice = self.running.iter().any(|other| other.object.key == job.object.key);
                     assert!(!twice, "{} is synced by two workers", job.object.key);
                     self.running.push(job);
@@ -181,7 +187,7 @@ impl World {
 
     /// Goes on to when the next thing is due by time.
     fn until_due(&mut self) {
-        let due = self.coordinator.next_due().unwrap();
+        let due = self.controller.next_due().unwrap();
         self.now = self.now.after(due.saturating_sub(self.now.uptime));
         self.turn();
     }
@@ -212,16 +218,16 @@ impl World {
         names
     }
 
-    fn take(&mut self, name: &str) -> Job {
+    fn take(&mut self, name: &str) -> Work {
         let place = self.running.iter().position(|job| job.object.key.name == name);
         self.running.remove(place.unwrap_or_else(|| panic!("{name} isn't being synced")))
     }
 
     /// The worker that has the object is done; gives the job it had.
-    fn finish(&mut self, name: &str, outcome: impl FnOnce(&Job) -> Outcome) -> Job {
+    fn finish(&mut self, name: &str, outcome: impl FnOnce(&Work) -> Outcome) -> Work {
         let job = self.take(name);
         let (outcome, took) = (Box::new(outcome(&job)), seconds(1));
-        self.event(Event::Finished { job: Box::new(job.clone()), outcome, took });
+        self.event(Event::Finished { work: Box::new(job.clone()), outcome, took });
         job
     }
 
@@ -249,8 +255,8 @@ fn a_new_object_is_synced_at_once_and_its_status_written() {
     let mut world = world();
     world.apply(object("a"));
     assert_eq!(world.syncing(), ["a"]);
-    let job = world.finish("a", synced);
-    assert!(job.fresh);
+    world.finish("a", synced);
+    assert_eq!(world.lanes["a"], Lane::Fresh);
     let [(uid, status)] = world.written.as_slice() else { panic!("{:?}", world.written) };
     assert_eq!((uid.as_str(), status.nodes, status.observed_generation), ("a-1", Some(1), Some(1)));
     assert_eq!(status.condition("Ready").unwrap().reason, "Synced");
@@ -263,7 +269,7 @@ fn listed(namespace: &str, objects: &[OpenstackConfig]) -> Event {
 #[test]
 fn the_first_sync_waits_for_the_lists_of_all_namespaces() {
     let mut world = world();
-    world.coordinator = world.coordinator.expecting(2, world.now);
+    world.controller = world.controller.expecting(2, world.now);
     world.event(listed("default", &[object("a")]));
     assert!(world.syncing().is_empty());
     world.event(listed("team-b", &[]));
@@ -273,7 +279,7 @@ fn the_first_sync_waits_for_the_lists_of_all_namespaces() {
 #[test]
 fn a_namespace_that_cannot_be_listed_stops_the_others_for_ten_seconds_only() {
     let mut world = world();
-    world.coordinator = world.coordinator.expecting(2, world.now);
+    world.controller = world.controller.expecting(2, world.now);
     world.event(listed("default", &[object("a")]));
     let before = world.now.uptime;
     world.until_due();
@@ -338,7 +344,7 @@ fn events_during_a_sync_make_the_object_due_again_once() {
     assert_eq!(world.syncing(), ["a"]);
     world.finish("a", synced);
     let job = world.finish("a", synced);
-    assert_eq!((job.object.generation, job.fresh), (5, true));
+    assert_eq!((job.object.generation, world.lanes["a"]), (5, Lane::Fresh));
     assert!(world.running.is_empty());
 }
 
@@ -360,11 +366,11 @@ fn what_a_list_no_longer_shows_is_gone_in_its_scope_alone() {
     world.list(&[object("a"), object("b"), OpenstackConfig { key: other, ..object("c") }]);
     world.settle();
     let scope = Some("default".to_owned());
-    assert_eq!(world.coordinator.scopes_listed(), 1);
+    assert_eq!(world.controller.scopes_listed(), 1);
     world.event(Event::Listed { scope: scope.clone(), objects: vec![object("b")] });
-    assert_eq!(world.coordinator.scopes_listed(), 2);
+    assert_eq!(world.controller.scopes_listed(), 2);
     world.event(Event::Listed { scope, objects: vec![object("b")] });
-    assert_eq!(world.coordinator.scopes_listed(), 2, "listed anew");
+    assert_eq!(world.controller.scopes_listed(), 2, "listed anew");
     assert_eq!(world.forgotten, ["a-1"]);
     world.wait(1_000);
     assert_eq!(world.syncing(), ["b", "c"]);
@@ -428,7 +434,7 @@ fn a_force_survives_failed_syncs_until_everything_was_accepted() {
     let asked_at = Some(world.now.wall);
     assert_eq!(world.finish("a", down).resend_accepted_until, asked_at);
     world.until_due();
-    let half = |job: &Job| Outcome { nodes: Some(2), sent: 1, ..down(job) };
+    let half = |job: &Work| Outcome { nodes: Some(2), sent: 1, ..down(job) };
     assert_eq!(world.finish("a", half).resend_accepted_until, asked_at);
     world.until_due();
     assert_eq!(world.finish("a", unchanged).resend_accepted_until, asked_at);
@@ -584,7 +590,7 @@ fn a_force_has_the_secret_looked_after_too() {
 
 #[test]
 fn events_are_told_on_transitions_only() {
-    type Step = (fn(&Job) -> Outcome, &'static [&'static str]);
+    type Step = (fn(&Work) -> Outcome, &'static [&'static str]);
     let mut world = world();
     world.apply(object("a"));
     let outcomes: [Step; 9] = [
@@ -695,7 +701,7 @@ fn a_note_about_a_predecessors_secret_is_not_the_successors() {
 
 #[test]
 fn access_to_rabbitmq_that_cannot_be_used_is_noted_until_it_can_or_is_taken_away() {
-    let broken = |serial, job: &Job| {
+    let broken = |serial, job: &Work| {
         let problem = Err("the RabbitMQ password can't be decrypted".to_owned());
         Outcome { rabbitmq: Some((serial, problem)), ..unchanged(job) }
     };
@@ -743,7 +749,7 @@ fn a_sync_that_was_cut_short_says_nothing() {
 fn polls_come_fast_after_a_change_then_slowly_and_after_an_error_in_between() {
     let mut world = world();
     world.apply(object("a"));
-    let mut waited = |outcome: fn(&Job) -> Outcome| {
+    let mut waited = |outcome: fn(&Work) -> Outcome| {
         world.finish("a", outcome);
         let before = world.now.uptime;
         world.until_due();
@@ -801,13 +807,13 @@ fn the_status_is_the_coordinators_own_word_whatever_it_sees_written() {
 fn once_stopping_nothing_is_started_and_what_ends_is_still_told() {
     let mut world = world();
     world.apply(object("a"));
-    world.coordinator.stop();
+    world.controller.stop();
     world.apply(object("b"));
-    assert!(world.coordinator.is_busy());
+    assert!(world.controller.is_busy());
     world.finish("a", synced);
     assert_eq!(world.written.len(), 1);
     world.wait(1_000);
-    assert!(world.running.is_empty() && !world.coordinator.is_busy());
+    assert!(world.running.is_empty() && !world.controller.is_busy());
 }
 
 /// Twenty objects of three clouds, some with common VMs, under thousands of random events. What
@@ -857,8 +863,8 @@ fn under_random_events_no_object_is_lost_or_synced_twice_at_once() {
                 _ if !world.running.is_empty() => {
                     let place = random.usize(..world.running.len());
                     let name = world.running[place].object.key.name.clone();
-                    let outcome: fn(&Job) -> Outcome = random
-                        .choice([synced as fn(&Job) -> Outcome, unchanged, down, conflict])
+                    let outcome: fn(&Work) -> Outcome = random
+                        .choice([synced as fn(&Work) -> Outcome, unchanged, down, conflict])
                         .unwrap();
                     world.finish(&name, outcome);
                 }

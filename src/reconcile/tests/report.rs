@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{at, key, planned, wall};
+use crate::reconcile::claims::Conflict;
+use crate::reconcile::plan::Plan;
+use crate::reconcile::report::{Reason, Report, Summary, Verdict, next, verdict};
 use crate::resources::{DownPortRetry, Status};
-use crate::sync::claims::Conflict;
-use crate::sync::plan::Plan;
-use crate::sync::status::{Reason, Report, Summary, Verdict, next, verdict};
-use crate::viola::{Delivery, Problem};
+use crate::targets::viola::{Delivery, Problem};
 
 /// A pass over these nodes, of which Viola accepted some.
 struct Pass {

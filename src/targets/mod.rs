@@ -1,0 +1,3 @@
+//! Where node configurations are delivered to.
+
+pub mod viola;
