@@ -1,5 +1,5 @@
-//! Secrets live in one type that can't be printed and is wiped when dropped; texts of others that
-//! might quote one have it blotted out.
+//! Secrets live in one type that can't be printed and is wiped when dropped. Texts of other programs
+//! that might quote one are redacted.
 
 use std::fmt;
 use std::ops::Range;
@@ -8,12 +8,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-/// Shorter secrets are left in texts: to blot them out would punch holes into ordinary words.
+/// Shorter secrets are left in texts: without them ordinary words would have holes.
 const SHORTEST_BYTES: usize = 4;
 /// A text that ends with this much of a secret's beginning was cut off in the middle of it.
 const SHORTEST_CUT_BYTES: usize = 8;
 /// What stands where a secret was.
-const BLOT: &str = "***";
+const PLACEHOLDER: &str = "***";
 
 /// A password, token or key. `Debug` shows a placeholder, there is no `Display`, no `Serialize`.
 #[derive(Clone, PartialEq, Eq)]
@@ -37,32 +37,48 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The text with every occurrence of a secret blotted out, should whoever was sent one quote it: as
-/// it is, or in a spelling that it gets in JSON, HTML, a URL, base64 or an error of Rust's or
-/// Python's. Also the beginning of one where the text was cut off. To be asked before a text is
-/// shortened.
-pub fn blotted(text: &str, secrets: &[&Secret]) -> String {
-    let mut blots = Vec::new();
-    for secret in secrets.iter().filter(|secret| secret.expose().len() >= SHORTEST_BYTES) {
-        find(text, secret.expose(), &mut blots);
-        find(text, &Zeroizing::new(STANDARD.encode(secret.expose())), &mut blots);
+/// What texts about one request must not show: the secrets it carried, and those its answer brought.
+#[derive(Clone, Debug, Default)]
+pub struct Secrets(Vec<Secret>);
+
+impl Secrets {
+    /// These secrets.
+    pub fn of<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Secrets {
+        Secrets(secrets.into_iter().cloned().collect())
     }
-    blots.sort_unstable_by_key(|blot| blot.start);
-    let (mut shown, mut done) = (String::with_capacity(text.len()), 0);
-    for blot in blots {
-        // A secret may be part of another one, or begin within it.
-        if blot.start >= done {
-            shown.push_str(&text[done..blot.start]);
-            shown.push_str(BLOT);
+
+    /// These and one more.
+    pub(crate) fn and(mut self, secret: Secret) -> Secrets {
+        self.0.push(secret);
+        self
+    }
+
+    /// The text with `***` in place of every secret that it quotes: as it is, or in a spelling that
+    /// it gets in JSON, HTML, a URL, base64 or an error of Rust's or Python's. Also in place of the
+    /// beginning of one where the text was cut off. To be called before a text is shortened.
+    pub fn redacted(&self, text: &str) -> String {
+        let mut found = Vec::new();
+        for Secret(secret) in self.0.iter().filter(|secret| secret.0.len() >= SHORTEST_BYTES) {
+            find(text, secret, &mut found);
+            find(text, &Zeroizing::new(STANDARD.encode(secret.as_str())), &mut found);
         }
-        done = done.max(blot.end);
+        found.sort_unstable_by_key(|range| range.start);
+        let (mut shown, mut done) = (String::with_capacity(text.len()), 0);
+        for range in found {
+            // A secret may be part of another one, or begin within it.
+            if range.start >= done {
+                shown.push_str(&text[done..range.start]);
+                shown.push_str(PLACEHOLDER);
+            }
+            done = done.max(range.end);
+        }
+        shown.push_str(&text[done..]);
+        shown
     }
-    shown.push_str(&text[done..]);
-    shown
 }
 
 /// Adds where the secret is in the text.
-fn find(text: &str, secret: &str, blots: &mut Vec<Range<usize>>) {
+fn find(text: &str, secret: &str, found: &mut Vec<Range<usize>>) {
     let Some(first) = secret.chars().next() else { return };
     let mut begins = [false; 256];
     for spelling in spellings(first) {
@@ -76,7 +92,7 @@ fn find(text: &str, secret: &str, blots: &mut Vec<Range<usize>>) {
         let may_be = rest.starts_with(&secret.as_bytes()[..plain]) || start + plain > cut;
         if begins[usize::from(byte)] && may_be {
             let end = end_of(rest, cut.saturating_sub(start), secret);
-            blots.extend(end.map(|end| start..start + end));
+            found.extend(end.map(|end| start..start + end));
         }
     }
 }
@@ -159,10 +175,14 @@ fn spellings(character: char) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Secret, blotted};
+    use super::{Secret, Secrets};
 
     fn secret(text: &str) -> Secret {
         Secret::new(text.to_owned())
+    }
+
+    fn redacted(text: &str, secrets: &[&Secret]) -> String {
+        Secrets::of(secrets.iter().copied()).redacted(text)
     }
 
     /// Compiles only as long as the type lacks the trait: with it, there would be two ways to read
@@ -201,10 +221,10 @@ mod tests {
             "Adm1n-p%C3%A4%22ss%3Cw%26rd%21",
             "QWRtMW4tcMOkInNzPHcmcmQh",
         ] {
-            let text = blotted(&format!("no {spelling} here, {spelling}"), &[&known]);
+            let text = redacted(&format!("no {spelling} here, {spelling}"), &[&known]);
             assert_eq!(text, "no *** here, ***", "{spelling}");
         }
-        assert_eq!(blotted("a tab \\t, x\\ty4 too", &[&secret("x\ty4")]), "a tab \\t, *** too");
+        assert_eq!(redacted("a tab \\t, x\\ty4 too", &[&secret("x\ty4")]), "a tab \\t, *** too");
     }
 
     #[test]
@@ -230,7 +250,7 @@ mod tests {
             // Python's repr.
             r#"it\'s+a pä"ss&<w>/rd"#,
         ] {
-            let text = blotted(&format!("no {spelling} here"), &[&known]);
+            let text = redacted(&format!("no {spelling} here"), &[&known]);
             assert_eq!(text, "no *** here", "{spelling}");
         }
     }
@@ -238,34 +258,34 @@ mod tests {
     #[test]
     fn the_beginning_of_a_secret_at_the_end_of_a_text_is_no_better_than_the_whole() {
         let token = secret("gAAAAABoU1Xx-abcdef");
-        assert_eq!(blotted("the token gAAAAABoU1...", &[&token]), "the token ***...");
-        assert_eq!(blotted("the token \"gAAAAABoU1Xx-abcde\"", &[&token]), "the token \"***\"");
+        assert_eq!(redacted("the token gAAAAABoU1...", &[&token]), "the token ***...");
+        assert_eq!(redacted("the token \"gAAAAABoU1Xx-abcde\"", &[&token]), "the token \"***\"");
         // Too little to matter, or in the middle of other words.
-        assert_eq!(blotted("the token gAAAA", &[&token]), "the token gAAAA");
-        assert_eq!(blotted("gAAAAABoU is no token", &[&token]), "gAAAAABoU is no token");
+        assert_eq!(redacted("the token gAAAA", &[&token]), "the token gAAAA");
+        assert_eq!(redacted("gAAAAABoU is no token", &[&token]), "gAAAAABoU is no token");
     }
 
     #[test]
     fn a_secret_within_another_one_leaves_nothing_of_the_longer() {
         let (short, long) = (secret("hunter2"), secret("hunter2-and-more"));
-        assert_eq!(blotted("hunter2-and-more hunter2", &[&short, &long]), "*** ***");
+        assert_eq!(redacted("hunter2-and-more hunter2", &[&short, &long]), "*** ***");
         // Nor one that begins within it, nor one of which a part looks like its beginning.
         let overlapping = secret("more-to-come");
-        assert_eq!(blotted("hunter2-and-more-to-come", &[&overlapping, &long]), "***");
-        assert_eq!(blotted("a hunhunter2!", &[&short]), "a hun***!");
+        assert_eq!(redacted("hunter2-and-more-to-come", &[&overlapping, &long]), "***");
+        assert_eq!(redacted("a hunhunter2!", &[&short]), "a hun***!");
     }
 
     #[test]
     fn backslashes_are_counted_rightly_whether_or_not_they_were_doubled() {
         let known = secret(r#"a\\b\"c"#);
         for spelling in [r#"a\\b\"c"#, r#"a\\\\b\\\"c"#] {
-            assert_eq!(blotted(spelling, &[&known]), "***", "{spelling}");
+            assert_eq!(redacted(spelling, &[&known]), "***", "{spelling}");
         }
-        assert_eq!(blotted(r#"a\b"c"#, &[&known]), r#"a\b"c"#);
+        assert_eq!(redacted(r#"a\b"c"#, &[&known]), r#"a\b"c"#);
     }
 
     #[test]
     fn what_is_too_short_to_be_a_secret_punches_no_holes() {
-        assert_eq!(blotted("one bad answer", &[&secret("bad"), &secret("")]), "one bad answer");
+        assert_eq!(redacted("one bad answer", &[&secret("bad"), &secret("")]), "one bad answer");
     }
 }

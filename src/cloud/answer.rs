@@ -6,66 +6,59 @@
 use serde::Deserialize;
 
 use super::error::{CloudError, Step};
-use crate::http::client::{Answer, Service};
-use crate::secret::{Secret, blotted};
+use crate::http::client::Answer;
 
 /// Characters of a service's own error text that go into a status message.
 const TEXT_LIMIT: usize = 240;
 
-/// What was asked, for messages: `Neutron GET /v2.0/ports`, and what no message may repeat.
-#[derive(Clone, Copy, Debug)]
-pub struct Question<'a> {
-    /// Whom.
-    pub service: Service,
-    /// The HTTP method.
-    pub method: &'a str,
-    /// The path, without its query.
-    pub path: &'a str,
-    /// Which step failed if the answer is no good.
-    pub step: Step,
-    /// What was sent along: whoever answers may quote it.
-    pub secrets: &'a [&'a Secret],
+/// An answer whose status means that it can't be used: the status and the service's own words.
+pub fn refused(answer: &Answer, step: Step) -> CloudError {
+    let text = error_text(answer);
+    let separator = if text.is_empty() { "" } else { ": " };
+    let status = answer.status;
+    let hint = redirect_hint(status);
+    let message = format!("{}: HTTP {status}{separator}{text}{hint}", answer.asked());
+    CloudError {
+        step,
+        message,
+        retry_after: answer.retry_after().filter(|_| matches!(status, 413 | 429 | 503)),
+        refused: status == 401,
+    }
 }
 
-impl Question<'_> {
-    /// An answer that can't be used: its status and the service's own words.
-    pub fn refused(&self, answer: &Answer) -> CloudError {
-        let Question { service, method, path, step, secrets } = *self;
-        let text = error_text(&answer.body, secrets);
-        let separator = if text.is_empty() { "" } else { ": " };
-        let status = answer.status;
-        let hint = redirect_hint(status);
-        let message = format!("{service} {method} {path}: HTTP {status}{separator}{text}{hint}");
-        CloudError {
-            step,
-            message,
-            retry_after: answer.retry_after().filter(|_| matches!(status, 413 | 429 | 503)),
-            refused: status == 401,
-        }
-        .without(secrets)
-    }
+/// A good answer that says something that can't be used.
+pub fn wrong(answer: &Answer, step: Step, what: &str) -> CloudError {
+    CloudError::new(step, format!("{}: {}", answer.asked(), answer.secrets().redacted(what)))
+}
 
-    /// Reads the JSON of a good answer; anything but the expected shape is a failure, never an
-    /// empty result.
-    pub fn read<'a, T: Deserialize<'a>>(&self, body: &'a [u8]) -> Result<T, CloudError> {
-        let Question { service, method, path, step, secrets } = *self;
-        // Checking all of a text at once is cheaper than checking each string in it.
-        let read = match std::str::from_utf8(body) {
-            Ok(text) => serde_json::from_str(text),
-            Err(_) => serde_json::from_slice(body),
-        };
-        read.map_err(|error| {
-            let what = if is_html(body) {
-                "the answer is HTML, not JSON (is this the service, or something in front of it?)"
-                    .to_owned()
-            } else if error.is_eof() {
-                "the answer ends early".to_owned()
-            } else {
-                format!("the answer can't be read: {}", without_position(&error.to_string()))
-            };
-            CloudError::new(step, format!("{service} {method} {path}: {what}")).without(secrets)
-        })
+/// Reads the JSON of an answer with status 200; any other is an error.
+pub fn read<'a, T: Deserialize<'a>>(answer: &'a Answer, step: Step) -> Result<T, CloudError> {
+    match answer.status {
+        200 => json(answer, step),
+        _ => Err(refused(answer, step)),
     }
+}
+
+/// Reads the JSON of a good answer; anything but the expected shape is a failure, never an empty
+/// result.
+pub fn json<'a, T: Deserialize<'a>>(answer: &'a Answer, step: Step) -> Result<T, CloudError> {
+    let body = answer.body.as_slice();
+    // Checking all of a text at once is cheaper than checking each string in it.
+    let read = match std::str::from_utf8(body) {
+        Ok(text) => serde_json::from_str(text),
+        Err(_) => serde_json::from_slice(body),
+    };
+    read.map_err(|error| {
+        let what = if is_html(body) {
+            "the answer is HTML, not JSON (is this the service, or something in front of it?)"
+                .to_owned()
+        } else if error.is_eof() {
+            "the answer ends early".to_owned()
+        } else {
+            format!("the answer can't be read: {}", without_position(&error.to_string()))
+        };
+        wrong(answer, step, &what)
+    })
 }
 
 /// What to do about a redirect, should this status be one: they aren't followed, for the token or
@@ -86,15 +79,15 @@ fn is_html(body: &[u8]) -> bool {
     body.trim_ascii_start().first() == Some(&b'<')
 }
 
-/// The service's own explanation, on one line, without these secrets and then shortened; empty where
-/// there is none.
-pub fn error_text(body: &[u8], secrets: &[&Secret]) -> String {
+/// The service's own explanation, on one line, redacted and then shortened; empty where there is none.
+pub fn error_text(answer: &Answer) -> String {
+    let body = answer.body.as_slice();
     let text = match serde_json::from_slice::<serde_json::Value>(body) {
         Ok(value) => json_text(&value).unwrap_or_default(),
         Err(_) if is_html(body) => html_text(&String::from_utf8_lossy(body)),
         Err(_) => String::from_utf8_lossy(body).into_owned(),
     };
-    shortened(&without_request_ids(&blotted(&text, secrets)), TEXT_LIMIT)
+    shortened(&without_request_ids(&answer.secrets().redacted(&text)), TEXT_LIMIT)
 }
 
 /// `{"error": {"message"}}` (Keystone), `{"NeutronError": {"message"}}`,
@@ -154,25 +147,26 @@ pub fn shortened(text: &str, limit: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Question, error_text, shortened};
+    use super::{error_text, json, refused, shortened};
     use crate::cloud::error::Step;
-    use crate::http::client::{Answer, Service};
+    use crate::http::client::{Answer, Request, Service};
     use crate::secret::Secret;
 
     const TOKEN: &str = "gAAAAABoU1Xx-made-up-token-of-a-test";
 
-    fn refused(body: String) -> String {
+    fn answer(service: Service, url: &str, status: u16, body: &str) -> Answer {
         let token = Secret::new(TOKEN.to_owned());
-        let path = format!("/v2.0/networks/{TOKEN}");
-        let question = Question {
-            service: Service::Neutron,
-            method: "GET",
-            path: &path,
-            step: Step::Subnet,
-            secrets: &[&token],
-        };
-        let answer = Answer { status: 500, headers: Default::default(), body: body.into_bytes() };
-        question.refused(&answer).message
+        let request = Request::get(service, url).secret_header("x-auth-token", "", &token);
+        request.answered(Answer::new(status, Default::default(), body.as_bytes().to_vec()))
+    }
+
+    fn message_of(body: &str) -> String {
+        let url = format!("http://neutron.test/v2.0/networks/{TOKEN}");
+        refused(&answer(Service::Neutron, &url, 500, body), Step::Subnet).message
+    }
+
+    fn text_of(body: &str) -> String {
+        error_text(&Answer::new(500, Default::default(), body.as_bytes().to_vec()))
     }
 
     #[test]
@@ -183,7 +177,7 @@ mod tests {
             format!("X-Auth-Token: {TOKEN}\r\n"),
         ];
         for body in bodies {
-            let message = refused(body);
+            let message = message_of(&body);
             assert!(message.starts_with("Neutron GET /v2.0/networks/***: HTTP 500: "), "{message}");
             assert!(message.contains("***") && !message.contains("gAAAAAB"), "{message}");
         }
@@ -193,23 +187,16 @@ mod tests {
     fn a_text_is_cut_only_after_the_token_is_gone() {
         // Wherever the cut falls, nothing of the token is left before it.
         for before in 180..250 {
-            let message = refused(format!("{} {TOKEN} and more", "x".repeat(before)));
+            let message = message_of(&format!("{} {TOKEN} and more", "x".repeat(before)));
             assert!(!message.contains("gA"), "{before}: {message}");
         }
     }
 
     #[test]
     fn what_is_wrong_with_an_answer_is_told_without_the_token_in_it() {
-        let token = Secret::new(TOKEN.to_owned());
-        let question = Question {
-            service: Service::Nova,
-            method: "GET",
-            path: "/servers",
-            step: Step::Nova,
-            secrets: &[&token],
-        };
-        let body = format!("\"{TOKEN}\"");
-        let message = question.read::<u32>(body.as_bytes()).unwrap_err().message;
+        let answer =
+            answer(Service::Nova, "http://nova.test/servers", 200, &format!("\"{TOKEN}\""));
+        let message = json::<u32>(&answer, Step::Nova).unwrap_err().message;
         assert!(message.contains("invalid type: string \"***\""), "{message}");
     }
 
@@ -229,15 +216,15 @@ mod tests {
             ("[1]", ""),
         ];
         for (body, text) in cases {
-            assert_eq!(error_text(body.as_bytes(), &[]), text, "{body}");
+            assert_eq!(text_of(body), text, "{body}");
         }
     }
 
     #[test]
     fn equal_failures_give_equal_texts() {
         let id = "req-b87666d5-8ed6-4e18-88af-8c4321cc54f7";
-        assert_eq!(error_text(format!("failed ({id})").as_bytes(), &[]), "failed (req-...)");
-        assert_eq!(error_text(b"a req-uest", &[]), "a req-uest");
+        assert_eq!(text_of(&format!("failed ({id})")), "failed (req-...)");
+        assert_eq!(text_of("a req-uest"), "a req-uest");
     }
 
     #[test]
@@ -252,17 +239,10 @@ mod tests {
             (403, false, false),
             (500, false, false),
         ];
-        for (status, refused, redirect) in cases {
-            let question = Question {
-                service: Service::Nova,
-                method: "GET",
-                path: "/servers",
-                step: Step::Nova,
-                secrets: &[],
-            };
-            let body = b"elsewhere".to_vec();
-            let error = question.refused(&Answer { status, headers: Default::default(), body });
-            assert_eq!(error.refused, refused, "{status}");
+        for (status, is_refused, redirect) in cases {
+            let answer = answer(Service::Nova, "http://nova.test/servers", status, "elsewhere");
+            let error = refused(&answer, Step::Nova);
+            assert_eq!(error.refused, is_refused, "{status}");
             let hint = if redirect { " (redirects aren't followed; check the URL)" } else { "" };
             assert_eq!(error.message, format!("Nova GET /servers: HTTP {status}: elsewhere{hint}"));
         }
@@ -277,7 +257,7 @@ mod tests {
 
     #[test]
     fn long_texts_are_cut_between_characters() {
-        let text = error_text("ä".repeat(1000).as_bytes(), &[]);
+        let text = text_of(&"ä".repeat(1000));
         assert!(text.ends_with("...") && text.chars().count() == 243, "{text}");
     }
 }

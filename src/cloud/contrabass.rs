@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::answer::Question;
+use super::answer;
 use super::cipher;
 use super::error::{CloudError, Step};
 use crate::http::client::{Client, Request, Service};
@@ -81,31 +81,18 @@ pub fn look_up(
 ) -> Result<Provider, CloudError> {
     let path = format!("/v1/contrabass/admin/infra/provider/{}", path_segment(provider_id));
     let url = format!("{endpoint}{path}");
-    let question = Question {
-        service: Service::Contrabass,
-        method: "GET",
-        path: &path,
-        step: Step::Contrabass,
-        // It is asked without any.
-        secrets: &[],
-    };
     let answer = client
         .call(&Request::get(Service::Contrabass, &url))
         .map_err(|error| CloudError::transport(Step::Contrabass, &error))?;
-    if answer.status != 200 {
-        return Err(question.refused(&answer));
-    }
-    let envelope: Envelope = question.read(&answer.body)?;
-    let fail = |what: String| {
-        Err(CloudError::new(Step::Contrabass, format!("Contrabass GET {path}: {what}")))
-    };
+    let envelope: Envelope = answer::read(&answer, Step::Contrabass)?;
+    let fail = |what: String| Err(answer::wrong(&answer, Step::Contrabass, &what));
     let code = match &envelope.return_code {
         serde_json::Value::String(code) => code.trim().to_owned(),
         other => other.to_string(),
     };
     if code != "200" {
         let message = envelope.return_message.unwrap_or_default();
-        let message = super::answer::shortened(&message, 240);
+        let message = answer::shortened(&message, 240);
         let separator = if message.is_empty() { "" } else { ": " };
         return fail(format!("returnCode {code}{separator}{message}"));
     }

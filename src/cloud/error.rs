@@ -4,7 +4,6 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::http::client::HttpError;
-use crate::secret::{Secret, blotted};
 
 /// At which step a question failed; each is a Ready reason of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,7 +24,7 @@ pub enum Step {
 pub struct CloudError {
     /// Where it failed.
     pub step: Step,
-    /// What was asked of whom and what came back; stable, without secrets.
+    /// What was asked of whom and what came back; stable, redacted.
     pub message: String,
     /// The service asked to be left alone for this long.
     pub retry_after: Option<Duration>,
@@ -42,11 +41,6 @@ impl CloudError {
     /// A call that brought no answer.
     pub fn transport(step: Step, error: &HttpError) -> CloudError {
         CloudError::new(step, error.to_string())
-    }
-
-    /// The same without these secrets, should an answer have quoted one.
-    pub fn without(self, secrets: &[&Secret]) -> CloudError {
-        CloudError { message: blotted(&self.message, secrets), ..self }
     }
 }
 

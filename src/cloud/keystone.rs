@@ -6,13 +6,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::answer::Question;
+use super::answer;
 use super::catalog::CatalogService;
 use super::contrabass::Provider;
 use super::error::{CloudError, Step};
 use crate::http::client::{Client, Request, Service};
-use crate::http::url::{ending_in, path_of};
-use crate::secret::Secret;
+use crate::http::url::ending_in;
+use crate::secret::{Secret, Secrets};
 
 /// A token and what comes with it.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub struct Login {
     pub catalog: Vec<CatalogService>,
     /// How the user's domain was spelled when it worked.
     pub domain: DomainSpelling,
+    /// What texts made of the catalog must not show.
+    pub secrets: Secrets,
 }
 
 /// Contrabass gives a domain without saying whether it is a name or an id.
@@ -98,22 +100,15 @@ fn log_in_as(
     wall: Timestamp,
 ) -> Result<Login, CloudError> {
     let url = format!("{}/auth/tokens", ending_in(&provider.keystone_url, "v3"));
-    let path = path_of(&url);
-    let question = Question {
-        service: Service::Keystone,
-        method: "POST",
-        path,
-        step: Step::Keystone,
-        secrets: &[&provider.password],
-    };
     let body = request_body(provider, project_id, domain);
     // A second token does no harm, so a dead kept connection may be tried again.
-    let request =
-        Request::with_body(Service::Keystone, "POST", &url, "application/json", &body).repeatable();
+    let request = Request::with_body(Service::Keystone, "POST", &url, "application/json", &body)
+        .carrying([&provider.password])
+        .repeatable();
     let answer =
         client.call(&request).map_err(|error| CloudError::transport(Step::Keystone, &error))?;
     if answer.status != 201 && answer.status != 200 {
-        let mut error = question.refused(&answer);
+        let mut error = answer::refused(&answer, Step::Keystone);
         if answer.status == 401 {
             error.message = format!(
                 "{}; the user {:?} of domain {:?}, its password, or its role in project {} is wrong",
@@ -122,16 +117,14 @@ fn log_in_as(
         }
         return Err(error);
     }
-    let fail =
-        |what: &str| CloudError::new(Step::Keystone, format!("Keystone POST {path}: {what}"));
+    let fail = |what: &str| answer::wrong(&answer, Step::Keystone, what);
     let token = answer
         .header("x-subject-token")
         .map(str::trim)
         .filter(|token| !token.is_empty())
         .map(|token| Secret::new(token.to_owned()))
         .ok_or_else(|| fail("the answer has no X-Subject-Token"))?;
-    let question = Question { secrets: &[&provider.password, &token], ..question };
-    let body: Body = question.read(&answer.body)?;
+    let body: Body = answer::json(&answer, Step::Keystone)?;
     let expires_at = body.token.expires_at.ok_or_else(|| fail("the token has no expires_at"))?;
     // An empty catalog says that there is no service; an absent one says nothing, least of all that
     // there is no Nova to ask for names.
@@ -141,7 +134,8 @@ fn log_in_as(
     let server_now =
         answer.header("date").and_then(http_date).or(body.token.issued_at).unwrap_or(wall);
     let lifetime = expires_at.duration_since(server_now);
-    Ok(Login { token, lifetime: Duration::try_from(lifetime).unwrap_or_default(), catalog, domain })
+    let lifetime = Duration::try_from(lifetime).unwrap_or_default();
+    Ok(Login { token, lifetime, catalog, domain, secrets: answer.secrets().clone() })
 }
 
 /// The request's body. Everything in it is borrowed, so that the password is copied once, to where

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::answer;
 use super::error::{CloudError, Step};
 use super::service::{Link, TokenService};
 use crate::http::client::{Answer, Client, Service};
@@ -220,12 +221,12 @@ impl Neutron {
         let url = format!("{}/subnets/{}", self.endpoint, path_segment(id));
         let answer = self.service().get(&url, Step::Subnet)?;
         if is_not_found(&answer, "SubnetNotFound") {
-            return Err(self.service().refused(&url, Step::SubnetNotFound, &answer));
+            return Err(answer::refused(&answer, Step::SubnetNotFound));
         }
-        let body: SubnetBody = self.service().read(&url, Step::Subnet, &answer)?;
+        let body: SubnetBody = answer::read(&answer, Step::Subnet)?;
         if !same(&body.subnet.id, id) {
             let what = format!("answered with subnet {}", body.subnet.id);
-            return Err(self.service().wrong(&url, Step::Subnet, &what));
+            return Err(answer::wrong(&answer, Step::Subnet, &what));
         }
         Ok(body.subnet)
     }
@@ -244,7 +245,7 @@ impl Neutron {
                 && in_project(project.as_deref(), tenant.as_deref(), project_id)
         };
         let take = |answer: &Answer, found: &mut BTreeMap<Arc<str>, Subnet>| {
-            let page: SubnetPage = self.service().read(&url, Step::Subnet, answer)?;
+            let page: SubnetPage = answer::read(answer, Step::Subnet)?;
             let of_that_name = page.subnets.into_iter().filter(is_meant);
             found.extend(of_that_name.map(|subnet| (subnet.id.clone(), subnet)));
             Ok(page.subnets_links)
@@ -275,10 +276,10 @@ impl Neutron {
         if is_not_found(&answer, "NetworkNotFound") {
             return Ok(None);
         }
-        let body: NetworkBody = self.service().read(&url, Step::Subnet, &answer)?;
+        let body: NetworkBody = answer::read(&answer, Step::Subnet)?;
         if !same(&body.network.id, network_id) {
             let what = format!("answered with network {}", body.network.id);
-            return Err(self.wrong_network(network_id, &what));
+            return Err(answer::wrong(&answer, Step::Subnet, &what));
         }
         Ok(Some(body.network))
     }
@@ -335,14 +336,14 @@ impl Neutron {
         url.push_str(PORT_FIELDS);
         let mut texts = SharedTexts::default();
         let take = |answer: &Answer, found: &mut Vec<Port>| {
-            let page: PortPage<'_> = self.service().read(&url, Step::Ports, answer)?;
+            let page: PortPage<'_> = answer::read(answer, Step::Ports)?;
             found.reserve(page.ports.len());
             for given in page.ports {
                 let project =
                     in_project(given.project_id.as_deref(), given.tenant_id.as_deref(), project_id);
                 let device_id = given.device_id.as_deref().unwrap_or_default().to_ascii_lowercase();
                 if project && let Some(device_id) = wanted.get(device_id.as_str()) {
-                    let wrong = |what: String| self.service().wrong(&url, Step::Ports, &what);
+                    let wrong = |what: String| answer::wrong(answer, Step::Ports, &what);
                     found.push(port(&given, device_id, &mut texts).map_err(wrong)?);
                 }
             }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::answer;
 use super::error::{CloudError, Step};
 use super::neutron::same;
 use super::service::{Link, TokenService};
@@ -197,7 +198,7 @@ impl Nova {
     ) -> Result<(HashMap<String, ServerName>, usize), CloudError> {
         let url = format!("{}/{collection}", self.endpoint);
         let take = |answer: &Answer, rows: &mut HashMap<String, Option<ServerName>>| {
-            let page: ServerPage = self.service().read(&url, Step::Nova, answer)?;
+            let page: ServerPage = answer::read(answer, Step::Nova)?;
             for server in page.servers {
                 let id = server.id.to_ascii_lowercase();
                 // A row that says too little counts as none: its server is asked for by its id.
@@ -255,18 +256,18 @@ impl Nova {
         if is_item_not_found(&answer) {
             return Ok(ServerName::Unknown);
         }
-        let body: ServerBody = self.service().read(&url, Step::Nova, &answer)?;
+        let body: ServerBody = answer::read(&answer, Step::Nova)?;
         let server = &body.server;
         if !same(&server.id, id) {
             let what = format!("answered with server {}", server.id);
-            return Err(self.service().wrong(&url, Step::Nova, &what));
+            return Err(answer::wrong(&answer, Step::Nova, &what));
         }
         if !self.is_in_project(server) {
             return Ok(ServerName::Unknown);
         }
         let name = self.node_name(server).map_err(|Absent(key)| {
             let what = format!("the answer has no `{key}` (is the server's cell down?)");
-            self.service().wrong(&url, Step::Nova, &what)
+            answer::wrong(&answer, Step::Nova, &what)
         })?;
         Ok(ServerName::Known(name))
     }
@@ -277,7 +278,7 @@ impl Nova {
         if is_item_not_found(&answer) {
             return Ok(ServerName::Unknown);
         }
-        let body: MetadataBody = self.service().read(&url, Step::Nova, &answer)?;
+        let body: MetadataBody = answer::read(&answer, Step::Nova)?;
         match self.name_in(&body.metadata) {
             Some(name) => Ok(ServerName::Known(Some(name))),
             None => self.show(id),
@@ -310,7 +311,7 @@ impl Nova {
     pub fn answers(&self) -> Result<(), CloudError> {
         let url = format!("{}/servers?limit=1", self.endpoint);
         let answer = self.service().get(&url, Step::Nova)?;
-        self.service().read::<ServerPage>(&url, Step::Nova, &answer).map(|_| ())
+        answer::read::<ServerPage>(&answer, Step::Nova).map(|_| ())
     }
 
     fn service(&self) -> TokenService<'_> {

@@ -6,11 +6,10 @@ use std::collections::HashSet;
 
 use serde::Deserialize;
 
-use super::answer::Question;
 use super::error::{CloudError, Step};
 use crate::http::client::{Answer, Client, Request, Service};
 use crate::http::url::{path_of, query_value};
-use crate::secret::Secret;
+use crate::secret::{Secret, Secrets};
 
 /// A list that never ends is a fault of the server.
 const MAX_PAGES: usize = 10_000;
@@ -58,36 +57,13 @@ impl TokenService<'_> {
     /// The answer, whatever its status.
     pub(super) fn get(&self, url: &str, step: Step) -> Result<Answer, CloudError> {
         let request = Request::get(self.service, url).secret_header("x-auth-token", "", self.token);
-        let failed = |error| CloudError::transport(step, &error).without(&[self.token]);
-        self.client.call(&request).map_err(failed)
+        self.client.call(&request).map_err(|error| CloudError::transport(step, &error))
     }
 
-    fn question<'a>(&'a self, url: &'a str, step: Step, secrets: &'a [&'a Secret]) -> Question<'a> {
-        Question { service: self.service, method: "GET", path: path_of(url), step, secrets }
-    }
-
-    /// An answer of another status than was hoped for.
-    pub(super) fn refused(&self, url: &str, step: Step, answer: &Answer) -> CloudError {
-        self.question(url, step, &[self.token]).refused(answer)
-    }
-
-    /// A good answer that says something that can't be used.
+    /// Good answers that together say something that can't be used.
     pub(super) fn wrong(&self, url: &str, step: Step, what: &str) -> CloudError {
         let message = format!("{} GET {}: {what}", self.service, path_of(url));
-        CloudError::new(step, message).without(&[self.token])
-    }
-
-    /// What a good answer says; any other is an error.
-    pub(super) fn read<'a, T: Deserialize<'a>>(
-        &self,
-        url: &str,
-        step: Step,
-        answer: &'a Answer,
-    ) -> Result<T, CloudError> {
-        match answer.status {
-            200 => self.question(url, step, &[self.token]).read(&answer.body),
-            _ => Err(self.refused(url, step, answer)),
-        }
+        CloudError::new(step, Secrets::of([self.token]).redacted(&message))
     }
 
     /// Asks for a list page by page; `take` adds the rows of one to what was collected and gives

@@ -243,7 +243,7 @@ impl Cloud {
                 match keystone::log_in(&self.openstack, provider, project_id, spelling, wall) {
                     Ok(login) => {
                         let life = login.lifetime - TOKEN_MARGIN.min(login.lifetime / 5);
-                        let session = self.session(login, &provider.password);
+                        let session = self.session(login);
                         // A catalog without Neutron is a failure, though its token is good.
                         let usable = session.neutron.is_ok();
                         let life = if usable { life } else { life.min(self.failure_life) };
@@ -255,7 +255,7 @@ impl Cloud {
         )
     }
 
-    fn session(&self, login: keystone::Login, password: &Secret) -> Session {
+    fn session(&self, login: keystone::Login) -> Session {
         let OpenStack { interface, region, neutron_endpoint, nova_endpoint, .. } = &self.settings;
         let find = |kinds| {
             let region = region.as_deref();
@@ -264,8 +264,8 @@ impl Cloud {
         let neutron = match neutron_endpoint {
             Some(endpoint) => Ok(endpoint.clone()),
             None => find(&catalog::NETWORK).map_err(|error| {
-                let error = CloudError::new(Step::NeutronEndpoint, error.to_string());
-                error.without(&[&login.token, password])
+                let text = login.secrets.redacted(&error.to_string());
+                CloudError::new(Step::NeutronEndpoint, text)
             }),
         };
         let nova = nova_endpoint.clone().or_else(|| find(&catalog::COMPUTE).ok());
@@ -325,9 +325,7 @@ impl Cloud {
             }
         }
         let unasked = || Err(CloudError::new(Step::Subnet, "the subnet wasn't asked for"));
-        let untold = |error: CloudError| error.without(&[&neutron.token]);
-        let subnet = subnet.unwrap_or_else(unasked).map_err(untold);
-        let answers = subnet.and_then(|(subnet, mtu)| {
+        let answers = subnet.unwrap_or_else(unasked).and_then(|(subnet, mtu)| {
             let ports = AllPorts::all(ports)?;
             Ok(Answers { subnet, mtu, ports, servers })
         });

@@ -2,7 +2,8 @@
 //!
 //! It decides once, for everybody: how TLS is verified, that each call has a limit, how large an
 //! answer may be, that redirects are reported and never followed (they would carry `X-Auth-Token`
-//! to another host), how proxies are used, and how a failure reads. It knows no service's format.
+//! to another host), how proxies are used, how a failure reads, and what texts about a request must
+//! not show: the secrets it carried, and a token that its answer brought. It knows no service's format.
 
 mod agents;
 mod failure;
@@ -140,7 +141,7 @@ impl Client {
             result => result,
         };
         self.count(request, started, result.as_ref().ok().map(|answer| answer.status));
-        self.stopped_or(result)
+        self.stopped_or(result).map(|answer| request.answered(answer))
     }
 
     /// Sends the request, without a body, and hands over the answer's body as it arrives.
@@ -180,7 +181,8 @@ impl Client {
             agents.keeping.run(configured).map_err(|e| stopped_at(request, tunnel, &e))?;
         let (parts, body) = response.into_parts();
         let reader = Box::new(HeldBody { body: body.into_reader(), _agents: agents });
-        Ok(Stream { status: parts.status.as_u16(), headers: parts.headers, reader })
+        let (status, secrets) = (parts.status.as_u16(), request.secrets());
+        Ok(Stream { status, headers: parts.headers, secrets, reader })
     }
 
     /// Ends every connection of this client, also those another thread is blocked on.
@@ -224,7 +226,7 @@ impl Client {
             .reader()
             .read_to_end(&mut bytes)
             .map_err(|error| request.failed(failure_of_io(&error)))?;
-        Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body: bytes })
+        Ok(Answer::new(parts.status.as_u16(), parts.headers, bytes))
     }
 
     /// The proxy this request goes through; none to go directly.

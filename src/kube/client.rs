@@ -23,7 +23,7 @@ use crate::http::client::{
 };
 use crate::http::url::query_value;
 use crate::metrics::Metrics;
-use crate::secret::{Secret, blotted};
+use crate::secret::{Secret, Secrets};
 use crate::token_file::TokenFile;
 
 /// Who writes, as server-side apply and the audit log know it.
@@ -173,11 +173,10 @@ impl KubeClient {
         self.with_token(&call, |token| {
             let request = with_token(Request::get(Service::Kubernetes, &url), token);
             let stream = self.http.stream(&request, silence_limit)?;
-            let secrets = self.sent_with(token);
-            self.session.log_warnings(&stream.headers, &secrets);
+            self.session.log_warnings(&stream.headers, &stream.secrets);
             match stream.status {
                 200..=299 => Ok(Ok(stream)),
-                status => Ok(Err(status_of_stream(status, stream, &secrets))),
+                _ => Ok(Err(status_of_stream(stream))),
             }
         })
     }
@@ -239,13 +238,9 @@ impl KubeClient {
 
     fn read<T: DeserializeOwned>(&self, call: &Call, answer: &Answer) -> Result<T, KubeError> {
         serde_json::from_slice(&answer.body).map_err(|error| {
-            let reason = blotted(&error.to_string(), &self.sent_with(None));
+            let reason = answer.secrets().redacted(&error.to_string());
             KubeError::Unreadable { call: call.clone(), reason }
         })
-    }
-
-    fn sent_with<'a>(&'a self, token: Option<&'a Secret>) -> Vec<&'a Secret> {
-        self.withheld.iter().chain(token).collect()
     }
 
     fn manager_query(&self) -> String {
@@ -270,14 +265,13 @@ impl KubeClient {
                 }
             };
             let request = with_token(request, token).call_limit(self.call_limit);
-            let answer = self.http.call(&request)?;
-            let secrets = self.sent_with(token);
-            self.session.log_warnings(&answer.headers, &secrets);
+            let answer = self.http.call(&request.carrying(&*self.withheld))?;
+            self.session.log_warnings(&answer.headers, answer.secrets());
             match answer.status {
                 200..=299 => Ok(Ok(answer)),
                 status => {
                     let wait = answer.retry_after();
-                    Ok(Err(ApiStatus::of_answer(status, wait, &answer.body, &secrets)))
+                    Ok(Err(ApiStatus::of_answer(status, wait, &answer.body, answer.secrets())))
                 }
             }
         })
@@ -318,10 +312,10 @@ impl KubeClient {
 
 impl Session {
     /// Says each text of the server's `Warning` headers once.
-    fn log_warnings(&self, headers: &HeaderMap, secrets: &[&Secret]) {
+    fn log_warnings(&self, headers: &HeaderMap, secrets: &Secrets) {
         for header in headers.get_all("warning") {
             let Ok(text) = header.to_str() else { continue };
-            let text = blotted(text, secrets);
+            let text = secrets.redacted(text);
             let mut warned = self.warned.lock().unwrap_or_else(|held| held.into_inner());
             if warned.len() >= WARNINGS_REMEMBERED {
                 warned.clear();
@@ -359,7 +353,7 @@ fn unreadable(call: &Call, error: &serde_json::Error) -> KubeError {
 }
 
 /// A watch that was refused: its body is a short `Status`, or a page of whoever stands between.
-fn status_of_stream(status: u16, stream: Stream, secrets: &[&Secret]) -> ApiStatus {
+fn status_of_stream(stream: Stream) -> ApiStatus {
     const LIMIT: u64 = 64 * 1024;
     let retry_after = stream.headers.get("retry-after").and_then(|value| value.to_str().ok());
     let retry_after = retry_after.and_then(|text| text.trim().parse().ok());
@@ -370,5 +364,6 @@ fn status_of_stream(status: u16, stream: Stream, secrets: &[&Secret]) -> ApiStat
         // The status alone says enough; what came of the body is shown as far as it goes.
         log::debug!("body of a refused watch: {error}, silent: {}", is_read_timeout(&error));
     }
-    ApiStatus::of_answer(status, retry_after.map(Duration::from_secs), &body, secrets)
+    let retry_after = retry_after.map(Duration::from_secs);
+    ApiStatus::of_answer(stream.status, retry_after, &body, &stream.secrets)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::http::client::{Failure, HttpError};
-use crate::secret::{Secret, blotted};
+use crate::secret::Secrets;
 
 /// Texts of other programs are cut to this many characters.
 const TEXT_LIMIT: usize = 600;
@@ -108,17 +108,17 @@ struct Details {
 }
 
 impl ApiStatus {
-    /// Reads the body of a refusal; `code` is the HTTP status and `retry_after` the header. What was
-    /// sent along and is quoted there, `secrets`, is blotted out.
+    /// Reads the body of a refusal; `code` is the HTTP status and `retry_after` the header. Secrets that
+    /// are quoted there are redacted.
     pub fn of_answer(
         code: u16,
         retry_after: Option<Duration>,
         body: &[u8],
-        secrets: &[&Secret],
+        secrets: &Secrets,
     ) -> ApiStatus {
         let read = ApiStatus::read(body, secrets);
         let mut status = read.unwrap_or_else(|| ApiStatus {
-            message: shorten(&blotted(&String::from_utf8_lossy(body), secrets)),
+            message: shorten(&secrets.redacted(&String::from_utf8_lossy(body))),
             ..ApiStatus::default()
         });
         status.code = code;
@@ -128,10 +128,10 @@ impl ApiStatus {
 
     /// Reads a `Status` object, such as that of an `ERROR` event; none if it isn't one.
     pub fn of_body(body: &[u8]) -> Option<ApiStatus> {
-        ApiStatus::read(body, &[])
+        ApiStatus::read(body, &Secrets::default())
     }
 
-    fn read(body: &[u8], secrets: &[&Secret]) -> Option<ApiStatus> {
+    fn read(body: &[u8], secrets: &Secrets) -> Option<ApiStatus> {
         let body: StatusBody = serde_json::from_slice(body).ok()?;
         if body.kind != "Status" {
             return None;
@@ -140,7 +140,7 @@ impl ApiStatus {
         Some(ApiStatus {
             code: body.code.unwrap_or_default(),
             reason: body.reason.unwrap_or_default(),
-            message: shorten(&blotted(&body.message.unwrap_or_default(), secrets)),
+            message: shorten(&secrets.redacted(&body.message.unwrap_or_default())),
             causes: details.causes.unwrap_or_default(),
             name: details.name.unwrap_or_default(),
             kind: details.kind.unwrap_or_default(),
@@ -406,12 +406,17 @@ fn shorten(text: &str) -> String {
 mod tests {
     use super::{ApiStatus, Call, KubeError, Refusal};
     use crate::kube::recordings::Recording;
+    use crate::secret::Secrets;
     use std::time::Duration;
 
     fn refusal(name: &str, verb: &'static str, method: &'static str) -> KubeError {
         let recording = Recording::load(name);
-        let status =
-            ApiStatus::of_answer(recording.status, recording.retry_after(), &recording.body, &[]);
+        let status = ApiStatus::of_answer(
+            recording.status,
+            recording.retry_after(),
+            &recording.body,
+            &Secrets::default(),
+        );
         let call = Call { verb, method, path: recording.path() };
         KubeError::Refused(Box::new(Refusal { call, status }))
     }
@@ -478,7 +483,7 @@ mod tests {
     #[test]
     fn a_page_of_a_proxy_is_shortened_and_never_a_missing_object() {
         let page = "<html>".repeat(1000);
-        let status = ApiStatus::of_answer(404, None, page.as_bytes(), &[]);
+        let status = ApiStatus::of_answer(404, None, page.as_bytes(), &Secrets::default());
         assert!(!status.is_not_found() && status.message.len() < 700);
     }
 }

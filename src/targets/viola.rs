@@ -192,7 +192,7 @@ impl Viola {
         let nodes = batch.nodes.iter().copied();
         if !matches!(answer.status, 200 | 201 | 202 | 204) {
             let (status, hint) = (answer.status, redirect_hint(answer.status));
-            let what = refusal(&format!("HTTP {status}"), &error_text(&answer.body, &[]));
+            let what = refusal(&format!("HTTP {status}"), &error_text(&answer));
             if matches!(status, 400 | 422) {
                 return Reply::NotValid(what);
             }
@@ -352,7 +352,7 @@ mod tests {
             self.asked.fetch_add(1, Ordering::SeqCst);
             match self.status.load(Ordering::SeqCst) {
                 0 => Err(Failure::Lost),
-                status => Ok(Answer { status, headers: Default::default(), body: Vec::new() }),
+                status => Ok(Answer::new(status, Default::default(), Vec::new())),
             }
         }
     }
@@ -382,7 +382,7 @@ mod tests {
             if status == 0 {
                 return Err(Failure::Lost);
             }
-            Ok(Answer { status, headers: Default::default(), body: body.into_bytes() })
+            Ok(Answer::new(status, Default::default(), body.into_bytes()))
         }
     }
 

@@ -267,5 +267,5 @@ fn answer_of(reply: Reply) -> Answer {
         let name: HeaderName = name.parse().unwrap();
         headers.append(name, HeaderValue::from_str(value).unwrap());
     }
-    Answer { status: reply.status, headers, body: reply.body }
+    Answer::new(reply.status, headers, reply.body)
 }

@@ -60,8 +60,7 @@ impl Cloud {
             endpoint: login.session.neutron.clone()?,
             token: Arc::clone(&login.session.token),
         };
-        let result = self.networks.subnet(&neutron, project_id, selector, self.clock.now().uptime);
-        result.map_err(|error| error.without(&[&neutron.token]))
+        self.networks.subnet(&neutron, project_id, selector, self.clock.now().uptime)
     }
 
     /// Nova alone: one answer to one small question.

@@ -162,7 +162,7 @@ impl Transport for Services {
         let header = header
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
         let headers: HeaderMap = header.into_iter().collect();
-        Ok(Answer { status, headers, body: body.to_string().into_bytes() })
+        Ok(Answer::new(status, headers, body.to_string().into_bytes()))
     }
 }
 

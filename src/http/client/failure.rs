@@ -7,6 +7,7 @@ use ureq::Timeout;
 
 use super::{BODY_LIMIT_BYTES, Service};
 use crate::http::trust;
+use crate::secret::Secrets;
 
 /// A call that brought no whole answer: what was tried, and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +55,22 @@ pub enum Failure {
     Stopped,
     /// Anything else the system reports.
     Io(String),
+}
+
+impl Failure {
+    /// The same with texts that don't show these secrets.
+    pub(super) fn redacted(self, secrets: &Secrets) -> Failure {
+        match self {
+            Failure::Tls(text) => Failure::Tls(secrets.redacted(&text)),
+            Failure::Proxy { variable, what } => {
+                Failure::Proxy { variable, what: secrets.redacted(&what) }
+            }
+            Failure::BadUrl(text) => Failure::BadUrl(secrets.redacted(&text)),
+            Failure::Protocol(text) => Failure::Protocol(secrets.redacted(&text)),
+            Failure::Io(text) => Failure::Io(secrets.redacted(&text)),
+            other => other,
+        }
+    }
 }
 
 impl fmt::Display for HttpError {

@@ -10,7 +10,7 @@ use ureq::http::{self, Uri};
 use super::BODY_LIMIT_BYTES;
 use super::failure::{Failure, HttpError};
 use crate::http::url::has_bad_port;
-use crate::secret::Secret;
+use crate::secret::{Secret, Secrets};
 
 /// Whom a client speaks to: a label in metrics and in messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -47,7 +47,8 @@ impl fmt::Display for Service {
     }
 }
 
-/// One request. Headers are given as text; a secret goes in [`Request::secret_header`].
+/// One request. Headers are given as text; a secret goes in [`Request::secret_header`]. What else it
+/// carries of secrets is named by [`Request::carrying`].
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
     /// Whom it is for.
@@ -62,6 +63,7 @@ pub struct Request<'a> {
     pub secret_header: Option<(&'static str, &'static str, &'a Secret)>,
     /// The body, if it has one.
     pub body: Option<&'a [u8]>,
+    carried: Vec<&'a Secret>,
     pub(super) repeatable: bool,
     pub(super) call_limit: Option<Duration>,
     pub(super) answer_limit: u64,
@@ -103,6 +105,7 @@ impl<'a> Request<'a> {
             headers,
             secret_header: None,
             body,
+            carried: Vec::new(),
             repeatable: false,
             call_limit: None,
             answer_limit: BODY_LIMIT_BYTES,
@@ -124,6 +127,12 @@ impl<'a> Request<'a> {
         secret: &'a Secret,
     ) -> Request<'a> {
         self.secret_header = Some((name, prefix, secret));
+        self
+    }
+
+    /// Names secrets in the body, or in an object of the same name: errors and answers are redacted.
+    pub fn carrying(mut self, secrets: impl IntoIterator<Item = &'a Secret>) -> Request<'a> {
+        self.carried.extend(secrets);
         self
     }
 
@@ -169,9 +178,30 @@ impl<'a> Request<'a> {
         Ok(request)
     }
 
+    /// What errors and answers of this request must not show.
+    pub(super) fn secrets(&self) -> Secrets {
+        let in_header = self.secret_header.map(|(_, _, secret)| secret);
+        Secrets::of(self.carried.iter().copied().chain(in_header))
+    }
+
     /// The error of this request.
     pub(super) fn failed(&self, failure: Failure) -> HttpError {
-        HttpError { service: self.service, method: self.method, path: self.path(), failure }
+        let secrets = self.secrets();
+        HttpError {
+            service: self.service,
+            method: self.method,
+            path: secrets.redacted(&self.path()),
+            failure: failure.redacted(&secrets),
+        }
+    }
+
+    /// The answer to this request, which from here on knows what its texts must not show.
+    pub(crate) fn answered(&self, answer: Answer) -> Answer {
+        let token =
+            answer.header(ISSUED_TOKEN_HEADER).map(|text| Secret::new(text.trim().to_owned()));
+        let secrets = token.into_iter().fold(self.secrets(), Secrets::and);
+        let path = secrets.redacted(&self.path());
+        Answer { asked: format!("{} {} {path}", self.service, self.method), secrets, ..answer }
     }
 
     /// The path, for messages, without a user and password that stand in the wrong place: nothing
@@ -185,6 +215,9 @@ impl<'a> Request<'a> {
     }
 }
 
+/// Where Keystone puts a token that it issues.
+const ISSUED_TOKEN_HEADER: &str = "x-subject-token";
+
 /// A whole answer, whatever its status.
 #[derive(Clone, Debug)]
 pub struct Answer {
@@ -194,9 +227,27 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// The whole body.
     pub body: Vec<u8>,
+    asked: String,
+    secrets: Secrets,
 }
 
 impl Answer {
+    /// An answer as it came; the client adds what was asked.
+    pub fn new(status: u16, headers: HeaderMap, body: Vec<u8>) -> Answer {
+        Answer { status, headers, body, asked: String::new(), secrets: Secrets::default() }
+    }
+
+    /// What was asked, for messages: service, method, and path without its query.
+    pub fn asked(&self) -> &str {
+        &self.asked
+    }
+
+    /// What texts made of this answer must not show. The client knows it, so that no one else has
+    /// to: each message that quotes the answer goes through [`Secrets::redacted`] once.
+    pub fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
     /// A header's value where it is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
@@ -214,6 +265,8 @@ pub struct Stream {
     pub status: u16,
     /// Header fields.
     pub headers: HeaderMap,
+    /// What texts made of this answer must not show.
+    pub secrets: Secrets,
     /// The body. A read that exceeded its limit fails with an error [`super::is_read_timeout`] knows.
     pub reader: Box<dyn Read + Send>,
 }
@@ -228,9 +281,30 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use super::{Request, Service};
-    use crate::http::client::{Client, ClientOptions};
+    use ureq::http::header::{HeaderMap, HeaderValue};
+
+    use super::{Answer, Request, Service};
+    use crate::http::client::{Client, ClientOptions, Failure};
     use crate::http::trust::Trust;
+    use crate::secret::Secret;
+
+    #[test]
+    fn no_text_about_a_request_shows_what_it_carried_or_the_token_that_came_back() {
+        let secret = |text: &str| Secret::new(text.to_owned());
+        let (header, body) = (secret("bearer-1234"), secret("password-5678"));
+        let url = "http://keystone/v3/bearer-1234/password-5678";
+        let request = Request::with_body(Service::Keystone, "POST", url, "text/plain", b"x")
+            .secret_header("authorization", "Bearer ", &header)
+            .carrying([&body]);
+        let error = request.failed(Failure::Io("no bearer-1234, no password-5678".to_owned()));
+        assert_eq!(error.to_string(), "Keystone POST /v3/***/***: no ***, no ***");
+        let issued = HeaderValue::from_static(" gAAAA-issued ");
+        let headers = HeaderMap::from_iter([("x-subject-token".parse().unwrap(), issued)]);
+        let answer = request.answered(Answer::new(201, headers, Vec::new()));
+        assert_eq!(answer.asked(), "Keystone POST /v3/***/***");
+        let text = answer.secrets().redacted("bearer-1234 password-5678 gAAAA-issued");
+        assert_eq!(text, "*** *** ***");
+    }
 
     #[test]
     fn a_url_that_can_not_be_used_is_told_without_the_password_in_it() {

@@ -14,6 +14,7 @@ use crate::kube::error::{ApiStatus, Call, KubeError, Refusal};
 use crate::kube::lines::{LINE_LIMIT_BYTES, Lines};
 use crate::kube::objects::{Page, RawObject};
 use crate::kube::recordings::Recording;
+use crate::secret::Secrets;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -122,8 +123,12 @@ fn recorded_refusals_of_a_watch_are_told_apart() {
     ];
     for (name, kind, relists) in cases {
         let recording = Recording::load(name);
-        let status =
-            ApiStatus::of_answer(recording.status, recording.retry_after(), &recording.body, &[]);
+        let status = ApiStatus::of_answer(
+            recording.status,
+            recording.retry_after(),
+            &recording.body,
+            &Secrets::default(),
+        );
         let call = Call { verb: "watch", method: "GET", path: recording.path() };
         let failure = Failure::of_error(&KubeError::Refused(Box::new(Refusal { call, status })));
         assert_eq!(failure.kind, kind, "{name}");

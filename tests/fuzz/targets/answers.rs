@@ -110,7 +110,7 @@ fn answer(status: u16, body: &[u8]) -> Answer {
     ];
     let header = |(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value));
     let headers: HeaderMap = pairs.into_iter().map(header).collect();
-    Answer { status, headers, body: body.to_vec() }
+    Answer::new(status, headers, body.to_vec())
 }
 
 fn expected(request: &Request<'_>) -> Answer {
