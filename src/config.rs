@@ -1,38 +1,42 @@
-//! Settings: the environment as given, turned into settings as meant.
+//! The settings: what the environment says, read once before anything starts.
 //!
-//! All variables are read before anything starts, and everything that is wrong is told in one
-//! report. A required variable that is missing is not wrong: the operator runs, and every object
-//! says so in its status, where users look first (SPEC section 4).
+//! All that is wrong is in one report. A required variable that is missing isn't wrong: the operator
+//! runs, and every object says so in its status, where users look first.
 
+mod parse;
 mod read;
+mod table;
 #[cfg(test)]
 mod tests;
 
 use std::ffi::OsString;
 use std::fmt;
+use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
+use crate::go_duration;
 use crate::http::proxy::Proxies;
 use crate::http::trust::Trust;
 use crate::kube::access::Access;
-use crate::secret::Secret;
 
-pub use read::{VARIABLES, Variable};
+use read::{Reader, SERVICE_HOST, SERVICE_PORT};
+use table::Process;
+pub use table::{Contrabass, Intervals, Inventory, OpenStack, VARIABLES, Variable, Viola};
 
-/// Everything the operator can be told.
+/// Where a pod finds the name of its own namespace.
+const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+const HOST_NAME_FILE: &str = "/proc/sys/kernel/hostname";
+
+/// All settings.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Contrabass, the registry of clouds.
-    pub contrabass: Upstream,
-    /// Decrypts Contrabass' secrets; 16, 24 or 32 bytes.
-    pub encrypt_key: Required<Secret>,
+    /// Contrabass, the registry of clouds, and the key for its secrets.
+    pub contrabass: Contrabass,
     /// Keystone, Neutron and Nova.
     pub openstack: OpenStack,
     /// The Viola API.
-    pub viola: Upstream,
+    pub viola: Viola,
     /// When objects are due.
     pub intervals: Intervals,
     /// The inventory.
@@ -49,13 +53,13 @@ pub struct Config {
     pub kubernetes: Access,
     /// The proxies that services outside are reached through.
     pub proxies: Arc<Proxies>,
-    /// `info`, `multinic_operator=debug`, ... as env_logger reads it.
+    /// As env_logger reads it.
     pub log_filter: String,
-    /// One line of text or one JSON object per event.
+    /// Text or JSON.
     pub log_format: LogFormat,
 }
 
-/// A required setting that may be missing: the operator runs and says so on each object.
+/// A required setting that may be missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Required<T> {
     /// The value.
@@ -74,71 +78,7 @@ impl<T> Required<T> {
     }
 }
 
-/// One service with an endpoint of its own.
-#[derive(Clone, Debug)]
-pub struct Upstream {
-    /// Base URL without a trailing slash.
-    pub endpoint: Required<String>,
-    /// Limit of one whole call.
-    pub timeout: Duration,
-    /// Whom its TLS connections trust.
-    pub trust: Trust,
-}
-
-/// Keystone, Neutron and Nova share their settings; Keystone's URL comes from Contrabass.
-#[derive(Clone, Debug)]
-pub struct OpenStack {
-    /// Limit of one whole call.
-    pub timeout: Duration,
-    /// Whom TLS connections trust.
-    pub trust: Trust,
-    /// Overrides the catalog's Neutron.
-    pub neutron_endpoint: Option<String>,
-    /// Overrides the catalog's Nova.
-    pub nova_endpoint: Option<String>,
-    /// `public`, `internal` or `admin`.
-    pub interface: String,
-    /// Only endpoints of this region; none for any.
-    pub region: Option<String>,
-    /// Metadata key of a server that holds its node name.
-    pub node_name_metadata_key: Option<String>,
-    /// Upper-case port statuses that count; none for all.
-    pub port_statuses: Option<Vec<String>>,
-}
-
-/// When objects are looked at and sent again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Intervals {
-    /// Within `fast_window` of a change.
-    pub fast: Duration,
-    /// In quiet times.
-    pub slow: Duration,
-    /// After an error.
-    pub error: Duration,
-    /// How long after a change polls stay fast.
-    pub fast_window: Duration,
-    /// Resends of nodes with DOWN ports at the fast interval, before the slow one.
-    pub down_port_fast_retries: u32,
-    /// Every node is sent again this often; none for never.
-    pub resync: Option<Duration>,
-}
-
-/// The inventory's file and its API.
-#[derive(Clone, Debug)]
-pub struct Inventory {
-    /// Is the API served? The file is kept in any case: ids and what was sent live in it.
-    pub enabled: bool,
-    /// Where the API listens.
-    pub address: SocketAddr,
-    /// The file.
-    pub path: PathBuf,
-    /// `Access-Control-Allow-Origin` of the API, as browsers write origins; none for no header.
-    pub cors_origin: Option<String>,
-    /// File with the bearer token clients must show; none for no check.
-    pub token_file: Option<PathBuf>,
-}
-
-/// Who takes part in the election, and where.
+/// This replica in the leader election.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaderElection {
     /// Namespace of the Lease.
@@ -158,7 +98,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// All that is wrong with the environment, one line each.
+/// All that is wrong with the environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigReport {
     /// `VARIABLE: what is wrong`, in the order in which they are read.
@@ -167,25 +107,61 @@ pub struct ConfigReport {
 
 impl fmt::Display for ConfigReport {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = self.problems.len();
-        let noun = if count == 1 { "problem" } else { "problems" };
-        writeln!(formatter, "the configuration has {count} {noun}:")?;
-        for problem in &self.problems {
-            writeln!(formatter, "  {problem}")?;
-        }
-        Ok(())
+        let noun = if self.problems.len() == 1 { "problem" } else { "problems" };
+        let (count, lines) = (self.problems.len(), self.problems.join("\n  "));
+        writeln!(formatter, "the configuration has {count} {noun}:\n  {lines}")
     }
 }
 
 impl std::error::Error for ConfigReport {}
 
 impl Config {
-    /// Reads the settings through `lookup` (the environment, which may hold what is no text, or a
+    /// Reads the settings through `lookup` (the environment, whose values may not be text, or a
     /// test's table).
     pub fn read<T: Into<OsString>>(
         lookup: impl Fn(&str) -> Option<T>,
     ) -> Result<Config, ConfigReport> {
-        read::read(&|name| lookup(name).map(Into::into))
+        let lookup = |name: &str| lookup(name).map(Into::into);
+        let mut reader = Reader::new(&lookup);
+        let process = Process::read(&mut reader);
+        reader.public_roots = process.public_roots.clone().unwrap_or(Trust::System);
+        let (proxies, problems) = Proxies::read(|name| reader.text(name));
+        problems.iter().for_each(|(name, what)| reader.problem(name, what));
+        let proxies = Arc::new(proxies);
+        let config = Config {
+            contrabass: Contrabass::read(&mut reader),
+            openstack: OpenStack::read(&mut reader),
+            viola: Viola::read(&mut reader),
+            intervals: Intervals::read(&mut reader),
+            inventory: Inventory::read(&mut reader),
+            kubernetes: kubernetes(&process, Arc::clone(&proxies), &mut reader),
+            leader_election: process.leader_elect.then(|| leader_election(&process)),
+            health_address: process.health_address,
+            watch_namespaces: process.watch_namespaces.unwrap_or_default(),
+            workers: process.workers,
+            proxies,
+            log_filter: process.log_filter,
+            log_format: process.log_format,
+        };
+        config.check_relations(&mut reader);
+        match reader.problems.is_empty() {
+            true => Ok(config),
+            false => Err(ConfigReport { problems: reader.problems }),
+        }
+    }
+
+    /// Reports values that are possible, but not together.
+    fn check_relations(&self, reader: &mut Reader<'_>) {
+        if self.intervals.slow < self.intervals.fast {
+            let [slow, fast] = [self.intervals.slow, self.intervals.fast].map(go_duration::show);
+            let what = format!("{slow} is shorter than POLL_FAST_INTERVAL, {fast}");
+            reader.problem("POLL_SLOW_INTERVAL", &what);
+        }
+        let (health, inventory) = (self.health_address, self.inventory.address);
+        if self.inventory.enabled && overlap(health, inventory) {
+            let what = format!("{health} is taken by INVENTORY_ADDR, {inventory}");
+            reader.problem("HEALTH_ADDR", &what);
+        }
     }
 
     /// What is watched, each by itself: namespaces, or none for all of them at once.
@@ -200,23 +176,66 @@ impl Config {
     pub fn all_missing(&self) -> Vec<&'static str> {
         let found = [
             self.contrabass.endpoint.get().err(),
-            self.encrypt_key.get().err(),
+            self.contrabass.encrypt_key.get().err(),
             self.viola.endpoint.get().err(),
         ];
         found.into_iter().flatten().collect()
     }
 
-    /// Services whose certificates aren't checked, for the log at start.
+    /// Services whose certificates aren't verified.
     pub fn unverified(&self) -> Vec<&'static str> {
         let services = [
             ("Contrabass", &self.contrabass.trust),
             ("OpenStack", &self.openstack.trust),
             ("Viola", &self.viola.trust),
         ];
-        services
-            .into_iter()
-            .filter(|(_, trust)| **trust == Trust::Anyone)
-            .map(|(name, _)| name)
-            .collect()
+        let unverified = services.into_iter().filter(|(_, trust)| **trust == Trust::Anyone);
+        unverified.map(|(name, _)| name).collect()
     }
+}
+
+fn kubernetes(process: &Process, proxies: Arc<Proxies>, reader: &mut Reader<'_>) -> Access {
+    let mut access = match (reader.text("KUBE_API_URL"), reader.text(SERVICE_HOST)) {
+        (None, Some(host)) => Access::in_cluster(&host, reader.value(&SERVICE_PORT)),
+        (given, _) => {
+            if given.is_none() {
+                let what = "is not set, and neither is KUBERNETES_SERVICE_HOST, which a pod has";
+                reader.problem("KUBE_API_URL", what);
+            }
+            let (api_url, trust) = (process.api_url.clone(), reader.public_roots.clone());
+            Access {
+                api_url: api_url.unwrap_or_default(),
+                token_file: None,
+                trust,
+                proxies: Arc::default(),
+            }
+        }
+    };
+    access.proxies = proxies;
+    access.token_file = process.token_file.clone().or(access.token_file);
+    access.trust = process.ca_file.clone().unwrap_or(access.trust);
+    access
+}
+
+fn leader_election(process: &Process) -> LeaderElection {
+    let file = |path| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
+    let namespace = process.pod_namespace.clone().or_else(|| file(NAMESPACE_FILE));
+    let name = process.pod_name.clone().or_else(|| file(HOST_NAME_FILE));
+    let name = name.unwrap_or_else(|| "multinic-operator".to_owned());
+    LeaderElection {
+        namespace: namespace.unwrap_or_else(|| "default".to_owned()),
+        // A pod that restarts keeps its name; the number makes each process another holder.
+        identity: format!("{name}_{:08x}", fastrand::u32(..)),
+        pod_ip: process.pod_ip,
+    }
+}
+
+/// Would one keep the other from listening? Port 0 is any that is free.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    // IPv6's wildcard takes IPv4 as well.
+    let takes = |any: IpAddr, ip: IpAddr| any.is_unspecified() && (any.is_ipv6() || ip.is_ipv4());
+    let (first, second) = (one.ip(), other.ip());
+    one.port() != 0
+        && one.port() == other.port()
+        && (first == second || takes(first, second) || takes(second, first))
 }

@@ -146,7 +146,7 @@ impl Cloud {
         let threads = Pool::new(config.workers * THREADS_OF_A_SYNC);
         Cloud {
             contrabass_endpoint: config.contrabass.endpoint.clone(),
-            encrypt_key: config.encrypt_key.clone(),
+            encrypt_key: config.contrabass.encrypt_key.clone(),
             settings: config.openstack.clone(),
             provider_life: config.intervals.fast,
             failure_life: config.intervals.error / 2,

@@ -112,7 +112,7 @@ fn a_value_that_is_no_text_is_in_the_report_and_its_variable_does_not_count_as_u
             "INVENTORY_TOKEN_FILE: is not UTF-8 text",
             "KUBE_API_URL: is not UTF-8 text",
             "https_proxy: is not UTF-8 text",
-            "POLL_FAST_INTERVAL: \"soon\" is no duration such as 90s, 1h30m or 500ms",
+            "POLL_FAST_INTERVAL: \"soon\" isn't a duration such as 90s, 1h30m or 500ms",
         ]
     );
 }
@@ -146,7 +146,7 @@ fn an_origin_is_as_browsers_write_it_or_it_would_never_match() {
 
 #[test]
 fn a_base_url_is_used_as_it_is_or_refused() {
-    let base = "is no http or https base URL";
+    let base = "must be an http(s) base URL";
     for value in [
         "http://viola:99999",
         "http://viola:abc",
@@ -187,7 +187,7 @@ fn a_slow_interval_below_the_fast_one_makes_no_sense() {
 fn missing_required_variables_are_no_reason_to_stop() {
     let config = read(&[("CONTRABASS_ENDPOINT", " "), ("CONTRABASS_ENCRYPT_KEY", "")]).unwrap();
     assert_eq!(config.all_missing(), ["CONTRABASS_ENDPOINT", "CONTRABASS_ENCRYPT_KEY"]);
-    assert_eq!(config.encrypt_key, Required::Missing("CONTRABASS_ENCRYPT_KEY"));
+    assert_eq!(config.contrabass.encrypt_key, Required::Missing("CONTRABASS_ENCRYPT_KEY"));
 }
 
 #[test]
@@ -309,7 +309,7 @@ fn a_port_of_the_service_address_that_is_none_is_in_the_report() {
         let table = [("KUBERNETES_SERVICE_HOST", "10.96.0.1"), ("KUBERNETES_SERVICE_PORT", port)];
         let table = HashMap::from(table);
         let read = Config::read(|name| table.get(name).map(|value| (*value).to_owned()));
-        let expected = format!("KUBERNETES_SERVICE_PORT: {port:?} is no port");
+        let expected = format!("KUBERNETES_SERVICE_PORT: {port:?} isn't a port");
         assert_eq!(read.unwrap_err().problems, [expected]);
     }
 }
@@ -319,14 +319,14 @@ fn values_that_make_no_sense_are_in_the_report() {
     let long = "a".repeat(64);
     for (name, value, what) in [
         ("WATCH_NAMESPACES", ",", "\",\" names no namespace; leave it empty for all"),
-        ("WATCH_NAMESPACES", "good,-a", "\"-a\" is no namespace's name"),
-        ("WATCH_NAMESPACES", "a-,good", "\"a-\" is no namespace's name"),
-        ("WATCH_NAMESPACES", "a.b", "\"a.b\" is no namespace's name"),
-        ("WATCH_NAMESPACES", &long, &format!("{long:?} is no namespace's name")),
-        ("POD_NAMESPACE", "No Name", "\"No Name\" is no namespace's name"),
-        ("RUST_LOG", "multinic_operator=loud", "\"multinic_operator=loud\" is no filter"),
-        ("RUST_LOG", "info, a=debug=x,,", "\"a=debug=x\" is no filter"),
-        ("RUST_LOG", "info/one/two", "\"info/one/two\" is no filter"),
+        ("WATCH_NAMESPACES", "good,-a", "\"-a\" isn't a valid namespace name"),
+        ("WATCH_NAMESPACES", "a-,good", "\"a-\" isn't a valid namespace name"),
+        ("WATCH_NAMESPACES", "a.b", "\"a.b\" isn't a valid namespace name"),
+        ("WATCH_NAMESPACES", &long, &format!("{long:?} isn't a valid namespace name")),
+        ("POD_NAMESPACE", "No Name", "\"No Name\" isn't a valid namespace name"),
+        ("RUST_LOG", "multinic_operator=loud", "\"multinic_operator=loud\" isn't a filter"),
+        ("RUST_LOG", "info, a=debug=x,,", "\"a=debug=x\" isn't a filter"),
+        ("RUST_LOG", "info/one/two", "\"info/one/two\" isn't a filter"),
         ("HEALTH_ADDR", ":18081", "[::]:18081 is taken by INVENTORY_ADDR, [::]:18081"),
         ("HEALTH_ADDR", "127.0.0.1:18081", "127.0.0.1:18081 is taken by INVENTORY_ADDR"),
         ("POLL_FAST_INTERVAL", "0", "0s is shorter than 1ms"),

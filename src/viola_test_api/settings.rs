@@ -133,6 +133,6 @@ mod tests {
         let problems = report.unwrap_err().problems;
         let names: Vec<&str> =
             problems.iter().filter_map(|problem| problem.split(':').next()).collect();
-        assert_eq!(names, ["LOG_FORMAT", "LISTEN_ADDR", "KUBE_API_URL", "TARGET_NAMESPACE"]);
+        assert_eq!(names, ["LISTEN_ADDR", "LOG_FORMAT", "KUBE_API_URL", "TARGET_NAMESPACE"]);
     }
 }
