@@ -1,18 +1,17 @@
-//! The command line: which of the program's few commands is meant. Pure.
-//!
-//! Settings come from the environment ([`crate::config`]); arguments only say what is to be done.
+//! The command line. Arguments choose the command; settings come from the environment
+//! ([`crate::config`]). Pure.
 
 use std::fmt;
 
-use crate::config::VARIABLES;
+use crate::config::{VARIABLES, Variable};
 use crate::resources::ObjectKey;
 
-/// What the program is asked to do.
+/// A command of the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Be the operator, until a signal.
+    /// Run the operator until a signal.
     Run,
-    /// Try each service once, and print what came of it.
+    /// Try each service once and print the results.
     Check,
     /// Print what would be sent for one object, and why.
     Plan {
@@ -27,7 +26,7 @@ pub enum Command {
     Version,
 }
 
-/// Arguments that make no command; says what would.
+/// Arguments that aren't a command: what is wrong with them, and the usage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake(String);
 
@@ -39,30 +38,41 @@ impl fmt::Display for Mistake {
 
 impl std::error::Error for Mistake {}
 
+const SUMMARY: &str = "\
+multinic-operator tells each OpenStack-hosted Kubernetes node which NIC has which address.
+
+";
+
 const USAGE: &str = "\
 usage:
-  multinic-operator                               be the operator, until a signal
-  multinic-operator check                         try each service once, print what came of it
+  multinic-operator                               run the operator until a signal
+  multinic-operator check                         try each service once, print the results
   multinic-operator plan NAMESPACE/NAME [--json]  print what would be sent for one object, and why
   multinic-operator --help | --version
 ";
 
 const COMMANDS: &str = "
-check asks Kubernetes, Contrabass, Keystone, Neutron, Nova and Viola, and looks at the inventory's
-folder. It posts nothing to Viola and writes nothing to Kubernetes. It ends with 0 if all is well and
-with 1 if anything is not; the table says what to do about it.
+check asks Kubernetes, Contrabass, Keystone, Neutron, Nova and Viola, and examines the inventory's
+folder. It posts nothing to Viola and writes nothing to Kubernetes. Exit code 0 means that all is well;
+with 1 the table says what is not, and what to do about it.
 
-plan reads the object, asks the cloud, and says for each node what it would be told, what differs from
+plan reads the object, asks the cloud, and prints for each node what would be sent, what differs from
 what Viola last accepted, and what is left out. It sends nothing, and may run beside the operator.
 --json prints the body of each request to Viola on a line of its own, and nothing where nothing would
-be sent; notes go to standard error. It ends with 1 if no plan can be made; the message begins with
-the Ready reason.
+be sent; notes go to standard error. With exit code 1 there is no plan; the message begins with the
+Ready reason.
 
-All commands are set up by the same environment, and end with 2 if it can't be used:
+All commands read their settings from the environment; exit code 2 means that it is wrong:
 
 ";
 
-/// Reads the arguments behind the program's name.
+/// What a default of "in-cluster" means.
+const IN_CLUSTER: &str = "
+The Kubernetes API is reached in-cluster, unless KUBE_API_URL is set: then the pod's token and CA
+aren't used, only those that KUBE_TOKEN_FILE and KUBE_CA_FILE name.
+";
+
+/// Parses the arguments after the program's name.
 pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Command, Mistake> {
     let arguments: Vec<String> = arguments.into_iter().collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -114,23 +124,12 @@ fn unknown(what: &str, word: &str) -> Mistake {
 
 /// What `--help` prints.
 pub fn help() -> String {
-    let mut text = format!(
-        "multinic-operator tells each OpenStack-hosted Kubernetes node which NIC has which \
-         address.\n\n{USAGE}{COMMANDS}"
-    );
-    for variable in VARIABLES {
-        let default = match variable.default {
-            "" => String::new(),
-            default => format!(" [{default}]"),
-        };
-        text.push_str(&format!("  {}{default}\n      {}\n", variable.name, variable.help));
+    let mut text = format!("{SUMMARY}{USAGE}{COMMANDS}");
+    for Variable { name, default, help } in VARIABLES {
+        let default = if default.is_empty() { String::new() } else { format!(" [{default}]") };
+        text.push_str(&format!("  {name}{default}\n      {help}\n"));
     }
-    // What a default of "in-cluster" is, is too much for one variable's line.
-    text.push_str(
-        "\nThe Kubernetes API is reached in-cluster, unless KUBE_API_URL is set: with it, the pod's \
-         token and\nCA aren't used, and only those are that KUBE_TOKEN_FILE and KUBE_CA_FILE name.\n",
-    );
-    text
+    text + IN_CLUSTER
 }
 
 #[cfg(test)]

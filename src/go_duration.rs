@@ -1,5 +1,4 @@
-//! Durations as Go writes them (`90s`, `1h30m`, `500ms`, `1.5h`), because that is how the
-//! settings of this operator have always been written.
+//! Durations as Go writes them (`90s`, `1h30m`, `500ms`, `1.5h`), as the Go operator's settings are.
 
 use std::time::Duration;
 
@@ -15,9 +14,8 @@ const UNITS: [(&str, u64); 8] = [
     ("h", 3_600_000_000_000),
 ];
 
-/// Reads a duration; `None` for anything Go's `time.ParseDuration` refuses, and for negative ones,
-/// which no setting of ours can mean.
-pub fn parse(text: &str) -> Option<Duration> {
+/// None for what Go's `time.ParseDuration` refuses, and for negative durations, which no setting takes.
+pub(crate) fn parse(text: &str) -> Option<Duration> {
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     if rest == "0" {
         return Some(Duration::ZERO);
@@ -57,7 +55,7 @@ fn scaled(number: &str, unit: u128) -> Option<u128> {
 }
 
 /// Writes a duration as Go would, for messages: `1m30s`, `500ms`, `2h0m0s`.
-pub fn show(duration: Duration) -> String {
+pub(crate) fn show(duration: Duration) -> String {
     if duration < Duration::from_secs(1) {
         return match duration.as_millis() {
             0 if duration.is_zero() => "0s".to_owned(),

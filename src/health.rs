@@ -124,7 +124,7 @@ impl Handler for Probes {
                 plain(if ready { 200 } else { 503 }, lines.join("\n") + "\n")
             }
             "/metrics" => {
-                process::read().report(&self.metrics);
+                process::report(&self.metrics);
                 Response::new(200, Body::Owned(self.metrics.render().into_bytes()))
                     .with("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
             }

@@ -1,7 +1,7 @@
 //! Log lines, as text or JSON, to standard error.
 //!
-//! The HTTP and TLS crates log raw requests at their finest level, tokens included, so they are
-//! held at `info` whatever the filter says.
+//! The HTTP and TLS crates log raw requests at their finest level, tokens included. Whatever the
+//! filter says, they log nothing finer than `info`.
 
 use std::io::Write as _;
 
@@ -11,19 +11,18 @@ use log::{Level, Log, Metadata, Record};
 use crate::config::LogFormat;
 
 /// Crates whose finer levels could show secrets.
-const HELD_BACK: [&str; 4] = ["ureq", "ureq_proto", "rustls", "tiny_http"];
+const LIMITED: [&str; 4] = ["ureq", "ureq_proto", "rustls", "tiny_http"];
 
-/// The logger, behind what no filter can let through: a filter for one module of a crate would
-/// come before one for all of the crate.
-struct Guarded(env_logger::Logger);
+/// Decides before the filter: a directive for one module would override one for its crate.
+struct Limited(env_logger::Logger);
 
-impl Log for Guarded {
+impl Log for Limited {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        !is_held_back(metadata.target(), metadata.level()) && self.0.enabled(metadata)
+        !is_hidden(metadata.target(), metadata.level()) && self.0.enabled(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
-        if !is_held_back(record.target(), record.level()) {
+        if !is_hidden(record.target(), record.level()) {
             self.0.log(record);
         }
     }
@@ -33,12 +32,12 @@ impl Log for Guarded {
     }
 }
 
-fn is_held_back(target: &str, level: Level) -> bool {
+fn is_hidden(target: &str, level: Level) -> bool {
     let name = target.split("::").next().unwrap_or_default();
-    level > Level::Info && HELD_BACK.contains(&name)
+    level > Level::Info && LIMITED.contains(&name)
 }
 
-/// Sets the logger up, once; a second call changes nothing.
+/// Sets the logger; a second call changes nothing.
 pub fn start(
     filter: &str,
     format: LogFormat,
@@ -68,18 +67,18 @@ pub fn start(
     });
     let logger = builder.build();
     let finest = logger.filter();
-    if log::set_boxed_logger(Box::new(Guarded(logger))).is_ok() {
+    if log::set_boxed_logger(Box::new(Limited(logger))).is_ok() {
         log::set_max_level(finest);
     }
 }
 
-/// One event, one line, and nothing that a terminal obeys: names and answers come from outside.
+/// On one line and without control characters: names and answers come from outside.
 fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
             '\n' | '\r' | '\t' => line.push(' '),
-            // What turns the direction of writing shows a line other than it is.
+            // Changes of writing direction: the line would look other than it is.
             '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
                 line.extend(character.escape_unicode());
             }

@@ -1,12 +1,11 @@
-//! Metrics: anyone may report, nobody reads back, `/metrics` shows them to Prometheus.
+//! Metrics: every module may report, none reads back, `/metrics` shows them to Prometheus.
 //!
-//! Names that operators know from controller-runtime and client-go keep their names and labels; ours
-//! begin with `multinic_`. The table [`FAMILIES`] is the one list of what exists. A report costs a
-//! search and no allocation once its series exists, so hot paths may report freely.
+//! What controller-runtime and client-go have keeps its name and labels; ours begin with `multinic_`.
+//! The table [`FAMILIES`] lists all there are. A report costs a search, and an allocation only for a
+//! new series.
 
 mod families;
 
-use std::cmp::Ordering;
 use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
@@ -36,9 +35,9 @@ impl Kind {
 }
 
 /// The label of everything about syncs, as controller-runtime names controllers.
-pub const CONTROLLER: (&str, &str) = ("controller", "openstackconfig");
+pub(crate) const CONTROLLER: (&str, &str) = ("controller", "openstackconfig");
 /// The labels of everything about the queue.
-pub const QUEUE: &[(&str, &str)] = &[CONTROLLER, ("name", "openstackconfig")];
+pub(crate) const QUEUE: &[(&str, &str)] = &[CONTROLLER, ("name", "openstackconfig")];
 
 /// Upper bounds of the histograms' buckets: from an fsync to a sync of many slow requests.
 const BUCKETS_SECONDS: [f64; 15] =
@@ -66,13 +65,11 @@ impl Default for Metrics {
     /// With each series that exists from the start, at 0.
     fn default() -> Metrics {
         let from_start = |family: &Family| {
-            let mut series: Vec<Series> = family
-                .from_start
-                .iter()
-                .map(|values| Series::new(values.iter().copied()))
-                .collect();
-            series.sort_unstable_by(|one, other| one.label_values.cmp(&other.label_values));
-            series
+            let mut known = Vec::new();
+            for values in family.from_start {
+                find(&mut known, values.iter().copied());
+            }
+            known
         };
         Metrics { families: Mutex::new(FAMILIES.iter().map(from_start).collect()) }
     }
@@ -84,28 +81,25 @@ impl Metrics {
         self.change(name, labels, |series| series.value += amount);
     }
 
-    /// Sets a gauge, or a counter that somebody else counts.
+    /// Sets a gauge, or a counter that is counted elsewhere.
     pub fn set(&self, name: &'static str, labels: &[(&str, &str)], value: f64) {
         self.change(name, labels, |series| series.value = value);
     }
 
     /// Replaces every series of a gauge whose label values come and go. The values are in the order of
     /// the family's labels.
-    pub fn replace<'a, const LABELS: usize>(
+    pub(crate) fn replace<'a, const LABELS: usize>(
         &self,
         name: &'static str,
         series: impl IntoIterator<Item = ([&'a str; LABELS], f64)>,
     ) {
-        let mut families = self.families();
-        if let Some(place) = place_of(name)
-            && let Some(known) = families.get_mut(place)
-        {
-            debug_assert_eq!(FAMILIES.get(place).map(|family| family.labels.len()), Some(LABELS));
+        self.change_family(name, |family, known| {
+            debug_assert_eq!(family.labels.len(), LABELS, "{name}");
             known.clear();
             for (values, value) in series {
                 find(known, values.iter().copied()).value = value;
             }
-        }
+        });
     }
 
     /// Adds a duration to a histogram.
@@ -127,12 +121,20 @@ impl Metrics {
         labels: &[(&str, &str)],
         change: impl FnOnce(&mut Series),
     ) {
-        let mut families = self.families();
-        if let Some(place) = place_of(name)
-            && let Some(known) = families.get_mut(place)
-        {
-            debug_assert!(has_labels(place, labels), "{name} has other labels than {labels:?}");
+        self.change_family(name, |family, known| {
+            let names = labels.iter().map(|(name, _)| name);
+            debug_assert!(family.labels.iter().eq(names), "{name} has other labels: {labels:?}");
             change(find(known, labels.iter().map(|(_, value)| *value)));
+        });
+    }
+
+    fn change_family(&self, name: &str, change: impl FnOnce(&Family, &mut Vec<Series>)) {
+        let place = FAMILIES.binary_search_by(|family| family.name.cmp(name));
+        debug_assert!(place.is_ok(), "{name} is not listed");
+        if let Ok(place) = place
+            && let Some(known) = self.families().get_mut(place)
+        {
+            change(&FAMILIES[place], known);
         }
     }
 
@@ -169,17 +171,10 @@ impl Series {
         let label_values = label_values.map(Box::from).collect();
         Series { label_values, value: 0.0, buckets: [0; BUCKETS_SECONDS.len()], count: 0 }
     }
-}
 
-fn place_of(name: &str) -> Option<usize> {
-    let place = FAMILIES.binary_search_by(|family| family.name.cmp(name)).ok();
-    debug_assert!(place.is_some(), "{name} is not listed");
-    place
-}
-
-fn has_labels(place: usize, labels: &[(&str, &str)]) -> bool {
-    let names = labels.iter().map(|(name, _)| name);
-    FAMILIES.get(place).is_some_and(|family| family.labels.iter().eq(names))
+    fn label_values(&self) -> impl Iterator<Item = &str> {
+        self.label_values.iter().map(|value| &**value)
+    }
 }
 
 /// The series with these label values, at 0 if it is new.
@@ -187,15 +182,10 @@ fn find<'known, 'value>(
     known: &'known mut Vec<Series>,
     values: impl Iterator<Item = &'value str> + Clone,
 ) -> &'known mut Series {
-    let found = known.binary_search_by(|series| {
-        let pairs = series.label_values.iter().zip(values.clone());
-        let mut orders = pairs.map(|(known, wanted)| (**known).cmp(wanted));
-        orders.find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
-    });
-    let place = found.unwrap_or_else(|place| {
+    let place = known.partition_point(|series| series.label_values().lt(values.clone()));
+    if !known.get(place).is_some_and(|series| series.label_values().eq(values.clone())) {
         known.insert(place, Series::new(values));
-        place
-    });
+    }
     &mut known[place]
 }
 
@@ -221,8 +211,8 @@ fn render_histogram(text: &mut String, family: &Family, series: &Series) {
 
 /// In braces, unless there are none.
 fn render_labels(text: &mut String, family: &Family, series: &Series, limit: Option<&str>) {
-    let values = series.label_values.iter().map(|value| &**value);
-    let labels = family.labels.iter().copied().zip(values).chain(limit.map(|limit| ("le", limit)));
+    let labels = family.labels.iter().copied().zip(series.label_values());
+    let labels = labels.chain(limit.map(|limit| ("le", limit)));
     let mut separator = '{';
     for (name, value) in labels {
         let _ = write!(text, "{separator}{name}=\"");
@@ -301,7 +291,7 @@ mod tests {
         ] {
             assert!(text.contains(&format!("\n{line}\n")), "{line}: {text}");
         }
-        assert!(!text.contains("leader_election_master_status"), "not where nobody elects: {text}");
+        assert!(!text.contains("leader_election_master_status"), "without an election: {text}");
     }
 
     #[test]

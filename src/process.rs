@@ -1,7 +1,7 @@
 //! The process as the kernel sees it, for `/metrics`: processor time, memory, threads, descriptors.
 //!
-//! [`read`] looks at `/proc/self` and the control group; what their texts say is worked out by pure
-//! functions. What can't be read is left out: nobody decides by it.
+//! [`report`] reads `/proc/self` and the control group; pure functions parse the texts. What can't be
+//! read is left out.
 
 use std::fs;
 
@@ -12,67 +12,36 @@ const TICKS_PER_SECOND: f64 = 100.0;
 /// The first version of control groups says "no limit" by a number near the largest there is.
 const NO_LIMIT_FROM: u64 = 1 << 60;
 
-/// What is known of the process.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Readings {
-    /// From `stat`: time on processors in seconds, user and system.
-    pub cpu_seconds: Option<f64>,
-    /// From `stat` and the machine's boot time: a Unix time in seconds.
-    pub start_time_seconds: Option<f64>,
-    /// From `status`.
-    pub resident_bytes: Option<u64>,
-    /// From `status`.
-    pub virtual_bytes: Option<u64>,
-    /// From `status`.
-    pub threads: Option<u64>,
-    /// Entries of `fd`.
-    pub open_descriptors: Option<u64>,
-    /// The soft limit in `limits`; none if there is none.
-    pub max_descriptors: Option<u64>,
-    /// The control group's limit; none if there is none.
-    pub memory_limit_bytes: Option<u64>,
+/// Sets the metrics of the process to what the kernel says now.
+pub(crate) fn report(metrics: &Metrics) {
+    for (name, value) in read() {
+        if let Some(value) = value {
+            metrics.set(name, &[], value);
+        }
+    }
 }
 
-/// Reads it all; a handful of small files that the kernel makes up on the spot.
-pub fn read() -> Readings {
+fn read() -> [(&'static str, Option<f64>); 8] {
     let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let stat = text("/proc/self/stat");
     let status = text("/proc/self/status");
     let descriptors = fs::read_dir("/proc/self/fd").ok();
     let limit = fs::read_to_string("/sys/fs/cgroup/memory.max")
         .or_else(|_| fs::read_to_string("/sys/fs/cgroup/memory/memory.limit_in_bytes"));
-    Readings {
-        cpu_seconds: cpu_seconds(&stat),
-        start_time_seconds: start_time_seconds(&stat, &text("/proc/stat")),
-        resident_bytes: kibibytes(&status, "VmRSS:"),
-        virtual_bytes: kibibytes(&status, "VmSize:"),
-        threads: number_after(&status, "Threads:"),
-        // One of them is the folder that is being read.
-        open_descriptors: descriptors.map(|entries| (entries.count() as u64).saturating_sub(1)),
-        max_descriptors: number_after(&text("/proc/self/limits"), "Max open files"),
-        memory_limit_bytes: memory_limit(&limit.unwrap_or_default()),
-    }
-}
-
-impl Readings {
-    /// Puts them into the metrics.
-    pub fn report(&self, metrics: &Metrics) {
-        let whole = |number: Option<u64>| number.map(|number| number as f64);
-        for (name, value) in [
-            ("process_cpu_seconds_total", self.cpu_seconds),
-            ("process_start_time_seconds", self.start_time_seconds),
-            ("process_resident_memory_bytes", whole(self.resident_bytes)),
-            ("process_virtual_memory_bytes", whole(self.virtual_bytes)),
-            ("process_threads", whole(self.threads)),
-            ("process_open_fds", whole(self.open_descriptors)),
-            ("process_max_fds", whole(self.max_descriptors)),
-            ("multinic_memory_limit_bytes", whole(self.memory_limit_bytes)),
-        ] {
-            if let Some(value) = value {
-                metrics.set(name, &[], value);
-            }
-        }
-    }
+    // One of them is the folder that is being read.
+    let descriptors = descriptors.map(|entries| (entries.count() as u64).saturating_sub(1));
+    let max_descriptors = number_after(&text("/proc/self/limits"), "Max open files");
+    let whole = |number: Option<u64>| number.map(|number| number as f64);
+    [
+        ("process_cpu_seconds_total", cpu_seconds(&stat)),
+        ("process_start_time_seconds", start_time_seconds(&stat, &text("/proc/stat"))),
+        ("process_resident_memory_bytes", whole(kibibytes(&status, "VmRSS:"))),
+        ("process_virtual_memory_bytes", whole(kibibytes(&status, "VmSize:"))),
+        ("process_threads", whole(number_after(&status, "Threads:"))),
+        ("process_open_fds", whole(descriptors)),
+        ("process_max_fds", whole(max_descriptors)),
+        ("multinic_memory_limit_bytes", whole(memory_limit(&limit.unwrap_or_default()))),
+    ]
 }
 
 /// A field of `/proc/self/stat` by its number in proc(5), from 3 on. The second, the program's name,
@@ -145,12 +114,14 @@ mod tests {
     #[test]
     fn the_process_that_runs_this_is_found() {
         let readings = read();
-        let resident = readings.resident_bytes.unwrap();
-        assert!((1 << 20..readings.virtual_bytes.unwrap()).contains(&resident), "{readings:?}");
-        assert!(readings.open_descriptors.unwrap() >= 3, "{readings:?}");
-        assert!(readings.threads.unwrap() >= 1, "{readings:?}");
+        let value = |name| readings.iter().find(|(known, _)| *known == name).unwrap().1.unwrap();
+        let resident = value("process_resident_memory_bytes");
+        let address_space = value("process_virtual_memory_bytes");
+        assert!((1_048_576.0..address_space).contains(&resident), "{readings:?}");
+        assert!(value("process_open_fds") >= 3.0, "{readings:?}");
+        assert!(value("process_threads") >= 1.0, "{readings:?}");
         let now = crate::clock::Clock::system().now().wall.as_second() as f64;
-        let started = readings.start_time_seconds.unwrap();
+        let started = value("process_start_time_seconds");
         assert!((now - 3600.0..=now + 2.0).contains(&started), "{started} {now}");
     }
 }

@@ -1,8 +1,8 @@
 //! A bearer token in a file, read again when it may have been rotated: our own for the Kubernetes
-//! API, and the one that clients of the inventory must show.
+//! API, and the one that clients of the inventory API must send.
 //!
-//! A mounted Secret changes without a sign, and is empty or gone for an instant while it does. So
-//! the file is looked at now and then, and a file without a token leaves the old one in use.
+//! A mounted Secret changes without notice, and is empty or missing for a moment meanwhile. So the
+//! file is read again now and then, and one without a token leaves the old token in use.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use crate::secret::Secret;
 
-/// A file without a token is looked at again after this, or sooner where tokens last less long.
+/// A file without a token is read again after this, or after the age limit if that is shorter.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The token, as it was when the file was last read.
 #[derive(Debug)]
-pub struct TokenFile {
+pub(crate) struct TokenFile {
     path: PathBuf,
     age_limit: Duration,
     known: Mutex<Known>,
@@ -32,17 +32,13 @@ struct Known {
 }
 
 impl TokenFile {
-    /// The token of this file, used for at most `age_limit` without another look. Nothing is read
-    /// yet.
-    pub fn new(path: PathBuf, age_limit: Duration) -> TokenFile {
+    /// Reads nothing yet. A token is used for at most `age_limit` before the file is read again.
+    pub(crate) fn new(path: PathBuf, age_limit: Duration) -> TokenFile {
         TokenFile { path, age_limit, known: Mutex::default() }
     }
 
-    /// The token; `uptime` is the present time.
-    ///
-    /// # Errors
-    /// If there never was one: which file, and what is wrong with it.
-    pub fn token(&self, uptime: Duration) -> Result<Arc<Secret>, String> {
+    /// The token; `uptime` is the present time. An error says which file never had one, and why.
+    pub(crate) fn token(&self, uptime: Duration) -> Result<Arc<Secret>, String> {
         let mut known = self.known.lock().unwrap_or_else(|held| held.into_inner());
         if known.due.is_none_or(|due| uptime >= due) {
             match read(&self.path) {
@@ -63,8 +59,8 @@ impl TokenFile {
         known.token.clone().ok_or_else(|| known.problem.clone())
     }
 
-    /// The token was refused: the next look reads the file, however young the last reading.
-    pub fn refused(&self) {
+    /// The token was refused: the next call reads the file.
+    pub(crate) fn refused(&self) {
         self.known.lock().unwrap_or_else(|held| held.into_inner()).due = None;
     }
 }
