@@ -117,7 +117,7 @@ settings! {
         enabled: bool = value(boolean), "INVENTORY_ENABLED", "true", "serve the inventory's API";
         address: SocketAddr = value(address), "INVENTORY_ADDR", ":18081", "where the inventory's API listens";
         path: PathBuf = value(text), "INVENTORY_DB_PATH", "/var/lib/multinic-operator/inventory.json", "the inventory's file";
-        cors_origin: Option<String> = optional(origin), "INVENTORY_CORS_ORIGIN", "", "Access-Control-Allow-Origin of the API, such as https://ui.example.com";
+        cors_origin: Option<String> = optional(origin), "INVENTORY_CORS_ORIGIN", "", "Access-Control-Allow-Origin of the API, as https://ui.example.com";
         token_file: Option<PathBuf> = optional(text), "INVENTORY_TOKEN_FILE", "", "file with the bearer token that clients must show";
     }
 
