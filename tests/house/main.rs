@@ -35,9 +35,9 @@ fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
 }
 
 #[test]
-fn the_readme_lists_every_variable_with_its_default_and_no_other() {
-    let readme = read("README.md");
-    let mut rows: Vec<&str> = readme.lines().filter(|line| line.starts_with("| `")).collect();
+fn the_settings_page_lists_every_variable_with_its_default_and_no_other() {
+    let page = read("docs/settings.md");
+    let mut rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| `")).collect();
     rows.retain(|row| {
         row.split('`').nth(1).is_some_and(|name| {
             name.contains('_') && name.chars().all(|c| c.is_ascii_uppercase() || c == '_')
@@ -59,15 +59,15 @@ fn the_readme_lists_every_variable_with_its_default_and_no_other() {
 }
 
 #[test]
-fn the_readme_says_why_each_production_crate_is_there() {
+fn the_build_page_says_why_each_production_crate_is_there() {
     let manifest = read("Cargo.toml");
     let section = manifest.split("\n[dependencies]\n").nth(1).unwrap();
     let section = section.split("\n[").next().unwrap();
-    let readme = read("README.md");
-    let table = readme.split("\n## Dependencies\n").nth(1).unwrap();
+    let page = read("docs/build.md");
+    let table = page.split("\n## Dependencies\n").nth(1).unwrap();
     for line in section.lines().filter(|line| line.contains('=')) {
         let name = line.split('=').next().unwrap().trim();
-        assert!(table.contains(&format!("`{name}`")), "{name} has no line in the README");
+        assert!(table.contains(&format!("`{name}`")), "{name} has no line in docs/build.md");
     }
 }
 

@@ -404,7 +404,7 @@ pub(crate) fn full_record(provider: &str, node: &str) -> Change {
 /// Takes a back-up as `docs/operations.md` has it, into this folder; none without curl.
 fn back_up(world: &World, folder: &Path) -> Option<ExitStatus> {
     let document = include_str!("../../docs/operations.md");
-    let section = document.split("\n## Back-up\n").nth(1).unwrap();
+    let section = document.split("\n## Backup\n").nth(1).unwrap();
     let commands = section.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
     let address = format!("http://{}", world.server.address());
     assert!(commands.contains("http://127.0.0.1:18081/"), "{commands}");

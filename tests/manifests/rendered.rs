@@ -78,6 +78,11 @@ fn the_validator_finds_what_is_wrong() {
     }
 }
 
+/// A document whose commands have no continuation lines any more.
+fn joined_lines(path: &str) -> String {
+    text(path).replace("\\\n  ", "")
+}
+
 #[test]
 fn objects_have_the_names_that_instructions_go_by() {
     let Some(objects) = rendered("default") else { return };
@@ -95,8 +100,8 @@ fn objects_have_the_names_that_instructions_go_by() {
         }
     }
     let exec = format!("kubectl -n {NAMESPACE} exec deploy/{OPERATOR} -- /multinic-operator ");
-    let readme = crate::text("README.md");
-    assert!(readme.contains(&format!("{exec}check")) && readme.contains(&format!("{exec}plan ")));
+    let page = joined_lines("docs/commands.md");
+    assert!(page.contains(&format!("{exec}check")) && page.contains(&format!("{exec}plan ")));
     // Its users' objects go with the CRD, so undeploying must not take that along.
     assert!(!objects.iter().any(|object| object["kind"] == "CustomResourceDefinition"));
 }
@@ -202,12 +207,12 @@ fn the_pod_fits_the_programs_defaults() {
 }
 
 #[test]
-fn each_file_that_the_operations_guide_names_has_an_optional_volume_that_it_says_how_to_fill() {
+fn each_file_that_the_settings_page_names_has_an_optional_volume_that_it_says_how_to_fill() {
     const FOLDER: &str = "/etc/multinic-operator/";
     let Some(objects) = rendered("default") else { return };
     let pod = &deployment(&objects)["spec"]["template"]["spec"];
     let mounts = pod["containers"][0]["volumeMounts"].as_array().unwrap();
-    let guide = text("docs/operations.md");
+    let guide = joined_lines("docs/settings.md");
     let mut settings = BTreeSet::new();
     for (before, rest) in guide.match_indices(FOLDER).map(|(at, _)| guide.split_at(at)) {
         let path = rest.split(['"', '`', ' ']).next().unwrap();
