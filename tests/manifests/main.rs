@@ -15,6 +15,7 @@
 
 mod custom_resources;
 mod rendered;
+mod restore;
 mod rights;
 mod schema;
 mod tools;
