@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 
 use crate::tools::validator;
-use crate::{document, documents, text};
+use crate::{document, documents, repository, text};
 
 /// In place of kubectl: notes each call, and runs what is executed in the pod here, on `$VOLUME`.
 const KUBECTL: &str = r##"#!/bin/sh
@@ -70,8 +70,15 @@ fn the_helper_pod_is_restricted_and_runs_as_the_operators_user() {
     assert_eq!(spec["automountServiceAccountToken"], false);
     assert_eq!(container["volumeMounts"][0]["name"], spec["volumes"][0]["name"]);
     assert_eq!(container["volumeMounts"][0]["mountPath"], "/inventory");
-    for overlay in ["pvc", "ha"] {
-        let claim = document(&format!("manifests/overlays/{overlay}/inventory_claim.yaml"));
+    let mut claims = Vec::new();
+    for folder in ["manifests/overlays", "manifests/components"] {
+        for entry in fs::read_dir(repository(folder)).into_iter().flatten() {
+            let file = entry.unwrap().path().join("inventory_claim.yaml");
+            claims.extend(file.exists().then(|| document(file.to_str().unwrap())));
+        }
+    }
+    assert_eq!(claims.len(), 2, "of pvc and ha");
+    for claim in claims {
         let of_pod = &spec["volumes"][0]["persistentVolumeClaim"]["claimName"];
         let name = |object: &Value, key: &str| object["metadata"][key].clone();
         assert_eq!(*of_pod, name(&claim, "name"));
