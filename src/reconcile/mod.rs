@@ -20,6 +20,7 @@ pub mod changes;
 pub mod claims;
 pub mod down_ports;
 pub mod interfaces;
+pub mod ownership;
 pub mod plan;
 pub mod reading;
 pub mod report;

@@ -6,6 +6,7 @@ mod changes;
 mod claims;
 mod down_ports;
 mod interfaces;
+mod ownership;
 mod plan;
 mod reading;
 mod report;
