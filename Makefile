@@ -7,7 +7,7 @@ NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 
 IMG ?= multinic-operator:latest
 VIOLA_TEST_API_IMG ?= viola-test-api:latest
-# A folder of manifests/ to deploy.
+# What to deploy: default, or a folder of manifests/overlays.
 OVERLAY ?= default
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 STATIC_DIR := $(TARGET_DIR)/x86_64-unknown-linux-gnu/release
@@ -88,16 +88,17 @@ install:
 uninstall:
 	kubectl delete --ignore-not-found -k manifests/crd
 
-## The operator in its namespace: make deploy IMG=registry/multinic-operator:tag [OVERLAY=overlays/pvc]
+## The operator in its namespace: make deploy IMG=registry/multinic-operator:tag [OVERLAY=pvc]
+## [PULL_SECRET=name of a Secret for the registry]. tools/manifests/deploy says what else it does.
 deploy:
-	set -o pipefail; tools/manifests/render manifests/$(OVERLAY) $(IMG) | kubectl apply -f -
+	@tools/manifests/deploy $(OVERLAY) $(IMG)
 
 undeploy:
-	kubectl delete --ignore-not-found -k manifests/$(OVERLAY)
+	folder=$$(tools/manifests/folder $(OVERLAY)) && kubectl delete --ignore-not-found -k "$$folder"
 
 ## What `make deploy` would apply, to standard output.
 manifests:
-	@tools/manifests/render manifests/$(OVERLAY) $(IMG)
+	@folder=$$(tools/manifests/folder $(OVERLAY)) && tools/manifests/render "$$folder" $(IMG)
 
 ## Static binaries, to put into an empty image. The same sources give the same bytes anywhere.
 static:

@@ -31,7 +31,7 @@ const LEASE: Right =
 const LEASE_NAME: &str = "multinic-operator";
 
 /// In the operator's own namespace, with LEADER_ELECT: as in
-/// `manifests/overlays/ha/leader_election_role.yaml`.
+/// `manifests/components/ha/leader_election_role.yaml`.
 pub const NEEDED_TO_LEAD: &[Right] = &[
     LEASE,
     // A request to create has no name in its path, so a rule can't ask for one.
@@ -111,7 +111,7 @@ fn row(plural: &str, group: &str, namespaces: &[Option<&str>], verbs: &Verbs) ->
     }
     let missing = verbs.missing.join(", ");
     let role = match plural == Resource::LEASES.plural {
-        true => "manifests/overlays/ha/leader_election_role.yaml",
+        true => "manifests/components/ha/leader_election_role.yaml",
         false => "manifests/rbac/role.yaml",
     };
     let advice =

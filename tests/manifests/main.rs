@@ -14,6 +14,8 @@
 )]
 
 mod custom_resources;
+mod deploy;
+mod references;
 mod rendered;
 mod restore;
 mod rights;

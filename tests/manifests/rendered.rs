@@ -23,7 +23,7 @@ const FOLDERS: &[(&str, usize)] = &[
     ("overlays/prometheus-operator", 6),
 ];
 /// Those that bring the operator up.
-const DEPLOYMENTS: &[&str] =
+pub(crate) const DEPLOYMENTS: &[&str] =
     &["default", "overlays/pvc", "overlays/ha", "overlays/namespaced", "test"];
 /// Kinds without a schema of Kubernetes; tests/monitoring has those of the Prometheus Operator.
 const CUSTOM: &[&str] = &["OpenstackConfig", "PrometheusRule", "ServiceMonitor"];
@@ -45,6 +45,15 @@ fn find<'a>(objects: &'a [Value], kind: &str, name: &str) -> Option<&'a Value> {
 
 fn deployment(objects: &[Value]) -> &Value {
     find(objects, "Deployment", OPERATOR).unwrap()
+}
+
+/// The operator's Deployment, whatever a kustomization calls it.
+pub(crate) fn deployment_in(objects: &[Value]) -> &Value {
+    let is_operator = |object: &&Value| {
+        object["kind"] == "Deployment"
+            && object["metadata"]["name"].as_str().unwrap().contains(OPERATOR)
+    };
+    objects.iter().find(is_operator).unwrap()
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The programs the tests ask: kubectl, and Python with the validators.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
@@ -16,13 +16,18 @@ pub(crate) struct Answer {
 
 /// Renders a folder of `manifests/`; none without kubectl.
 pub(crate) fn kustomize(folder: &str) -> Option<String> {
+    kustomize_at(&repository("manifests").join(folder))
+}
+
+/// Renders a folder; none without kubectl.
+pub(crate) fn kustomize_at(folder: &Path) -> Option<String> {
     let mut command = Command::new("kubectl");
-    command.arg("kustomize").arg(repository("manifests").join(folder));
+    command.arg("kustomize").arg(folder);
     if !runs(Command::new("kubectl").args(["version", "--client"])) {
         return missing("kubectl");
     }
     let answer = ask(&mut command, "");
-    assert!(answer.success, "kubectl kustomize manifests/{folder}: {}", answer.errors);
+    assert!(answer.success, "kubectl kustomize {}: {}", folder.display(), answer.errors);
     Some(answer.output)
 }
 
