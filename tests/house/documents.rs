@@ -30,11 +30,12 @@ const LONG_LINES: [&str; 4] =
     ["docs/architecture.md", "docs/performance.md", "fixtures/README.md", "manifests/README.md"];
 
 /// Names in capitals that aren't ours.
-const FOREIGN: [&str; 22] = [
+const FOREIGN: [&str; 23] = [
     "HTTP_PROXY",
     "HTTPS_PROXY",
     "NO_PROXY",
     "ADVISORY_DB",
+    "PULL_SECRET",
     "CAMPAIGN_SEED",
     "CAMPAIGN_SECONDS",
     "YEAR_SEEDS",

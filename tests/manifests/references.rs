@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::rendered::{DEPLOYMENTS, deployment_in};
 use crate::tools::kustomize_at;
-use crate::{documents, repository};
+use crate::{documents, repository, text};
 
 const PREFIX: &str = "namePrefix: mine-\n";
 const SUFFIX: &str = "nameSuffix: -here\n";
@@ -48,7 +48,7 @@ fn below(lines: &str, ours: &str) -> Option<Vec<Value>> {
     Some(documents(&kustomize_at(&layers.write("top", &text))?))
 }
 
-fn name<'a>(object: &'a Value) -> &'a str {
+fn name(object: &Value) -> &str {
     object["metadata"]["name"].as_str().unwrap()
 }
 
@@ -209,20 +209,32 @@ fn monitoring_selects_the_pods_of_an_operator_below_the_same_kustomization() {
     }
 }
 
-/// The way that manifests/README.md describes: one kustomization places the operator, another one on
-/// top of it, which has no `namespace:`, binds it in the watched namespaces.
+/// The two kustomizations of manifests/README.md: one places the operator, another one on top of it,
+/// which has no `namespace:`, binds it in the watched namespaces.
+fn documented() -> [String; 2] {
+    let document = text("manifests/README.md");
+    let blocks = document.split("```yaml\n").skip(1);
+    let blocks = blocks.map(|block| block.split("```").next().unwrap());
+    let ours = |block: &str| {
+        let block = block.replace("../multinic-operator/manifests", "{ours}");
+        block.replace("multinic-operator/manifests", "{ours}")
+    };
+    blocks.map(ours).collect::<Vec<_>>().try_into().unwrap()
+}
+
 #[test]
 fn an_operator_in_a_namespace_of_its_own_may_be_bound_in_chosen_namespaces() {
     let layers = Layers::new();
-    let operator = format!(
-        "{NAMESPACE}{PREFIX}resources:\n  - {{ours}}/default\ncomponents:\n  - {{ours}}/components/pvc\n"
-    );
+    let [operator, bound] = documented();
     layers.write("operator", &operator);
-    let bound = "resources:\n  - ../operator\ncomponents:\n  - {ours}/components/namespaced\n";
-    let Some(rendered) = kustomize_at(&layers.write("bound", bound)) else { return };
+    let Some(rendered) = kustomize_at(&layers.write("bound", &bound)) else { return };
     let objects = documents(&rendered);
     assert_eq!(dangling(&objects), Vec::<String>::new());
-    assert_eq!(namespace(deployment_in(&objects)), "my-operators");
+    let operator = deployment_in(&objects);
+    assert_eq!(namespace(operator), "network-operators");
+    let pod = &operator["spec"]["template"]["spec"];
+    assert_eq!(pod["containers"][0]["image"], "registry.example.com/multinic-operator:0.1.0");
+    assert_eq!(pod["imagePullSecrets"][0]["name"], "registry-login");
     let watched = environment(&objects, "WATCH_NAMESPACES").unwrap();
     assert_eq!(watched, bound_namespaces(&objects).join(","));
     assert!(!objects.iter().any(|object| object["kind"] == "ClusterRoleBinding"));
