@@ -79,7 +79,8 @@ impl Probes {
             return (ready, lines);
         };
         let state = store.state();
-        let reason = state.reason().map(str::to_owned);
+        let reason = state.reason().zip(state.since());
+        let reason = reason.map(|(reason, since)| format!("{reason} (since {since:.0})"));
         if state.remembers() {
             // Known but not yet on disk: worth a line, no reason to take readers away.
             check("inventory", None);
@@ -125,6 +126,9 @@ impl Handler for Probes {
             }
             "/metrics" => {
                 process::report(&self.metrics);
+                if let Some(store) = self.store.get() {
+                    store.report();
+                }
                 Response::new(200, Body::Owned(self.metrics.render().into_bytes()))
                     .with("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
             }

@@ -30,9 +30,11 @@ const NAMES: [&str; MAX_INTERFACES] = [
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Interface {
-    /// 0 to 9; a port keeps it for as long as it stays on the node.
+    /// 0 to 9; a port keeps it for as long as it stays on the node. Later versions of the Go operator
+    /// leave 0 out.
+    #[serde(default)]
     pub id: u8,
-    /// `multinic{id}`. Absent from files of the program this one replaces.
+    /// `multinic{id}`. Absent from files of earlier versions of the Go operator.
     #[serde(default)]
     pub name: Cow<'static, str>,
     /// Neutron's id of the port.
@@ -84,6 +86,13 @@ impl NodeConfig {
     /// answers shares it anyway; what is read from a file would hold it as often as it is written.
     pub fn share(&mut self, texts: &mut SharedTexts) {
         for interface in &mut self.interfaces {
+            if interface.id == 0 {
+                interface.id = NAMES
+                    .iter()
+                    .zip(0..)
+                    .find(|(name, _)| **name == interface.name)
+                    .map_or(0, |(_, id)| id);
+            }
             let name = Interface::name_of(interface.id);
             if interface.name == name {
                 interface.name = name;

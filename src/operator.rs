@@ -61,6 +61,10 @@ const EVENTS_PER_TURN: usize = 256;
 /// objects are worked out and the threads looked after.
 const CHECKS_EVERY: Duration = Duration::from_secs(5);
 
+/// So long a start waits for the inventory's disk. After that no node is sent until it answers, and
+/// probes, statuses and the log say so.
+const STORE_GRACE: Duration = Duration::from_secs(5);
+
 /// Of the ten seconds a stop may take: for running syncs to finish,
 const SYNC_GRACE: Duration = Duration::from_secs(4);
 /// for those cut short to notice,
@@ -326,6 +330,7 @@ impl Operator {
         let store = Arc::new(Store::open(path, self.clock.clone(), Arc::clone(&self.metrics)));
         let _ = self.store.set(Arc::clone(&store));
         let _ = self.api.set(self.api(&store));
+        store.wait_until_opened(STORE_GRACE);
         let context = Arc::new(self.context(&store));
         let (passes, taken) = bounded::<Pass>(self.config.workers);
         let mut workers = Vec::new();

@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 use super::advice;
 use super::report::Row;
 use crate::config::Config;
-use crate::inventory::files::Disk;
-use crate::inventory::load::Places;
-use crate::inventory::reader;
+use crate::inventory::files::{beside, folder_of};
+use crate::inventory::load;
 use crate::reconcile::report::count;
 
 const FOLDER: &str = "Inventory folder";
@@ -19,20 +18,19 @@ const API: &str = "Inventory API";
 /// The rows of folder and file; the API is this process' own, so there is nothing to ask.
 pub(super) fn rows(config: &Config) -> Vec<Row> {
     let path = &config.inventory.path;
-    let places = Places::of(path);
-    let mut rows = vec![folder_row(&places), file_row(path)];
+    let mut rows = vec![folder_row(path), file_row(path)];
     if !config.inventory.enabled {
         rows.push(Row::skipped(API, "", "INVENTORY_ENABLED is off; the file is kept all the same"));
     }
     rows
 }
 
-fn folder_row(places: &Places) -> Row {
-    let place = places.folder.display().to_string();
-    let (folder, exists) = nearest(&places.folder);
+fn folder_row(path: &Path) -> Row {
+    let place = folder_of(path).display().to_string();
+    let (folder, exists) = nearest(folder_of(path));
     match try_writing(&folder) {
         Ok(()) if exists => {
-            let operator = match is_locked(&places.lock()) {
+            let operator = match is_locked(&beside(path, ".lock")) {
                 true => "; an operator works with it (it holds the lock)",
                 false => "",
             };
@@ -51,7 +49,7 @@ fn folder_row(places: &Places) -> Row {
 
 fn file_row(path: &Path) -> Row {
     let place = path.display().to_string();
-    match reader::read(&Disk, path) {
+    match load::read(path) {
         Ok(None) => Row::fine(FILE, place, "not there yet: nothing was ever sent from here"),
         Ok(Some(loaded)) if loaded.findings.is_empty() => {
             let nodes = count(loaded.inventory.len(), "node");

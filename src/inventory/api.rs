@@ -9,11 +9,10 @@
 //! | `/healthz` | the process answers; open to everybody |
 //! | `/`, `/docs`, `/openapi.yaml` and their parts | the page, embedded in the program |
 //!
-//! Everything is served from memory: prepared bytes of an immutable snapshot. Lists of records are
-//! put together from the records' own bytes while they are written, so that a reader who takes its
-//! time holds no copy; what must be made for a request is asked for at the server's [`Room`]. There is
-//! no path to a file system, and nothing to write to. The wire format is `page/openapi.yaml`, which a
-//! test holds against real answers.
+//! Everything is served from memory: prepared bytes of an immutable snapshot. Lists are put together
+//! from the records' own bytes while they are written, so that a slow reader holds no copy. There is
+//! no path to a file system, and nothing to write to. The wire format is `page/openapi.yaml`, which
+//! a test holds against real answers.
 
 mod assets;
 mod etag;
@@ -26,9 +25,8 @@ use std::sync::{Arc, Mutex};
 use serde::Serialize;
 
 use super::contents::{Inventory, Stored};
-use super::document::Timeline;
 use super::store::Store;
-use crate::http::server::{Body, Handler, Method, Request, Response, Room, Share};
+use crate::http::server::{Body, Handler, Method, Request, Response};
 use crate::overview::{ObjectState, Overview};
 
 use assets::Asset;
@@ -38,14 +36,8 @@ use token::{Access, Guard};
 const NODE_CONFIGS: &str = "/v1/inventory/node-configs";
 const CHANGES: &str = "/v1/inventory/changes";
 
-/// What a list holds for each item that it shares with others: where it is, and how long.
-const SHARED_ITEM_BYTES: usize = size_of::<Arc<[u8]>>();
-
-/// What it holds for each item of its own, besides that item's bytes: the allocator's part too.
-const OWN_ITEM_BYTES: usize = 48;
-
-/// A list's items, each JSON, and what was asked for to hold them.
-type Items = (Arc<[Arc<[u8]>]>, Share);
+/// What a list holds for each of its items: where it is, and how long.
+const ITEM_BYTES: usize = size_of::<Arc<[u8]>>();
 
 /// What the settings say about the API.
 #[derive(Clone, Debug, Default)]
@@ -167,8 +159,10 @@ impl Api {
         let inventory = self.store.snapshot();
         match node_name {
             Some(node_name) => self.single(request, &inventory, node_name),
-            None if request.path == CHANGES => self.list(request, &inventory, timelines),
-            None => self.list(request, &inventory, records),
+            None if request.path == CHANGES => {
+                self.list(request, &inventory, |stored| &stored.timeline)
+            }
+            None => self.list(request, &inventory, |stored| &stored.json),
         }
     }
 
@@ -179,10 +173,11 @@ impl Api {
         node_name: &str,
     ) -> Result<Response, Response> {
         let provider = query::single(&request.query)?;
-        let found = match &provider {
-            Some(provider) => inventory.get(provider, node_name).cloned().into_iter().collect(),
+        let found: Vec<&Arc<Stored>> = match &provider {
+            Some(provider) => inventory.get(provider, node_name).into_iter().collect(),
             None => inventory.by_name(node_name),
         };
+        let found: Vec<_> = found.iter().filter(|stored| stored.record.was_accepted()).collect();
         if found.is_empty() {
             return Err(Response::error(404, &format!("there is no record of node {node_name}")));
         }
@@ -195,7 +190,7 @@ impl Api {
         &self,
         request: &Request,
         inventory: &Inventory,
-        items: fn(&[Arc<Stored>], &Room) -> Option<Items>,
+        item: fn(&Stored) -> &Arc<[u8]>,
     ) -> Result<Response, Response> {
         let query = ListQuery::parse(&request.query)?;
         let tag = format!("\"{:016x}-{}\"", self.run, inventory.version());
@@ -204,7 +199,9 @@ impl Api {
                 return Ok(json(200, Body::List(self.whole_list(inventory))));
             }
             let (found, next) = query.select(inventory);
-            let (items, share) = items(&found, &request.room).ok_or_else(Response::no_room)?;
+            let share =
+                request.room.take(found.len() * ITEM_BYTES).ok_or_else(Response::no_room)?;
+            let items = found.iter().map(|stored| item(stored).clone()).collect();
             let response = json(200, Body::List(items)).holding(share);
             Ok(match next {
                 None => response,
@@ -218,7 +215,7 @@ impl Api {
     fn whole_list(&self, inventory: &Inventory) -> Arc<[Arc<[u8]>]> {
         let mut kept = self.whole_list.lock().unwrap_or_else(|held| held.into_inner());
         if kept.version != Some(inventory.version()) {
-            let items = inventory.iter().map(|stored| stored.json.clone()).collect();
+            let items = inventory.shown_from("", "").map(|stored| stored.json.clone()).collect();
             *kept = WholeList { version: Some(inventory.version()), items };
         }
         kept.items.clone()
@@ -232,7 +229,7 @@ impl Api {
             reason: state.reason(),
             since: state.since(),
             findings: self.store.findings(),
-            records: self.store.snapshot().len(),
+            records: self.store.snapshot().shown_from("", "").count(),
         };
         let answer = OverviewAnswer { store, objects: self.overview.all() };
         let body = serde_json::to_vec(&answer).unwrap_or_default();
@@ -288,46 +285,4 @@ fn preflight() -> Response {
 
 fn json(status: u16, body: Body) -> Response {
     Response::new(status, body).with("Content-Type", "application/json")
-}
-
-fn records(found: &[Arc<Stored>], room: &Room) -> Option<Items> {
-    let share = room.take(found.len() * SHARED_ITEM_BYTES)?;
-    Some((found.iter().map(|stored| stored.json.clone()).collect(), share))
-}
-
-fn timelines(found: &[Arc<Stored>], room: &Room) -> Option<Items> {
-    let mut share = room.take(0)?;
-    let mut items = Vec::with_capacity(found.len());
-    for stored in found {
-        let item = serde_json::to_vec(&Timeline::of(stored)).unwrap_or_default();
-        if !share.grow(item.len() + OWN_ITEM_BYTES) {
-            return None;
-        }
-        items.push(item.into());
-    }
-    Some((items.into(), share))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Body, records, timelines};
-    use crate::http::server::Room;
-    use crate::inventory::contents::Inventory;
-    use crate::inventory::record::tests::record;
-    use crate::inventory::record::{Change, Prepared};
-    use std::sync::Arc;
-
-    #[test]
-    fn a_list_of_records_copies_none_and_one_of_timelines_copies_each_once() {
-        let mut inventory = Inventory::default();
-        let changes = (0..3).map(|number| Prepared::new(Change::Upsert(record(number))));
-        inventory.apply(&changes.collect::<Vec<_>>());
-        let found: Vec<_> = inventory.iter().cloned().collect();
-        let (items, _) = records(&found, &Room::default()).unwrap();
-        assert!(items.iter().zip(&found).all(|(item, stored)| Arc::ptr_eq(item, &stored.json)));
-        let (items, _) = timelines(&found, &Room::default()).unwrap();
-        let bytes = Body::List(items).bytes().into_owned();
-        let json: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
-        assert_eq!(json[2]["changes"][0]["change"], "firstSent");
-    }
 }

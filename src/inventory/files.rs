@@ -1,14 +1,19 @@
-//! The few operations of a file system that the store is built from.
+//! The operations of a file system that the inventory is built from, and the order they come in.
 //!
-//! Two implementations exist: [`Disk`] here, and the crash simulator of the tests, which stops at
-//! any one of these operations and loses or reorders what wasn't synced. That is why there is no
-//! truncation, no overwriting and no seeking: a file is created, appended to, synced, and later
-//! renamed or removed.
+//! [`Files`] has two implementations: [`Disk`], and the crash simulator of the tests, which stops
+//! at any one of these operations and loses or reorders what wasn't synced. That is why there is no
+//! truncation, no overwriting and no seeking: a file is created, appended to, synced and renamed.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, Once};
+use std::time::Duration;
+
+use crate::clock::{Clock, Now};
+use crate::threads::lock;
 
 /// Larger files are not read: something else must be in that place.
 const MAX_FILE_BYTES: u64 = 2 * 1024 * 1024 * 1024;
@@ -16,11 +21,21 @@ const MAX_FILE_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 /// Owner only. The file holds no secret, but it is a map of the network.
 const FILE_MODE: u32 = 0o600;
 
-/// A held lock; dropping it lets go.
+/// As many symbolic links are followed as Linux follows.
+const MAX_LINKS: usize = 40;
+
+/// Linux's "No locks available": a network file system without its lock service.
+const ENOLCK: i32 = 37;
+
+/// A held lock; dropping it releases it.
 pub type Lock = Box<dyn Send>;
 
 /// A file system.
 pub trait Files: Send + Sync {
+    /// Where a path leads when symbolic links are followed, also if nothing is there yet.
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        Ok(path.to_owned())
+    }
     /// Makes the folder and its parents, if they aren't there.
     fn create_folder(&self, folder: &Path) -> io::Result<()>;
     /// The names in a folder.
@@ -43,8 +58,8 @@ pub trait Files: Send + Sync {
 pub trait Appendable: Send {
     /// Writes all bytes at the end.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
-    /// Makes what was written outlast a power cut. After an error the file is not to be trusted:
-    /// the kernel may have dropped the pages and call the next sync a success.
+    /// Makes what was written outlast a power cut. After an error the file can't be relied on: the
+    /// kernel may have dropped the pages and call the next sync a success.
     fn sync(&mut self) -> io::Result<()>;
 }
 
@@ -53,6 +68,23 @@ pub trait Appendable: Send {
 pub struct Disk;
 
 impl Files for Disk {
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        let mut path = path.to_owned();
+        for _ in 0..MAX_LINKS {
+            match fs::read_link(&path) {
+                Ok(target) => path = folder_of(&path).join(target),
+                // No link, or nothing there.
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::NotFound) =>
+                {
+                    return Ok(path);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::Error::other("too many symbolic links"))
+    }
+
     fn create_folder(&self, folder: &Path) -> io::Result<()> {
         fs::create_dir_all(folder)
     }
@@ -68,7 +100,7 @@ impl Files for Disk {
         let mut bytes = Vec::new();
         let read = File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
         if read as u64 > MAX_FILE_BYTES {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 2 GiB"));
+            return Err(io::Error::new(ErrorKind::FileTooLarge, "larger than 2 GiB"));
         }
         Ok(bytes)
     }
@@ -96,7 +128,7 @@ impl Files for Disk {
         match file.try_lock() {
             Ok(()) => Ok(Some(Box::new(file))),
             Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
+            Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {
                 log::warn!("{} is on a file system without locks", path.display());
                 Ok(Some(Box::new(file)))
             }
@@ -113,4 +145,139 @@ impl Appendable for File {
     fn sync(&mut self) -> io::Result<()> {
         self.sync_all()
     }
+}
+
+/// The folder that a file is in.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
+}
+
+/// What the file system refused.
+#[derive(Debug)]
+pub struct DiskError {
+    /// The operation and the file.
+    tried: String,
+    error: io::Error,
+}
+
+impl fmt::Display for DiskError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "cannot {}: {}", self.tried, self.error)?;
+        match self.error.kind() {
+            _ if self.error.raw_os_error() == Some(ENOLCK) => formatter.write_str(
+                "; mount the volume so that files on it can be locked (NFS: its lock service, or \
+                 the option nolock), or use another one",
+            ),
+            ErrorKind::ResourceBusy => formatter.write_str(
+                "; if the file is mounted by itself (subPath), mount the folder it is in instead",
+            ),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for DiskError {}
+
+/// A file system whose operations say what is tried, while it is tried and when it fails.
+pub(crate) struct Volume {
+    files: Box<dyn Files>,
+    clock: Clock,
+    /// Storage may never answer: the operation that is under way, and since when.
+    under_way: Mutex<Option<(String, Now)>>,
+    /// One warning is enough for a file system that can't sync folders.
+    warned: Once,
+}
+
+impl Volume {
+    pub(crate) fn new(files: Box<dyn Files>, clock: Clock) -> Volume {
+        Volume { files, clock, under_way: Mutex::default(), warned: Once::new() }
+    }
+
+    /// The operation that is under way, and since when.
+    pub(crate) fn under_way(&self) -> Option<(String, Now)> {
+        lock(&self.under_way).clone()
+    }
+
+    /// One operation, in words that follow "cannot" and "trying to".
+    pub(crate) fn run<T>(
+        &self,
+        verb: &str,
+        path: &Path,
+        operation: impl FnOnce(&dyn Files) -> io::Result<T>,
+    ) -> Result<T, DiskError> {
+        let tried = format!("{verb} {}", path.display());
+        *lock(&self.under_way) = Some((tried.clone(), self.clock.now()));
+        let result = operation(&*self.files);
+        *lock(&self.under_way) = None;
+        result.map_err(|error| DiskError { tried, error })
+    }
+
+    /// A file's bytes, or a folder's names; none if it isn't there.
+    pub(crate) fn read<T>(
+        &self,
+        path: &Path,
+        read: impl FnOnce(&dyn Files) -> io::Result<T>,
+    ) -> Result<Option<T>, DiskError> {
+        self.run("read", path, |files| match read(files) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            found => found.map(Some),
+        })
+    }
+
+    /// Replaces a file by a new one: written beside it, synced, renamed, the folder synced. A crash
+    /// at any instant leaves the old or the new content. Gives how long the sync took.
+    pub(crate) fn replace(
+        &self,
+        path: &Path,
+        fill: impl FnOnce(&mut dyn Appendable) -> io::Result<()>,
+    ) -> Result<Duration, DiskError> {
+        let temporary = beside(path, ".tmp");
+        self.run("remove", &temporary, |files| match files.remove(&temporary) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        })?;
+        let replaced = self.write_and_rename(&temporary, path, fill);
+        if replaced.is_err() {
+            // Space is short, perhaps; a leftover would make it shorter.
+            let _ = self.run("remove", &temporary, |files| files.remove(&temporary));
+        }
+        replaced
+    }
+
+    fn write_and_rename(
+        &self,
+        temporary: &Path,
+        path: &Path,
+        fill: impl FnOnce(&mut dyn Appendable) -> io::Result<()>,
+    ) -> Result<Duration, DiskError> {
+        let mut file = self.run("create", temporary, |files| files.create(temporary))?;
+        self.run("write", temporary, |_| fill(&mut *file))?;
+        let started = self.clock.now().uptime;
+        self.run("sync", temporary, |_| file.sync())?;
+        let took = self.clock.now().uptime.saturating_sub(started);
+        self.run("replace", path, |files| files.rename(temporary, path))?;
+        self.sync_folder_of(path)?;
+        Ok(took)
+    }
+
+    /// Makes the names in a file's folder outlast a power cut, where the file system can do that.
+    pub(crate) fn sync_folder_of(&self, path: &Path) -> Result<(), DiskError> {
+        let folder = folder_of(path);
+        self.run("sync the folder", folder, |files| match files.sync_folder(folder) {
+            Err(error) if error.kind() == ErrorKind::InvalidInput => {
+                let folder = folder.display();
+                self.warned.call_once(|| log::warn!("{folder} can't be synced: {error}"));
+                Ok(())
+            }
+            synced => synced,
+        })
+    }
+}
+
+/// A file's path with something at its end.
+pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
 }

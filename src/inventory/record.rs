@@ -1,16 +1,14 @@
 //! What is remembered of one node, in the shape it has on disk and over HTTP.
 //!
-//! The first six fields are the file format of the program this one replaces (SPEC 7); the others
-//! are extra keys that it ignores. No secret is among them.
-
-use std::sync::Arc;
+//! The first six fields are the file format of the Go operator (docs/behaviour.md); the others are
+//! extra keys that it ignores. No secret is among them.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::node_config::NodeConfig;
 
-/// What Viola last accepted for one node of one provider.
+/// What was last accepted for one node of one provider.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Record {
@@ -22,14 +20,15 @@ pub struct Record {
     pub instance_id: String,
     /// What was sent.
     pub config: NodeConfig,
-    /// [`NodeConfig::hash`] of `config`, or what the replaced program wrote.
+    /// [`NodeConfig::hash`] of `config`, or what the Go operator wrote.
     pub last_config_hash: String,
-    /// When Viola last accepted it.
+    /// When it was last accepted.
     pub updated_at: Timestamp,
-    /// The `x-provider-id` it was accepted under; unknown in files of the replaced program.
+    /// The `x-provider-id` it was accepted under; unknown in files of the Go operator. Empty if
+    /// nothing was accepted yet: then the record only keeps the ids that were sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted_by: Option<String>,
-    /// The object that sent it; unknown in files of the replaced program.
+    /// The object that sent it; unknown in files of the Go operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<Owner>,
     /// Neutron ids of the ports that were DOWN when it was sent.
@@ -39,7 +38,7 @@ pub struct Record {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub left_out_ports: u32,
     /// Ids of ports that were still the VM's and couldn't be used when it was sent: no other port
-    /// may have them. They are ordered by when their node was last told of them, oldest first.
+    /// may have them. Ordered by when they were last sent, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reserved_ids: Vec<ReservedId>,
 }
@@ -50,8 +49,32 @@ pub struct Record {
 pub struct ReservedId {
     /// Neutron's id of the port.
     pub port_id: String,
-    /// [`Interface::id`](crate::node_config::Interface::id) as the node was told last.
+    /// [`Interface::id`](crate::node_config::Interface::id) as it was last sent.
     pub id: u8,
+}
+
+impl Record {
+    /// Was it ever accepted? What wasn't is shown by no API.
+    pub(crate) fn was_accepted(&self) -> bool {
+        self.accepted_by.as_deref() != Some("")
+    }
+
+    /// The ports that have an id on the node, or keep one.
+    pub(super) fn ports(&self) -> impl Iterator<Item = &str> {
+        let reserved = self.reserved_ids.iter().map(|reserved| reserved.port_id.as_str());
+        self.config.interfaces.iter().map(|one| one.port_id.as_str()).chain(reserved)
+    }
+
+    /// Is this the other record, accepted at another time?
+    pub(super) fn differs_in_time_only(&self, other: &Record) -> bool {
+        *self == Record { updated_at: self.updated_at, ..other.clone() }
+    }
+
+    /// Is it a record of the same VM of the same provider?
+    pub(super) fn is_of_vm_of(&self, other: &Record) -> bool {
+        self.provider_id.eq_ignore_ascii_case(&other.provider_id)
+            && self.instance_id.eq_ignore_ascii_case(&other.instance_id)
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
@@ -97,38 +120,13 @@ impl Change {
     }
 }
 
-/// A change together with the bytes of its record, made once for journal, file and API.
-#[derive(Clone, Debug)]
-pub struct Prepared {
-    pub(super) change: Change,
-    /// The record as compact JSON; empty for a removal.
-    pub(super) json: Arc<[u8]>,
-}
-
-impl Prepared {
-    /// Serialises the record, which is why it's done before any lock is taken.
-    pub fn new(change: Change) -> Prepared {
-        let json = match &change {
-            Change::Upsert(record) => to_json(record),
-            Change::Remove { .. } => Arc::default(),
-        };
-        Prepared { change, json }
-    }
-}
-
-/// Compact JSON of a record; the one place that writes it.
-pub fn to_json(record: &Record) -> Arc<[u8]> {
-    // Strings, numbers and lists only: serialisation has nothing to fail on.
-    serde_json::to_vec(record).unwrap_or_default().into()
-}
-
 #[cfg(test)]
 pub(in crate::inventory) mod tests {
     use std::sync::Arc;
 
     use serde_json::json;
 
-    use super::{Owner, Record, ReservedId, to_json};
+    use super::{Owner, Record, ReservedId};
     use crate::node_config::{Interface, NodeConfig};
 
     /// A node with one interface, the same for all.
@@ -174,10 +172,8 @@ pub(in crate::inventory) mod tests {
     }
 
     #[test]
-    fn what_the_replaced_program_does_not_know_is_there_only_where_there_is_something_to_say() {
-        let read = |record: &Record| -> serde_json::Value {
-            serde_json::from_slice(&to_json(record)).unwrap()
-        };
+    fn keys_that_the_go_operator_does_not_know_are_there_only_if_they_say_something() {
+        let read = |record: &Record| -> serde_json::Value { serde_json::to_value(record).unwrap() };
         let known = json!({
             "providerId": "cloud",
             "nodeName": "node-0001",
@@ -203,6 +199,6 @@ pub(in crate::inventory) mod tests {
         all["leftOutPorts"] = json!(2);
         all["reservedIds"] = json!([{"portId": "away", "id": 3}]);
         assert_eq!(read(&more), all);
-        assert_eq!(serde_json::from_slice::<Record>(&to_json(&more)).unwrap(), more);
+        assert_eq!(serde_json::from_value::<Record>(all).unwrap(), more);
     }
 }

@@ -1,45 +1,40 @@
-//! The one owner of the inventory: memory for readers, disk for ever.
+//! The one owner of the inventory: memory for readers, a file for the next process.
 //!
-//! A commit is applied to memory, appended to the journal and synced before it is acknowledged;
-//! commits that wait for the disk at the same time share one sync. When the journal has outgrown
-//! the document, a new document is written beside it in the background. A crash at any instant
-//! finds a prefix of the commits, and every acknowledged one in it:
+//! A commit makes the next [`Inventory`] and waits until the file holds it. The whole file is
+//! written each time, by [`Volume::replace`]; commits that wait at the same time share one write. So
+//! the file is always what is true after a commit, and a crash at any instant leaves the old or the
+//! new content. Only when the same was accepted again, so that nothing but `updatedAt` moves, the
+//! commit waits for nothing: that is written with the next change, or after a minute.
 //!
-//! 1. the document is replaced by temporary file, sync, rename, sync of the folder;
-//! 2. only then are the journal segments it includes removed; until then they are skipped by number;
-//! 3. a segment's name and its first line, which holds no change, are synced before its first commit
-//!    is appended;
-//! 4. after a failed write or sync nothing is appended to that file again: memory is written out
-//!    whole, as a new document;
-//! 5. what was found at start is written out whole too, because what a process reads isn't
-//!    necessarily what a power cut would leave.
+//! What callers need of a store is [`Store::snapshot`], [`Store::commit`] and [`Store::state`];
+//! another kind of store would have the same.
 //!
-//! Locks are taken in the order `maintenance`, `disk`, `memory`; `shown` is a leaf. Readers take
-//! `memory` only, and it is never held during I/O.
+//! Nothing may be sent before the file was locked, read and written once: what is sent by a process
+//! that can't remember it would be numbered differently by the next one.
+//!
+//! Locks are taken in the order `disk`, `state`. `disk` is held during I/O, which may never come
+//! back; `state` never is, so readers don't wait for the disk.
 
-mod recovery;
 mod state;
 
-use std::collections::BTreeMap;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::contents::{Inventory, Stored};
-use super::files::{Appendable, Disk, Files, Lock};
-use super::journal;
-use super::load::{Places, SetAside};
-use super::record::{Change, Prepared};
+use ring::digest::{SHA256, digest};
+
+use super::contents::Inventory;
+use super::document;
+use super::files::{Disk, DiskError, Files, Lock, Volume, beside, folder_of};
+use super::load::{self, Journal, LoadError, Loaded};
+use super::record::Change;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::threads;
+use crate::node_config::hexadecimal;
+use crate::threads::{self, lock};
 
-pub use state::{StoreError, StoreState};
-
-/// A journal smaller than this is never worth a new document.
-const JOURNAL_FLOOR_BYTES: u64 = 1024 * 1024;
+pub use state::{Condition, StoreError, StoreState};
 
 /// First wait after a failure; doubled each time.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
@@ -47,161 +42,198 @@ const RETRY_FIRST: Duration = Duration::from_millis(500);
 /// Longest wait: a disk that is back is used again within this time.
 const RETRY_LONGEST: Duration = Duration::from_secs(10);
 
-/// The inventory store. Dropping it ends its thread; what was acknowledged is on disk.
+/// So long `updatedAt` in the file may lag.
+const RESENT_LONGEST: Duration = Duration::from_secs(60);
+
+/// An operation that takes longer is reported as a trouble of its own.
+const SLOW: Duration = Duration::from_secs(5);
+
+/// So long a commit waits for the disk.
+const COMMIT_LONGEST: Duration = Duration::from_secs(10);
+
+/// So long the end of the program waits for the disk.
+const CLOSE_LONGEST: Duration = Duration::from_secs(2);
+
+/// The inventory store. Dropping it closes it, if it has a thread.
 pub struct Store {
     shared: Arc<Shared>,
-    keeper: Mutex<Option<JoinHandle<()>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 struct Shared {
-    files: Box<dyn Files>,
-    places: Places,
+    volume: Volume,
+    path: PathBuf,
     clock: Clock,
     metrics: Arc<Metrics>,
-    /// Held while a document is written or the disk is tried again.
-    maintenance: Mutex<()>,
     disk: Mutex<DiskSide>,
-    memory: Mutex<Memory>,
-    shown: Mutex<Shown>,
-    orders: Mutex<Orders>,
-    ordered: Condvar,
+    state: Mutex<State>,
+    changed: Condvar,
 }
 
-struct Memory {
+struct State {
     inventory: Arc<Inventory>,
-    /// Number of the last commit.
-    sequence: u64,
-    /// Commits that wait for the journal.
-    queue: Vec<Queued>,
-    /// The journal takes nothing; commits get no number and go to `unwritten`.
-    troubled: bool,
-    /// The last change of each key that no disk has seen.
-    unwritten: BTreeMap<(String, String), Prepared>,
-}
-
-struct Queued {
-    sequence: u64,
-    changes: Vec<Prepared>,
+    /// The inventory's version that must come to disk at once, and the one that has.
+    needed: u64,
+    durable: u64,
+    /// `updatedAt` in the file lags.
+    is_resent: bool,
+    shown: StoreState,
+    findings: Vec<String>,
+    failures: u32,
+    is_stopping: bool,
 }
 
 #[derive(Default)]
 struct DiskSide {
+    /// Where the file is, once its links were followed.
+    path: PathBuf,
     lock: Option<Lock>,
-    /// What the disk holds is in memory.
-    loaded: bool,
-    /// Memory must be written out whole before the journal goes on.
-    document_due: bool,
-    set_aside: Vec<SetAside>,
-    segment: Option<Box<dyn Appendable>>,
-    /// Segments that the document doesn't include yet.
-    segments: Vec<PathBuf>,
-    journal_bytes: u64,
-    compact_above: u64,
-    /// Number of the last commit that is on disk.
-    durable: u64,
-    closed: bool,
+    is_loaded: bool,
+    has_written: bool,
+    /// Number of the last write.
+    sequence: u64,
+    journals: Vec<Journal>,
+    is_closed: bool,
 }
 
-struct Shown {
-    state: StoreState,
-    findings: Vec<String>,
-    failures: u32,
-}
+/// Why memory and disk aren't the same.
+struct Trouble(Condition, String);
 
-#[derive(Default)]
-struct Orders {
-    stop: bool,
-    compact: bool,
-}
-
-/// What stands between memory and disk.
-enum Trouble {
-    Unwritten(String),
-    Locked(String),
-    Unreadable(String),
+impl From<DiskError> for Trouble {
+    fn from(error: DiskError) -> Trouble {
+        Trouble(Condition::Unwritten, error.to_string())
+    }
 }
 
 impl Store {
-    /// Opens the inventory at `path`, with a thread that compacts it and tries a failing disk
-    /// again. Never fails: [`Store::state`] says what is wrong, and it is put right once it can be.
+    /// The inventory at `path`. Never fails and never waits: a thread opens it, writes it, and tries
+    /// a failing disk again; [`Store::state`] says what is wrong.
     pub fn open(path: &Path, clock: Clock, metrics: Arc<Metrics>) -> Store {
-        let store = Store::open_on(Box::new(Disk), path, clock, metrics);
+        let store = Store::new(Box::new(Disk), path, clock, metrics);
         let shared = store.shared.clone();
         match threads::spawn("inventory", move || shared.keep()) {
-            Ok(handle) => *lock(&store.keeper) = Some(handle),
-            Err(error) => log::error!("the inventory has no thread of its own: {error}"),
+            Ok(handle) => *lock(&store.thread) = Some(handle),
+            Err(error) => {
+                log::error!("the inventory has no thread of its own: {error}");
+                store.shared.attempt();
+            }
         }
         store
     }
 
-    /// Opens it on any file system and without a thread: [`Store::retry`] and [`Store::compact`]
-    /// are the caller's.
+    /// Opens it on any file system and without a thread: commits write by themselves, and
+    /// [`Store::retry`] is the caller's.
     pub fn open_on(
         files: Box<dyn Files>,
         path: &Path,
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Store {
-        let memory = Memory {
-            inventory: Arc::default(),
-            sequence: 0,
-            queue: Vec::new(),
-            troubled: true,
-            unwritten: BTreeMap::new(),
-        };
-        let shown = Shown { state: StoreState::Healthy, findings: Vec::new(), failures: 0 };
-        let shared = Arc::new(Shared {
-            files,
-            places: Places::of(path),
-            clock,
-            metrics,
-            maintenance: Mutex::default(),
-            disk: Mutex::default(),
-            memory: Mutex::new(memory),
-            shown: Mutex::new(shown),
-            orders: Mutex::default(),
-            ordered: Condvar::new(),
-        });
-        shared.recover();
-        Store { shared, keeper: Mutex::default() }
+        let store = Store::new(files, path, clock, metrics);
+        store.shared.attempt();
+        store
     }
 
-    /// Applies all changes and makes them durable with one write, however many they are.
-    ///
-    /// # Errors
-    /// If the disk doesn't take them. Memory has them all the same, and they are written once the
-    /// disk is back.
-    pub fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
-        if changes.is_empty() {
+    fn new(files: Box<dyn Files>, path: &Path, clock: Clock, metrics: Arc<Metrics>) -> Store {
+        let shown = StoreState {
+            condition: Condition::Opening,
+            since: clock.now().wall,
+            reason: format!("{} is being read", path.display()),
+        };
+        let state = State {
+            inventory: Arc::default(),
+            needed: 0,
+            durable: 0,
+            is_resent: false,
+            shown,
+            findings: Vec::new(),
+            failures: 0,
+            is_stopping: false,
+        };
+        let shared = Arc::new(Shared {
+            volume: Volume::new(files, clock.clone()),
+            path: path.to_owned(),
+            clock,
+            metrics,
+            disk: Mutex::default(),
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        });
+        Store { shared, thread: Mutex::default() }
+    }
+
+    /// Waits until the file was opened, or that has failed, at most so long.
+    pub fn wait_until_opened(&self, limit: Duration) {
+        let state = lock(&self.shared.state);
+        let is_opening = |state: &mut State| state.shown.condition == Condition::Opening;
+        let waited = self.shared.changed.wait_timeout_while(state, limit, is_opening);
+        let (mut state, _) = waited.unwrap_or_else(|held| held.into_inner());
+        if is_opening(&mut state) {
+            log::error!("{}", self.shared.shown(&state));
+        }
+    }
+
+    /// Applies the changes and makes them durable, together with those of other commits that wait
+    /// at the same time. Gives a result for each change, in order. Memory has those that failed all
+    /// the same, and they are written once the disk is back.
+    pub fn commit(&self, changes: Vec<Change>) -> Vec<Result<(), StoreError>> {
+        let count = changes.len();
+        let result = if count == 0 { Ok(()) } else { self.commit_all(changes) };
+        self.report();
+        vec![result; count]
+    }
+
+    fn commit_all(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+        let shared = &self.shared;
+        let mut state = lock(&shared.state);
+        let (inventory, only_resent) = state.inventory.with(changes);
+        let version = inventory.version();
+        state.inventory = Arc::new(inventory);
+        match only_resent {
+            true => state.is_resent = true,
+            false => state.needed = version,
+        }
+        shared.changed.notify_all();
+        let shown = shared.shown(&state);
+        if !shown.is_healthy() {
+            return Err(StoreError { state: shown });
+        }
+        if only_resent {
             return Ok(());
         }
-        let changes: Vec<_> = changes.into_iter().map(Prepared::new).collect();
-        self.shared.commit(changes)
+        let is_waiting = |state: &mut State| state.durable < version && state.shown.is_healthy();
+        if lock(&self.thread).is_some() {
+            let waited = shared.changed.wait_timeout_while(state, COMMIT_LONGEST, is_waiting);
+            state = waited.unwrap_or_else(|held| held.into_inner()).0;
+        } else {
+            drop(state);
+            shared.attempt();
+            state = lock(&shared.state);
+        }
+        if state.durable >= version {
+            return Ok(());
+        }
+        let mut shown = shared.shown(&state);
+        if shown.is_healthy() {
+            shown.condition = Condition::Unwritten;
+            shown.reason = format!("{} isn't written yet", shared.path.display());
+        }
+        Err(StoreError { state: shown })
     }
 
     /// The inventory as it is now; it doesn't change under its reader.
     pub fn snapshot(&self) -> Arc<Inventory> {
-        lock(&self.shared.memory).inventory.clone()
-    }
-
-    /// The record of a node.
-    pub fn get(&self, provider_id: &str, node_name: &str) -> Option<Arc<Stored>> {
-        self.snapshot().get(provider_id, node_name).cloned()
-    }
-
-    /// The records of a VM, ordered by node name.
-    pub fn by_instance(&self, provider_id: &str, instance_id: &str) -> Vec<Arc<Stored>> {
-        self.snapshot().by_instance(provider_id, instance_id).into_iter().cloned().collect()
+        lock(&self.shared.state).inventory.clone()
     }
 
     /// How the store is doing.
     pub fn state(&self) -> StoreState {
-        lock(&self.shared.shown).state.clone()
+        self.shared.shown(&lock(&self.shared.state))
     }
 
     /// What was found damaged or out of place when the file was read, for people.
     pub fn findings(&self) -> Vec<String> {
-        lock(&self.shared.shown).findings.clone()
+        lock(&self.shared.state).findings.clone()
     }
 
     /// The clock the store was opened with.
@@ -209,262 +241,309 @@ impl Store {
         &self.shared.clock
     }
 
-    /// Tries a failing disk once, now. The store's thread does so by itself, with a growing wait
-    /// of at most ten seconds.
+    /// Tries a failing disk once, or writes an `updatedAt` that lags, now. The store's thread does so
+    /// by itself, after at most ten seconds, or a minute.
     pub fn retry(&self) {
-        if !self.state().is_healthy() {
-            self.shared.recover();
+        let state = lock(&self.shared.state);
+        let is_due = !state.shown.is_healthy() || state.is_resent;
+        drop(state);
+        if is_due {
+            self.shared.attempt();
         }
     }
 
-    /// Writes the document now, if the journal holds anything. The store's thread does so by
-    /// itself when it is worth it.
-    pub fn compact(&self) {
-        self.shared.compact();
-    }
-
-    /// Writes everything into the document, lets go of the lock and takes no further commit.
+    /// Writes what isn't written yet, releases the lock and takes no further commit. Storage that
+    /// doesn't answer is waited for two seconds at most.
     pub fn flush_and_close(&self) {
-        self.stop_keeper();
-        self.retry();
-        self.shared.compact();
-        let mut disk = lock(&self.shared.disk);
-        disk.closed = true;
-        disk.segment = None;
-        disk.lock = None;
-        lock(&self.shared.memory).troubled = true;
-        lock(&self.shared.shown).state = StoreState::Closed;
-    }
-
-    /// Nobody compacts the journal or tries a failing disk again: the thread that does has ended,
-    /// or could never be started.
-    pub fn has_lost_its_thread(&self) -> bool {
-        lock(&self.keeper).as_ref().is_none_or(JoinHandle::is_finished)
-    }
-
-    fn stop_keeper(&self) {
-        lock(&self.shared.orders).stop = true;
-        self.shared.ordered.notify_all();
-        if let Some(handle) = lock(&self.keeper).take()
-            && handle.join().is_err()
-        {
+        lock(&self.shared.state).is_stopping = true;
+        self.shared.changed.notify_all();
+        if lock(&self.thread).is_none() {
+            return self.shared.close();
+        }
+        let state = lock(&self.shared.state);
+        let is_open = |state: &mut State| state.shown.condition != Condition::Closed;
+        let waited = self.shared.changed.wait_timeout_while(state, CLOSE_LONGEST, is_open);
+        let (mut state, _) = waited.unwrap_or_else(|held| held.into_inner());
+        if is_open(&mut state) {
+            log::error!("stopping without the inventory's disk: {}", self.shared.shown(&state));
+            state.shown = self.shared.closed();
+            return;
+        }
+        drop(state);
+        // It has nothing left to do.
+        if lock(&self.thread).take().is_some_and(|thread| thread.join().is_err()) {
             log::error!("the inventory's thread ended in a panic");
         }
+    }
+
+    /// Is there no thread, or no longer, that writes the file?
+    pub fn has_lost_its_thread(&self) -> bool {
+        lock(&self.thread).as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Brings the metrics up to date.
+    pub fn report(&self) {
+        self.shared.report();
     }
 }
 
 impl Drop for Store {
     fn drop(&mut self) {
-        self.stop_keeper();
+        if lock(&self.thread).is_some() {
+            self.flush_and_close();
+        }
     }
 }
 
 impl Shared {
-    fn commit(&self, changes: Vec<Prepared>) -> Result<(), StoreError> {
-        let numbered = self.remember(changes);
-        let Some(sequence) = numbered else {
-            self.report_sizes();
-            return Err(StoreError { state: lock(&self.shown).state.clone() });
-        };
+    /// The store's thread: writes what commits wait for, tries a failing disk again, and closes.
+    fn keep(&self) {
+        self.attempt();
+        let mut state = lock(&self.state);
+        while !state.is_stopping {
+            let (is_failing, is_resent) = (!state.shown.is_healthy(), state.is_resent);
+            let is_due = |state: &State| !is_failing && state.needed > state.durable;
+            let doubled = RETRY_FIRST * 2_u32.pow(state.failures.clamp(1, 6) - 1);
+            let wait = match is_failing {
+                true => doubled.min(RETRY_LONGEST),
+                false if is_resent => RESENT_LONGEST,
+                false => Duration::MAX,
+            };
+            let waited = self.changed.wait_timeout_while(state, wait, |state| {
+                !state.is_stopping && !is_due(state) && state.is_resent == is_resent
+            });
+            let (held, waited) = waited.unwrap_or_else(|held| held.into_inner());
+            state = held;
+            if !state.is_stopping && (is_due(&state) || waited.timed_out()) {
+                drop(state);
+                self.attempt();
+                state = lock(&self.state);
+            }
+        }
+        drop(state);
+        self.close();
+    }
+
+    /// Writes what memory has. The file is opened first, if it isn't open yet.
+    fn attempt(&self) {
         let mut disk = lock(&self.disk);
-        self.write_queue(&mut disk);
-        let durable = disk.durable >= sequence;
-        let outgrown = disk.journal_bytes > disk.compact_above;
-        drop(disk);
-        self.report_sizes();
-        if outgrown {
-            lock(&self.orders).compact = true;
-            self.ordered.notify_all();
-        }
-        match durable {
-            true => Ok(()),
-            false => Err(StoreError { state: lock(&self.shown).state.clone() }),
-        }
-    }
-
-    /// Memory has the changes after this; gives their number if the journal is to take them.
-    fn remember(&self, changes: Vec<Prepared>) -> Option<u64> {
-        let mut memory = lock(&self.memory);
-        Arc::make_mut(&mut memory.inventory).apply(&changes);
-        if memory.troubled {
-            keep_last(&mut memory.unwritten, changes);
-            return None;
-        }
-        memory.sequence += 1;
-        let sequence = memory.sequence;
-        memory.queue.push(Queued { sequence, changes });
-        Some(sequence)
-    }
-
-    /// Appends all waiting commits and syncs once. After the close nothing is appended: the lock is
-    /// given back, and another operator may have taken it.
-    fn write_queue(&self, disk: &mut DiskSide) {
-        if disk.closed {
+        if disk.is_closed {
             return;
         }
-        let queue = std::mem::take(&mut lock(&self.memory).queue);
-        let (Some(first), Some(last)) = (queue.first(), queue.last()) else { return };
-        let (first, last) = (first.sequence, last.sequence);
-        let lines: Vec<_> =
-            queue.iter().map(|queued| journal::encode(queued.sequence, &queued.changes)).collect();
-        let bytes = lines.concat();
-        match self.append(disk, first, &bytes) {
-            Ok(()) => {
-                disk.durable = last;
-                disk.journal_bytes += bytes.len() as u64;
-                self.metrics.add("multinic_inventory_writes_total", &[], 1.0);
-            }
-            Err(error) => {
-                disk.segment = None;
-                disk.document_due = true;
-                let mut memory = lock(&self.memory);
-                memory.troubled = true;
-                let arrived_since = std::mem::take(&mut memory.queue);
-                for queued in queue.into_iter().chain(arrived_since) {
-                    keep_last(&mut memory.unwritten, queued.changes);
+        let result = self.open(&mut disk).and_then(|()| self.write(&mut disk));
+        let mut state = lock(&self.state);
+        match result {
+            Ok(version) => {
+                if state.failures > 0 {
+                    log::info!("{} is written again", self.path.display());
                 }
-                drop(memory);
-                self.show(Trouble::Unwritten(self.cannot("append to the journal of", &error)));
+                disk.has_written = true;
+                state.durable = version;
+                state.failures = 0;
+                state.shown = StoreState {
+                    condition: Condition::Healthy,
+                    since: self.clock.now().wall,
+                    reason: String::new(),
+                };
             }
-        }
-    }
-
-    fn append(&self, disk: &mut DiskSide, first: u64, bytes: &[u8]) -> io::Result<()> {
-        let segment = match &mut disk.segment {
-            Some(segment) => segment,
-            None => {
-                let path = self.places.segment(first);
-                let mut created = self.files.create(&path)?;
-                self.files.sync_folder(&self.places.folder)?;
-                created.append(&journal::first_line(first))?;
-                created.sync()?;
-                disk.segments.push(path);
-                disk.segment.insert(created)
-            }
-        };
-        segment.append(bytes)?;
-        let started = self.clock.now().uptime;
-        let synced = segment.sync();
-        let took = self.clock.now().uptime.saturating_sub(started);
-        self.metrics.observe("multinic_inventory_fsync_duration_seconds", &[], took);
-        synced
-    }
-
-    /// Writes a document while commits go on into a new segment, then drops the segments that it
-    /// includes. A failure changes nothing: the journal still has everything.
-    fn compact(&self) {
-        let _maintenance = lock(&self.maintenance);
-        let (inventory, sequence, segments) = {
-            let mut disk = lock(&self.disk);
-            self.write_queue(&mut disk);
-            let memory = lock(&self.memory);
-            if memory.troubled || disk.segments.is_empty() {
-                return;
-            }
-            disk.segment = None;
-            disk.journal_bytes = 0;
-            let segments = std::mem::take(&mut disk.segments);
-            (memory.inventory.clone(), memory.sequence, segments)
-        };
-        let written = self.write_document(&inventory, sequence);
-        match written {
-            Ok(bytes) => {
-                lock(&self.disk).compact_above = bytes.max(JOURNAL_FLOOR_BYTES);
-                self.remove_all(&segments);
-            }
-            Err(error) => {
+            Err(Trouble(condition, reason)) => {
+                let condition = match condition {
+                    Condition::Unwritten if !disk.has_written => Condition::Unwritable,
+                    condition => condition,
+                };
+                let since = state.shown.since().unwrap_or_else(|| self.clock.now().wall);
+                let shown = StoreState { condition, since, reason };
+                if state.shown != shown {
+                    log::error!("{shown}");
+                }
+                state.shown = shown;
+                state.failures = state.failures.saturating_add(1);
                 self.metrics.add("multinic_inventory_write_failures_total", &[], 1.0);
-                log::warn!("{}; the journal grows meanwhile", self.cannot("rewrite", &error));
-                lock(&self.disk).segments.splice(..0, segments);
+            }
+        }
+        drop((state, disk));
+        self.changed.notify_all();
+        self.report();
+    }
+
+    /// Locks and reads the file.
+    fn open(&self, disk: &mut DiskSide) -> Result<(), Trouble> {
+        if disk.lock.is_none() {
+            let path = self.volume.run("find", &self.path, |files| files.resolve(&self.path))?;
+            let folder = folder_of(&path);
+            self.volume.run("make the folder", folder, |files| files.create_folder(folder))?;
+            let lock_file = beside(&path, ".lock");
+            let lock = self.volume.run("lock", &lock_file, |files| files.lock(&lock_file))?;
+            let in_use = || {
+                let reason = format!(
+                    "{} is in use by another operator: run one replica, or give this one a file of \
+                     its own",
+                    path.display()
+                );
+                Trouble(Condition::Locked, reason)
+            };
+            disk.lock = Some(lock.ok_or_else(in_use)?);
+            disk.path = path;
+        }
+        if disk.is_loaded {
+            return Ok(());
+        }
+        match load::load(&self.volume, &disk.path) {
+            Ok(loaded) => self.take_over(disk, loaded.unwrap_or_default()),
+            Err(error) => {
+                let mut reason = error.to_string();
+                if let LoadError::Damaged { bytes, readable, .. } = &error
+                    && let Err(error) = self.set_aside(&disk.path, bytes, Some(readable))
+                {
+                    reason = format!("{reason}; no copy is kept: {error}");
+                }
+                Err(Trouble(Condition::Unreadable, reason))
             }
         }
     }
 
-    fn cannot(&self, what: &str, error: &io::Error) -> String {
-        format!("cannot {what} {}: {error}", self.places.document.display())
-    }
-
-    /// A failure becomes the state; it is logged when it is news.
-    fn show(&self, trouble: Trouble) {
-        let now = self.clock.now().wall;
-        let mut shown = lock(&self.shown);
-        let since = shown.state.since().unwrap_or(now);
-        let state = match trouble {
-            Trouble::Unwritten(reason) => StoreState::Unwritten { since, reason },
-            Trouble::Locked(reason) => StoreState::Locked { since, reason },
-            Trouble::Unreadable(reason) => StoreState::Unreadable { since, reason },
-        };
-        if shown.state != state {
-            log::error!("{state}");
+    /// What was read becomes memory, with what was committed before on top.
+    fn take_over(&self, disk: &mut DiskSide, loaded: Loaded) -> Result<(), Trouble> {
+        if let Some(bytes) = &loaded.edited {
+            self.set_aside(&disk.path, bytes, None)?;
         }
-        shown.state = state;
-        shown.failures = shown.failures.saturating_add(1);
-        drop(shown);
-        self.metrics.add("multinic_inventory_write_failures_total", &[], 1.0);
-        // The lock makes sure that the thread isn't just between looking and waiting.
-        drop(lock(&self.orders));
-        self.ordered.notify_all();
+        for finding in &loaded.findings {
+            log::error!("{finding}");
+        }
+        let mut state = lock(&self.state);
+        let earlier = state.inventory.iter().map(|stored| Change::Upsert(stored.record.clone()));
+        let read = loaded.inventory.at_version(state.inventory.version());
+        state.inventory = Arc::new(read.with(earlier.collect()).0);
+        state.findings = loaded.findings;
+        drop(state);
+        disk.sequence = loaded.sequence;
+        disk.journals = loaded.journals;
+        disk.is_loaded = true;
+        Ok(())
     }
 
-    fn report_sizes(&self) {
-        let memory = lock(&self.memory);
-        let (records, unwritten) = (memory.inventory.len(), memory.unwritten.len());
-        drop(memory);
+    /// Keeps a copy of a file that can't be relied on, and what can be read of it. Both are named by
+    /// the content, so that each content is kept once.
+    fn set_aside(
+        &self,
+        path: &Path,
+        bytes: &[u8],
+        readable: Option<&Inventory>,
+    ) -> Result<(), DiskError> {
+        let tag = hexadecimal(&digest(&SHA256, bytes).as_ref()[..6]);
+        let copy = beside(path, &format!(".corrupt-{tag}"));
+        if self.volume.read(&copy, |files| files.read(&copy))?.is_some() {
+            return Ok(());
+        }
+        if let Some(readable) = readable.filter(|readable| !readable.is_empty()) {
+            let recovered = beside(path, &format!(".recovered-{tag}"));
+            let at = self.clock.now().wall;
+            self.volume.replace(&recovered, |file| {
+                document::encode(readable, 0, at, |piece| file.append(piece))
+            })?;
+            log::error!("what can be read of {} is in {}", path.display(), recovered.display());
+        }
+        self.volume.replace(&copy, |file| file.append(bytes))?;
+        log::error!("a copy of {} is kept as {}", path.display(), copy.display());
+        Ok(())
+    }
+
+    /// Memory becomes the file; gives the version it holds.
+    fn write(&self, disk: &mut DiskSide) -> Result<u64, Trouble> {
+        let inventory = {
+            let mut state = lock(&self.state);
+            state.is_resent = false;
+            state.inventory.clone()
+        };
+        disk.sequence = disk.sequence.saturating_add(1);
+        let (sequence, at) = (disk.sequence, self.clock.now().wall);
+        let took = self.volume.replace(&disk.path, |file| {
+            document::encode(&inventory, sequence, at, |piece| file.append(piece))
+        })?;
+        self.metrics.observe("multinic_inventory_fsync_duration_seconds", &[], took);
+        self.metrics.add("multinic_inventory_writes_total", &[], 1.0);
+        let journals = std::mem::take(&mut disk.journals);
+        let are_there = !journals.is_empty();
+        for Journal { path, is_whole } in journals {
+            let gone = match is_whole {
+                true => self.volume.run("remove", &path, |files| files.remove(&path)),
+                false => {
+                    let kept = beside(&path, ".corrupt");
+                    self.volume.run("set aside", &path, |files| files.rename(&path, &kept))
+                }
+            };
+            if let Err(error) = gone {
+                // Harmless: the file's number is higher than those of its commits.
+                log::warn!("{error}");
+            }
+        }
+        if are_there {
+            self.volume.sync_folder_of(&disk.path)?;
+        }
+        Ok(inventory.version())
+    }
+
+    /// Writes what isn't written yet and releases the lock.
+    fn close(&self) {
+        let state = lock(&self.state);
+        let is_due = !state.shown.is_healthy() || state.needed > state.durable || state.is_resent;
+        drop(state);
+        if is_due {
+            self.attempt();
+        }
+        let mut disk = lock(&self.disk);
+        disk.is_closed = true;
+        lock(&self.state).shown = self.closed();
+        disk.lock = None;
+        drop(disk);
+        self.changed.notify_all();
+    }
+
+    fn closed(&self) -> StoreState {
+        let reason = "the store is closed".to_owned();
+        StoreState { condition: Condition::Closed, since: self.clock.now().wall, reason }
+    }
+
+    /// The state, or the operation that the storage doesn't answer.
+    fn shown(&self, state: &State) -> StoreState {
+        let under_way = self
+            .volume
+            .under_way()
+            .filter(|(_, began)| self.clock.now().uptime.saturating_sub(began.uptime) >= SLOW);
+        match under_way {
+            Some((tried, began)) if state.shown.condition != Condition::Closed => StoreState {
+                condition: match state.shown.condition {
+                    Condition::Healthy => Condition::Unwritten,
+                    condition => condition,
+                },
+                since: began.wall,
+                reason: format!("no answer from the storage to the attempt to {tried}"),
+            },
+            _ => state.shown.clone(),
+        }
+    }
+
+    fn report(&self) {
+        let state = lock(&self.state);
+        let shown = self.shown(&state);
+        let unwritten = match shown.is_healthy() {
+            true => 0,
+            false => state.inventory.iter().filter(|one| one.version > state.durable).count(),
+        };
+        let records = state.inventory.len();
+        drop(state);
         self.metrics.set("multinic_inventory_records", &[], records as f64);
         self.metrics.set("multinic_inventory_unwritten_records", &[], unwritten as f64);
-        let present = lock(&self.shown).state.name();
-        for state in StoreState::NAMES {
-            let value = if state == present { 1.0 } else { 0.0 };
-            self.metrics.set("multinic_inventory_state", &[("state", state)], value);
+        for condition in Condition::ALL {
+            let value = if shown.condition == condition { 1.0 } else { 0.0 };
+            let labels = [("state", condition.name())];
+            self.metrics.set("multinic_inventory_state", &labels, value);
         }
     }
-
-    /// The store's thread.
-    fn keep(&self) {
-        loop {
-            let (wait, failing) = {
-                let shown = lock(&self.shown);
-                let doubled = RETRY_FIRST * 2_u32.pow(shown.failures.clamp(1, 6) - 1);
-                match shown.state.is_healthy() {
-                    true => (Duration::from_secs(3600), false),
-                    false => (doubled.min(RETRY_LONGEST), true),
-                }
-            };
-            let orders = lock(&self.orders);
-            let idle = |orders: &mut Orders| {
-                let newly_failing = !failing && !lock(&self.shown).state.is_healthy();
-                !orders.stop && !orders.compact && !newly_failing
-            };
-            let waited = self.ordered.wait_timeout_while(orders, wait, idle);
-            let (mut orders, timeout) = waited.unwrap_or_else(|held| held.into_inner());
-            if orders.stop {
-                return;
-            }
-            let compact = std::mem::take(&mut orders.compact);
-            drop(orders);
-            if failing && timeout.timed_out() {
-                self.recover();
-            } else if compact {
-                self.compact();
-            }
-        }
-    }
-}
-
-fn keep_last(unwritten: &mut BTreeMap<(String, String), Prepared>, changes: Vec<Prepared>) {
-    for prepared in changes {
-        let (provider_id, node_name) = prepared.change.key();
-        unwritten.insert((provider_id.to_owned(), node_name.to_owned()), prepared);
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What the locks guard is whole at every statement, so a panic elsewhere needn't spread.
-    mutex.lock().unwrap_or_else(|held| held.into_inner())
 }
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Store").field("places", &self.shared.places).finish_non_exhaustive()
+        formatter.debug_struct("Store").field("path", &self.shared.path).finish_non_exhaustive()
     }
 }

@@ -1,21 +1,69 @@
-//! What changed on a node, and when: pure comparison of two records.
-//!
-//! The entries are a function of the old record and the new one, so the journal needn't hold them:
-//! replaying the same records gives the same timeline.
+//! What changed on a node, and when. Pure.
+
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::contents::Stored;
 use super::record::Record;
 use crate::node_config::Interface;
 
 /// How many entries of a node are kept; older ones go.
-pub const KEPT_ENTRIES: usize = 20;
+const KEPT_ENTRIES: usize = 20;
+
+/// A node's timeline in the file and over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Timeline {
+    /// The cloud, by its Contrabass id.
+    pub provider_id: String,
+    /// The Kubernetes node.
+    pub node_name: String,
+    /// What changed, oldest first.
+    pub changes: Vec<Entry>,
+}
+
+impl Timeline {
+    /// A record's timeline without entries.
+    pub(super) fn of(record: &Record) -> Timeline {
+        let (provider_id, node_name) = (record.provider_id.clone(), record.node_name.clone());
+        Timeline { provider_id, node_name, changes: Vec::new() }
+    }
+
+    /// Compact JSON.
+    pub(super) fn to_json(&self) -> Arc<[u8]> {
+        // Strings, numbers and lists only: serialisation has nothing to fail on.
+        serde_json::to_vec(self).unwrap_or_default().into()
+    }
+
+    /// The timeline of a record, as JSON, after one that had another.
+    pub(super) fn next(before: Option<&Stored>, after: &Record) -> Arc<[u8]> {
+        // What was sent and not accepted is no change of the node.
+        let old = before.map(|before| &before.record).filter(|record| record.was_accepted());
+        let new = if after.was_accepted() { changes(old, after) } else { Vec::new() };
+        let mut next = Timeline::of(after);
+        if let Some(before) = before {
+            let is_same_node = before.record.provider_id == after.provider_id
+                && before.record.node_name == after.node_name;
+            if new.is_empty() && is_same_node {
+                return before.timeline.clone();
+            }
+            next.changes = serde_json::from_slice::<Timeline>(&before.timeline)
+                .map(|timeline| timeline.changes)
+                .unwrap_or_default();
+        }
+        next.changes.extend(new);
+        let surplus = next.changes.len().saturating_sub(KEPT_ENTRIES);
+        next.changes.drain(..surplus);
+        next.to_json()
+    }
+}
 
 /// One entry of a node's timeline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// When Viola accepted the change.
+    /// When the change was accepted.
     pub at: Timestamp,
     /// What changed.
     #[serde(flatten)]
@@ -84,7 +132,7 @@ pub enum What {
 }
 
 /// What changed between two records of one node; `None` before means first sight.
-pub fn changes(before: Option<&Record>, after: &Record) -> Vec<Entry> {
+fn changes(before: Option<&Record>, after: &Record) -> Vec<Entry> {
     let mut found = Vec::new();
     match before {
         None => found.push(What::FirstSent { interfaces: after.config.interfaces.len() }),
@@ -115,9 +163,9 @@ fn node_changes(before: &Record, after: &Record, found: &mut Vec<What>) {
 }
 
 fn port_changes(before: &[Interface], after: &[Interface], found: &mut Vec<What>) {
-    let with_port = |list: &[Interface], port_id: &str| {
-        list.iter().find(|interface| interface.port_id == port_id).cloned()
-    };
+    fn with_port<'a>(list: &'a [Interface], port_id: &str) -> Option<&'a Interface> {
+        list.iter().find(|interface| interface.port_id == port_id)
+    }
     for gone in before.iter().filter(|old| with_port(after, &old.port_id).is_none()) {
         found.push(What::PortRemoved {
             port_id: gone.port_id.clone(),
@@ -127,7 +175,7 @@ fn port_changes(before: &[Interface], after: &[Interface], found: &mut Vec<What>
     }
     for new in after {
         match with_port(before, &new.port_id) {
-            Some(old) => value_changes(&old, new, found),
+            Some(old) => value_changes(old, new, found),
             None => found.push(What::PortAdded {
                 port_id: new.port_id.clone(),
                 id: new.id,
@@ -156,12 +204,4 @@ fn value_changes(old: &Interface, new: &Interface, found: &mut Vec<What>) {
             to,
         });
     }
-}
-
-/// The timeline with the new entries at its end, cut to [`KEPT_ENTRIES`].
-pub fn extended(timeline: &[Entry], new: Vec<Entry>) -> Vec<Entry> {
-    let mut entries = [timeline, &new].concat();
-    let surplus = entries.len().saturating_sub(KEPT_ENTRIES);
-    entries.drain(..surplus);
-    entries
 }

@@ -367,7 +367,7 @@ impl ObjectPass<'_> {
         changes.extend(self.changes(spec, &accepted, sent_at));
         if !changes.is_empty() {
             // The commit keeps what it couldn't write and goes on trying; the state says so below.
-            if let Err(error) = store.commit(changes) {
+            if let Some(error) = store.commit(changes).into_iter().find_map(Result::err) {
                 log::error!("{}: {error}", self.job.object.key);
             }
         }

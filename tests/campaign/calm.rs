@@ -23,8 +23,9 @@ impl Campaign {
             return Err(format!("the inventory answers {} {}", answer.status, answer.body));
         }
         let file = format!("{{\"records\": {}}}", answer.body);
-        let found = document::decode(file.as_bytes()).map_err(|format| format.to_string())?;
-        if found.damaged { Err(format!("not an inventory: {file}")) } else { Ok(found.inventory) }
+        let found =
+            document::decode(file.as_bytes()).map_err(|error| format!("{error:?}: {file}"))?;
+        Ok(found.inventory)
     }
 
     /// Checks all of it.

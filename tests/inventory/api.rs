@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::client::{Answer, connect, exchange, get, request, serve};
 use crate::simulated_disk::{Fault, SimulatedDisk};
-use crate::support::{PROVIDER, open_on, record, start, upsert};
+use crate::support::{PROVIDER, commit, open_on, record, start, upsert};
 
 const LIST: &str = "/v1/inventory/node-configs";
 
@@ -82,7 +82,7 @@ fn filled() -> World {
         of("p1", "worker-0", "vm-1"),
         of("p3", "한국/노드 <b>", "vm-4"),
     ];
-    world.store.commit(changes).unwrap();
+    commit(&world.store, changes).unwrap();
     world
 }
 
@@ -159,7 +159,7 @@ fn a_single_node_is_an_array_with_one_record_per_provider() {
 fn pages_follow_each_other_without_gaps_even_when_records_come_and_go() {
     let world = world(ApiSettings::default());
     let nodes: Vec<_> = (0..25).map(|n| upsert(&format!("n{n:02}"), &[n], 1)).collect();
-    world.store.commit(nodes).unwrap();
+    commit(&world.store, nodes).unwrap();
     let mut seen = Vec::new();
     let mut target = format!("{LIST}?limit=10&providerId={PROVIDER}");
     loop {
@@ -170,7 +170,7 @@ fn pages_follow_each_other_without_gaps_even_when_records_come_and_go() {
         if seen.len() == 10 {
             // The first of the next page goes, and one comes before this place.
             let changes = vec![crate::support::remove("n10"), upsert("n05-new", &[99], 2)];
-            world.store.commit(changes).unwrap();
+            commit(&world.store, changes).unwrap();
         }
         let Some(link) = answer.header("link") else {
             assert_eq!(answer.header("x-continue"), None);
@@ -203,7 +203,7 @@ fn an_etag_saves_the_body_until_something_changes() {
     }
     let tag_of = |target: &str| world.get(target).header("etag").unwrap().to_owned();
     let (list, single) = (tag_of(LIST), tag_of(&format!("{LIST}/worker-1")));
-    world.store.commit(vec![of("p2", "worker-0", "vm-9")]).unwrap();
+    commit(&world.store, vec![of("p2", "worker-0", "vm-9")]).unwrap();
     assert_eq!(world.with(LIST, &format!("If-None-Match: {list}\r\n")).status, 200);
     assert_eq!(world.names(&format!("{LIST}?instanceId=vm-9")), ["p2/worker-0"]);
     // Another node's change doesn't touch this one.
@@ -320,7 +320,7 @@ fn an_inventory_that_could_not_be_read_is_not_shown_as_empty() {
     let answer = world.get(LIST);
     assert_eq!(answer.status, 503, "an empty list would be a lie");
     let overview = world.get("/v1/overview").json();
-    assert_eq!(overview["store"]["state"], "unreadable");
+    assert_eq!(overview["store"]["state"], "unwritable");
     assert!(overview["store"]["reason"].as_str().unwrap().contains("/data"));
 }
 
@@ -425,7 +425,7 @@ fn the_list_is_a_back_up_that_can_be_put_back() {
     owned.accepted_by = Some("biz-1".to_owned());
     owned.down_ports = vec!["port-0008".to_owned()];
     let changes = vec![upsert("worker-1", &[3, 1, 2], 1), Change::Upsert(owned)];
-    world.store.commit(changes).unwrap();
+    commit(&world.store, changes).unwrap();
 
     let folder = tempfile::tempdir().unwrap();
     let Some(status) = back_up(&world, folder.path()) else { return };
@@ -447,7 +447,7 @@ fn the_list_is_a_back_up_that_can_be_put_back() {
 #[test]
 fn a_back_up_that_is_refused_leaves_the_last_one_as_it_was() {
     let world = world(ApiSettings::default());
-    world.store.commit(vec![upsert("worker-1", &[1], 1)]).unwrap();
+    commit(&world.store, vec![upsert("worker-1", &[1], 1)]).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let Some(status) = back_up(&world, folder.path()) else { return };
     assert!(status.success());

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use multinic_operator::inventory::files::{Appendable, Disk, Files, Lock};
-use multinic_operator::inventory::store::{Store, StoreState};
+use multinic_operator::inventory::store::{Condition, Store};
 
-use crate::support::{PROVIDER, open, open_on, upsert};
+use crate::support::{commit, get, open, open_on, upsert};
 
 fn wait_until(what: &str, mut condition: impl FnMut() -> bool) -> Duration {
     let began = Instant::now();
@@ -53,36 +53,37 @@ fn a_full_disk_is_said_and_everything_is_written_once_there_is_room() {
     let _mounted = Mounted(folder.path());
     let path = folder.path().join("inventory.json");
     let store = open(&path);
-    store.commit(vec![upsert("before", &[1], 1)]).unwrap();
+    commit(&store, vec![upsert("before", &[1], 1)]).unwrap();
     fs::write(folder.path().join("ballast"), vec![1; 1024 * 1024]).unwrap_err();
-    let error = store.commit(vec![upsert("during", &(0..10).collect::<Vec<_>>(), 2)]);
-    // The journal's last page may have room for a small commit; it ends soon.
+    let error = commit(&store, vec![upsert("during", &(0..10).collect::<Vec<_>>(), 2)]);
+    // The disk's last page may have room for a small commit; it ends soon.
     let mut number = 0;
     let error = match error {
         Err(error) => error,
         Ok(()) => loop {
             number += 1;
-            if let Err(error) = store.commit(vec![upsert(&format!("more-{number}"), &[1], 3)]) {
+            if let Err(error) = commit(&store, vec![upsert(&format!("more-{number}"), &[1], 3)]) {
                 break error;
             }
             assert!(number < 1000);
         },
     };
     assert!(error.to_string().contains("No space left on device"), "{error}");
-    assert!(matches!(store.state(), StoreState::Unwritten { .. }) && store.state().remembers());
-    assert!(store.get(PROVIDER, "during").is_some(), "memory has it all the same");
+    assert_eq!(store.state().condition, Condition::Unwritten);
+    assert!(store.state().remembers());
+    assert!(get(&store, "during").is_some(), "memory has it all the same");
     fs::remove_file(folder.path().join("ballast")).unwrap();
     wait_until("the disk is used again", || store.state().is_healthy());
-    store.commit(vec![upsert("after", &[1], 4)]).unwrap();
+    commit(&store, vec![upsert("after", &[1], 4)]).unwrap();
     let expected = store.snapshot().len();
     drop(store);
     let found = open(&path);
     assert_eq!(found.snapshot().len(), expected);
-    assert!(found.get(PROVIDER, "during").is_some() && found.findings().is_empty());
+    assert!(get(&found, "during").is_some() && found.findings().is_empty());
 }
 
 #[test]
-fn a_read_only_disk_is_read_and_written_once_it_is_writable() {
+fn on_a_read_only_disk_nothing_may_be_sent_until_it_is_writable() {
     let folder = tempfile::tempdir().unwrap();
     if !mount(folder.path(), "size=1m") {
         println!("left out: no tmpfs can be mounted here");
@@ -91,15 +92,15 @@ fn a_read_only_disk_is_read_and_written_once_it_is_writable() {
     let _mounted = Mounted(folder.path());
     let path = folder.path().join("inventory.json");
     let store = open(&path);
-    store.commit(vec![upsert("before", &[1], 1)]).unwrap();
+    commit(&store, vec![upsert("before", &[1], 1)]).unwrap();
     store.flush_and_close();
     drop(store);
     remount(folder.path(), "remount,ro");
     let store = open(&path);
-    assert!(matches!(store.state(), StoreState::Unwritten { .. }), "{}", store.state());
-    assert!(store.state().remembers() && store.get(PROVIDER, "before").is_some());
+    assert_eq!(store.state().condition, Condition::Unwritable, "{}", store.state());
+    assert!(!store.state().remembers(), "what can't be kept must not be sent");
     assert!(store.state().to_string().contains("Read-only file system"), "{}", store.state());
-    store.commit(vec![upsert("during", &[2], 2)]).unwrap_err();
+    commit(&store, vec![upsert("during", &[2], 2)]).unwrap_err();
     remount(folder.path(), "remount,rw");
     wait_until("the disk is used again", || store.state().is_healthy());
     drop(store);
@@ -111,7 +112,7 @@ fn a_missing_folder_is_made() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("not/yet/inventory.json");
     let store = open(&path);
-    store.commit(vec![upsert("a", &[1], 1)]).unwrap();
+    commit(&store, vec![upsert("a", &[1], 1)]).unwrap();
     drop(store);
     assert_eq!(open(&path).snapshot().len(), 1);
 }
@@ -124,7 +125,7 @@ fn a_folder_that_cannot_be_made_is_said_and_made_later() {
     let path = in_the_way.join("inventory.json");
     let store = open(&path);
     assert!(!store.state().is_healthy());
-    let error = store.commit(vec![upsert("a", &[1], 1)]).unwrap_err();
+    let error = commit(&store, vec![upsert("a", &[1], 1)]).unwrap_err();
     assert!(error.to_string().contains("Not a directory"), "{error}");
     fs::remove_file(&in_the_way).unwrap();
     wait_until("the folder is made", || store.state().is_healthy());
@@ -139,9 +140,9 @@ fn a_file_that_cannot_be_read_stops_guessing_and_is_left_alone() {
     // A folder of that name can't be read as a file, whoever asks.
     fs::create_dir(&path).unwrap();
     let store = open(&path);
-    assert!(matches!(store.state(), StoreState::Unreadable { .. }), "{}", store.state());
+    assert_eq!(store.state().condition, Condition::Unreadable, "{}", store.state());
     assert!(!store.state().remembers(), "ids must not be handed out anew");
-    store.commit(vec![upsert("a", &[1], 1)]).unwrap_err();
+    commit(&store, vec![upsert("a", &[1], 1)]).unwrap_err();
     assert!(path.is_dir());
     fs::remove_dir(&path).unwrap();
     wait_until("it can be read", || store.state().is_healthy());
@@ -153,13 +154,13 @@ fn two_operators_on_one_file_are_told_apart_and_the_second_takes_over_what_the_f
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("inventory.json");
     let first = open(&path);
-    first.commit(vec![upsert("a", &[1], 1)]).unwrap();
+    commit(&first, vec![upsert("a", &[1], 1)]).unwrap();
     let second = open(&path);
-    assert!(matches!(second.state(), StoreState::Locked { .. }), "{}", second.state());
+    assert_eq!(second.state().condition, Condition::Locked, "{}", second.state());
     assert!(!second.state().remembers());
     assert!(second.state().to_string().contains("in use by another operator"));
-    second.commit(vec![upsert("b", &[2], 2)]).unwrap_err();
-    first.commit(vec![upsert("c", &[3], 3)]).unwrap();
+    commit(&second, vec![upsert("b", &[2], 2)]).unwrap_err();
+    commit(&first, vec![upsert("c", &[3], 3)]).unwrap();
     first.flush_and_close();
     let waited = wait_until("the second takes over", || second.state().is_healthy());
     assert!(waited < Duration::from_secs(11));
@@ -173,9 +174,9 @@ fn files_are_for_their_owner_only() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().unwrap();
     let store: Store = open(&folder.path().join("inventory.json"));
-    store.commit(vec![upsert("a", &[1], 1)]).unwrap();
+    commit(&store, vec![upsert("a", &[1], 1)]).unwrap();
     let entries: Vec<_> = fs::read_dir(folder.path()).unwrap().map(Result::unwrap).collect();
-    assert_eq!(entries.len(), 3, "document, journal, lock");
+    assert_eq!(entries.len(), 2, "the file and its lock");
     for entry in entries {
         let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600, "{}", entry.path().display());
@@ -230,12 +231,12 @@ fn a_commit_beside_the_close_is_refused_and_nothing_is_written_without_the_lock(
     let path = folder.path().join("inventory.json");
     let unlocked = Arc::new(AtomicBool::new(false));
     let store = open_on(SlowUnlock(unlocked.clone()), &path);
-    store.commit(vec![upsert("a", &[1], 1)]).unwrap();
+    commit(&store, vec![upsert("a", &[1], 1)]).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| store.flush_and_close());
         wait_until("the lock given back", || unlocked.load(Ordering::SeqCst));
-        let error = store.commit(vec![upsert("b", &[2], 1)]).unwrap_err();
-        assert_eq!(error.state, StoreState::Closed);
+        let error = commit(&store, vec![upsert("b", &[2], 1)]).unwrap_err();
+        assert_eq!(error.state.condition, Condition::Closed);
     });
     assert_eq!(open(&path).snapshot().len(), 1);
 }

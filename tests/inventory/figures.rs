@@ -13,7 +13,7 @@ use multinic_operator::inventory::record::Change;
 use multinic_operator::inventory::store::Store;
 use multinic_operator::overview::Overview;
 
-use crate::support::{open, upsert};
+use crate::support::{commit, open, upsert};
 
 const PORTS: [u32; 4] = [1, 2, 3, 4];
 
@@ -40,32 +40,47 @@ fn a_first_sync_of_2000_nodes() {
     let store = open(&folder.path().join("inventory.json"));
     let (changes, before) = (nodes(2000, 1), written());
     let began = Instant::now();
-    store.commit(changes).unwrap();
+    commit(&store, changes).unwrap();
     println!("2000 nodes: {:?}, {} bytes written", began.elapsed(), written() - before);
-    let began = Instant::now();
-    store.compact();
-    println!("document of 2000 nodes: {:?} (in the background)", began.elapsed());
 }
 
 #[test]
 #[ignore = "a measurement"]
-fn the_cost_of_an_upsert() {
-    for count in [100, 50_000] {
+fn two_hundred_commits_of_ten_nodes() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder.path().join("inventory.json"));
+    let (all, before) = (nodes(2000, 1), written());
+    let began = Instant::now();
+    for changes in all.chunks(10) {
+        commit(&store, changes.to_vec()).unwrap();
+    }
+    println!("200 commits of 10: {:?}, {} bytes written", began.elapsed(), written() - before);
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn the_cost_of_a_commit() {
+    for count in [100, 2000, 5000, 10_000] {
         let folder = tempfile::tempdir().unwrap();
         let store = open(&folder.path().join("inventory.json"));
-        store.commit(nodes(count, 1)).unwrap();
-        store.compact();
-        for reader in ["no reader", "a reader of every version"] {
-            let times = (0..500).map(|step| {
-                let held = (reader != "no reader").then(|| store.snapshot());
+        commit(&store, nodes(count, 1)).unwrap();
+        for kind in ["no reader", "a reader of every version", "look-ups of every version"] {
+            let times = (0..200).map(|step: usize| {
+                let held = (kind != "no reader").then(|| store.snapshot());
                 let node = format!("worker-{:05}", step * 7919 % count);
                 let began = Instant::now();
-                store.commit(vec![upsert(&node, &PORTS, step as u64)]).unwrap();
+                commit(&store, vec![upsert(&node, &[step as u32], step as u64)]).unwrap();
+                if kind.starts_with("look-ups") {
+                    let inventory = store.snapshot();
+                    assert!(!inventory.by_port("port-0001").is_empty());
+                    assert!(!inventory.by_vm(&format!("vm-{node}")).is_empty());
+                    assert!(!inventory.by_target("biz-1", &node).is_empty());
+                }
                 drop(held);
                 began.elapsed()
             });
             let (median, worst) = median(times.collect());
-            println!("{count} records, {reader}: upsert median {median:?}, worst {worst:?}");
+            println!("{count} records, {kind}: commit median {median:?}, worst {worst:?}");
         }
     }
 }
@@ -87,7 +102,7 @@ fn serve_2000_records() {
     let Ok(folder) = std::env::var("FIGURES_FOLDER") else { return };
     let folder = Path::new(&folder);
     let store = open(&folder.join("inventory.json"));
-    store.commit(nodes(2000, 1)).unwrap();
+    commit(&store, nodes(2000, 1)).unwrap();
     let inventory = store.snapshot();
     let texts: Vec<_> =
         inventory.iter().map(|stored| String::from_utf8_lossy(&stored.json).into_owned()).collect();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use multinic_operator::inventory::store::Store;
 
-use crate::support::{PROVIDER, open, record, upsert};
+use crate::support::{PROVIDER, commit, get, open, record, upsert};
 
 const ROUNDS: usize = 200;
 const FOLDER_VARIABLE: &str = "INVENTORY_KILL_TEST_FOLDER";
@@ -22,7 +22,7 @@ fn changes(number: u64) -> Vec<multinic_operator::inventory::record::Change> {
 
 fn counter(store: &Store) -> u64 {
     let seconds = |time: jiff::Timestamp| time.as_second() - crate::support::start().as_second();
-    store.get(PROVIDER, "counter").map_or(0, |stored| seconds(stored.record.updated_at) as u64)
+    get(store, "counter").map_or(0, |stored| seconds(stored.record.updated_at) as u64)
 }
 
 /// What is found must be exactly what the first `number` commits leave.
@@ -52,10 +52,7 @@ fn commits_until_it_is_killed() {
     writeln!(out, "found {number}").unwrap();
     loop {
         number += 1;
-        store.commit(changes(number)).unwrap();
-        if number.is_multiple_of(50) {
-            store.compact();
-        }
+        commit(&store, changes(number)).unwrap();
         writeln!(out, "acknowledged {number}").unwrap();
         out.flush().unwrap();
     }

@@ -19,6 +19,7 @@ mod kill;
 mod loading;
 mod openapi;
 mod page;
+mod released;
 #[allow(dead_code, reason = "shared with the simulated years, which use more of it")]
 mod simulated_disk;
 mod store;

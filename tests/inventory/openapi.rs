@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::api::{full_record, object, of, world};
 use crate::client::{Answer, get, request};
-use crate::support::{record, remove};
+use crate::support::{commit, record, remove};
 
 const TEXT: &str = include_str!("../../src/inventory/page/openapi.yaml");
 const DOCS: &str = include_str!("../../src/inventory/page/docs.html");
@@ -77,18 +77,16 @@ fn every_described_answer_occurs_and_is_as_described() {
     // Timelines with every kind of change, records with and without every optional field.
     let mut plain = record("plain", "vm-plain", &[1], 1);
     plain.accepted_by = None;
-    world.store.commit(vec![full_record("p1", "full"), Change::Upsert(plain.clone())]).unwrap();
+    commit(&world.store, vec![full_record("p1", "full"), Change::Upsert(plain.clone())]).unwrap();
     plain.accepted_by = Some("biz-2".to_owned());
     plain.config.interfaces = record("", "", &[2, 3], 1).config.interfaces;
-    world.store.commit(vec![Change::Upsert(plain.clone())]).unwrap();
+    commit(&world.store, vec![Change::Upsert(plain.clone())]).unwrap();
     plain.config.interfaces[1].mtu = 9000;
     plain.instance_id = "vm-other".to_owned();
-    world.store.commit(vec![Change::Upsert(plain.clone())]).unwrap();
+    commit(&world.store, vec![Change::Upsert(plain.clone())]).unwrap();
     plain.node_name = "renamed".to_owned();
-    world
-        .store
-        .commit(vec![remove("plain"), Change::Upsert(plain), of("p2", "full", "v")])
-        .unwrap();
+    let changes = vec![remove("plain"), Change::Upsert(plain), of("p2", "full", "v")];
+    commit(&world.store, changes).unwrap();
     world.overview.put(object("shop", "blue", "False", "NovaError"));
     let description = Description::read();
     let address = world.server.address();

@@ -13,7 +13,7 @@ use multinic_operator::inventory::api::ApiSettings;
 use multinic_operator::inventory::record::Change;
 
 use crate::api::{World, full_record, object, of, world};
-use crate::support::record;
+use crate::support::{commit, record};
 
 const CHROMIUM: [&str; 3] =
     ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
@@ -40,12 +40,12 @@ fn shown_world() -> World {
         of("p2", "worker-0", "vm-1"),
         Change::Upsert(earlier),
     ];
-    world.store.commit(changes).unwrap();
+    commit(&world.store, changes).unwrap();
     let mut changed = record("it's", "vm-it's", &[70, 71], 90);
     changed.provider_id = "p1".to_owned();
     changed.config.interfaces[0].mtu = 9000;
     changed.config.interfaces[0].address = "10.10.77.7".parse().unwrap();
-    world.store.commit(vec![Change::Upsert(changed)]).unwrap();
+    commit(&world.store, vec![Change::Upsert(changed)]).unwrap();
     world.overview.put(object("shop", "amber", "True", "Synced"));
     world.overview.put(object("shop", "blue", "False", "NovaError"));
     world.overview.put(object("shop", "<b>cyan</b>", "Unknown", ""));
@@ -65,7 +65,7 @@ fn the_page_keeps_its_promises_in_a_real_browser() {
     let token_file = folder.path().join("token");
     fs::write(&token_file, "open-sesame").unwrap();
     let guarded = world(ApiSettings { cors_origin: None, token_file: Some(token_file.clone()) });
-    guarded.store.commit(vec![of("p1", "worker-0", "vm-1")]).unwrap();
+    commit(&guarded.store, vec![of("p1", "worker-0", "vm-1")]).unwrap();
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/page/page.test.mjs");
     let mut child = Command::new("node")
         .arg(script)
@@ -78,7 +78,7 @@ fn the_page_keeps_its_promises_in_a_real_browser() {
     for line in BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok) {
         println!("{line}");
         match line.as_str() {
-            "change" => shown.store.commit(vec![of_p1("worker-new", &[90], 99)]).unwrap(),
+            "change" => commit(&shown.store, vec![of_p1("worker-new", &[90], 99)]).unwrap(),
             "fail" => shown.overview.put(object("shop", "brand-new", "False", "NovaError")),
             "rotate" => {
                 fs::write(&token_file, "new-token").unwrap();

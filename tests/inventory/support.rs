@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use multinic_operator::clock::{Clock, Now};
-use multinic_operator::inventory::contents::Inventory;
+use multinic_operator::inventory::contents::{Inventory, Stored};
 use multinic_operator::inventory::files::Files;
 use multinic_operator::inventory::record::{Change, Record};
-use multinic_operator::inventory::store::Store;
+use multinic_operator::inventory::store::{Store, StoreError};
 use multinic_operator::metrics::Metrics;
 use multinic_operator::node_config::{Interface, NodeConfig};
 
@@ -24,9 +24,21 @@ pub(crate) fn invented_clock() -> Clock {
     Clock::invented(Now { uptime: Duration::ZERO, wall: start() })
 }
 
-/// A store on the real disk, with its thread.
+/// A store on the real disk, with its thread, once it has tried to open its file.
 pub(crate) fn open(path: &Path) -> Store {
-    Store::open(path, Clock::system(), Arc::default())
+    let store = Store::open(path, Clock::system(), Arc::default());
+    store.wait_until_opened(Duration::from_secs(10));
+    store
+}
+
+/// Commits, and gives the first error.
+pub(crate) fn commit(store: &Store, changes: Vec<Change>) -> Result<(), StoreError> {
+    store.commit(changes).into_iter().collect()
+}
+
+/// The record of a node of [`PROVIDER`].
+pub(crate) fn get(store: &Store, node: &str) -> Option<Arc<Stored>> {
+    store.snapshot().get(PROVIDER, node).cloned()
 }
 
 /// A store without a thread, on any disk.
@@ -79,8 +91,7 @@ pub(crate) fn remove(node: &str) -> Change {
 
 /// Everything a reader can see of an inventory, as text.
 pub(crate) fn seen(inventory: &Inventory) -> Vec<String> {
-    let line = |stored: &multinic_operator::inventory::contents::Stored| {
-        format!("{} {:?}", String::from_utf8_lossy(&stored.json), stored.timeline)
-    };
-    inventory.iter().map(|stored| line(stored)).collect()
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let line = |stored: &Arc<Stored>| [text(&stored.json), text(&stored.timeline)].join(" ");
+    inventory.iter().map(line).collect()
 }

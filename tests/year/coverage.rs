@@ -53,7 +53,7 @@ const HAPPENINGS: [&str; 45] = [
     "outage",
     "disk full",
     "disk read-only",
-    "journal compacted",
+    "updates written",
     "clock jump",
     "stale watch",
     "relist",

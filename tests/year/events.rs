@@ -75,8 +75,8 @@ impl Year {
             0 => ("disk full", Mood::Full),
             1 => ("disk read-only", Mood::ReadOnly),
             _ => {
-                self.on_disk(Store::compact);
-                return ("journal compacted", "the journal is compacted".to_owned());
+                self.on_disk(Store::retry);
+                return ("updates written", "what was only resent is written".to_owned());
             }
         };
         if !self.is_left_out(kind) {

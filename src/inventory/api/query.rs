@@ -1,7 +1,7 @@
 //! Filters and paging of the lists. Pure.
 //!
-//! Unknown parameters are ignored, as the replaced program did; a known one in the wrong case or
-//! given twice is an error, because it would silently show too much.
+//! Unknown parameters are ignored, as the Go operator did; a known one in the wrong case or given
+//! twice is an error, because it would silently show too much.
 
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::http::server::Response;
 use crate::inventory::contents::{Inventory, Stored};
+use crate::inventory::record::Record;
 
 /// Largest `limit`.
 const MAX_LIMIT: usize = 10_000;
@@ -56,62 +57,28 @@ impl ListQuery {
 
     /// The records of this page, and the `continue` of the next one.
     pub(super) fn select(&self, inventory: &Inventory) -> (Vec<Arc<Stored>>, Option<String>) {
-        let limit = self.limit.unwrap_or(usize::MAX);
-        let mut page = Vec::new();
-        for stored in self.candidates(inventory) {
-            if !self.wants(&stored) {
-                continue;
-            }
-            if page.len() == limit {
-                let record = &stored.record;
-                let next = write_continue(&record.provider_id, &record.node_name);
-                return (page, Some(next));
-            }
-            page.push(stored);
-        }
-        (page, None)
-    }
-
-    /// Few records that include all wanted ones.
-    fn candidates<'a>(
-        &'a self,
-        inventory: &'a Inventory,
-    ) -> Box<dyn Iterator<Item = Arc<Stored>> + 'a> {
-        let (provider, node) = match &self.from {
-            Some((provider, node)) => (provider.as_str(), node.as_str()),
+        let (provider_id, node_name) = match &self.from {
+            Some((provider_id, node_name)) => (provider_id.as_str(), node_name.as_str()),
             None => ("", ""),
         };
-        let not_before = move |stored: &Arc<Stored>| {
-            let record = &stored.record;
-            (record.provider_id.as_str(), record.node_name.as_str()) >= (provider, node)
-        };
-        match (&self.provider_id, &self.node_name, &self.instance_id) {
-            (Some(wanted), Some(node), _) => {
-                Box::new(inventory.get(wanted, node).cloned().into_iter().filter(not_before))
-            }
-            (None, Some(node), _) => {
-                Box::new(inventory.by_name(node).into_iter().filter(not_before))
-            }
-            (Some(wanted), None, Some(instance)) => {
-                let of_vm = inventory.by_instance(wanted, instance).into_iter().cloned();
-                Box::new(of_vm.filter(not_before))
-            }
-            (Some(wanted), None, None) => {
-                let first = (provider, node).max((wanted.as_str(), ""));
-                let own = move |stored: &Arc<Stored>| stored.record.provider_id == *wanted;
-                Box::new(inventory.starting_at(first.0, first.1).cloned().take_while(own))
-            }
-            (None, None, _) => Box::new(inventory.starting_at(provider, node).cloned()),
-        }
+        let mut wanted = inventory
+            .shown_from(provider_id, node_name)
+            .filter(|stored| self.wants(&stored.record));
+        let page = wanted.by_ref().take(self.limit.unwrap_or(usize::MAX)).cloned().collect();
+        let next = wanted.next().map(|stored| &stored.record);
+        (page, next.map(|next| write_continue(&next.provider_id, &next.node_name)))
     }
 
-    fn wants(&self, stored: &Stored) -> bool {
-        let agrees = |wanted: &Option<String>, actual: &str| {
-            wanted.as_ref().is_none_or(|wanted| wanted == actual)
+    fn wants(&self, record: &Record) -> bool {
+        let is = |wanted: &Option<String>, value: &str| {
+            wanted.as_ref().is_none_or(|wanted| wanted == value)
         };
-        agrees(&self.provider_id, &stored.record.provider_id)
-            && agrees(&self.node_name, &stored.record.node_name)
-            && agrees(&self.instance_id, &stored.record.instance_id)
+        is(&self.node_name, &record.node_name)
+            && is(&self.instance_id, &record.instance_id)
+            && self
+                .provider_id
+                .as_ref()
+                .is_none_or(|wanted| wanted.eq_ignore_ascii_case(&record.provider_id))
     }
 
     /// The query string of the next page.

@@ -25,6 +25,7 @@ use crate::clock::{Clock, Now};
 use crate::cloud::neutron::{Port, Subnet};
 use crate::config::Intervals;
 use crate::inventory::contents::Inventory;
+use crate::inventory::files::Disk;
 use crate::inventory::record::{Change, Owner, Record};
 use crate::inventory::store::Store;
 use crate::metrics::Metrics;
@@ -141,8 +142,10 @@ fn inventory(records: &[Record]) -> Arc<Inventory> {
     }
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("inventory.json");
-    let store = Store::open(&path, Clock::invented(at(0)), Arc::new(Metrics::default()));
-    store.commit(records.iter().cloned().map(Change::Upsert).collect()).unwrap();
+    let (clock, metrics) = (Clock::invented(at(0)), Arc::new(Metrics::default()));
+    let store = Store::open_on(Box::new(Disk), &path, clock, metrics);
+    let results = store.commit(records.iter().cloned().map(Change::Upsert).collect());
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
     let inventory = store.snapshot();
     store.flush_and_close();
     inventory

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::{Metrics, Store, object};
 use crate::cloud::tests::{PROVIDER, Stage, port, provider, refused, reply, stage, token};
 use crate::http::client::Service;
+use crate::inventory::files::Disk;
 use crate::inventory::record::Record;
 use crate::reconcile::claims::Claims;
 use crate::reconcile::report::Reason;
@@ -29,7 +30,8 @@ fn operator(settings: &[(&str, &str)]) -> Operator {
     stage.services.set_ports(vec![port("p1", "vm-1", 1)]);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("inventory.json");
-    let store = Store::open(&path, stage.clock.clone(), Arc::new(Metrics::default()));
+    let files = Box::new(Disk);
+    let store = Store::open_on(files, &path, stage.clock.clone(), Arc::new(Metrics::default()));
     let context = Context {
         config: Arc::clone(&stage.config),
         cloud: Arc::clone(&stage.cloud),
