@@ -396,7 +396,9 @@ impl Books {
         for ((provider, node), record) in &self.durable {
             let newer = |known: &Record| {
                 let told = |told: &&Told| told.config == known.config;
-                *known == *record || self.told.values().find(told).is_some()
+                // When the same was accepted again, that is written with the next change.
+                let known_at = Record { updated_at: record.updated_at, ..known.clone() };
+                known_at == *record || self.told.values().find(told).is_some()
             };
             let vm = found.by_instance(provider, &record.instance_id);
             let is_there = match found.get(provider, node) {

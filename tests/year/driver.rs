@@ -67,6 +67,8 @@ pub(crate) struct Process {
     pub(crate) may_act: Arc<AtomicBool>,
     pub(crate) flights: Vec<Flight>,
     pub(crate) finishes: Vec<(Duration, u64, Box<Work>, Box<Outcome>)>,
+    /// Has its store read what the last process left?
+    pub(crate) has_read: bool,
     /// When the store tries a failing disk again.
     pub(crate) retry_at: Option<Duration>,
     pub(crate) write_at: Option<Duration>,

@@ -41,6 +41,11 @@ impl Year {
     pub(crate) fn look_at_store(&mut self) {
         let Some(process) = &mut self.process else { return };
         let state = process.context.store.state();
+        if state.remembers() && !process.has_read {
+            process.has_read = true;
+            let found = self.books.check_found(&process.context.store.snapshot());
+            self.story.broken = self.story.broken.take().or(found.err());
+        }
         if state.is_healthy() {
             process.retry_at = None;
             self.books.note_durable(&process.context.store.snapshot());
@@ -74,9 +79,6 @@ impl Year {
         self.disk.spare();
         let state = store.state();
         self.story.tell(self.at, format!("a process starts, its store is {}", state.name()));
-        if state.remembers() {
-            self.books.check_found(&store.snapshot())?;
-        }
         let clients = Clients::new(&metrics).over(Arc::clone(&self.sky) as _);
         let may_act = Arc::new(AtomicBool::new(true));
         let allowed = Arc::clone(&may_act);
@@ -115,6 +117,7 @@ impl Year {
             may_act,
             flights: Vec::new(),
             finishes: Vec::new(),
+            has_read: false,
             retry_at: None,
             write_at: None,
         });

@@ -51,7 +51,8 @@ pub fn run(data: &[u8]) {
     }
     let added = sample("added");
     let known = before.iter().any(|record| key(record) == key(&added));
-    if store.commit(vec![Change::Upsert(added.clone())]).is_ok() && !known {
+    let results = store.commit(vec![Change::Upsert(added.clone())]);
+    if results.iter().all(Result::is_ok) && !known {
         drop(store);
         let mut expected = before;
         expected.push(added);

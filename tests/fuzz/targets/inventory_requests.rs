@@ -22,7 +22,7 @@ static API: LazyLock<Api> = LazyLock::new(|| {
         Change::Upsert(record)
     };
     let stored = store.commit(vec![named("worker-1"), named("<b>"), named("노드")]);
-    assert!(stored.is_ok());
+    assert!(stored.iter().all(Result::is_ok));
     let settings = ApiSettings {
         cors_origin: Some("https://ui.example.com".into()),
         ..ApiSettings::default()
