@@ -40,7 +40,7 @@ use crate::kube::client::KubeClient;
 use crate::kube::lease::{LeaderElection, Leadership, LeaseHold, LeaseSettings, LeaseTiming};
 use crate::kube::watch::Timing;
 use crate::kube::watcher::{WatchSettings, Watcher};
-use crate::kube::writer::{Reporter, Writer};
+use crate::kube::writer::Writer;
 use crate::metrics::{CONTROLLER, Metrics};
 use crate::overview::Overview;
 use crate::reconcile::claims::Claims;
@@ -394,15 +394,12 @@ impl Operator {
             Some(settings) => settings.identity.clone(),
             None => "multinic-operator".to_owned(),
         };
-        let reporter = Reporter { controller: "multinic-operator", instance, action: "Sync" };
         let (clock, metrics, events) =
             (self.clock.clone(), Arc::clone(&self.metrics), events.clone());
         // Not `may_act`: the last statuses are written when syncs may no longer act.
         let may_write = self.leads();
-        Writer::spawn(&self.kubernetes, reporter, clock, metrics, may_write, move |report| {
-            if let Some(event) = effects::event_of(report) {
-                let _ = events.send(event);
-            }
+        Writer::spawn(&self.kubernetes, instance, clock, metrics, may_write, move |report| {
+            let _ = events.send(effects::event_of(report));
         })
     }
 
@@ -503,7 +500,7 @@ impl Work<'_> {
         if self.context.store.has_lost_its_thread() {
             return Some("inventory");
         }
-        self.writer.has_ended().then_some("kubernetes-writer")
+        self.writer.has_lost_a_thread().then_some("kubernetes-writer")
     }
 
     fn take(&mut self, received: &Receiver<Event>, first: Option<Event>) {
@@ -520,7 +517,7 @@ impl Work<'_> {
     fn dispatch(&mut self) {
         let now = self.operator.clock.now();
         for effect in self.controller.dispatch(now) {
-            effects::perform(effect, &self.passes, &self.writer.handle());
+            effects::perform(effect, &self.passes, &self.writer);
         }
     }
 

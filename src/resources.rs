@@ -154,6 +154,18 @@ impl Status {
     pub fn condition(&self, kind: &str) -> Option<&Condition> {
         self.conditions.iter().find(|condition| condition.kind == kind)
     }
+
+    /// Does `shown`, the status as the watch has it, say the same, but for `lastSyncedAt`?
+    /// Conditions of other types in it are other programs' own.
+    pub fn is_shown_by(&self, shown: &Status) -> bool {
+        let conditions = self.conditions.iter().all(|ours| shown.conditions.contains(ours));
+        let theirs = Status {
+            conditions: self.conditions.clone(),
+            last_synced_at: self.last_synced_at.clone(),
+            ..shown.clone()
+        };
+        conditions && theirs == *self
+    }
 }
 
 /// The spec as it stands in the object, before it is checked. Names as in the CRD.
@@ -314,6 +326,32 @@ mod tests {
         let blank = problem(|spec| spec["credentials"]["projectID"] = json!(" "));
         assert_eq!(blank, "spec.credentials.projectID is blank");
         assert_eq!(read_spec(None).unwrap_err(), "spec is missing");
+    }
+
+    #[test]
+    fn a_status_is_shown_whatever_its_time_and_whatever_others_add() {
+        let condition = |kind: &str, status: &str| {
+            json!({"type": kind, "status": status, "reason": "R", "message": "m",
+                "lastTransitionTime": "2026-01-02T03:04:05Z", "observedGeneration": 1})
+        };
+        let status = |conditions: &[serde_json::Value], nodes: u32, time: &str| {
+            read_status(Some(&json!({"conditions": conditions, "nodes": nodes,
+                "lastError": "", "lastSyncedAt": time})))
+        };
+        let (ready, other) = (condition("Ready", "True"), condition("Reviewed", "True"));
+        let ours = status(std::slice::from_ref(&ready), 2, "2026-01-02T03:04:05Z");
+        assert!(ours.is_shown_by(&status(&[ready.clone(), other], 2, "2026-01-02T03:05:05Z")));
+        assert!(!ours.is_shown_by(&status(
+            std::slice::from_ref(&ready),
+            3,
+            "2026-01-02T03:04:05Z"
+        )));
+        assert!(!ours.is_shown_by(&status(
+            &[condition("Ready", "False")],
+            2,
+            "2026-01-02T03:04:05Z"
+        )));
+        assert!(!ours.is_shown_by(&status(&[], 2, "2026-01-02T03:04:05Z")));
     }
 
     #[test]

@@ -64,11 +64,13 @@ pub fn of_kubernetes(error: &KubeError) -> &'static str {
             "check KUBE_API_URL and KUBE_CA_FILE, and whether network policies let this pod out \
              to the API server"
         }
-        error if error.is_unauthorized() => {
+        error if error.status().is_unauthorized() => {
             "the token belongs to another cluster or has expired: check KUBE_API_URL and \
              KUBE_TOKEN_FILE, or start the pod anew"
         }
-        error if error.is_forbidden() => "correct the role: manifests/rbac/role.yaml has the rules",
+        error if error.status().is_forbidden() => {
+            "correct the role: manifests/rbac/role.yaml has the rules"
+        }
         _ => "look at the API server; is something else listening in its place?",
     }
 }

@@ -33,7 +33,7 @@ pub(super) fn rows(
     let mut rows = match review::server_version(client) {
         Ok(version) => vec![Row::fine(API, address, version)],
         // Some clusters tell strangers no version; that is an answer too.
-        Err(error) if error.is_forbidden() => {
+        Err(error) if error.status().is_forbidden() => {
             vec![Row::fine(API, address, "answers, without telling its version")]
         }
         Err(error) => {
@@ -72,7 +72,7 @@ pub(super) fn rows(
                 found.get_or_insert_with(Vec::new).extend(objects);
             }
             Err(error) => {
-                let advice = match error.is_not_served() {
+                let advice = match error.status().is_not_served() {
                     true => advice::CRD,
                     false => advice::of_kubernetes(&error),
                 };

@@ -13,6 +13,15 @@ use crate::secret::Secrets;
 
 /// Texts of other programs are cut to this many characters.
 const TEXT_LIMIT: usize = 600;
+static NO_STATUS: ApiStatus = ApiStatus {
+    code: 0,
+    reason: String::new(),
+    message: String::new(),
+    causes: Vec::new(),
+    name: String::new(),
+    retry_after: None,
+    from_api: false,
+};
 
 /// A call that didn't bring what was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,10 +29,15 @@ pub enum KubeError {
     /// No whole answer came.
     Transport(HttpError),
     /// The server refused.
-    Refused(Box<Refusal>),
+    Refused {
+        /// What was tried.
+        call: Call,
+        /// What the server said.
+        status: Box<ApiStatus>,
+    },
     /// The answer was a success in a form we can't read.
     Unreadable {
-        /// Verb and path.
+        /// What was tried.
         call: Call,
         /// Where reading failed.
         reason: String,
@@ -33,26 +47,20 @@ pub enum KubeError {
         /// File and reason.
         reason: String,
     },
+    /// A write that was not sent, for this replica is no longer the leader.
+    NotLeading {
+        /// What would have been tried.
+        call: Call,
+    },
 }
 
-/// What was tried: the verb as RBAC knows it, and the path without its query.
+/// What was tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
     /// The verb as RBAC knows it.
     pub verb: &'static str,
-    /// The HTTP method.
-    pub method: &'static str,
-    /// The path.
+    /// The path, without its query.
     pub path: String,
-}
-
-/// A refusal: what was tried and what the server said.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// What was tried.
-    pub call: Call,
-    /// What the server said.
-    pub status: ApiStatus,
 }
 
 /// The server's `Status`, or as much of one as a plain-text answer gives.
@@ -64,28 +72,19 @@ pub struct ApiStatus {
     pub reason: String,
     /// The server's words.
     pub message: String,
-    /// `details.causes`.
-    pub causes: Vec<Cause>,
-    /// `details.name`: whom the server speaks of.
-    pub name: String,
-    /// `details.kind`: the plural in some errors and the kind in others.
-    pub kind: String,
+    causes: Vec<Cause>,
+    /// `details.name`: the object that the server speaks of.
+    name: String,
     /// `Retry-After`, or the same from the body.
     pub retry_after: Option<Duration>,
-    /// Was the answer a `Status` object, that is: did it come from the API itself?
-    pub from_api: bool,
+    /// The answer was a `Status` object, so it came from the API itself.
+    from_api: bool,
 }
 
-/// One of several causes in a `Status`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
-pub struct Cause {
-    /// Machine-readable reason.
-    pub reason: String,
-    /// The server's words.
-    pub message: String,
-    /// Path of the field.
-    pub field: String,
+struct Cause {
+    reason: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -102,14 +101,13 @@ struct StatusBody {
 #[serde(default, rename_all = "camelCase")]
 struct Details {
     name: Option<String>,
-    kind: Option<String>,
     causes: Option<Vec<Cause>>,
     retry_after_seconds: Option<u64>,
 }
 
 impl ApiStatus {
-    /// Reads the body of a refusal; `code` is the HTTP status and `retry_after` the header. Secrets that
-    /// are quoted there are redacted.
+    /// Reads the body of a refusal; `code` is the HTTP status and `retry_after` the header.
+    /// Secrets that are quoted there are redacted.
     pub fn of_answer(
         code: u16,
         retry_after: Option<Duration>,
@@ -127,7 +125,7 @@ impl ApiStatus {
     }
 
     /// Reads a `Status` object, such as that of an `ERROR` event; none if it isn't one.
-    pub fn of_body(body: &[u8]) -> Option<ApiStatus> {
+    pub(crate) fn of_body(body: &[u8]) -> Option<ApiStatus> {
         ApiStatus::read(body, &Secrets::default())
     }
 
@@ -143,20 +141,19 @@ impl ApiStatus {
             message: shorten(&secrets.redacted(&body.message.unwrap_or_default())),
             causes: details.causes.unwrap_or_default(),
             name: details.name.unwrap_or_default(),
-            kind: details.kind.unwrap_or_default(),
             retry_after: details.retry_after_seconds.map(Duration::from_secs),
             from_api: true,
         })
     }
 
-    /// The version or continue token is too old: list anew.
+    /// The version or continue token is too old: list again.
     pub fn is_expired(&self) -> bool {
         self.code == 410 || self.reason == "Expired" || self.reason == "Gone"
     }
 
     /// The version is one the server hasn't reached; older servers say so in the message only.
     pub fn is_too_large_resource_version(&self) -> bool {
-        self.causes.iter().any(|cause| cause.reason == "ResourceVersionTooLarge")
+        self.has_cause("ResourceVersionTooLarge")
             || self.message.contains("Too large resource version")
     }
 
@@ -167,7 +164,7 @@ impl ApiStatus {
 
     /// The path isn't served: the CRD isn't installed, or the server only starts.
     pub fn is_not_served(&self) -> bool {
-        self.code == 404 && (!self.from_api || self.name.is_empty())
+        self.code == 404 && !self.is_not_found()
     }
 
     /// The token isn't accepted.
@@ -175,7 +172,7 @@ impl ApiStatus {
         self.code == 401
     }
 
-    /// An RBAC rule is missing.
+    /// An RBAC rule is missing, or not loaded yet.
     pub fn is_forbidden(&self) -> bool {
         self.code == 403
     }
@@ -187,7 +184,7 @@ impl ApiStatus {
 
     /// Another manager owns a field: retrying can't help.
     pub fn is_field_manager_conflict(&self) -> bool {
-        self.causes.iter().any(|cause| cause.reason == "FieldManagerConflict")
+        self.has_cause("FieldManagerConflict")
     }
 
     /// The name is taken.
@@ -195,7 +192,7 @@ impl ApiStatus {
         self.code == 409 && self.reason == "AlreadyExists"
     }
 
-    /// The uid that was sent along isn't the object's: it was deleted and made again. A refused
+    /// The uid that was sent along isn't the object's: it was deleted and created again. A refused
     /// precondition, or, where the uid counts as a change, a field that can't be changed.
     pub fn is_other_uid(&self) -> bool {
         (self.is_conflict() && self.message.contains("UID in precondition"))
@@ -206,89 +203,45 @@ impl ApiStatus {
     pub fn is_invalid(&self) -> bool {
         matches!(self.code, 400 | 405 | 406 | 413 | 415 | 422)
     }
+
+    fn has_cause(&self, reason: &str) -> bool {
+        self.causes.iter().any(|cause| cause.reason == reason)
+    }
 }
 
 impl KubeError {
-    /// The server's refusal, if that is what happened.
-    pub fn status(&self) -> Option<&ApiStatus> {
+    /// The server's refusal; an empty one if it was something else that happened.
+    pub fn status(&self) -> &ApiStatus {
         match self {
-            KubeError::Refused(refusal) => Some(&refusal.status),
-            _ => None,
+            KubeError::Refused { status, .. } => status,
+            _ => &NO_STATUS,
         }
-    }
-
-    /// See [`ApiStatus::is_not_found`].
-    pub fn is_not_found(&self) -> bool {
-        self.status().is_some_and(ApiStatus::is_not_found)
-    }
-
-    /// See [`ApiStatus::is_not_served`].
-    pub fn is_not_served(&self) -> bool {
-        self.status().is_some_and(ApiStatus::is_not_served)
-    }
-
-    /// See [`ApiStatus::is_expired`].
-    pub fn is_expired(&self) -> bool {
-        self.status().is_some_and(ApiStatus::is_expired)
-    }
-
-    /// See [`ApiStatus::is_too_large_resource_version`].
-    pub fn is_too_large_resource_version(&self) -> bool {
-        self.status().is_some_and(ApiStatus::is_too_large_resource_version)
-    }
-
-    /// See [`ApiStatus::is_unauthorized`].
-    pub fn is_unauthorized(&self) -> bool {
-        self.status().is_some_and(ApiStatus::is_unauthorized)
-    }
-
-    /// See [`ApiStatus::is_forbidden`].
-    pub fn is_forbidden(&self) -> bool {
-        self.status().is_some_and(ApiStatus::is_forbidden)
-    }
-
-    /// See [`ApiStatus::is_conflict`].
-    pub fn is_conflict(&self) -> bool {
-        self.status().is_some_and(ApiStatus::is_conflict)
-    }
-
-    /// See [`ApiStatus::is_field_manager_conflict`].
-    pub fn is_field_manager_conflict(&self) -> bool {
-        self.status().is_some_and(ApiStatus::is_field_manager_conflict)
-    }
-
-    /// See [`ApiStatus::is_already_exists`].
-    pub fn is_already_exists(&self) -> bool {
-        self.status().is_some_and(ApiStatus::is_already_exists)
-    }
-
-    /// See [`ApiStatus::is_other_uid`].
-    pub fn is_other_uid(&self) -> bool {
-        self.status().is_some_and(ApiStatus::is_other_uid)
-    }
-
-    /// See [`ApiStatus::is_invalid`].
-    pub fn is_invalid(&self) -> bool {
-        self.status().is_some_and(ApiStatus::is_invalid)
     }
 
     /// Is the trouble with the server or the way to it, rather than with this one object?
     pub fn is_server_trouble(&self) -> bool {
         match self {
-            KubeError::Transport(_) | KubeError::NoToken { .. } => true,
-            KubeError::Refused(refusal) => matches!(refusal.status.code, 401 | 429 | 502..=504),
             KubeError::Unreadable { .. } => false,
+            KubeError::Refused { status, .. } => matches!(status.code, 401 | 429 | 502..=504),
+            _ => true,
         }
     }
 
-    /// Were we told to stop?
+    /// Was the client shut down?
     pub fn is_stopped(&self) -> bool {
         matches!(self, KubeError::Transport(HttpError { failure: Failure::Stopped, .. }))
     }
+}
 
-    /// How long the server asked us to stay away.
-    pub fn retry_after(&self) -> Option<Duration> {
-        self.status().and_then(|status| status.retry_after)
+impl Call {
+    /// The HTTP method.
+    pub(crate) fn method(&self) -> &'static str {
+        match self.verb {
+            "create" => "POST",
+            "update" => "PUT",
+            "patch" => "PATCH",
+            _ => "GET",
+        }
     }
 }
 
@@ -296,12 +249,18 @@ impl fmt::Display for KubeError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             KubeError::Transport(error) => error.fmt(formatter),
-            KubeError::Refused(refusal) => refusal.fmt(formatter),
+            KubeError::Refused { call, status } => {
+                write!(formatter, "{call}: ")?;
+                refusal(formatter, call, status)
+            }
             KubeError::Unreadable { call, reason } => {
                 write!(formatter, "{call}: the answer can't be read: {reason}")
             }
             KubeError::NoToken { reason } => {
                 write!(formatter, "Kubernetes: there is no service account token: {reason}")
+            }
+            KubeError::NotLeading { call } => {
+                write!(formatter, "{call}: not sent, this replica is no longer the leader")
             }
         }
     }
@@ -311,37 +270,30 @@ impl std::error::Error for KubeError {}
 
 impl fmt::Display for Call {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Kubernetes {} {}", self.method, self.path)
+        write!(formatter, "Kubernetes {} {}", self.method(), self.path)
     }
 }
 
-impl fmt::Display for Refusal {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Refusal { call, status } = self;
-        write!(formatter, "{call}: ")?;
-        match status.code {
-            401 => formatter.write_str(
-                "401 Unauthorized: the API server doesn't accept the service account token",
-            ),
-            403 => match Rule::of(call) {
-                Some(rule) => write!(
-                    formatter,
-                    "403 Forbidden: the service account lacks the RBAC rule {rule} ({})",
-                    status.message
-                ),
-                None => write!(formatter, "403 Forbidden: {}", status.message),
-            },
-            404 if status.is_not_served() => write!(
+fn refusal(formatter: &mut fmt::Formatter<'_>, call: &Call, status: &ApiStatus) -> fmt::Result {
+    let ApiStatus { code, reason, message, .. } = status;
+    match code {
+        401 => formatter
+            .write_str("401 Unauthorized: the API server doesn't accept the service account token"),
+        403 => match Rule::of(call) {
+            // Its first answers come before it has read the roles.
+            Some(rule) => write!(
                 formatter,
-                "404: not served, the CRD may not be installed ({})",
-                status.message
+                "403 Forbidden: the service account lacks the RBAC rule {rule}, unless the API \
+                 server has only just started and not loaded its rules yet ({message})"
             ),
-            code @ 300..=399 => {
-                write!(formatter, "{code}: redirects aren't followed; check KUBE_API_URL")
-            }
-            code if status.reason.is_empty() => write!(formatter, "{code}: {}", status.message),
-            code => write!(formatter, "{code} {}: {}", status.reason, status.message),
+            None => write!(formatter, "403 Forbidden: {message}"),
+        },
+        404 if status.is_not_served() => {
+            write!(formatter, "404: not served, the CRD may not be installed ({message})")
         }
+        300..=399 => write!(formatter, "{code}: redirects aren't followed; check KUBE_API_URL"),
+        _ if reason.is_empty() => write!(formatter, "{code}: {message}"),
+        _ => write!(formatter, "{code} {reason}: {message}"),
     }
 }
 
@@ -404,12 +356,12 @@ fn shorten(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{ApiStatus, Call, KubeError, Refusal};
+    use super::{ApiStatus, Call, KubeError};
     use crate::kube::recordings::Recording;
     use crate::secret::Secrets;
     use std::time::Duration;
 
-    fn refusal(name: &str, verb: &'static str, method: &'static str) -> KubeError {
+    fn refusal(name: &str, verb: &'static str) -> KubeError {
         let recording = Recording::load(name);
         let status = ApiStatus::of_answer(
             recording.status,
@@ -417,14 +369,13 @@ mod tests {
             &recording.body,
             &Secrets::default(),
         );
-        let call = Call { verb, method, path: recording.path() };
-        KubeError::Refused(Box::new(Refusal { call, status }))
+        let call = Call { verb, path: recording.path() };
+        KubeError::Refused { call, status: Box::new(status) }
     }
 
     #[test]
     fn a_403_names_the_missing_rule_with_its_subresource() {
-        let text =
-            refusal("patch-403-status-needs-its-own-rule.http", "patch", "PATCH").to_string();
+        let text = refusal("patch-403-status-needs-its-own-rule.http", "patch").to_string();
         assert!(
             text.contains(
                 "lacks the RBAC rule verb patch on openstackconfigs/status in API group \
@@ -432,52 +383,52 @@ mod tests {
             ),
             "{text}"
         );
-        let text = refusal("list-403-forbidden-cluster-scope.http", "list", "GET").to_string();
+        let text = refusal("list-403-forbidden-cluster-scope.http", "list").to_string();
         assert!(text.contains("verb list on openstackconfigs"), "{text}");
         assert!(text.contains("in all namespaces"), "{text}");
-        let text = refusal("create-403-forbidden.http", "create", "POST").to_string();
+        let text = refusal("create-403-forbidden.http", "create").to_string();
         assert!(text.contains("verb create on secrets in API group \"\""), "{text}");
     }
 
     #[test]
     fn a_401_is_told_apart_from_a_403() {
-        let error = refusal("list-401-bad-token.http", "list", "GET");
-        assert!(error.is_unauthorized() && !error.is_forbidden());
+        let error = refusal("list-401-bad-token.http", "list");
+        assert!(error.status().is_unauthorized() && !error.status().is_forbidden());
         assert!(error.to_string().contains("doesn't accept the service account token"));
     }
 
     #[test]
     fn the_three_meanings_of_409_are_told_apart() {
-        let taken = refusal("create-409-already-exists.http", "create", "POST");
-        assert!(taken.is_already_exists() && !taken.is_conflict());
-        let stale = refusal("put-409-stale-resourceVersion.http", "update", "PUT");
-        assert!(stale.is_conflict() && !stale.is_already_exists());
-        let owned = refusal("apply-secret-409-field-conflict.http", "patch", "PATCH");
-        assert!(owned.is_field_manager_conflict() && !owned.is_conflict());
+        let taken = refusal("create-409-already-exists.http", "create");
+        assert!(taken.status().is_already_exists() && !taken.status().is_conflict());
+        let stale = refusal("put-409-stale-resourceVersion.http", "update");
+        assert!(stale.status().is_conflict() && !stale.status().is_already_exists());
+        let owned = refusal("apply-secret-409-field-conflict.http", "patch");
+        assert!(owned.status().is_field_manager_conflict() && !owned.status().is_conflict());
     }
 
     #[test]
     fn a_plain_text_404_is_a_missing_crd_and_a_status_404_a_missing_object() {
-        let crd = refusal("list-404-crd-not-installed-admin.http", "list", "GET");
-        assert!(crd.is_not_served() && !crd.is_not_found());
-        let object = refusal("apply-status-404-does-not-create.http", "patch", "PATCH");
-        assert!(object.is_not_found() && !object.is_not_served());
+        let crd = refusal("list-404-crd-not-installed-admin.http", "list");
+        assert!(crd.status().is_not_served() && !crd.status().is_not_found());
+        let object = refusal("apply-status-404-does-not-create.http", "patch");
+        assert!(object.status().is_not_found() && !object.status().is_not_served());
     }
 
     #[test]
     fn both_kinds_of_429_say_how_long_to_stay_away() {
         for name in ["list-429-too-many-requests.http", "list-429-crd-just-created.http"] {
-            let error = refusal(name, "list", "GET");
-            assert_eq!(error.retry_after(), Some(Duration::from_secs(1)), "{name}");
+            let error = refusal(name, "list");
+            assert_eq!(error.status().retry_after, Some(Duration::from_secs(1)), "{name}");
             assert!(error.is_server_trouble());
         }
     }
 
     #[test]
     fn an_old_and_a_future_version_are_recognised() {
-        assert!(refusal("list-410-continue-expired.http", "list", "GET").is_expired());
-        let future = refusal("list-504-resourceVersion-in-the-future.http", "list", "GET");
-        assert!(future.is_too_large_resource_version() && !future.is_expired());
+        assert!(refusal("list-410-continue-expired.http", "list").status().is_expired());
+        let future = refusal("list-504-resourceVersion-in-the-future.http", "list");
+        assert!(future.status().is_too_large_resource_version() && !future.status().is_expired());
     }
 
     #[test]

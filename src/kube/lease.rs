@@ -168,7 +168,7 @@ impl<S: FnMut(Leadership)> Candidate<S> {
     fn read(&mut self, result: Result<Value, KubeError>) -> Input {
         let lease = match result {
             Ok(lease) => Some(lease),
-            Err(error) if error.is_not_found() => None,
+            Err(error) if error.status().is_not_found() => None,
             Err(error) => return failed(&mut self.read_trouble, &error),
         };
         self.read_trouble.clear();
@@ -182,7 +182,9 @@ impl<S: FnMut(Leadership)> Candidate<S> {
                 self.write_trouble.clear();
                 Input::Written(lease)
             }
-            Err(error) if error.is_conflict() || error.is_already_exists() => Input::RaceLost,
+            Err(error) if error.status().is_conflict() || error.status().is_already_exists() => {
+                Input::RaceLost
+            }
             Err(error) => failed(&mut self.write_trouble, &error),
         }
     }

@@ -1,24 +1,30 @@
 //! The Kubernetes API: what changes there comes in, what we have to say goes out.
 //!
 //! In: [`watcher`] (a thread) drives [`watch`] (the pure list-and-watch machine) over [`lines`] and
-//! hands observations to a closure. Out: [`writer`] (a thread) owns every write of statuses,
-//! Secrets and Events. [`lease`] decides which replica leads. All of them speak through
-//! [`client`]; [`access`] says where the API is and who we are there, [`review`] asks what we may do.
+//! hands observations to a closure. Out: [`writer`] has a [`lane`] (a [`write_queue`] and its threads)
+//! for each kind of write: statuses ([`status_writer`]), Secrets ([`secret_writer`]) and [`events`].
+//! [`lease`] decides which replica leads. All of them use [`client`]; [`access`] says where the API
+//! is and who we are there, [`review`] asks what we may do.
 //!
-//! This room knows no resource of ours, no sync and no inventory.
+//! This module knows no resource of ours, no sync and no inventory.
 
 pub mod access;
-pub mod backoff;
+mod backoff;
 pub mod client;
 pub mod error;
+pub mod events;
+mod lane;
 pub mod lease;
 pub mod lines;
 pub mod objects;
 pub mod resource;
 pub mod review;
+pub mod secret_writer;
+mod status_writer;
 pub mod watch;
 pub mod watcher;
+pub mod write_queue;
 pub mod writer;
 
 #[cfg(test)]
-pub(crate) mod recordings;
+mod recordings;

@@ -108,7 +108,7 @@ pub fn is_served(client: &KubeClient, resource: &Resource) -> Result<bool, KubeE
     let served = match client.get::<Discovery>(&path) {
         Ok(discovery) => discovery.resources,
         // No kind of that group and version at all.
-        Err(error) if error.is_not_served() => Vec::new(),
+        Err(error) if error.status().is_not_served() => Vec::new(),
         Err(error) => return Err(error),
     };
     let has = |name: &str| served.iter().any(|found| found.name == name);

@@ -5,7 +5,7 @@
 //! know of the past (a generation, a uid) the reader keeps.
 //!
 //! ```text
-//!            +---------------------- Expired, unusable version, silence ---------------------+
+//!            +----------- Expired, unusable version, silence, or half an hour over ----------+
 //!            v                                                                               |
 //!       +---------+  last page   +---------+   opened    +----------+   line (moves version)-+
 //!  ---> | Listing | -----------> | Opening | ----------> | Watching | <--+                   |
@@ -163,6 +163,8 @@ pub struct WatchMachine {
     fruitless: u32,
     /// When the server last told us anything: a list or a line.
     heard_at: Duration,
+    /// When everything is to be listed again, though all is well.
+    relist_at: Duration,
     trouble: Option<Trouble>,
 }
 
@@ -188,6 +190,7 @@ impl WatchMachine {
             list_whole: false,
             fruitless: 0,
             heard_at: Duration::ZERO,
+            relist_at: Duration::ZERO,
             trouble: None,
         }
     }
@@ -252,6 +255,8 @@ impl WatchMachine {
             return self.list_failed(Failure::other(text), step);
         }
         self.heard_at = now;
+        let seconds = self.rng.u32(self.timing.relist_seconds.clone());
+        self.relist_at = now.saturating_add(Duration::from_secs(seconds.into()));
         self.list_whole = false;
         self.page_size = self.timing.page_size;
         self.fruitless = 0;
@@ -344,6 +349,9 @@ impl WatchMachine {
         }
         self.recovered(step);
         step.observations.extend(observation);
+        if now >= self.relist_at {
+            return self.list();
+        }
         self.state = State::Watching(watch);
         Action::Read
     }
@@ -398,6 +406,9 @@ impl WatchMachine {
     }
 
     fn open(&mut self, version: String, now: Duration) -> Action {
+        if now >= self.relist_at {
+            return self.list();
+        }
         let timeout_seconds = self.rng.u32(self.timing.watch_seconds.clone());
         let watch = Watch { version: version.clone(), asked_at: now, fruitful: false };
         self.state = State::Opening(watch);

@@ -8,8 +8,10 @@ use crossbeam_channel::Sender;
 use crate::cloud::contrabass::RabbitMq;
 use crate::controller::{Effect, Event, Notice, SecretNote};
 use crate::kube::objects::ObjectReference;
+use crate::kube::secret_writer::{SecretManifest, SecretReport, SecretState};
 use crate::kube::watch::Observation;
-use crate::kube::writer::{EventKind, SecretManifest, WriteReport, WriterHandle};
+use crate::kube::write_queue::Priority;
+use crate::kube::writer::Writer;
 use crate::reconcile::Pass;
 use crate::resources::{OPENSTACK_CONFIGS, ObjectKey, OpenstackConfig};
 use crate::secret::Secret;
@@ -33,30 +35,29 @@ pub(super) fn event_of_observation(observation: Observation) -> Option<Event> {
     }
 }
 
-/// What a write's result means to the controller, who alone knows whether it is news.
-pub(super) fn event_of(report: WriteReport) -> Option<Event> {
-    let (owner, note) = match report {
-        // The writer has logged the failures.
-        WriteReport::StatusWritten { .. }
-        | WriteReport::StatusFailed { .. }
-        | WriteReport::ObjectGone { .. } => return None,
-        WriteReport::SecretOk { owner, .. } => (owner, None),
-        WriteReport::SecretFailed { owner, name, text } => {
+/// What became of a Secret, for the controller, which alone knows whether that is news.
+pub(super) fn event_of(report: SecretReport) -> Event {
+    let SecretReport { owner, name, state } = report;
+    let note = match state {
+        SecretState::Written => None,
+        SecretState::Failed(text) => {
             let text = format!("Secret {name} can't be written: {text}");
-            (owner, Some(SecretNote { text, foreign: false }))
+            Some(SecretNote { text, foreign: false })
         }
-        WriteReport::SecretForeign { owner, name } => {
-            let text = format!("Secret {name} belongs to somebody else and is left alone");
-            (owner, Some(SecretNote { text, foreign: true }))
+        SecretState::NotOurs => {
+            let text = format!(
+                "Secret {name} exists, is not owned by this OpenstackConfig and is left alone"
+            );
+            Some(SecretNote { text, foreign: true })
         }
     };
     let key = ObjectKey { namespace: owner.namespace, name: owner.name };
-    Some(Event::SecretChecked { key, uid: owner.uid, note })
+    Event::SecretChecked { key, uid: owner.uid, note }
 }
 
 /// Does what the controller decided. Never waits: a job is only made for a free worker, and the
 /// writer keeps what it can't write yet.
-pub(super) fn perform(effect: Effect, passes: &Sender<Pass>, writer: &WriterHandle) {
+pub(super) fn perform(effect: Effect, passes: &Sender<Pass>, writer: &Writer) {
     match effect {
         Effect::Start(pass) => {
             if passes.try_send(pass).is_err() {
@@ -64,22 +65,25 @@ pub(super) fn perform(effect: Effect, passes: &Sender<Pass>, writer: &WriterHand
             }
         }
         Effect::WriteStatus(object, status) => {
-            if let Err(error) = writer.apply_status(reference(&object), &status) {
+            let priority = match status.is_shown_by(&object.status) {
+                true => Priority::Refresh,
+                false => Priority::Change,
+            };
+            if let Err(error) = writer.write_status(reference(&object), &status, priority) {
                 log::error!("{}: the status can't be written: {error}", object.key);
             }
         }
         Effect::EnsureSecret(object, rabbitmq) => {
-            writer.ensure_secret(manifest(&object, &rabbitmq));
+            writer.write_secret(manifest(&object, &rabbitmq));
         }
-        Effect::LeaveSecret(object) => writer.leave_secret(&reference(&object)),
+        Effect::LeaveSecret(object) => writer.forget_secret(&reference(&object)),
         Effect::Tell(object, Notice { warning, reason, note }) => {
-            let kind = if warning { EventKind::Warning } else { EventKind::Normal };
             log::log!(
                 if warning { log::Level::Warn } else { log::Level::Info },
                 "{}: {reason}: {note}",
                 object.key
             );
-            writer.record_event(reference(&object), kind, reason, &note);
+            writer.record_event(reference(&object), warning, reason, &note);
         }
         Effect::Forget(object) => writer.forget(&reference(&object)),
     }
@@ -101,12 +105,7 @@ fn manifest(object: &OpenstackConfig, rabbitmq: &RabbitMq) -> SecretManifest {
         ("RABBITMQ_USER".to_owned(), Secret::new(rabbitmq.user.clone())),
         ("RABBITMQ_PASSWORD".to_owned(), rabbitmq.password.clone()),
     ]);
-    SecretManifest {
-        namespace: object.key.namespace.clone(),
-        name: format!("rabbitmq-{}", object.key.name),
-        data,
-        owner: reference(object),
-    }
+    SecretManifest { name: format!("rabbitmq-{}", object.key.name), data, owner: reference(object) }
 }
 
 #[cfg(test)]
@@ -114,7 +113,7 @@ mod tests {
     use serde_json::json;
     use serde_json::value::to_raw_value;
 
-    use super::{WriteReport, event_of, reference};
+    use super::{SecretReport, SecretState, event_of, reference};
     use crate::controller::Event;
     use crate::kube::objects::RawObject;
     use crate::resources::OpenstackConfig;
@@ -127,8 +126,9 @@ mod tests {
         let owner = reference(&OpenstackConfig::from_raw(&raw));
         for _ in 0..2 {
             let name = "rabbitmq-a".to_owned();
-            let event = event_of(WriteReport::SecretForeign { owner: owner.clone(), name });
-            let Some(Event::SecretChecked { uid, note: Some(note), .. }) = event else {
+            let state = SecretState::NotOurs;
+            let event = event_of(SecretReport { owner: owner.clone(), name, state });
+            let Event::SecretChecked { uid, note: Some(note), .. } = event else {
                 panic!("{event:?}")
             };
             assert!(uid == "u1" && note.foreign);

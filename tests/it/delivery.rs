@@ -340,7 +340,7 @@ fn the_rabbitmq_secret_is_made_put_back_and_never_taken_from_somebody_else() {
         |view| {
             let object = view.get("OpenstackConfig", &namespace, &name).unwrap_or_default();
             let ready = ready_of(&object).unwrap_or_default();
-            ready["message"].to_string().contains("belongs to somebody else")
+            ready["message"].to_string().contains("is not owned by this OpenstackConfig")
         },
         SOON,
     );

@@ -29,7 +29,7 @@ fn a_call_with_a_token_that_was_rotated_a_moment_ago_succeeds() {
     fs::write(&file, "wrong").unwrap();
     api.kubernetes.revoke_token("new");
     let error = client.get::<Value>(&path).unwrap_err();
-    assert!(error.is_unauthorized(), "{error}");
+    assert!(error.status().is_unauthorized(), "{error}");
     // Not a minute later but with the next call the right one is found.
     fs::write(&file, "newest").unwrap();
     api.kubernetes.accept_token("newest", "operator");
@@ -41,13 +41,13 @@ fn refusals_of_the_real_kind_are_told_apart() {
     let api = Api::start();
     let client = api.client();
     let missing = client.get::<Value>(&CONFIGS.object("default", "nosuch")).unwrap_err();
-    assert!(missing.is_not_found() && !missing.is_not_served(), "{missing}");
+    assert!(missing.status().is_not_found() && !missing.status().is_not_served(), "{missing}");
     let unserved = Resource { group: "nosuch.example.com", ..CONFIGS };
     let unserved = client.list_page(&unserved, None, Some(500), None).unwrap_err();
-    assert!(unserved.is_not_served(), "{unserved}");
+    assert!(unserved.status().is_not_served(), "{unserved}");
     api.kubernetes.deny(Denial::new("get", "secrets"));
     let denied = client.get::<Value>(&Resource::SECRETS.object("default", "s")).unwrap_err();
-    assert!(denied.is_forbidden(), "{denied}");
+    assert!(denied.status().is_forbidden(), "{denied}");
     let text = denied.to_string();
     assert!(text.contains("verb get on secrets in API group \"\", namespace default"), "{text}");
 }

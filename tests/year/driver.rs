@@ -13,7 +13,6 @@ use multinic_operator::clock::Now;
 use multinic_operator::config::Config;
 use multinic_operator::controller::{Controller, Effect, Event};
 use multinic_operator::http::client::Service;
-use multinic_operator::kube::writer::pending::Pending;
 use multinic_operator::metrics::Metrics;
 use multinic_operator::overview::Overview;
 use multinic_operator::reconcile::{Context, Lane, Outcome, Work};
@@ -27,6 +26,7 @@ use crate::pace::Pace;
 use crate::sky::Sky;
 use crate::story::Story;
 use crate::world::{self, ENCRYPTION_KEY, NAME_KEY};
+use crate::writes::Writes;
 
 /// The inventory's file.
 pub(crate) const PATH: &str = "/data/inventory.json";
@@ -61,7 +61,7 @@ pub(crate) struct Process {
     pub(crate) started: Duration,
     pub(crate) context: Arc<Context>,
     pub(crate) controller: Controller,
-    pub(crate) pending: Pending,
+    pub(crate) writes: Writes,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) overview: Arc<Overview>,
     pub(crate) may_act: Arc<AtomicBool>,

@@ -11,8 +11,6 @@ use multinic_operator::cloud::Cloud;
 use multinic_operator::controller::Controller;
 use multinic_operator::http::client::Clients;
 use multinic_operator::inventory::store::Store;
-use multinic_operator::kube::writer::Reporter;
-use multinic_operator::kube::writer::pending::Pending;
 use multinic_operator::metrics::Metrics;
 use multinic_operator::overview::Overview;
 use multinic_operator::reconcile::Context;
@@ -23,6 +21,7 @@ use crate::driver::{Broken, PATH, Process, Year, text_of};
 use crate::logs;
 use crate::simulated_disk::Restart;
 use crate::sky::Killed;
+use crate::writes::Writes;
 
 impl Year {
     /// Does something to the store that may end the process.
@@ -101,17 +100,12 @@ impl Year {
             Arc::clone(&metrics),
             Arc::clone(&overview),
         );
-        let reporter = Reporter {
-            controller: "multinic-operator",
-            instance: "year".to_owned(),
-            action: "Sync",
-        };
-        let pending = Pending::new(reporter, fastrand::Rng::with_seed(self.random.u64(..)));
+        let writes = Writes::new(&mut self.random);
         self.process = Some(Process {
             started: self.at,
             context: Arc::new(context),
             controller,
-            pending,
+            writes,
             metrics,
             overview,
             may_act,

@@ -98,13 +98,13 @@ impl Failure {
     /// What an error of the client means for the way on.
     pub fn of_error(error: &KubeError) -> Failure {
         let kind = match error {
-            KubeError::Refused(refusal) => kind_of(&refusal.status),
+            KubeError::Refused { status, .. } => kind_of(status),
             KubeError::Transport(HttpError { failure: HttpFailure::TooLarge, .. }) => {
                 FailureKind::AnswerTooLarge
             }
             _ => FailureKind::Unavailable,
         };
-        Failure { kind, text: error.to_string(), retry_after: error.retry_after() }
+        Failure { kind, text: error.to_string(), retry_after: error.status().retry_after }
     }
 
     /// What the `Status` of an `ERROR` event means for the way on.

@@ -10,7 +10,7 @@ use super::{
     Action, End, Failure, FailureKind, Input, Observation, RestartReason, Step, Timing,
     WatchMachine,
 };
-use crate::kube::error::{ApiStatus, Call, KubeError, Refusal};
+use crate::kube::error::{ApiStatus, Call, KubeError};
 use crate::kube::lines::{LINE_LIMIT_BYTES, Lines};
 use crate::kube::objects::{Page, RawObject};
 use crate::kube::recordings::Recording;
@@ -129,8 +129,8 @@ fn recorded_refusals_of_a_watch_are_told_apart() {
             &recording.body,
             &Secrets::default(),
         );
-        let call = Call { verb: "watch", method: "GET", path: recording.path() };
-        let failure = Failure::of_error(&KubeError::Refused(Box::new(Refusal { call, status })));
+        let call = Call { verb: "watch", path: recording.path() };
+        let failure = Failure::of_error(&KubeError::Refused { call, status: Box::new(status) });
         assert_eq!(failure.kind, kind, "{name}");
         let asked = failure.retry_after.unwrap_or_default();
         let mut machine = machine();
@@ -725,4 +725,68 @@ fn version_0_is_nothing_to_watch_from() {
         let step = machine.step(Input::WatchEnded(End::InOrder), 100 * SECOND);
         assert!(watches_from(&step.action, "10"), "{version:?}: {:?}", step.action);
     }
+}
+
+/// Seconds from one list to the next while a watch brings a bookmark each minute and, if the server
+/// ends it at all, ends in order after five.
+fn seconds_to_the_next_list(seed: u64, ends: bool) -> u64 {
+    let rng = fastrand::Rng::with_seed(seed);
+    let mut machine = WatchMachine::new(None, Timing::default(), rng);
+    let mut action = machine.step(Input::PageListed(page("10", &["a"])), SECOND).action;
+    for second in 1..7200 {
+        let now = u32::try_from(second).unwrap() * SECOND;
+        let bookmark = json!({"type": "BOOKMARK",
+            "object": {"metadata": {"resourceVersion": (10 + second).to_string()}}})
+        .to_string();
+        let input = match action {
+            Action::Watch { .. } => Input::WatchOpened,
+            Action::Read if ends && second % 300 == 0 => Input::WatchEnded(End::InOrder),
+            Action::Read if second % 60 == 0 => Input::Line(bookmark.as_bytes()),
+            Action::Read => continue,
+            Action::List { continue_token: None, .. } => return second,
+            other => panic!("{other:?}"),
+        };
+        let step = machine.step(input, now);
+        assert_eq!((step.restart, step.observations.len()), (None, 0), "it is no trouble");
+        action = step.action;
+    }
+    panic!("no list in two hours")
+}
+
+#[test]
+fn each_half_hour_or_so_everything_is_listed_again() {
+    for ends in [true, false] {
+        let seconds: Vec<u64> = (0..50).map(|seed| seconds_to_the_next_list(seed, ends)).collect();
+        let (soonest, latest) = (seconds.iter().min().unwrap(), seconds.iter().max().unwrap());
+        // 27 to 33 minutes, and up to a minute until something comes on the watch.
+        assert!(*soonest >= 27 * 60 && *latest <= 34 * 60 + 1, "{soonest} to {latest}");
+        assert!(latest - soonest > 180, "many replicas and namespaces don't list together");
+    }
+}
+
+#[test]
+fn what_a_restored_etcd_has_and_the_watch_never_tells_comes_with_the_next_list() {
+    let mut machine = watching();
+    // The watch goes on from a version that the restored server knows nothing of.
+    for minute in 1..27 {
+        let version = (100 + minute).to_string();
+        let bookmark =
+            json!({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": version}}});
+        let step = machine.step(Input::Line(bookmark.to_string().as_bytes()), minute * 60 * SECOND);
+        assert_eq!(step.action, Action::Read, "minute {minute}");
+    }
+    let line = br#"{"type":"ADDED","object":{"metadata":{"name":"b","resourceVersion":"200"}}}"#;
+    let step = machine.step(Input::Line(line), 2000 * SECOND);
+    assert!(matches!(step.observations[..], [Observation::Applied(_)]), "the line isn't lost");
+    assert!(lists(&step.action), "{:?}", step.action);
+    // A list that fails is tried again, and only then the watch goes on.
+    let step = machine.step(Input::ListFailed(failure(FailureKind::Unavailable)), 2001 * SECOND);
+    let action = after_wait(&mut machine, &step, 2002 * SECOND);
+    assert!(lists(&action), "{action:?}");
+    let step = machine.step(Input::PageListed(page("50", &["a", "b", "restored"])), 2003 * SECOND);
+    let [.., Observation::Replaced { objects, .. }] = step.observations.as_slice() else {
+        panic!("{:?}", step.observations)
+    };
+    assert_eq!(objects.len(), 3);
+    assert!(watches_from(&step.action, "50"), "{:?}", step.action);
 }

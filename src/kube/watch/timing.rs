@@ -12,6 +12,9 @@ pub struct Timing {
     /// When the server shall end a watch: 4 to 6 minutes at random, so that many clients, or many
     /// watches of one, don't come back in step.
     pub watch_seconds: RangeInclusive<u32>,
+    /// Everything is listed again after 27 to 33 minutes, though all is well: an etcd that was
+    /// restored from a backup may have objects that no watch ever tells of.
+    pub relist_seconds: RangeInclusive<u32>,
     /// Limit of one page of a list, body included.
     pub list_limit: Duration,
     /// Objects a page; what client-go takes.
@@ -38,6 +41,7 @@ impl Default for Timing {
         Timing {
             silence_limit: Duration::from_secs(150),
             watch_seconds: 240..=360,
+            relist_seconds: 1620..=1980,
             list_limit: Duration::from_secs(30),
             page_size: 500,
             backoff_first: Duration::from_millis(100),

@@ -1,35 +1,58 @@
-//! What to do about one Secret: decided from how it is and how it should be.
+//! Sees to one Secret: decided from how it is and how it should be.
 //!
-//! Pure. A Secret is ours when our object owns it. Both writes are guarded, the one by the name
-//! being free and the other by the version that was read, so that no race can make us overwrite
-//! somebody else's Secret.
+//! A Secret is ours if our object owns it. Both writes are guarded, the one by the name being free
+//! and the other by the version that was read, so that no race makes us overwrite another's Secret.
 
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 
-use crate::kube::objects::{ObjectMeta, ObjectReference, OwnerReference};
+use super::client::KubeClient;
+use super::error::KubeError;
+use super::objects::{ObjectMeta, ObjectReference, OwnerReference};
+use super::resource::Resource;
 use crate::secret::Secret;
 
 /// How a Secret should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretManifest {
-    /// Its namespace, which is also its owner's.
-    pub namespace: String,
-    /// Its name.
+    /// Its name. Its namespace is its owner's.
     pub name: String,
     /// Its entries, in clear text.
     pub data: BTreeMap<String, Secret>,
-    /// Whose end is also its end.
+    /// The object that it is deleted with.
     pub owner: ObjectReference,
+}
+
+/// What became of a Secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretReport {
+    /// The object that should own it.
+    pub owner: ObjectReference,
+    /// Its name.
+    pub name: String,
+    /// How it is.
+    pub state: SecretState,
+}
+
+/// How a Secret is after an attempt to see to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretState {
+    /// As it should be.
+    Written,
+    /// It couldn't be read or written: what was tried and what came back.
+    Failed(String),
+    /// A Secret of that name has another owner, or none, and was left alone.
+    NotOurs,
 }
 
 /// How a Secret is.
 #[derive(Deserialize)]
-pub(super) struct Existing {
+struct Existing {
     metadata: ObjectMeta,
     #[serde(default, deserialize_with = "wiped")]
     data: BTreeMap<String, Secret>,
@@ -37,64 +60,87 @@ pub(super) struct Existing {
 
 /// What to do.
 #[derive(Debug, PartialEq)]
-pub(super) enum SecretPlan {
+enum Plan {
     /// Create this object.
     Create(Value),
     /// Send this merge patch.
     Merge(Value),
     /// It is as it should be.
     Nothing,
-    /// It belongs to somebody else.
-    Foreign,
+    /// It is not ours.
+    NotOurs,
 }
 
-/// Decides what to do. Entries that we don't name are left as they are.
-pub(super) fn plan(existing: Option<&Existing>, wanted: &SecretManifest) -> SecretPlan {
-    let SecretManifest { namespace, name, owner, .. } = wanted;
+/// Creates or corrects the Secret, if that is needed and it is ours.
+pub(crate) fn write(
+    client: &KubeClient,
+    wanted: &SecretManifest,
+) -> Result<SecretState, KubeError> {
+    let namespace = &wanted.owner.namespace;
+    let path = Resource::SECRETS.object(namespace, &wanted.name);
+    let client = client.withholding(wanted.data.values());
+    let existing = match client.get::<Existing>(&path) {
+        Ok(existing) => Some(existing),
+        Err(error) if error.status().is_not_found() => None,
+        Err(error) => return Err(error),
+    };
+    match plan(existing.as_ref(), wanted) {
+        Plan::Create(object) => {
+            let collection = Resource::SECRETS.collection(Some(namespace));
+            client.create::<IgnoredAny>(&collection, &object)?;
+        }
+        Plan::Merge(patch) => drop(client.merge::<IgnoredAny>(&path, &patch)?),
+        Plan::Nothing => {}
+        Plan::NotOurs => return Ok(SecretState::NotOurs),
+    }
+    Ok(SecretState::Written)
+}
+
+/// Entries that we don't name are left as they are.
+fn plan(existing: Option<&Existing>, wanted: &SecretManifest) -> Plan {
+    let us = wanted.owner.as_owner();
+    let data = encoded(wanted);
     let Some(existing) = existing else {
-        return SecretPlan::Create(json!({
+        return Plan::Create(json!({
             "apiVersion": "v1",
             "kind": "Secret",
             "metadata": {
-                "name": name,
-                "namespace": namespace,
-                "ownerReferences": [owner.as_owner()],
+                "name": wanted.name,
+                "namespace": wanted.owner.namespace,
+                "ownerReferences": [us],
             },
             "type": "Opaque",
-            "data": encoded(wanted),
+            "data": data,
         }));
     };
-    let us = owner.as_owner();
     let owners = &existing.metadata.owner_references;
     let is_owned = owners.iter().any(|known| known.uid == us.uid);
-    // An object of our owner's name that was deleted and made again: the Secret is a left-over that
-    // the garbage collector hasn't met yet.
-    let is_left_over = |known: &OwnerReference| {
+    // Our object was deleted and created again, and the garbage collector hasn't come by yet.
+    let is_predecessor = |known: &OwnerReference| {
         known.kind == us.kind
             && known.name == us.name
             && known.uid != us.uid
             && group(&known.api_version) == group(&us.api_version)
     };
-    if !is_owned && !owners.iter().any(is_left_over) {
-        return SecretPlan::Foreign;
+    if !is_owned && !owners.iter().any(is_predecessor) {
+        return Plan::NotOurs;
     }
-    let data = encoded(wanted);
     let is_same = data.iter().all(|(key, value)| {
         existing.data.get(key).is_some_and(|known| Some(known.expose()) == value.as_str())
     });
     if is_owned && is_same {
-        return SecretPlan::Nothing;
+        return Plan::Nothing;
     }
     let mut patch = json!({
         "metadata": { "resourceVersion": existing.metadata.resource_version },
         "data": data,
     });
     if !is_owned {
-        let kept = owners.iter().filter(|known| !is_left_over(known));
-        let owners: Vec<_> = kept.cloned().chain([owner.as_owner()]).collect();
+        let kept = owners.iter().filter(|known| !is_predecessor(known));
+        let owners: Vec<_> = kept.cloned().chain([us.clone()]).collect();
         patch["metadata"]["ownerReferences"] = json!(owners);
     }
-    SecretPlan::Merge(patch)
+    Plan::Merge(patch)
 }
 
 fn encoded(wanted: &SecretManifest) -> Map<String, Value> {
@@ -114,7 +160,7 @@ fn wiped<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, 
 
 #[cfg(test)]
 mod tests {
-    use super::{Existing, SecretManifest, SecretPlan, plan};
+    use super::{Existing, Plan, SecretManifest, plan};
     use crate::kube::objects::ObjectReference;
     use crate::kube::resource::Resource;
     use crate::secret::Secret;
@@ -135,12 +181,7 @@ mod tests {
             uid: "u1".to_owned(),
         };
         let data = [("PASSWORD".to_owned(), Secret::new("hunter2".to_owned()))];
-        SecretManifest {
-            namespace: "default".to_owned(),
-            name: "rabbitmq-tenant".to_owned(),
-            data: data.into(),
-            owner,
-        }
+        SecretManifest { name: "rabbitmq-tenant".to_owned(), data: data.into(), owner }
     }
 
     fn existing(owners: &Value, data: &Value) -> Existing {
@@ -158,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_missing_secret_is_created_with_its_owner() {
-        let SecretPlan::Create(object) = plan(None, &wanted()) else { panic!("not created") };
+        let Plan::Create(object) = plan(None, &wanted()) else { panic!("not created") };
         assert_eq!(object["data"]["PASSWORD"], "aHVudGVyMg==");
         assert_eq!(object["metadata"]["ownerReferences"], json!([owner("u1")]));
     }
@@ -166,29 +207,27 @@ mod tests {
     #[test]
     fn an_equal_secret_is_left_alone_and_a_different_one_is_patched_at_its_version() {
         let same = existing(&json!([owner("u1")]), &json!({"PASSWORD": "aHVudGVyMg==", "x": ""}));
-        assert_eq!(plan(Some(&same), &wanted()), SecretPlan::Nothing);
+        assert_eq!(plan(Some(&same), &wanted()), Plan::Nothing);
         let other = existing(&json!([owner("u1")]), &json!(null));
         let patch =
             json!({"metadata": {"resourceVersion": "9"}, "data": {"PASSWORD": "aHVudGVyMg=="}});
-        assert_eq!(plan(Some(&other), &wanted()), SecretPlan::Merge(patch));
+        assert_eq!(plan(Some(&other), &wanted()), Plan::Merge(patch));
     }
 
     #[test]
-    fn a_secret_of_somebody_else_is_foreign_whatever_it_holds() {
-        let mut stranger = owner("u2");
-        stranger["name"] = json!("someone");
-        for owners in [json!(null), json!([]), json!([stranger])] {
+    fn a_secret_without_us_as_owner_is_not_ours_whatever_it_holds() {
+        let mut other = owner("u2");
+        other["name"] = json!("someone");
+        for owners in [json!(null), json!([]), json!([other])] {
             let found = existing(&owners, &json!({"PASSWORD": "aHVudGVyMg=="}));
-            assert_eq!(plan(Some(&found), &wanted()), SecretPlan::Foreign, "{owners}");
+            assert_eq!(plan(Some(&found), &wanted()), Plan::NotOurs, "{owners}");
         }
     }
 
     #[test]
-    fn the_secret_of_the_objects_former_self_is_taken_over() {
-        let left_over = existing(&json!([owner("u0")]), &json!({"PASSWORD": "aHVudGVyMg=="}));
-        let SecretPlan::Merge(patch) = plan(Some(&left_over), &wanted()) else {
-            panic!("not ours")
-        };
+    fn the_secret_of_the_objects_predecessor_gets_the_new_owner() {
+        let of_predecessor = existing(&json!([owner("u0")]), &json!({"PASSWORD": "aHVudGVyMg=="}));
+        let Plan::Merge(patch) = plan(Some(&of_predecessor), &wanted()) else { panic!("not ours") };
         assert_eq!(patch["metadata"]["ownerReferences"], json!([owner("u1")]));
     }
 

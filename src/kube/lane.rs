@@ -1,0 +1,149 @@
+//! Threads that make the writes of one [`WriteQueue`].
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
+
+use super::error::KubeError;
+use super::events::EventText;
+use super::objects::ObjectReference;
+use super::write_queue::{Failure, Next, Transition, WriteQueue};
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::threads::{self, lock};
+
+/// The object that a write is about; of an Event also what it says.
+pub(crate) type Key = (ObjectReference, Option<EventText>);
+/// Makes one write.
+pub(crate) type Write = Arc<dyn Fn() -> Result<(), KubeError> + Send + Sync>;
+
+/// What all lanes have in common.
+#[derive(Clone)]
+pub(crate) struct LaneContext {
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) may_write: Arc<dyn Fn() -> bool + Send + Sync>,
+}
+
+/// One kind of write, with a queue, a back-off and threads of its own, so that it holds up no other.
+pub(crate) struct Lane {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    /// Disconnected once all threads have ended.
+    ended: Receiver<Infallible>,
+}
+
+struct Shared {
+    /// `status`, `secret` or `event`; a label in metrics.
+    kind: &'static str,
+    queue: Mutex<WriteQueue<Key, Write>>,
+    changed: Condvar,
+    context: LaneContext,
+}
+
+impl Lane {
+    /// Starts up to `threads` threads; one is enough to go on. A write is given up after `attempts`,
+    /// if there is such a limit.
+    pub(crate) fn spawn(
+        kind: &'static str,
+        threads: usize,
+        attempts: Option<u32>,
+        context: &LaneContext,
+    ) -> io::Result<Lane> {
+        let queue = Mutex::new(WriteQueue::new(attempts, fastrand::Rng::new()));
+        let context = context.clone();
+        let shared = Arc::new(Shared { kind, queue, changed: Condvar::new(), context });
+        let (alive, ended) = bounded::<Infallible>(0);
+        let mut lane = Lane { shared, threads: Vec::new(), ended };
+        for _ in 0..threads {
+            let (shared, alive) = (Arc::clone(&lane.shared), alive.clone());
+            let thread = threads::spawn(&format!("kube-{kind}"), move || {
+                shared.run();
+                drop(alive);
+            });
+            match thread {
+                Ok(thread) => lane.threads.push(thread),
+                Err(error) if lane.threads.is_empty() => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(lane)
+    }
+
+    /// Changes the queue, and wakes a thread that has nothing to do.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut WriteQueue<Key, Write>)) {
+        change(&mut lock(&self.shared.queue));
+        self.shared.changed.notify_one();
+    }
+
+    /// Gives each write one more attempt, and then ends.
+    pub(crate) fn drain(&self) {
+        lock(&self.shared.queue).drain();
+        self.shared.changed.notify_all();
+    }
+
+    /// Ends without a further attempt.
+    pub(crate) fn abandon(&self) {
+        lock(&self.shared.queue).abandon();
+        self.shared.changed.notify_all();
+    }
+
+    /// Is nothing left to write?
+    pub(crate) fn is_empty(&self) -> bool {
+        lock(&self.shared.queue).is_empty()
+    }
+
+    /// Has a thread ended? Unless the lane was stopped that is a bug.
+    pub(crate) fn has_lost_a_thread(&self) -> bool {
+        self.threads.iter().any(JoinHandle::is_finished)
+    }
+
+    /// Waits for the end of all threads; says whether it came.
+    pub(crate) fn has_ended_within(&self, limit: Duration) -> bool {
+        matches!(self.ended.recv_timeout(limit), Err(RecvTimeoutError::Disconnected))
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        let mut queue = lock(&self.queue);
+        loop {
+            let now = self.context.clock.now().uptime;
+            queue = match queue.next(now, (self.context.may_write)()) {
+                Next::Write(key, write) => {
+                    drop(queue);
+                    self.finished(&key, &write());
+                    lock(&self.queue)
+                }
+                Next::Wait(None) => {
+                    self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner)
+                }
+                Next::Wait(Some(wait)) => {
+                    let woken = self.changed.wait_timeout(queue, wait);
+                    woken.unwrap_or_else(PoisonError::into_inner).0
+                }
+                Next::End => return,
+            };
+        }
+    }
+
+    fn finished(&self, key: &Key, result: &Result<(), KubeError>) {
+        let Shared { kind, context, .. } = self;
+        let failure = result.as_ref().map(drop).map_err(Failure::from);
+        let transition = lock(&self.queue).finished(key, failure, context.clock.now().uptime);
+        self.changed.notify_all();
+        let object = &key.0;
+        if let Err(error) = result {
+            let labels = [("kind", *kind)];
+            context.metrics.add("multinic_kubernetes_write_failures_total", &labels, 1.0);
+            let level = transition.map_or(log::Level::Debug, |_| log::Level::Warn);
+            log::log!(level, "could not write the {kind} of {object}: {error}");
+        } else if transition == Some(Transition::Recovered) {
+            log::info!("the {kind} of {object} is written again");
+        }
+    }
+}
