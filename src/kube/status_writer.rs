@@ -35,7 +35,7 @@ pub(crate) fn write(
         "metadata": { "name": name, "namespace": namespace, "uid": uid },
         "status": status,
     });
-    let Answer { metadata, status: found } = match client.apply(&path, &body) {
+    let Answer { metadata, status: found } = match client.apply::<Answer>(&path, &body) {
         Ok(applied) => applied.object,
         Err(error) if error.status().is_not_found() || error.status().is_other_uid() => {
             return Ok(());

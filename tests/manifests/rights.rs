@@ -45,7 +45,9 @@ const fn when_leading(verb: &'static str, made_in: (&'static str, &'static str))
     Call { verb, resource: Resource::LEASES, subresource: "", made_in, role: Role::Leader }
 }
 
-const WRITER: &str = "src/kube/writer.rs";
+const STATUSES: &str = "src/kube/status_writer.rs";
+const SECRETS: &str = "src/kube/secret_writer.rs";
+const EVENTS: &str = "src/kube/events.rs";
 const WATCHER: &str = "src/kube/watcher.rs";
 const LISTING: &str = "src/listing.rs";
 const LEASE: &str = "src/kube/lease.rs";
@@ -63,13 +65,13 @@ const CALLS: &[Call] = &[
     call("list", OPENSTACK_CONFIGS, "", (WATCHER, ".list_page(")),
     call("list", OPENSTACK_CONFIGS, "", (LISTING, ".list_page(")),
     call("watch", OPENSTACK_CONFIGS, "", (WATCHER, ".watch(")),
-    call("patch", OPENSTACK_CONFIGS, "status", (WRITER, ".apply::<")),
-    call("patch", OPENSTACK_CONFIGS, "status", (WRITER, ".merge::<")), // what others left in it
-    call("get", Resource::SECRETS, "", (WRITER, ".get::<")),
-    call("create", Resource::SECRETS, "", (WRITER, ".create::<")),
-    call("patch", Resource::SECRETS, "", (WRITER, ".merge::<")),
-    call("create", Resource::EVENTS, "", (WRITER, ".create::<")),
-    call("patch", Resource::EVENTS, "", (WRITER, ".merge::<")),
+    call("patch", OPENSTACK_CONFIGS, "status", (STATUSES, ".apply::<")),
+    call("patch", OPENSTACK_CONFIGS, "status", (STATUSES, ".merge::<")), // what others left in it
+    call("get", Resource::SECRETS, "", (SECRETS, ".get::<")),
+    call("create", Resource::SECRETS, "", (SECRETS, ".create::<")),
+    call("patch", Resource::SECRETS, "", (SECRETS, ".merge::<")),
+    call("create", Resource::EVENTS, "", (EVENTS, ".create::<")),
+    call("patch", Resource::EVENTS, "", (EVENTS, ".merge::<")),
     when_leading("get", (LEASE, ".get::<")),
     when_leading("create", (LEASE, ".create::<")),
     when_leading("update", (LEASE, ".put::<")),
