@@ -7,6 +7,7 @@
 mod gauges;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,12 +18,12 @@ use crate::cloud::contrabass::RabbitMq;
 use crate::config::Intervals;
 use crate::metrics::{CONTROLLER, Metrics, QUEUE};
 use crate::overview::{ObjectState, Overview};
-use crate::queue::Queue;
+use crate::queue::{Member, NextPass, Queue};
 use crate::reconcile::claims::Claims;
 use crate::reconcile::report::{self, Reason, Report};
 use crate::reconcile::schedule::{Facts, next_due};
 use crate::reconcile::{Lane, Outcome, Pass, Scope, Work};
-use crate::resources::{ObjectKey, OpenstackConfig, Status};
+use crate::resources::{DownPortRetry, ObjectKey, OpenstackConfig, Status};
 
 /// An object that waits for an older one looks again after this long, should nobody wake it.
 const WAIT_FOR_OLDER: Duration = Duration::from_secs(1);
@@ -118,12 +119,12 @@ struct Tracked {
     object: Arc<OpenstackConfig>,
     /// As last written, or as found.
     status: Status,
+    /// Resends for DOWN ports so far; the status may not say it yet.
+    down_port_retry: Option<DownPortRetry>,
     /// Uptime of the last change that was sent.
     changed_at: Option<Duration>,
     /// Somebody asked for everything accepted up to this moment to be sent again.
     resend_until: Option<Timestamp>,
-    /// The next sync is caused by a change or a person.
-    fresh: bool,
     /// Is the object's Secret seen to? What is said of it counts for so long only.
     has_secret: bool,
     /// Provider, and serial of its answer, that the object's Secret was last made from.
@@ -135,6 +136,7 @@ struct Tracked {
     rabbitmq_problem: Option<String>,
     unwritten: Option<String>,
     over_limit: usize,
+    /// Ports that were DOWN when last seen.
     down_ports: usize,
     /// How its last sync ended, and of which generation.
     verdict: Option<(report::Verdict, i64)>,
@@ -146,8 +148,10 @@ pub struct Controller {
     objects: BTreeMap<ObjectKey, Tracked>,
     queue: Queue<ObjectKey>,
     claims: Arc<Claims>,
-    /// Objects that wait until an older one has been synced.
+    /// Objects that another pass was in the way of.
     waiting: BTreeSet<ObjectKey>,
+    /// An object was reconciled since a pass last ended, so some may wait no longer.
+    was_reported: bool,
     /// Objects whose last sync left nodes to older ones.
     conflicting: BTreeSet<ObjectKey>,
     /// Scopes whose first list has come,
@@ -157,10 +161,7 @@ pub struct Controller {
     /// and the uptime from which on the others aren't waited for.
     lists_until: Duration,
     stopping: bool,
-    /// Passes started so far.
-    passes: u64,
     effects: Vec<Effect>,
-    random: fastrand::Rng,
     metrics: Arc<Metrics>,
     overview: Arc<Overview>,
 }
@@ -172,7 +173,6 @@ impl Controller {
         intervals: Intervals,
         workers: usize,
         claims: Arc<Claims>,
-        random: fastrand::Rng,
         metrics: Arc<Metrics>,
         overview: Arc<Overview>,
     ) -> Controller {
@@ -182,14 +182,13 @@ impl Controller {
             queue: Queue::new(workers),
             claims,
             waiting: BTreeSet::new(),
+            was_reported: false,
             conflicting: BTreeSet::new(),
             listed: BTreeSet::new(),
             scopes: 0,
             lists_until: Duration::ZERO,
             stopping: false,
-            passes: 0,
             effects: Vec::new(),
-            random,
             metrics,
             overview,
         }
@@ -200,6 +199,12 @@ impl Controller {
         Controller { scopes, lists_until: now.uptime + WAIT_FOR_LISTS, ..self }
     }
 
+    /// The same, but at most so many objects are reconciled in one pass. For tests.
+    pub fn with_batch_limit(mut self, objects: usize) -> Controller {
+        self.queue.set_batch_limit(objects);
+        self
+    }
+
     /// Takes note of what happened.
     pub fn handle(&mut self, now: Now, event: Event) {
         match event {
@@ -207,7 +212,7 @@ impl Controller {
             Event::Applied(object) => self.applied(now, *object),
             Event::Deleted { key, uid } => self.deleted(now, &key, &uid),
             Event::Finished { work, outcome, took } => self.finished(now, &work, *outcome, took),
-            Event::PassEnded { .. } => {}
+            Event::PassEnded { number } => self.pass_ended(now, number),
             Event::SecretChecked { key, uid, note } => self.secret_checked(now, &key, &uid, note),
         }
     }
@@ -215,12 +220,12 @@ impl Controller {
     /// Gives jobs to free workers; call it after every turn. Gives what is to be done.
     pub fn dispatch(&mut self, now: Now) -> Vec<Effect> {
         while self.begins_at().is_some_and(|from| now.uptime >= from) {
-            let Some(key) = self.queue.next(now.uptime) else { break };
-            self.start(now, &key);
+            let Some(next) = self.queue.next(now.uptime) else { break };
+            self.start(now, next);
         }
         self.metrics.set("workqueue_depth", QUEUE, self.queue.depth() as f64);
         self.metrics.add("workqueue_adds_total", QUEUE, self.queue.take_became_due() as f64);
-        let busy = self.queue.busy() as f64;
+        let busy = self.queue.busy_workers() as f64;
         self.metrics.set("controller_runtime_active_workers", &[CONTROLLER], busy);
         std::mem::take(&mut self.effects)
     }
@@ -244,7 +249,7 @@ impl Controller {
 
     /// Is any worker still at work?
     pub fn is_busy(&self) -> bool {
-        self.queue.busy() > 0
+        self.queue.busy_workers() > 0
     }
 
     /// How many scopes have been listed.
@@ -298,10 +303,10 @@ impl Controller {
         let object = Arc::new(object);
         let tracked = Tracked {
             status: object.status.clone(),
+            down_port_retry: object.status.down_port_retry.clone(),
             object,
             changed_at: None,
             resend_until: None,
-            fresh: true,
             has_secret: false,
             secret_source: None,
             secret_note: None,
@@ -313,7 +318,7 @@ impl Controller {
             verdict: None,
         };
         self.objects.insert(key.clone(), tracked);
-        self.make_due(now, &key);
+        self.make_due(now, &key, Lane::Fresh);
         self.show(now, &key);
     }
 
@@ -332,13 +337,8 @@ impl Controller {
             tracked.secret_source = None;
         }
         if acts {
-            tracked.fresh = true;
-            let (before, after) = (provider_of(known), provider_of(&tracked.object));
-            self.make_due(now, &key);
-            self.wake_conflicting(now, &key, after.as_deref());
-            if before != after {
-                self.wake_conflicting(now, &key, before.as_deref());
-            }
+            self.make_due(now, &key, Lane::Fresh);
+            self.wake_conflicting(now, &key);
         }
     }
 
@@ -352,41 +352,57 @@ impl Controller {
             self.waiting.remove(key);
             self.conflicting.remove(key);
             self.overview.remove(&key.namespace, &key.name);
-            let provider = provider_of(&tracked.object);
             self.effects.push(Effect::Forget(tracked.object));
-            self.wake_conflicting(now, key, provider.as_deref());
+            self.wake_conflicting(now, key);
             self.wake_waiting(now);
         }
     }
 
-    fn start(&mut self, now: Now, key: &ObjectKey) {
-        let Some(tracked) = self.objects.get_mut(key) else {
-            return self.queue.finish(key, None);
+    fn start(&mut self, now: Now, next: NextPass<ObjectKey>) {
+        let NextPass { number, scope, lane, keys } = next;
+        let work: Vec<Work> = keys.iter().filter_map(|key| self.work_on(now, key, lane)).collect();
+        if work.is_empty() {
+            self.queue.ended(number);
+        } else {
+            self.effects.push(Effect::Start(Pass { number, scope, lane, work }));
+        }
+    }
+
+    /// What a pass has to know of an object; none while the object waits for an older one.
+    fn work_on(&mut self, now: Now, key: &ObjectKey, lane: Lane) -> Option<Work> {
+        let Some(tracked) = self.objects.get(key) else {
+            self.queue.finish(key, None);
+            return None;
         };
         if self.claims.must_wait_for(&tracked.object.uid).is_some() {
-            self.waiting.insert(key.clone());
+            self.put_off(now, key, lane);
             self.count_result("requeue_after");
-            return self.queue.finish(key, Some(now.uptime + WAIT_FOR_OLDER));
+            return None;
         }
         self.waiting.remove(key);
         if let Some(waited) = self.queue.waited(key) {
             self.metrics.observe("workqueue_queue_duration_seconds", QUEUE, waited);
         }
-        let work = Work {
+        Some(Work {
             object: Arc::clone(&tracked.object),
             resend_accepted_until: tracked.resend_until,
-            down_port_retry: tracked.status.down_port_retry.clone(),
+            down_port_retry: tracked.down_port_retry.clone(),
             building_since: tracked.building_since.clone(),
-        };
-        let lane = if std::mem::take(&mut tracked.fresh) { Lane::Fresh } else { Lane::Poll };
-        let scope = Scope::of(&tracked.object);
-        self.passes += 1;
-        self.effects.push(Effect::Start(Pass {
-            number: self.passes,
-            scope,
-            lane,
-            work: vec![work],
-        }));
+        })
+    }
+
+    /// Another pass is in the way of the object, which is due again when one ends, or soon.
+    fn put_off(&mut self, now: Now, key: &ObjectKey, lane: Lane) {
+        self.waiting.insert(key.clone());
+        self.queue.finish(key, Some((now.uptime + WAIT_FOR_OLDER, lane)));
+    }
+
+    /// Its worker is idle. What it was in the way of comes now.
+    fn pass_ended(&mut self, now: Now, number: u64) {
+        self.queue.ended(number);
+        if std::mem::take(&mut self.was_reported) {
+            self.wake_waiting(now);
+        }
     }
 
     fn finished(&mut self, now: Now, work: &Work, outcome: Outcome, took: Duration) {
@@ -397,11 +413,12 @@ impl Controller {
             // Here and not in the sync, so that one that ended in a bug keeps nobody waiting.
             self.claims.attempted(&work.object.uid);
         }
-        self.wake_waiting(now);
+        self.was_reported |= !outcome.later;
         let tracked = self.objects.get_mut(key).filter(|t| t.object.uid == work.object.uid);
         let Some(tracked) = tracked else { return self.queue.finish(key, None) };
         if outcome.cut_short {
-            return self.queue.finish(key, Some(now.uptime + self.intervals.error));
+            let due = now.uptime + self.intervals.error;
+            return self.queue.finish(key, Some((due, Lane::Retry)));
         }
         if outcome.changed {
             tracked.changed_at = Some(now.uptime);
@@ -409,29 +426,43 @@ impl Controller {
         if outcome.resent && tracked.resend_until == work.resend_accepted_until {
             tracked.resend_until = None;
         }
+        tracked.down_port_retry.clone_from(&outcome.down_port_retry);
+        tracked.building_since.clone_from(&outcome.building_since);
+        tracked.unwritten.clone_from(&outcome.unwritten);
+        if outcome.nodes.is_some() {
+            // A pass that failed before it saw the ports doesn't know that they are up.
+            tracked.down_ports = outcome.down_ports;
+        }
+        Self::secret(&mut self.effects, tracked, work, &outcome);
+        if outcome.later {
+            let lane = self.queue.lane(key).unwrap_or(Lane::Retry);
+            self.put_off(now, key, lane);
+        } else {
+            self.conclude(now, work, outcome);
+        }
+        self.show(now, key);
+    }
+
+    /// What the outcome says of the object's state, and when it is looked at next.
+    fn conclude(&mut self, now: Now, work: &Work, outcome: Outcome) {
+        let key = &work.object.key;
+        let Some(tracked) = self.objects.get_mut(key) else { return };
         let freed = outcome.nodes.is_some() && outcome.nodes != tracked.status.nodes;
         if outcome.verdict.reason == Reason::NodeConflict {
             self.conflicting.insert(key.clone());
         } else {
             self.conflicting.remove(key);
         }
-        tracked.unwritten = outcome.unwritten.clone();
-        tracked.building_since.clone_from(&outcome.building_since);
-        if outcome.nodes.is_some() {
-            // A pass that failed before it saw the ports doesn't know that they are up.
-            tracked.down_ports = outcome.down_ports;
-        }
-        Self::secret(&mut self.effects, tracked, work, &outcome);
         Self::notices(&mut self.effects, tracked, &outcome);
+        let failed = !outcome.verdict.reason.is_success();
         let facts = Facts {
-            failed: !outcome.verdict.reason.is_success(),
+            failed,
             retry_after: outcome.retry_after,
             changed_at: tracked.changed_at,
             down_ports: outcome.down_port_retry.as_ref(),
             resync_at: outcome.resync_at,
         };
-        let due = next_due(now, &facts, &self.intervals, self.random.f64());
-        let provider = provider_of(&work.object);
+        let due = next_due(now, &facts, &self.intervals, phase(&work.object));
         let notes = tracked.notes();
         let report = Report {
             generation: work.object.generation,
@@ -442,11 +473,10 @@ impl Controller {
         let status = report::next(&tracked.status, &outcome.verdict, &report, now);
         tracked.verdict = Some((outcome.verdict, work.object.generation));
         Self::write(&mut self.effects, tracked, status);
-        self.queue.finish(key, Some(due));
+        self.queue.finish(key, Some((due, if failed { Lane::Retry } else { Lane::Poll })));
         if freed {
-            self.wake_conflicting(now, key, provider.as_deref());
+            self.wake_conflicting(now, key);
         }
-        self.show(now, key);
     }
 
     /// RabbitMQ's access goes into the Secret once for each answer of Contrabass.
@@ -522,7 +552,7 @@ impl Controller {
             let report = Report {
                 generation: *generation,
                 nodes: None,
-                down_port_retry: tracked.status.down_port_retry.clone(),
+                down_port_retry: tracked.down_port_retry.clone(),
                 notes: &notes,
             };
             let mut status = report::next(&tracked.status, verdict, &report, now);
@@ -540,31 +570,31 @@ impl Controller {
         }
     }
 
-    fn make_due(&mut self, now: Now, key: &ObjectKey) {
+    fn make_due(&mut self, now: Now, key: &ObjectKey, lane: Lane) {
         let Some(tracked) = self.objects.get(key) else { return };
-        let group = match &tracked.object.spec {
-            Ok(spec) => spec.provider_id.as_str(),
-            Err(_) => "",
+        let object = &tracked.object;
+        let member = Member {
+            scope: Scope::of(object),
+            created: object.created,
+            vms: object.spec.as_ref().map_or(0, |spec| spec.vm_ids.len()),
         };
-        self.queue.add(key, group, now.uptime);
+        self.queue.add(key, member, lane, now.uptime);
     }
 
-    /// Nodes may have become free: whoever was refused some looks again.
-    fn wake_conflicting(&mut self, now: Now, cause: &ObjectKey, provider: Option<&str>) {
-        let of_provider = |key: &&ObjectKey| {
-            let known = self.objects.get(*key).and_then(|tracked| provider_of(&tracked.object));
-            *key != cause && known.is_some() && known.as_deref() == provider
-        };
-        let refused: Vec<ObjectKey> =
-            self.conflicting.iter().filter(of_provider).cloned().collect();
-        for key in refused {
-            self.make_due(now, &key);
+    /// Nodes may have become free: objects that were refused some are looked at again. Of any cloud:
+    /// two may send to one cluster.
+    fn wake_conflicting(&mut self, now: Now, cause: &ObjectKey) {
+        for key in self.conflicting.clone() {
+            if key != *cause {
+                self.make_due(now, &key, Lane::Retry);
+            }
         }
     }
 
     fn wake_waiting(&mut self, now: Now) {
         for key in std::mem::take(&mut self.waiting) {
-            self.make_due(now, &key);
+            let lane = self.queue.lane(&key).unwrap_or(Lane::Retry);
+            self.make_due(now, &key, lane);
         }
     }
 
@@ -597,7 +627,9 @@ impl Controller {
         self.metrics.observe("controller_runtime_reconcile_time_seconds", &[CONTROLLER], took);
         self.metrics.observe("workqueue_work_duration_seconds", QUEUE, took);
         self.metrics.add("multinic_nodes_sent_total", &[], outcome.sent as f64);
-        if outcome.cut_short {
+        if outcome.later {
+            self.count_result("requeue_after");
+        } else if outcome.cut_short {
             self.count_result("requeue");
         } else if outcome.verdict.reason.is_success() {
             self.count_result("success");
@@ -627,6 +659,13 @@ impl Controller {
         self.metrics.set("workqueue_longest_running_processor_seconds", QUEUE, longest);
         self.metrics.set("workqueue_unfinished_work_seconds", QUEUE, all.as_secs_f64());
     }
+}
+
+/// Where the ticks of the object's scope are, at which it is polled.
+fn phase(object: &OpenstackConfig) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    Scope::of(object).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// None while the spec can't be read.

@@ -344,7 +344,6 @@ impl Operator {
             self.config.intervals,
             self.config.workers,
             Arc::clone(&context.claims),
-            fastrand::Rng::new(),
             Arc::clone(&self.metrics),
             Arc::clone(&self.overview),
         )
@@ -563,7 +562,7 @@ impl Work<'_> {
         while self.controller.is_busy() {
             let left = until.saturating_sub(clock.now().uptime);
             match received.recv_timeout(left) {
-                Ok(event @ Event::Finished { .. }) => {
+                Ok(event @ (Event::Finished { .. } | Event::PassEnded { .. })) => {
                     self.controller.handle(clock.now(), event);
                     self.dispatch();
                 }

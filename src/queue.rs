@@ -1,70 +1,116 @@
-//! Which object is synced next: pure, no clock, no threads.
+//! Which objects are reconciled next, and which of them together. Pure: no clock, no threads.
 //!
-//! Keys, not objects: what an object looks like is read when its sync starts. A key is in one of
-//! these states, and the invariants stand beside the fields that keep them:
+//! Keys, not objects: what an object looks like is read when its pass starts.
 //!
 //! ```text
-//!            add, timer                 next                 finish
-//!   absent ------------> waiting/due ---------> busy --------------------> waiting (again at)
-//!                             ^                  |  add: due again, once
-//!                             +------------------+
+//!            add            its time comes          next                finish
+//!   absent -------> waiting --------------> due -----------> in a pass --------> waiting (again)
 //! ```
 //!
-//! Fairness: among due objects the group (the cloud provider) with the fewest running syncs comes
-//! first, then the one due longest. No group may hold more than its share of the workers while
-//! others exist, and the last idle worker is kept for a group that holds none: one slow cloud
-//! can't take them all.
+//! A pass takes all due keys of one scope and one lane. Who goes first, and what is kept free:
+//!
+//! - A cloud holds at most half of the workers while there are others, and of due passes those of the
+//!   cloud with the fewest running ones go first. One slow cloud can't hold up the others.
+//! - Fresh goes before Retry and Poll, the scope with the oldest object first. The last idle worker is
+//!   for a scope without a Fresh pass: one slow scope can't hold up the new objects of the others.
+//! - Retry and Poll: one pass each of a scope at a time, the scope with the fewest VMs first. They leave
+//!   one worker idle for Fresh, and one of their cloud's share.
+//! - Nothing starves: what has been due for [`PATIENCE`] goes first, the longest due before the others;
+//!   and where no pass of Retry or Poll runs at all, such a one goes before Fresh. Passes end, so
+//!   everything due comes to its pass.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
+use crate::reconcile::{Lane, Scope};
+
+/// After so long, who was due first goes first.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the order depends on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Member {
+    /// Which keys may share a pass.
+    pub scope: Scope,
+    /// When the object was created. In a pass the oldest comes first; of one second, by key.
+    pub created: Timestamp,
+    /// How many VMs the object names.
+    pub vms: usize,
+}
+
+/// A pass for an idle worker, see [`Queue::next`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NextPass<K> {
+    /// Names the pass in [`Queue::ended`].
+    pub number: u64,
+    /// The scope of its keys.
+    pub scope: Scope,
+    /// Their lane.
+    pub lane: Lane,
+    /// Its keys, the oldest first.
+    pub keys: Vec<K>,
+}
+
 /// The queue; times are uptimes, see [`crate::clock::Now`].
 #[derive(Debug)]
 pub struct Queue<K> {
     workers: usize,
-    /// Every known key is here, and its group in `groups`.
+    batch_limit: usize,
+    /// Every known key.
     entries: HashMap<K, Entry>,
-    /// Exactly the keys that wait (not busy, with a time), ordered by due time.
-    waiting: BTreeSet<Place<K>>,
-    /// Exactly the keys whose time has come, by group, ordered by the time they became due.
-    due: BTreeMap<String, BTreeSet<Place<K>>>,
-    /// Running syncs by group; absent means none.
-    running: BTreeMap<String, usize>,
-    /// Known keys by group; absent means none.
-    groups: BTreeMap<String, usize>,
-    busy: usize,
-    /// Moves with each key that is queued: of two due at one time, who came first goes first.
-    arrivals: u64,
-    /// Keys whose time has come, since somebody last asked.
+    /// How many known keys each scope has; absent means none.
+    scopes: BTreeMap<Scope, usize>,
+    /// Exactly the keys in [`State::Waiting`].
+    waiting: BTreeSet<(Duration, K)>,
+    /// Exactly the keys in [`State::Due`]; none is empty.
+    due: BTreeMap<(Scope, Lane), Batch<K>>,
+    /// The passes that are with a worker, by number.
+    running: BTreeMap<u64, (Scope, Lane)>,
+    passes: u64,
     became_due: u64,
 }
 
-/// When a key is due, its place among those due at the same time, and the key.
-type Place<K> = (Duration, u64, K);
-
 #[derive(Debug)]
 struct Entry {
-    group: String,
+    member: Member,
+    /// In a pass: the lane of that pass.
+    lane: Lane,
     state: State,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// In `waiting` at this time, or in `due` since this time.
-    Queued { at: Duration, arrival: u64, due: bool },
-    /// With a worker; `again` says when it is due after that, whatever the worker's own wish.
-    /// `group` is the one it was taken under; a `removed` one is forgotten when its worker is done.
-    Busy { group: String, again: Option<Duration>, removed: bool, taken: Taken },
-    /// Known, with nothing planned.
+    /// Nothing is planned.
     Idle,
+    Waiting {
+        at: Duration,
+    },
+    Due {
+        since: Duration,
+    },
+    /// In a pass. `again`: it was added meanwhile. A `removed` one is forgotten when it is finished.
+    Busy {
+        again: Option<Plan>,
+        removed: bool,
+        due_since: Duration,
+        taken_at: Duration,
+    },
 }
 
-/// When a worker took a key; nothing is decided by it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Taken {
-    at: Duration,
-    due_since: Duration,
+/// When a key is due, and in which lane.
+type Plan = (Duration, Lane);
+
+/// Due keys of one scope and lane.
+#[derive(Debug)]
+struct Batch<K> {
+    /// When the first of them became due.
+    since: Duration,
+    /// The oldest first.
+    keys: BTreeSet<(Timestamp, K)>,
+    vms: usize,
 }
 
 impl<K: Clone + Ord + Hash> Queue<K> {
@@ -72,113 +118,117 @@ impl<K: Clone + Ord + Hash> Queue<K> {
     pub fn new(workers: usize) -> Queue<K> {
         Queue {
             workers: workers.max(1),
+            batch_limit: usize::MAX,
             entries: HashMap::new(),
+            scopes: BTreeMap::new(),
             waiting: BTreeSet::new(),
             due: BTreeMap::new(),
             running: BTreeMap::new(),
-            groups: BTreeMap::new(),
-            busy: 0,
-            arrivals: 0,
+            passes: 0,
             became_due: 0,
         }
     }
 
-    /// Makes a key due at `at`, or earlier if it already was. Given while it is busy, it comes once
-    /// more afterwards. `group` replaces the group it had.
-    pub fn add(&mut self, key: &K, group: &str, at: Duration) {
-        self.set_group(key, group);
-        let Some(entry) = self.entries.get_mut(key) else { return };
-        match &mut entry.state {
-            State::Busy { again, removed, .. } => {
-                *again = Some(again.map_or(at, |known| known.min(at)));
+    /// At most so many keys go in one pass. For tests: with 1, each object has a pass of its own.
+    pub fn set_batch_limit(&mut self, limit: usize) {
+        self.batch_limit = limit.max(1);
+    }
+
+    /// Makes a key due at `at` in that lane; earlier, or in a more urgent lane, if it already was. A key
+    /// that is in a pass comes once more afterwards. `member` replaces what was known of it.
+    pub fn add(&mut self, key: &K, member: Member, lane: Lane, at: Duration) {
+        let plan = (at, lane);
+        let known = self.unqueue(key);
+        self.set_member(key, member);
+        match self.entries.get_mut(key).map(|entry| &mut entry.state) {
+            Some(State::Busy { again, removed, .. }) => {
+                *again = Some(sooner(*again, plan));
                 *removed = false;
             }
-            State::Queued { at: known, .. } if *known <= at => {}
-            State::Queued { .. } | State::Idle => {
-                self.unqueue(key);
-                self.queue(key, at);
+            _ => match known {
+                Some((State::Due { since }, lane)) => {
+                    self.insert_due(key, sooner(Some((since, lane)), plan));
+                }
+                Some((State::Waiting { at }, lane)) => {
+                    self.insert_waiting(key, sooner(Some((at, lane)), plan));
+                }
+                _ => self.insert_waiting(key, plan),
+            },
+        }
+    }
+
+    /// The next pass, if one may start. Its keys are busy until [`Queue::finish`], its worker until
+    /// [`Queue::ended`].
+    pub fn next(&mut self, now: Duration) -> Option<NextPass<K>> {
+        self.ripen(now);
+        let (scope, lane) = self.choose(now)?;
+        let keys = self.keys_of(self.due.get(&(scope.clone(), lane))?);
+        for key in &keys {
+            let Some((State::Due { since }, _)) = self.unqueue(key) else { continue };
+            if let Some(entry) = self.entries.get_mut(key) {
+                (entry.lane, entry.state) = (
+                    lane,
+                    State::Busy { again: None, removed: false, due_since: since, taken_at: now },
+                );
             }
         }
+        self.passes += 1;
+        self.running.insert(self.passes, (scope.clone(), lane));
+        Some(NextPass { number: self.passes, scope, lane, keys })
     }
 
-    /// The next key to sync, if one is due, a worker is free and its group may have another. The
-    /// key is busy until [`Queue::finish`].
-    pub fn next(&mut self, now: Duration) -> Option<K> {
-        self.ripen(now);
-        let idle = self.workers.checked_sub(self.busy).filter(|idle| *idle > 0)?;
-        let share = self.share();
-        let (group, _) = self
-            .due
-            .iter()
-            .filter(|(group, _)| self.may_run(group, idle, share))
-            .filter_map(|(group, keys)| Some((group, keys.first()?)))
-            .min_by_key(|(group, first)| (self.running_of(group), first.0))?;
-        let group = group.clone();
-        let keys = self.due.get_mut(&group)?;
-        let (due_since, _, key) = keys.pop_first()?;
-        if keys.is_empty() {
-            self.due.remove(&group);
-        }
-        *self.running.entry(group.clone()).or_default() += 1;
-        self.busy += 1;
-        if let Some(entry) = self.entries.get_mut(&key) {
-            let taken = Taken { at: now, due_since };
-            entry.state = State::Busy { group, again: None, removed: false, taken };
-        }
-        Some(key)
-    }
-
-    /// A worker is done with the key, which is due again at `again_at`, or earlier if something
-    /// was added meanwhile. A key removed meanwhile is forgotten.
-    pub fn finish(&mut self, key: &K, again_at: Option<Duration>) {
+    /// A key of a pass is finished. It is due again as `again` says, or earlier if it was added
+    /// meanwhile. A key removed meanwhile is forgotten.
+    pub fn finish(&mut self, key: &K, again: Option<Plan>) {
         let Some(entry) = self.entries.get_mut(key) else { return };
-        let State::Busy { group, again, removed, .. } = &entry.state else { return };
-        self.busy -= 1;
-        decrease(&mut self.running, group);
-        let (again, removed) = (*again, *removed);
+        let State::Busy { again: added, removed, .. } = entry.state else { return };
         entry.state = State::Idle;
         if removed {
             self.remove(key);
-        } else if let Some(at) = again.into_iter().chain(again_at).min() {
-            self.queue(key, at);
+        } else if let Some(plan) = again.map_or(added, |again| Some(sooner(added, again))) {
+            self.insert_waiting(key, plan);
         }
     }
 
-    /// Forgets a key and its timers. While it is busy no other worker gets it, not even when it
-    /// is added again.
+    /// The pass of that number is over, and its worker idle.
+    pub fn ended(&mut self, number: u64) {
+        self.running.remove(&number);
+    }
+
+    /// Forgets a key. While it is in a pass no other pass gets it, not even when it is added again.
     pub fn remove(&mut self, key: &K) {
         self.unqueue(key);
         let Some(entry) = self.entries.get_mut(key) else { return };
         if let State::Busy { again, removed, .. } = &mut entry.state {
             (*again, *removed) = (None, true);
         } else if let Some(entry) = self.entries.remove(key) {
-            decrease(&mut self.groups, &entry.group);
+            decrease(&mut self.scopes, &entry.member.scope);
         }
     }
 
-    /// When the next waiting key becomes due; `None` if nothing waits. Keys that are due already
-    /// wait for a worker, not for time.
+    /// When the next waiting key becomes due; `None` if none waits. Keys that are due already wait
+    /// for a worker, not for time.
     pub fn next_due(&self) -> Option<Duration> {
-        self.waiting.first().map(|(at, ..)| *at)
+        self.waiting.first().map(|(at, _)| *at)
     }
 
     /// When a key is due next, if that is planned.
     pub fn due_at(&self, key: &K) -> Option<Duration> {
-        match &self.entries.get(key)?.state {
-            State::Queued { at, .. } => Some(*at),
-            State::Busy { again, .. } => *again,
+        match self.entries.get(key)?.state {
+            State::Waiting { at } | State::Due { since: at } => Some(at),
+            State::Busy { again, .. } => again.map(|(at, _)| at),
             State::Idle => None,
         }
     }
 
-    /// Is the key with a worker?
-    pub fn is_busy(&self, key: &K) -> bool {
-        matches!(self.entries.get(key), Some(Entry { state: State::Busy { .. }, .. }))
+    /// The lane of a key; in a pass, that of the pass.
+    pub fn lane(&self, key: &K) -> Option<Lane> {
+        self.entries.get(key).map(|entry| entry.lane)
     }
 
     /// Keys that are due and wait for a worker.
     pub fn depth(&self) -> usize {
-        self.due.values().map(BTreeSet::len).sum()
+        self.due.values().map(|batch| batch.keys.len()).sum()
     }
 
     /// How often a key became due since this was last asked.
@@ -186,110 +236,165 @@ impl<K: Clone + Ord + Hash> Queue<K> {
         std::mem::take(&mut self.became_due)
     }
 
-    /// How long a key that is with a worker had been due when the worker took it.
+    /// How long a key that is in a pass had been due when the pass started.
     pub fn waited(&self, key: &K) -> Option<Duration> {
-        let State::Busy { taken, .. } = &self.entries.get(key)?.state else { return None };
-        Some(taken.at.saturating_sub(taken.due_since))
+        match self.entries.get(key)?.state {
+            State::Busy { due_since, taken_at, .. } => Some(taken_at.saturating_sub(due_since)),
+            _ => None,
+        }
     }
 
-    /// For how long each busy key has been with its worker; looks at every key.
+    /// For how long each key that isn't finished has been in its pass; looks at every key.
     pub fn running_times(&self, now: Duration) -> impl Iterator<Item = Duration> {
-        self.entries.values().filter_map(move |entry| match &entry.state {
-            State::Busy { taken, .. } => Some(now.saturating_sub(taken.at)),
+        self.entries.values().filter_map(move |entry| match entry.state {
+            State::Busy { taken_at, .. } => Some(now.saturating_sub(taken_at)),
             _ => None,
         })
     }
 
-    /// Keys that are with a worker.
-    pub fn busy(&self) -> usize {
-        self.busy
+    /// Workers that have a pass.
+    pub fn busy_workers(&self) -> usize {
+        self.running.len()
     }
 
-    /// How many workers one group may hold: all when it is alone, else half.
-    fn share(&self) -> usize {
-        if self.groups.len() <= 1 { self.workers } else { self.workers.div_ceil(2) }
+    /// The keys for a pass, the oldest first; where there are too many, those due longest.
+    fn keys_of(&self, batch: &Batch<K>) -> Vec<K> {
+        let mut keys: Vec<&(Timestamp, K)> = batch.keys.iter().collect();
+        if keys.len() > self.batch_limit {
+            keys.sort_by_key(|(_, key)| self.due_at(key));
+            keys.truncate(self.batch_limit);
+            keys.sort();
+        }
+        keys.into_iter().map(|(_, key)| key.clone()).collect()
     }
 
-    fn may_run(&self, group: &str, idle: usize, share: usize) -> bool {
-        let running = self.running_of(group);
-        let alone = self.groups.len() <= 1;
-        running < share && (alone || running == 0 || idle > 1)
+    fn choose(&self, now: Duration) -> Option<(Scope, Lane)> {
+        let idle = self.workers.checked_sub(self.running.len()).filter(|idle| *idle > 0)?;
+        let share = if self.has_several_clouds() { self.workers.div_ceil(2) } else { self.workers };
+        let polls = self.running.values().filter(|(_, lane)| *lane != Lane::Fresh).count();
+        let has_waited = |batch: &Batch<K>| now.saturating_sub(batch.since) >= PATIENCE;
+        let starves =
+            |lane: Lane, batch: &Batch<K>| lane != Lane::Fresh && polls == 0 && has_waited(batch);
+        let may_start = |scope: &Scope, lane: Lane, batch: &Batch<K>| {
+            let of_cloud = self.running_of_cloud(scope, |_| true);
+            let alike = self.running.values().any(|it| it.0 == *scope && it.1 == lane);
+            of_cloud < share
+                && match lane {
+                    Lane::Fresh => idle > 1 || !alike || self.scopes.len() <= 1,
+                    Lane::Retry | Lane::Poll => {
+                        let of_cloud = self.running_of_cloud(scope, |lane| lane != Lane::Fresh);
+                        let leaves_one = idle > 1 || self.workers == 1 || starves(lane, batch);
+                        !alike && of_cloud < (share - 1).max(1) && leaves_one
+                    }
+                }
+        };
+        let rank = |scope: &Scope, lane: Lane, batch: &Batch<K>| {
+            let class = if starves(lane, batch) { 0 } else { 1 + usize::from(lane != Lane::Fresh) };
+            let since = if has_waited(batch) { batch.since } else { Duration::MAX };
+            let oldest = batch.keys.first().map(|(created, _)| *created);
+            let (oldest, vms) = if lane == Lane::Fresh { (oldest, 0) } else { (None, batch.vms) };
+            (class, since, self.running_of_cloud(scope, |_| true), oldest, vms)
+        };
+        self.due
+            .iter()
+            .filter(|((scope, lane), batch)| may_start(scope, *lane, batch))
+            .min_by_key(|((scope, lane), batch)| rank(scope, *lane, batch))
+            .map(|(place, _)| place.clone())
     }
 
-    fn running_of(&self, group: &str) -> usize {
-        self.running.get(group).copied().unwrap_or_default()
+    fn running_of_cloud(&self, scope: &Scope, counts: impl Fn(Lane) -> bool) -> usize {
+        let of_cloud = |(other, lane): &&(Scope, Lane)| {
+            other.provider_id == scope.provider_id && counts(*lane)
+        };
+        self.running.values().filter(of_cloud).count()
+    }
+
+    /// Objects whose spec can't be read have no cloud, and need none.
+    fn has_several_clouds(&self) -> bool {
+        let mut clouds =
+            self.scopes.keys().map(|scope| &scope.provider_id).filter(|cloud| !cloud.is_empty());
+        let first = clouds.next();
+        clouds.any(|cloud| Some(cloud) != first)
     }
 
     fn ripen(&mut self, now: Duration) {
-        while let Some((at, ..)) = self.waiting.first()
+        while let Some((at, _)) = self.waiting.first()
             && *at <= now
-            && let Some((at, arrival, key)) = self.waiting.pop_first()
+            && let Some((at, key)) = self.waiting.pop_first()
         {
-            if let Some(entry) = self.entries.get_mut(&key) {
-                entry.state = State::Queued { at, arrival, due: true };
-                self.due.entry(entry.group.clone()).or_default().insert((at, arrival, key));
-                self.became_due += 1;
-            }
+            let Some(entry) = self.entries.get(&key) else { continue };
+            let lane = entry.lane;
+            self.became_due += 1;
+            self.insert_due(&key, (at, lane));
         }
     }
 
-    fn set_group(&mut self, key: &K, group: &str) {
-        match self.entries.get(key) {
-            Some(entry) if entry.group == group => return,
-            Some(entry) => {
-                let queued_at = match entry.state {
-                    State::Queued { at, .. } => Some(at),
-                    _ => None,
-                };
-                self.unqueue(key);
-                if let Some(entry) = self.entries.get_mut(key) {
-                    decrease(&mut self.groups, &entry.group);
-                    entry.group = group.to_owned();
-                }
-                if let Some(at) = queued_at {
-                    self.queue(key, at);
+    fn insert_waiting(&mut self, key: &K, (at, lane): Plan) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        (entry.lane, entry.state) = (lane, State::Waiting { at });
+        self.waiting.insert((at, key.clone()));
+    }
+
+    fn insert_due(&mut self, key: &K, (since, lane): Plan) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        (entry.lane, entry.state) = (lane, State::Due { since });
+        let empty = Batch { since, keys: BTreeSet::new(), vms: 0 };
+        let batch = self.due.entry((entry.member.scope.clone(), lane)).or_insert(empty);
+        batch.since = batch.since.min(since);
+        batch.keys.insert((entry.member.created, key.clone()));
+        batch.vms += entry.member.vms;
+    }
+
+    /// Takes a key out of those that wait or are due, and says how it was there.
+    fn unqueue(&mut self, key: &K) -> Option<(State, Lane)> {
+        let entry = self.entries.get_mut(key)?;
+        let (state, lane) = (entry.state, entry.lane);
+        match state {
+            State::Idle | State::Busy { .. } => return None,
+            State::Waiting { at } => {
+                self.waiting.remove(&(at, key.clone()));
+            }
+            State::Due { .. } => {
+                let place = (entry.member.scope.clone(), lane);
+                if let Some(batch) = self.due.get_mut(&place) {
+                    batch.keys.remove(&(entry.member.created, key.clone()));
+                    batch.vms -= entry.member.vms;
+                    if batch.keys.is_empty() {
+                        self.due.remove(&place);
+                    }
                 }
             }
+        }
+        entry.state = State::Idle;
+        Some((state, lane))
+    }
+
+    /// Not for keys that wait or are due.
+    fn set_member(&mut self, key: &K, member: Member) {
+        *self.scopes.entry(member.scope.clone()).or_default() += 1;
+        match self.entries.get_mut(key) {
+            Some(entry) => {
+                decrease(&mut self.scopes, &entry.member.scope);
+                entry.member = member;
+            }
             None => {
-                let entry = Entry { group: group.to_owned(), state: State::Idle };
+                let entry = Entry { member, lane: Lane::Fresh, state: State::Idle };
                 self.entries.insert(key.clone(), entry);
             }
         }
-        *self.groups.entry(group.to_owned()).or_default() += 1;
-    }
-
-    fn queue(&mut self, key: &K, at: Duration) {
-        if let Some(entry) = self.entries.get_mut(key) {
-            let arrival = self.arrivals;
-            self.arrivals += 1;
-            entry.state = State::Queued { at, arrival, due: false };
-            self.waiting.insert((at, arrival, key.clone()));
-        }
-    }
-
-    fn unqueue(&mut self, key: &K) {
-        let Some(entry) = self.entries.get_mut(key) else { return };
-        let State::Queued { at, arrival, due } = entry.state else { return };
-        let place = (at, arrival, key.clone());
-        if due {
-            if let Some(keys) = self.due.get_mut(&entry.group) {
-                keys.remove(&place);
-                if keys.is_empty() {
-                    self.due.remove(&entry.group);
-                }
-            }
-        } else {
-            self.waiting.remove(&place);
-        }
-        entry.state = State::Idle;
     }
 }
 
-fn decrease(counts: &mut BTreeMap<String, usize>, group: &str) {
-    if let Some(count) = counts.get_mut(group) {
+/// The earlier time, and the more urgent lane.
+fn sooner(known: Option<Plan>, new: Plan) -> Plan {
+    known.map_or(new, |known| (known.0.min(new.0), known.1.min(new.1)))
+}
+
+fn decrease(counts: &mut BTreeMap<Scope, usize>, scope: &Scope) {
+    if let Some(count) = counts.get_mut(scope) {
         *count -= 1;
         if *count == 0 {
-            counts.remove(group);
+            counts.remove(scope);
         }
     }
 }

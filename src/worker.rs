@@ -14,6 +14,7 @@ use crate::controller::Event;
 use crate::metrics::{CONTROLLER, Metrics};
 use crate::reconcile::report::Reason;
 use crate::reconcile::{Context, Outcome, Pass, Work, reconcile};
+use crate::resources::ObjectKey;
 use crate::threads::{self, lock};
 
 /// Starts one worker; it ends when no more passes can come, or its events aren't received. The
@@ -39,10 +40,10 @@ pub fn spawn(
 /// Reports each object of the pass once, whatever happens.
 fn run(context: &Context, pass: &Pass, events: &Sender<Event>, metrics: &Metrics) {
     let started = context.clock.now().uptime;
-    let left: Mutex<BTreeSet<&str>> =
-        Mutex::new(pass.work.iter().map(|work| work.object.uid.as_str()).collect());
+    let left: Mutex<BTreeSet<&ObjectKey>> =
+        Mutex::new(pass.work.iter().map(|work| &work.object.key).collect());
     let report = |work: &Work, outcome: Outcome| {
-        if lock(&left).remove(work.object.uid.as_str()) {
+        if lock(&left).remove(&work.object.key) {
             let took = context.clock.now().uptime.saturating_sub(started);
             let (work, outcome) = (Box::new(work.clone()), Box::new(outcome));
             // Without a receiver the process is ending.

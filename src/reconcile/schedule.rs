@@ -1,4 +1,8 @@
-//! When an object is looked at next (SPEC 5, step 13). Pure.
+//! When an object is reconciled next. Pure.
+//!
+//! Objects of one scope are asked for together, so they should be due together: a scope has ticks, and
+//! each poll moves its object towards the nearest one, never early and at most 10 % late. Objects that
+//! were created at any times come to be due at the same ticks within a dozen polls.
 
 use std::time::Duration;
 
@@ -9,8 +13,9 @@ use crate::clock::Now;
 use crate::config::Intervals;
 use crate::resources::DownPortRetry;
 
-/// Polls are spread by up to this share of their interval, never early.
-const JITTER: f64 = 0.1;
+/// A tick has so many parts. An object that can't reach its tick yet is due at a part, so that objects
+/// that were reconciled together stay together.
+const PARTS: i128 = 128;
 /// No service may ask for a longer pause than this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
@@ -29,8 +34,9 @@ pub struct Facts<'a> {
     pub resync_at: Option<Timestamp>,
 }
 
-/// The uptime at which the object is due next. `spread` is from 0 to 1, at random.
-pub fn next_due(now: Now, facts: &Facts<'_>, intervals: &Intervals, spread: f64) -> Duration {
+/// The uptime at which the object is due next. `phase` says where the ticks of its scope are: any
+/// number, the same for all objects of the scope.
+pub fn next_due(now: Now, facts: &Facts<'_>, intervals: &Intervals, phase: u64) -> Duration {
     let wait = if facts.failed {
         intervals.error
     } else {
@@ -45,5 +51,24 @@ pub fn next_due(now: Now, facts: &Facts<'_>, intervals: &Intervals, spread: f64)
     };
     // A pass may come to a good end with the names that Nova told before.
     let wait = wait.max(facts.retry_after.unwrap_or_default().min(LONGEST_PAUSE));
-    now.uptime + wait + wait.mul_f64(JITTER * spread.clamp(0.0, 1.0))
+    now.uptime + to_the_tick(now.uptime, wait, phase)
+}
+
+/// How long to wait from `now` to the tick that is nearest to 1.05 times `wait`, or to the part of a
+/// tick that is nearest to that; from `wait` to 1.1 times `wait`. A tick comes each 1.05 times `wait`.
+fn to_the_tick(now: Duration, wait: Duration, phase: u64) -> Duration {
+    let nanoseconds = |time: Duration| i128::try_from(time.as_nanos()).unwrap_or(i128::MAX / 64);
+    let (now, least) = (nanoseconds(now), nanoseconds(wait));
+    let (middle, most) = (least * 21 / 20, least * 11 / 10);
+    let part = middle / PARTS;
+    if part == 0 {
+        return wait;
+    }
+    let tick = part * PARTS;
+    let since_tick = now - i128::from(phase) % tick;
+    let earliest = (since_tick + least + part - 1).div_euclid(part);
+    let latest = (since_tick + most).div_euclid(part);
+    let nearest = (since_tick + middle + tick / 2).div_euclid(tick) * PARTS;
+    let due = nearest.clamp(earliest, latest) * part - since_tick;
+    u64::try_from(due).map_or(wait, Duration::from_nanos)
 }

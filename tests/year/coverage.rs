@@ -23,7 +23,7 @@ const REASONS: [&str; 14] = [
 ];
 
 /// Everything else that happens.
-const HAPPENINGS: [&str; 45] = [
+const HAPPENINGS: [&str; 46] = [
     "long pause",
     "port status",
     "port created",
@@ -49,6 +49,7 @@ const HAPPENINGS: [&str; 45] = [
     "object made again",
     "object deleted",
     "force-reconcile",
+    "all objects forced",
     "foreign Secret",
     "outage",
     "disk full",

@@ -15,12 +15,12 @@ use multinic_operator::controller::{Controller, Effect, Event};
 use multinic_operator::http::client::Service;
 use multinic_operator::metrics::Metrics;
 use multinic_operator::overview::Overview;
-use multinic_operator::reconcile::{Context, Lane, Outcome, Work};
+use multinic_operator::reconcile::{Context, Pass};
 
 use crate::books::Books;
 use crate::disk::Disk;
 use crate::faults::{Fault, Weather};
-use crate::kubernetes::Kubernetes;
+use crate::kubernetes::{Crowd, Kubernetes};
 use crate::logs;
 use crate::pace::Pace;
 use crate::sky::Sky;
@@ -46,13 +46,13 @@ pub(crate) struct Plan {
     pub(crate) without: BTreeSet<String>,
     /// Things that happen, at most.
     pub(crate) events: u64,
+    /// Objects of one pass, at most; none: all that are due.
+    pub(crate) batch_limit: Option<usize>,
 }
 
-/// A sync that has been handed out and hasn't begun to ask.
+/// A pass that has been handed out and hasn't begun to ask.
 pub(crate) struct Flight {
-    pub(crate) job: Work,
-    pub(crate) lane: Lane,
-    pub(crate) number: u64,
+    pub(crate) pass: Pass,
     pub(crate) begins: Duration,
 }
 
@@ -66,7 +66,8 @@ pub(crate) struct Process {
     pub(crate) overview: Arc<Overview>,
     pub(crate) may_act: Arc<AtomicBool>,
     pub(crate) flights: Vec<Flight>,
-    pub(crate) finishes: Vec<(Duration, u64, Box<Work>, Box<Outcome>)>,
+    /// What workers have to say, and when it arrives. Of one pass in the order given.
+    pub(crate) reports: Vec<(Duration, Event)>,
     /// Has its store read what the last process left?
     pub(crate) has_read: bool,
     /// When the store tries a failing disk again.
@@ -99,6 +100,8 @@ pub(crate) struct Year {
     pub(crate) pace: Pace,
     pub(crate) story: Story,
     pub(crate) passes: u64,
+    /// Objects of all these passes together.
+    pub(crate) objects: u64,
     pub(crate) happened: u64,
     pub(crate) next_event: Duration,
     pub(crate) is_calm: bool,
@@ -150,6 +153,9 @@ impl Year {
     pub(crate) fn new(plan: Plan) -> Year {
         let mut random = fastrand::Rng::with_seed(plan.seed ^ 0x5eed_0fa4_ea50);
         let (config, name_key) = config(&mut random);
+        // Many small objects meet in one pass, few large ones in one VM.
+        let crowds = [Crowd { objects: 4, most_vms: 5 }, Crowd { objects: 8, most_vms: 2 }];
+        let crowd = random.choice(crowds).unwrap();
         let cloud = world::beginning(&mut random);
         // Few kinds at a time: what many faults would hide, few bring to light.
         let mut kinds: Vec<Fault> = Fault::ALL.to_vec();
@@ -174,7 +180,7 @@ impl Year {
             viola: simulated_cloud::Viola::new(Arc::default()),
             refused: BTreeSet::new(),
             disk: Disk::new(),
-            kubernetes: Kubernetes::default(),
+            kubernetes: Kubernetes::new(crowd),
             process: None,
             restart_at: Duration::ZERO,
             lives: 0,
@@ -183,6 +189,7 @@ impl Year {
             pace: Pace::default(),
             story: Story::default(),
             passes: 0,
+            objects: 0,
             happened: 0,
             next_event: Duration::ZERO,
             is_calm: false,
@@ -196,7 +203,7 @@ impl Year {
     /// Lives it: trouble, then calm, and then everything must be as it should.
     pub(crate) fn live(&mut self) -> Result<(), Broken> {
         self.set_time(Duration::ZERO);
-        for _ in 0..self.random.u8(1..4) {
+        for _ in 0..self.random.usize(1..=self.kubernetes.crowd.objects) {
             let (at, begin) = (self.at, self.begin);
             let (_, text) = self.kubernetes.change(at, begin, &mut self.random);
             self.story.tell(at, text);
@@ -267,8 +274,8 @@ impl Year {
             Some(process) => {
                 let due = process.controller.next_due().map(|due| due + process.started);
                 let flights = self.ready_flights().map(|(_, begins)| begins);
-                let finishes = process.finishes.iter().map(|(at, ..)| *at).min();
-                [due, flights, finishes, process.retry_at, process.write_at, self.kubernetes.due()]
+                let reports = process.reports.iter().map(|(at, _)| *at).min();
+                [due, flights, reports, process.retry_at, process.write_at, self.kubernetes.due()]
                     .into_iter()
                     .flatten()
                     .min()
@@ -284,10 +291,8 @@ impl Year {
     pub(crate) fn ready_flights(&self) -> Option<(usize, Duration)> {
         let process = self.process.as_ref()?;
         let flights = process.flights.iter().enumerate();
-        let free = flights.filter(|(_, flight)| match &flight.job.object.spec {
-            Ok(spec) => !self.posting.contains(&spec.provider_id),
-            Err(_) => true,
-        });
+        let free =
+            flights.filter(|(_, flight)| !self.posting.contains(&flight.pass.scope.provider_id));
         free.map(|(index, flight)| (index, flight.begins)).min_by_key(|(_, begins)| *begins)
     }
 
@@ -336,14 +341,15 @@ impl Year {
             self.fly(flight)?;
         }
         let Some(process) = &mut self.process else { return Ok(()) };
-        if let Some(index) = process.finishes.iter().position(|(due, ..)| *due <= at) {
-            let (_, number, work, outcome) = process.finishes.remove(index);
+        if let Some(index) = process.reports.iter().position(|(due, _)| *due <= at) {
+            let (_, event) = process.reports.remove(index);
             let wall = process.context.clock.now().wall;
-            self.pace.finished(at, wall, &work, &outcome, &self.config.intervals);
-            self.handle(Event::Finished { work, outcome, took: Duration::from_millis(7) });
-            self.handle(Event::PassEnded { number });
+            if let Event::Finished { work, outcome, .. } = &event {
+                self.pace.finished(at, wall, work, outcome, &self.config.intervals);
+            }
+            self.handle(event);
         }
-        if self.kubernetes.due().is_some_and(|due| due <= at)
+        while self.kubernetes.due().is_some_and(|due| due <= at)
             && self.process.is_some()
             && let Some(event) = self.kubernetes.tell()
         {
@@ -369,15 +375,13 @@ impl Year {
             for effect in effects {
                 match effect {
                     Effect::Start(pass) => {
-                        for job in pass.work {
-                            if let Err(what) = self.pace.check(self.at, &job) {
+                        for work in &pass.work {
+                            if let Err(what) = self.pace.check(self.at, work) {
                                 self.story.broken = Some(what);
                             }
-                            let begins = self.at + Duration::from_millis(self.random.u64(0..300));
-                            let (lane, number) = (pass.lane, pass.number);
-                            let flight = Flight { job, lane, number, begins };
-                            self.process.as_mut().unwrap().flights.push(flight);
                         }
+                        let begins = self.at + Duration::from_millis(self.random.u64(0..300));
+                        self.process.as_mut().unwrap().flights.push(Flight { pass, begins });
                     }
                     effect => self.perform(effect),
                 }

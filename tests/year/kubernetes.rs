@@ -11,7 +11,10 @@ use multinic_operator::kube::objects::RawObject;
 use multinic_operator::resources::{FORCE_ANNOTATION, ObjectKey, OpenstackConfig};
 use serde_json::{Value, json, value::to_raw_value};
 
-use crate::wishes::{NAMES, spec};
+use crate::wishes::spec_of;
+
+/// Names that objects have.
+const NAMES: [&str; 8] = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta"];
 
 /// One object as the API server has it.
 #[derive(Clone, Debug)]
@@ -52,9 +55,16 @@ impl Object {
     }
 }
 
+/// How many objects there are, and of how many VMs each.
+#[derive(Clone, Copy)]
+pub(crate) struct Crowd {
+    pub(crate) objects: usize,
+    pub(crate) most_vms: usize,
+}
+
 /// The API server.
-#[derive(Default)]
 pub(crate) struct Kubernetes {
+    pub(crate) crowd: Crowd,
     pub(crate) objects: BTreeMap<ObjectKey, Object>,
     /// What the watch will tell, and when.
     feed: VecDeque<(Duration, Event)>,
@@ -68,6 +78,18 @@ pub(crate) struct Kubernetes {
 }
 
 impl Kubernetes {
+    pub(crate) fn new(crowd: Crowd) -> Kubernetes {
+        Kubernetes {
+            crowd,
+            objects: BTreeMap::new(),
+            feed: VecDeque::new(),
+            silent_until: Duration::ZERO,
+            down_until: Duration::ZERO,
+            foreign_secrets: BTreeSet::new(),
+            made: 0,
+        }
+    }
+
     /// When the watch has something to tell.
     pub(crate) fn due(&self) -> Option<Duration> {
         self.feed.front().map(|(at, _)| *at)
@@ -121,15 +143,15 @@ impl Kubernetes {
         begin: Timestamp,
         random: &mut fastrand::Rng,
     ) -> (&'static str, String) {
-        let name = random.choice(NAMES).unwrap();
+        let name = NAMES[random.usize(0..self.crowd.objects)];
         let key = ObjectKey { namespace: "default".to_owned(), name: name.to_owned() };
         let created = begin + at;
         let Some(object) = self.objects.get_mut(&key) else {
             return self.create(at, key, created, random);
         };
-        match random.u8(0..11) {
+        match random.u8(0..12) {
             0..4 => {
-                object.spec = spec(random);
+                object.spec = spec_of(random, self.crowd.most_vms);
                 object.generation += 1;
                 let text = format!("{key} is changed to {}", object.spec);
                 let event = Event::Applied(Box::new(object.read()));
@@ -156,6 +178,24 @@ impl Kubernetes {
                 }
                 ("foreign Secret", format!("the Secret {secret} changes hands"))
             }
+            9 => {
+                let value = random.u32(..).to_string();
+                for object in self.objects.values_mut() {
+                    object.force = Some(value.clone());
+                    object.forced_at = Some(at);
+                    object.sent_again = None;
+                }
+                let objects: Vec<OpenstackConfig> =
+                    self.objects.values().map(Object::read).collect();
+                let begins = self.feed.len();
+                for object in objects {
+                    self.put(at, Event::Applied(Box::new(object)), random);
+                }
+                // The watch tells of them in one go.
+                let last = self.feed.back().map_or(at, |(at, _)| *at);
+                self.feed.range_mut(begins..).for_each(|(at, _)| *at = last);
+                ("all objects forced", "all objects are to be sent again".to_owned())
+            }
             _ => {
                 self.delete(at, &key, random);
                 ("object deleted", format!("{key} is deleted"))
@@ -179,7 +219,7 @@ impl Kubernetes {
             force: None,
             forced_at: None,
             sent_again: None,
-            spec: spec(random),
+            spec: spec_of(random, self.crowd.most_vms),
             status: Value::Null,
         };
         let text = format!("{key} ({}) is created: {}", object.uid, object.spec);

@@ -91,15 +91,14 @@ impl Year {
             may_act: Arc::new(move || allowed.load(Ordering::SeqCst)),
         };
         let overview = Arc::new(Overview::default());
-        let random = fastrand::Rng::with_seed(self.random.u64(..));
         let controller = Controller::new(
             self.config.intervals,
             self.config.workers,
             Arc::clone(&context.claims),
-            random,
             Arc::clone(&metrics),
             Arc::clone(&overview),
         );
+        let controller = controller.with_batch_limit(self.plan.batch_limit.unwrap_or(usize::MAX));
         let writes = Writes::new(&mut self.random);
         self.process = Some(Process {
             started: self.at,
@@ -110,7 +109,7 @@ impl Year {
             overview,
             may_act,
             flights: Vec::new(),
-            finishes: Vec::new(),
+            reports: Vec::new(),
             has_read: false,
             retry_at: None,
             write_at: None,

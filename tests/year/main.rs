@@ -12,8 +12,10 @@
 //! | `outcome` | what each object should come to in the end |
 //! | `story`, `coverage` | what is told of it |
 //!
-//! `YEAR_SEEDS=5000` or `YEAR_SEEDS=7000..9000` chooses the years, `YEAR_SEED=4711` one of them,
-//! which is told whole; `make soak` goes on until it is stopped.
+//! Each year is lived twice, with passes of one object and with passes of all that are due, under the
+//! same invariants. `YEAR_SEEDS=5000` or `YEAR_SEEDS=7000..9000` chooses the years, `YEAR_SEED=4711` one
+//! of them, which is told whole; `YEAR_BATCH=1` or `YEAR_BATCH=all` one of the two ways; `make soak` goes
+//! on until it is stopped.
 
 #![allow(
     clippy::unwrap_used,
@@ -56,16 +58,16 @@ use std::time::Instant;
 use driver::{Plan, Year};
 
 /// Years of one ordinary run, beside [`AT_RANDOM`] others.
-const YEARS: u64 = 2_000;
+const YEARS: u64 = 1_000;
 const AT_RANDOM: u64 = 20;
 /// Things that happen in one year, at most, before it calms down.
 const EVENTS: u64 = 60;
 
-fn plan(seed: u64) -> Plan {
+fn plan(seed: u64, batch_limit: Option<usize>) -> Plan {
     let without = std::env::var("YEAR_WITHOUT").unwrap_or_default();
     let without: BTreeSet<String> =
         without.split(',').filter(|kind| !kind.is_empty()).map(str::to_owned).collect();
-    Plan { seed, without, events: EVENTS }
+    Plan { seed, without, events: EVENTS, batch_limit }
 }
 
 /// What many years came to.
@@ -73,27 +75,36 @@ fn plan(seed: u64) -> Plan {
 struct Sum {
     counts: BTreeMap<String, u64>,
     years: u64,
-    syncs: u64,
+    passes: u64,
+    objects: u64,
     lives: u64,
     simulated_seconds: u64,
-    broken: Option<(u64, String)>,
+    broken: Option<(Plan, String)>,
 }
 
+/// Each year is lived twice: with passes of one object, and with passes of all that are due.
+const BATCHES: [Option<usize>; 2] = [Some(1), None];
+
 fn live(seed: u64, sum: &Mutex<Sum>) -> bool {
-    let mut year = Year::new(plan(seed));
+    chosen_batches().into_iter().all(|batch_limit| live_with(plan(seed, batch_limit), sum))
+}
+
+fn live_with(plan: Plan, sum: &Mutex<Sum>) -> bool {
+    let mut year = Year::new(plan.clone());
     let result = year.live();
     let mut sum = sum.lock().unwrap();
     sum.years += 1;
-    sum.syncs += year.passes();
+    sum.passes += year.passes();
+    sum.objects += year.objects;
     sum.lives += year.lives;
     sum.simulated_seconds += year.at.as_secs();
     for (kind, count) in &year.sky.state().counts {
         *sum.counts.entry(kind.clone()).or_default() += count;
     }
     if let Err(what) = result
-        && sum.broken.as_ref().is_none_or(|(known, _)| seed < *known)
+        && sum.broken.as_ref().is_none_or(|(known, _)| plan.seed < known.seed)
     {
-        sum.broken = Some((seed, what));
+        sum.broken = Some((plan, what));
     }
     sum.broken.is_none()
 }
@@ -137,11 +148,12 @@ fn tell(sum: &Sum, seconds: f64) {
         .map(|(_, count)| count)
         .sum();
     println!(
-        "{} seeds in {seconds:.1} s ({:.1} a second): {centuries:.1} years of simulated time; \
-         per seed {:.1} syncs, {:.1} lives, {:.1} requests met by a fault",
+        "{} years in {seconds:.1} s ({:.1} a second): {centuries:.1} years of simulated time; \
+         each {:.1} passes of {:.2} objects, {:.1} lives, {:.1} requests met by a fault",
         sum.years,
         sum.years as f64 / seconds,
-        per(sum.syncs),
+        per(sum.passes),
+        sum.objects as f64 / sum.passes.max(1) as f64,
         per(sum.lives),
         per(of_faults),
     );
@@ -154,14 +166,23 @@ fn tell(sum: &Sum, seconds: f64) {
 }
 
 fn judge(sum: &Sum) {
-    if let Some((seed, what)) = &sum.broken {
-        println!("year {seed} broke: {what}");
-        panic!("{}", story::shortened(&plan(*seed), what));
+    if let Some((plan, what)) = &sum.broken {
+        println!("year {} broke: {what}", plan.seed);
+        panic!("{}", story::shortened(plan, what));
     }
 }
 
 fn number(text: &str) -> u64 {
     text.trim().replace('_', "").parse().unwrap_or_else(|_| panic!("{text:?} is no number"))
+}
+
+/// `YEAR_BATCH`: a number of objects, or `all`; without it, both ways.
+fn chosen_batches() -> Vec<Option<usize>> {
+    match std::env::var("YEAR_BATCH") {
+        Err(_) => BATCHES.to_vec(),
+        Ok(text) if text == "all" => vec![None],
+        Ok(text) => vec![Some(text.parse().unwrap())],
+    }
 }
 
 /// `YEAR_SEEDS`: a number, a range, or `forever`.
@@ -178,10 +199,13 @@ fn chosen() -> Option<Range<u64>> {
 fn no_invariant_breaks_in_any_year() {
     if let Ok(seed) = std::env::var("YEAR_SEED") {
         logs::listen();
-        let mut year = Year::new(plan(number(&seed)));
-        let result = year.live();
-        println!("{}", year.story.text());
-        result.unwrap_or_else(|what| panic!("{what}"));
+        for batch_limit in chosen_batches() {
+            println!("with passes of {batch_limit:?}");
+            let mut year = Year::new(plan(number(&seed), batch_limit));
+            let result = year.live();
+            println!("{}", year.story.text());
+            result.unwrap_or_else(|what| panic!("{what}"));
+        }
         return;
     }
     if let Some(seeds) = chosen() {
@@ -198,9 +222,9 @@ fn no_invariant_breaks_in_any_year() {
 
 #[test]
 fn a_seed_is_the_same_year_each_time() {
-    for seed in 0..8 {
+    for (seed, batch_limit) in (0..8).zip(BATCHES.into_iter().cycle()) {
         let story = || {
-            let mut year = Year::new(plan(seed));
+            let mut year = Year::new(plan(seed, batch_limit));
             let result = year.live();
             format!("{}{result:?}", year.story.text())
         };

@@ -14,6 +14,9 @@ use multinic_operator::resources::{ObjectKey, OpenstackConfig};
 /// No service may ask for a longer pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
+/// An object that another pass was in the way of comes again after so long at most.
+const LATER: Duration = Duration::from_secs(1);
+
 /// Waiting for a worker, and for POSTs of others, takes no longer.
 const QUEUEING: Duration = Duration::from_secs(120);
 
@@ -28,7 +31,6 @@ struct Known {
     changed_at: Option<Duration>,
     generation: i64,
     force: Option<String>,
-    provider: Option<String>,
     nodes: Option<u32>,
     is_conflicting: bool,
     syncs: u64,
@@ -39,10 +41,6 @@ struct Known {
 pub(crate) struct Pace {
     objects: BTreeMap<(ObjectKey, String), Known>,
     started: Duration,
-}
-
-fn provider(object: &OpenstackConfig) -> Option<String> {
-    object.spec.as_ref().ok().map(|spec| spec.provider_id.clone())
 }
 
 impl Pace {
@@ -91,15 +89,8 @@ impl Pace {
         let known = self.objects.entry(key).or_default();
         known.generation = object.generation;
         known.force.clone_from(&object.force);
-        known.is_woken = true;
-        let providers = [known.provider.take(), provider(object)];
-        known.provider = provider(object);
-        for other in self.objects.values_mut() {
-            other.is_woken |= providers.contains(&other.provider);
-        }
-        if object.being_deleted {
-            self.wake_all();
-        }
+        // It may give nodes up, of whatever cloud.
+        self.wake_all();
     }
 
     fn wake_all(&mut self) {
@@ -138,6 +129,10 @@ impl Pace {
         if outcome.changed {
             known.changed_at = Some(at);
         }
+        if outcome.later {
+            (known.earliest, known.latest) = (at, Some(at + LATER));
+            return;
+        }
         let recent = known.changed_at.is_some_and(|changed| at < changed + intervals.fast_window);
         let poll = if recent { intervals.fast } else { intervals.slow };
         let pause = outcome.retry_after.unwrap_or_default().min(LONGEST_PAUSE);
@@ -165,11 +160,8 @@ impl Pace {
         let freed = outcome.nodes.is_some() && outcome.nodes != known.nodes;
         known.nodes = outcome.nodes.or(known.nodes);
         if freed {
-            let provider = known.provider.clone();
             for (other, known) in &mut self.objects {
-                if *other != key && known.provider == provider && known.is_conflicting {
-                    known.is_woken = true;
-                }
+                known.is_woken |= *other != key && known.is_conflicting;
             }
         }
     }

@@ -1,4 +1,4 @@
-//! One sync: handed to a thread of its own, looked after until it ends, or is ended.
+//! One pass: handed to a thread of its own, looked after until it ends, or is ended.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -6,10 +6,15 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use multinic_operator::reconcile::{Lane, Outcome, Work, sync};
+use multinic_operator::controller::Event;
+use multinic_operator::reconcile::{self, Outcome, Work, reconcile};
 
 use crate::driver::{Broken, Flight, Year, text_of};
 use crate::sky::{Killed, News, Pass, Seen};
+
+/// Questions that a pass may put for each of its objects: three attempts, each with the provider, two
+/// logins, a few pages.
+const QUESTIONS: usize = 250;
 
 /// Where a process is killed around a POST.
 pub(crate) struct Kills {
@@ -19,14 +24,16 @@ pub(crate) struct Kills {
 }
 
 impl Year {
-    /// One sync, from its first question to its end.
+    /// One pass, from its first question to its end.
     pub(crate) fn fly(&mut self, flight: Flight) -> Result<(), Broken> {
-        let Flight { job, lane, number, .. } = flight;
+        let pass = Arc::new(flight.pass);
         self.passes += 1;
+        self.objects += pass.work.len() as u64;
         crate::writes::check(self)?;
-        let (key, uid) = (job.object.key.clone(), job.object.uid.clone());
-        let hash = job.down_port_retry.as_ref().map(|retry| retry.hash.as_str());
-        self.books.note_down(&uid, hash);
+        for work in &pass.work {
+            let hash = work.down_port_retry.as_ref().map(|retry| retry.hash.as_str());
+            self.books.note_down(&work.object.uid, hash);
+        }
         let chaos = !self.is_calm;
         let mut dice = |kind: &str, of: u8| {
             chaos && self.random.u8(0..of) == 0 && !self.plan.without.contains(kind)
@@ -41,27 +48,124 @@ impl Year {
         let (to_driver, news) = channel();
         let process = self.process.as_ref().unwrap();
         let life = self.lives;
-        let pass = Pass {
+        self.sky.state().pass = Some(Pass {
             number: self.passes,
             to_driver: to_driver.clone(),
             change: changes.then(|| self.random.u64(..)),
             killed,
             dethroned: dethroned.then(|| Arc::clone(&process.may_act)),
             seen: Seen::default(),
-        };
-        self.sky.state().pass = Some(pass);
-        let (context, thread_job) = (Arc::clone(&process.context), job.clone());
-        let thread = std::thread::Builder::new().name("sync".to_owned()).spawn(move || {
-            let outcome =
-                catch_unwind(AssertUnwindSafe(|| sync(&context, &thread_job, lane == Lane::Fresh)));
+        });
+        let (context, thread_pass) = (Arc::clone(&process.context), Arc::clone(&pass));
+        let thread = std::thread::Builder::new().name("pass".to_owned()).spawn(move || {
+            // Only one thread runs at a time: the pass goes on when the driver has taken note.
+            let report = |work: &Work, outcome: Outcome| {
+                let (taken, is_taken) = channel();
+                let (work, outcome) = (Box::new(work.clone()), Box::new(outcome));
+                let _ = to_driver.send(News::Reported(work, outcome, taken));
+                let _ = is_taken.recv();
+            };
+            let ended =
+                catch_unwind(AssertUnwindSafe(|| reconcile(&context, &thread_pass, &report)));
             drop(context);
-            let _ = to_driver.send(News::Ended(outcome));
+            let _ = to_driver.send(News::Ended(ended));
         });
         let kills = Kills { killed_before, killed_after, killed_on_disk };
-        let ended = self.attend(&job, &news, &kills);
-        thread.unwrap().join().map_err(|_| "the sync's thread broke".to_owned())?;
+        let ended = self.attend(&pass, &news, &kills);
+        thread.unwrap().join().map_err(|_| "the pass's thread broke".to_owned())?;
         let (ended, seen) = ended?;
-        let requests = seen.requests;
+        self.note_change(&seen);
+        if self.lives != life || self.process.is_none() {
+            return Ok(());
+        }
+        match ended {
+            Ok(()) => {}
+            Err(payload) if payload.is::<Killed>() => {
+                self.count(if killed {
+                    "killed while reading"
+                } else {
+                    "killed at a disk operation"
+                });
+                self.die("killed during a pass");
+                return Ok(());
+            }
+            Err(payload) => return Err(format!("the pass panicked: {}", text_of(&*payload))),
+        }
+        self.disk.spare();
+        self.look_at_store();
+        if seen.requests > QUESTIONS * pass.work.len() {
+            let (requests, objects) = (seen.requests, pass.work.len());
+            return Err(format!("(e) a pass of {objects} objects put {requests} questions"));
+        }
+        if let Some(silent) =
+            pass.work.iter().find(|work| !seen.reported.contains(&work.object.uid))
+        {
+            return Err(format!("(c) {} was in a pass and isn't reported", silent.object.key));
+        }
+        let lost = !self.process.as_ref().unwrap().may_act.load(Ordering::SeqCst);
+        if killed_at_end || lost {
+            self.count(if lost { "leadership lost" } else { "killed before the end is known" });
+            self.die(if lost { "leadership lost" } else { "killed after a pass" });
+            return Ok(());
+        }
+        self.tell_controller(&pass, Event::PassEnded { number: pass.number });
+        Ok(())
+    }
+
+    /// Looks after a pass until it has ended.
+    pub(crate) fn attend(
+        &mut self,
+        pass: &reconcile::Pass,
+        news: &Receiver<News>,
+        kills: &Kills,
+    ) -> Result<(std::thread::Result<()>, Seen), Broken> {
+        let (mut broken, life) = (None, self.lives);
+        loop {
+            let is_over = match news.recv().map_err(|_| "the pass fell silent".to_owned())? {
+                News::Ended(ended) => Some(ended),
+                News::Post(post) => {
+                    let mut watched = self.sky.state().pass.take().unwrap();
+                    let seen = watched.seen.clone();
+                    let answer = self.take_post(pass, &post, &seen, kills);
+                    // Time may have passed: what is asked from here on is answered by the present.
+                    watched.seen.is_over = true;
+                    self.sky.state().pass = Some(watched);
+                    let answer = answer.unwrap_or_else(|what| {
+                        broken.get_or_insert(what);
+                        None
+                    });
+                    let _ = post.answer.send(answer);
+                    None
+                }
+                News::Reported(work, outcome, taken) => {
+                    if self.lives == life && self.process.is_some() {
+                        let seen = self.take_seen(&work);
+                        if let Err(what) = self.reported(pass, work, outcome, &seen) {
+                            broken.get_or_insert(what);
+                        }
+                    }
+                    drop(taken);
+                    None
+                }
+            };
+            if let Some(ended) = is_over {
+                let watched = self.sky.state().pass.take();
+                let seen = watched.map(|watched| watched.seen).unwrap_or_default();
+                return broken.map_or(Ok((ended, seen)), Err);
+            }
+        }
+    }
+
+    /// What the pass has met so far, with this object among the reported ones.
+    fn take_seen(&mut self, work: &Work) -> Seen {
+        let mut state = self.sky.state();
+        let seen = &mut state.pass.as_mut().unwrap().seen;
+        seen.reported.insert(work.object.uid.clone());
+        seen.clone()
+    }
+
+    /// The cloud changed while it was asked.
+    fn note_change(&mut self, seen: &Seen) {
         if let Some((kind, text)) = &seen.changed {
             self.story.tell(self.at, format!("  in the middle of it: {text}"));
             self.count("changed in the middle");
@@ -69,30 +173,25 @@ impl Year {
             self.books.note_cloud(self.at, &now);
             self.count(kind);
         }
-        if self.lives != life || self.process.is_none() {
-            return Ok(());
-        }
-        let outcome = match ended {
-            Ok(outcome) => outcome,
-            Err(payload) if payload.is::<Killed>() => {
-                self.count(if killed {
-                    "killed while reading"
-                } else {
-                    "killed at a disk operation"
-                });
-                self.die("killed during a sync");
-                return Ok(());
-            }
-            Err(payload) => return Err(format!("the sync panicked: {}", text_of(&*payload))),
-        };
-        self.disk.spare();
+    }
+
+    /// A worker says what came of one object.
+    fn reported(
+        &mut self,
+        pass: &reconcile::Pass,
+        work: Box<Work>,
+        outcome: Box<Outcome>,
+        seen: &Seen,
+    ) -> Result<(), Broken> {
         self.look_at_store();
-        let verdict = &outcome.verdict;
+        let (key, uid, verdict) = (&work.object.key, &work.object.uid, &outcome.verdict);
         let text = format!(
-            "sync {} of {key} ({uid}): {} ({requests} requests{}): {}",
-            self.passes,
+            "pass {} ({:?}), {key} ({uid}): {} ({} requests so far{}): {}",
+            pass.number,
+            pass.lane,
             verdict.reason.name(),
-            faults_text(&seen),
+            seen.requests,
+            faults_text(seen),
             verdict.message
         );
         self.story.tell(self.at, text);
@@ -104,51 +203,29 @@ impl Year {
         if is_refused && seen.faults.is_empty() && seen.changed.is_none() {
             return Err(format!("(c) a refused token isn't replaced at once: {}", verdict.message));
         }
-        // Three attempts, each with the provider, two logins, a few pages.
-        if requests > 250 {
-            return Err(format!("(e) one sync put {requests} questions"));
-        }
-        let lost = !self.process.as_ref().unwrap().may_act.load(Ordering::SeqCst);
-        if killed_at_end || lost {
-            self.count(if lost { "leadership lost" } else { "killed before the end is known" });
-            self.die(if lost { "leadership lost" } else { "killed after a sync" });
+        if !self.process.as_ref().unwrap().may_act.load(Ordering::SeqCst) {
+            // The process ends without taking note of it.
             return Ok(());
         }
-        self.note_sent_again(&job, &outcome, seen.changed.is_none());
-        let at = self.at + Duration::from_millis(self.random.u64(0..400));
-        let finishes = &mut self.process.as_mut().unwrap().finishes;
-        finishes.push((at, number, Box::new(job), Box::new(outcome)));
+        self.note_sent_again(&work, &outcome, seen.changed.is_none());
+        let took = Duration::from_millis(7);
+        self.tell_controller(pass, Event::Finished { work, outcome, took });
         Ok(())
     }
 
-    /// Looks after a sync until it has ended.
-    pub(crate) fn attend(
-        &mut self,
-        job: &Work,
-        news: &Receiver<News>,
-        kills: &Kills,
-    ) -> Result<(std::thread::Result<Outcome>, Seen), Broken> {
-        let mut broken = None;
-        loop {
-            match news.recv().map_err(|_| "the sync fell silent".to_owned())? {
-                News::Ended(ended) => {
-                    let pass = self.sky.state().pass.take();
-                    let seen = pass.map(|pass| pass.seen).unwrap_or_default();
-                    return broken.map_or(Ok((ended, seen)), Err);
-                }
-                News::Post(post) => {
-                    let pass = self.sky.state().pass.take().unwrap();
-                    let seen = pass.seen.clone();
-                    let answer = self.take_post(job, &post, &seen, kills);
-                    self.sky.state().pass = Some(pass);
-                    let answer = answer.unwrap_or_else(|what| {
-                        broken = Some(what);
-                        None
-                    });
-                    let _ = post.answer.send(answer);
-                }
+    /// Events of one pass arrive in their order.
+    fn tell_controller(&mut self, pass: &reconcile::Pass, event: Event) {
+        let delay = if self.random.u8(0..4) == 0 { self.random.u64(0..400) } else { 0 };
+        let at = self.at + Duration::from_millis(delay);
+        let reports = &mut self.process.as_mut().unwrap().reports;
+        let is_of_pass = |event: &Event| match event {
+            Event::Finished { work, .. } => {
+                pass.work.iter().any(|own| own.object.uid == work.object.uid)
             }
-        }
+            _ => false,
+        };
+        let before = reports.iter().filter(|(_, event)| is_of_pass(event)).map(|(at, _)| *at).max();
+        reports.push((at.max(before.unwrap_or_default()), event));
     }
 }
 

@@ -1,5 +1,6 @@
 //! A POST arrives at Viola: is it right, what comes of it, and what happens meanwhile.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use jiff::Timestamp;
 use multinic_operator::http::client::{Failure, Service};
 use multinic_operator::inventory::contents::Inventory;
 use multinic_operator::node_config::NodeConfig;
-use multinic_operator::reconcile::Work;
+use multinic_operator::reconcile::{Pass, Work};
 use multinic_operator::resources::Spec;
 use simulated_cloud::CloudState;
 use simulated_cloud::wire::Handler as _;
@@ -23,7 +24,7 @@ impl Year {
     /// None: the process doesn't live to see the answer.
     pub(crate) fn take_post(
         &mut self,
-        job: &Work,
+        pass: &Pass,
         post: &Post,
         seen: &Seen,
         kills: &Kills,
@@ -38,14 +39,15 @@ impl Year {
             self.die("killed before a POST arrived");
             return Ok(None);
         }
-        let spec = job.object.spec.as_ref().map_err(|_| "(a) a broken spec was sent".to_owned())?;
         let nodes: Vec<NodeConfig> = serde_json::from_slice(&post.request.body)
             .map_err(|error| format!("(a) a body that isn't one: {error}"))?;
+        let nodes: Vec<Sent<'_>> =
+            nodes.into_iter().map(|node| sent(pass, post, node)).collect::<Result<_, _>>()?;
         let inventory = self.process.as_ref().unwrap().context.store.snapshot();
-        let resent = self.check_post(job, spec, post, &nodes, seen, &inventory)?;
+        let resent = self.check_post(post, &nodes, seen, &inventory)?;
         let number = self.passes.to_string();
         let met = self.sky.state().weather.meets(Service::Viola, &[&number, "POST"]);
-        let names: Vec<&str> = nodes.iter().map(|node| node.node_name.as_str()).collect();
+        let names: Vec<&str> = nodes.iter().map(|sent| sent.node.node_name.as_str()).collect();
         let what = met.map_or_else(String::new, |met| format!(", but {}", met.fault.name()));
         self.story.tell(self.at, format!("  POST to {} of {names:?}{what}", post.target));
         if let Some(met) = met {
@@ -62,14 +64,14 @@ impl Year {
         let before = self.random.bool();
         let life = self.lives;
         if before {
-            self.meanwhile(spec, passing)?;
+            self.meanwhile(&pass.scope.provider_id, passing)?;
         }
         if self.process.is_none() || self.lives != life {
             return Ok(None);
         }
-        let reply = self.deliver(spec, post, &nodes, met, &inventory)?;
+        let reply = self.deliver(post, &nodes, met, &inventory)?;
         if !before {
-            self.meanwhile(spec, passing)?;
+            self.meanwhile(&pass.scope.provider_id, passing)?;
         }
         if self.process.is_none() || self.lives != life {
             return Ok(None);
@@ -85,8 +87,10 @@ impl Year {
         let is_whole = |reply: &Reply| {
             acknowledges(reply) && !String::from_utf8_lossy(&reply.body).contains("errors")
         };
-        if resent && self.upset_at < arrived && reply.as_ref().is_ok_and(is_whole) {
-            self.books.note_resend(arrived, &job.object.uid);
+        if self.upset_at < arrived && reply.as_ref().is_ok_and(is_whole) {
+            for uid in &resent {
+                self.books.note_resend(arrived, uid);
+            }
         }
         Ok(Some(reply))
     }
@@ -94,9 +98,8 @@ impl Year {
     /// Viola does what it does; what it took is written down.
     pub(crate) fn deliver(
         &mut self,
-        spec: &Spec,
         post: &Post,
-        nodes: &[NodeConfig],
+        nodes: &[Sent<'_>],
         met: Option<Met>,
         inventory: &Inventory,
     ) -> Result<Result<Reply, Failure>, Broken> {
@@ -110,7 +113,7 @@ impl Year {
         }
         if let Some(Met { fault: Fault::SomeRefused, dice, .. }) = met {
             let index = usize::try_from(dice).unwrap_or(0) % nodes.len();
-            refused.insert(nodes[index].node_name.clone());
+            refused.insert(nodes[index].node.node_name.clone());
         }
         for name in &refused {
             self.viola.refuse_node(name, "the node isn't ready");
@@ -127,13 +130,15 @@ impl Year {
             None => Ok(reply),
             Some(met) => spoiled(met, reply, ""),
         };
-        for node in nodes {
+        for Sent { node, .. } in nodes {
             let accepted = reply.as_ref().is_ok_and(acknowledges);
             let accepted = accepted && !refused.contains(&node.node_name);
             self.books.note_answer(&post.target, &node.node_name, accepted);
         }
         if has_effect {
-            for node in nodes.iter().filter(|node| !refused.contains(&node.node_name)) {
+            let taken = nodes.iter().filter(|sent| !refused.contains(&sent.node.node_name));
+            for sent @ Sent { node, .. } in taken {
+                let spec = sent.spec();
                 let known = reply.as_ref().is_ok_and(acknowledges);
                 let vm = inventory.by_instance(&spec.provider_id, &node.instance_id);
                 let remembered = vm.first().map(|stored| stored.record.config.clone());
@@ -143,16 +148,15 @@ impl Year {
         Ok(reply)
     }
 
-    /// Everything there is to say against a POST.
+    /// Everything there is to say against a POST. Gives the objects, by uid, of which nodes are sent
+    /// again for their DOWN ports.
     pub(crate) fn check_post(
         &mut self,
-        job: &Work,
-        spec: &Spec,
         post: &Post,
-        nodes: &[NodeConfig],
+        nodes: &[Sent<'_>],
         seen: &Seen,
         inventory: &Inventory,
-    ) -> Result<bool, Broken> {
+    ) -> Result<BTreeSet<String>, Broken> {
         let process = self.process.as_ref().unwrap();
         if !process.may_act.load(Ordering::SeqCst) {
             return Err("(a) a POST of a process that may no longer act".to_owned());
@@ -163,10 +167,39 @@ impl Year {
             let (vouched, used) = (&seen.vouched, &seen.used);
             return Err(format!("(a) Contrabass names {vouched:?}, read was with {used:?}"));
         }
-        if post.target != spec.target() {
-            return Err(format!("(a) sent to {} instead of {}", post.target, spec.target()));
+        let mut resent = BTreeSet::new();
+        for Sent { node, of } in nodes {
+            // Where several objects name the VM, it is right for one of them.
+            let mut results = of.iter().map(|work| {
+                let resends = self.check_node(work, post, node, seen, inventory)?;
+                Ok((work, resends))
+            });
+            let first: Result<(&&Work, bool), Broken> = results.next().unwrap();
+            let (work, resends) =
+                results.find(Result::is_ok).filter(|_| first.is_err()).unwrap_or(first)?;
+            if resends {
+                resent.insert(work.object.uid.clone());
+            }
         }
-        let wall = process.context.clock.now().wall;
+        let intervals = self.config.intervals;
+        let limits = (intervals.down_port_fast_retries, intervals.fast, intervals.slow);
+        for uid in &resent {
+            self.books.check_resend(self.at, uid, limits)?;
+        }
+        Ok(resent)
+    }
+
+    /// Whether a node is sent again for its DOWN ports, or what is wrong with its being sent.
+    fn check_node(
+        &self,
+        work: &Work,
+        post: &Post,
+        node: &NodeConfig,
+        seen: &Seen,
+        inventory: &Inventory,
+    ) -> Result<bool, Broken> {
+        let spec = spec_of(work);
+        let wall = self.process.as_ref().unwrap().context.clock.now().wall;
         let intervals = self.config.intervals;
         let now = self.sky.now.state.lock();
         let before = self.sky.before.state.lock();
@@ -179,50 +212,43 @@ impl Year {
             statuses: &["ACTIVE", "DOWN"],
             mtu_life: intervals.slow.mul_f64(2.5) + Duration::from_secs(1),
         };
-        let mut resends = false;
-        for node in nodes {
-            self.books.check_truth(self.at, node, &sight, inventory)?;
-            let vm = inventory.by_instance(&spec.provider_id, &node.instance_id);
-            let remembered = vm.first().map(|stored| &stored.record.config);
-            self.books.check_ids(spec, node, remembered)?;
-            let Some(stored) = inventory.get(&spec.provider_id, &node.node_name) else { continue };
-            let record = &stored.record;
-            if record.config != *node || record.accepted_by.as_deref() != Some(&post.target) {
-                continue;
-            }
-            if self.books.is_doubted(&post.target, &node.node_name) {
-                continue;
-            }
-            let old = |until: Timestamp| record.updated_at <= until || record.updated_at > wall;
-            let interval = intervals.resync.and_then(|interval| wall.checked_sub(interval).ok());
-            if job.resend_accepted_until.is_some_and(old) || interval.is_some_and(old) {
-                continue;
-            }
-            let is_down = |port: &str| {
-                [earlier, &now]
-                    .iter()
-                    .any(|cloud| cloud.ports.get(port).is_some_and(|port| port.status == "DOWN"))
-            };
-            if !node.interfaces.iter().any(|interface| is_down(&interface.port_id)) {
-                let name = &node.node_name;
-                return Err(format!("(e) the unchanged node {name} is sent again"));
-            }
-            resends = true;
+        self.books.check_truth(self.at, node, &sight, inventory)?;
+        let vm = inventory.by_instance(&spec.provider_id, &node.instance_id);
+        let remembered = vm.first().map(|stored| &stored.record.config);
+        self.books.check_ids(spec, node, remembered)?;
+        let Some(stored) = inventory.get(&spec.provider_id, &node.node_name) else {
+            return Ok(false);
+        };
+        let record = &stored.record;
+        if record.config != *node
+            || record.accepted_by.as_deref() != Some(&post.target)
+            || self.books.is_doubted(&post.target, &node.node_name)
+        {
+            return Ok(false);
         }
-        if resends {
-            let limits = (intervals.down_port_fast_retries, intervals.fast, intervals.slow);
-            self.books.check_resend(self.at, &job.object.uid, limits)?;
+        let old = |until: Timestamp| record.updated_at <= until || record.updated_at > wall;
+        let interval = intervals.resync.and_then(|interval| wall.checked_sub(interval).ok());
+        if work.resend_accepted_until.is_some_and(old) || interval.is_some_and(old) {
+            return Ok(false);
         }
-        Ok(resends)
+        let is_down = |port: &str| {
+            [earlier, &now]
+                .iter()
+                .any(|cloud| cloud.ports.get(port).is_some_and(|port| port.status == "DOWN"))
+        };
+        if !node.interfaces.iter().any(|interface| is_down(&interface.port_id)) {
+            return Err(format!("(e) the unchanged node {} is sent again", node.node_name));
+        }
+        Ok(true)
     }
 
     /// Time passes while a POST is under way.
-    pub(crate) fn meanwhile(&mut self, spec: &Spec, passing: Duration) -> Result<(), Broken> {
+    pub(crate) fn meanwhile(&mut self, provider: &str, passing: Duration) -> Result<(), Broken> {
         if passing.is_zero() {
             return Ok(());
         }
         let (until, life) = (self.at + passing, self.lives);
-        self.posting.push(spec.provider_id.clone());
+        self.posting.push(provider.to_owned());
         while self.next_time() <= until && self.lives == life && self.process.is_some() {
             self.step(Some(until))?;
         }
@@ -232,6 +258,35 @@ impl Year {
         }
         Ok(())
     }
+}
+
+/// A node of a POST, and the objects of the pass that name its VM.
+pub(crate) struct Sent<'a> {
+    pub(crate) node: NodeConfig,
+    of: Vec<&'a Work>,
+}
+
+impl Sent<'_> {
+    fn spec(&self) -> &Spec {
+        spec_of(self.of[0])
+    }
+}
+
+fn sent<'a>(pass: &'a Pass, post: &Post, node: NodeConfig) -> Result<Sent<'a>, Broken> {
+    let names_it = |work: &&Work| {
+        let spec = work.object.spec.as_ref().ok();
+        spec.is_some_and(|s| s.target() == post.target && s.vm_ids.contains(&node.instance_id))
+    };
+    let of: Vec<&Work> = pass.work.iter().filter(names_it).collect();
+    if of.is_empty() {
+        let (vm, target) = (&node.instance_id, &post.target);
+        return Err(format!("(a) no object of the pass names VM {vm} for {target}"));
+    }
+    Ok(Sent { node, of })
+}
+
+fn spec_of(work: &Work) -> &Spec {
+    work.object.spec.as_ref().unwrap()
 }
 
 /// Does this answer say that everything was accepted? 200 with a body that doesn't speak of errors.

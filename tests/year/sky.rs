@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use multinic_operator::http::client::{Answer, Failure, Request, Service, Transport};
+use multinic_operator::reconcile::{Outcome, Work};
 use simulated_cloud::wire;
 use ureq::http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -33,7 +34,9 @@ pub(crate) struct Post {
 /// What a pass tells the driver.
 pub(crate) enum News {
     Post(Post),
-    Ended(std::thread::Result<multinic_operator::reconcile::Outcome>),
+    /// One of its objects is reconciled; the pass goes on when the sender is dropped.
+    Reported(Box<Work>, Box<Outcome>, Sender<()>),
+    Ended(std::thread::Result<()>),
 }
 
 /// What is to happen to one pass.
@@ -62,12 +65,14 @@ pub(crate) struct Seen {
     pub(crate) vouched: Option<String>,
     /// and those that the token is from, with which Neutron was asked last.
     pub(crate) used: Option<String>,
+    /// Objects, by uid, that are reconciled.
+    pub(crate) reported: BTreeSet<String>,
     /// Some requests may have been answered from the cloud as it was before.
     pub(crate) changed: Option<(&'static str, String)>,
     /// Requests that arrived for Neutron or Nova.
     began: bool,
     /// No request sees the cloud as it was any more.
-    is_over: bool,
+    pub(crate) is_over: bool,
 }
 
 /// The clouds and what is in the way to them.

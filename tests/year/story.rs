@@ -49,8 +49,9 @@ impl Story {
         }
         let _ = writeln!(
             text,
-            "  again: YEAR_SEED={} cargo test --test year -- --nocapture",
-            plan.seed
+            "  again: YEAR_SEED={} YEAR_BATCH={} cargo test --test year -- --nocapture",
+            plan.seed,
+            plan.batch_limit.map_or_else(|| "all".to_owned(), |limit| limit.to_string()),
         );
         text
     }

@@ -5,16 +5,20 @@ use serde_json::{Value, json};
 
 use crate::world::{PROJECTS, PROVIDERS, subnet_id, vm_id, vm_ids};
 
-/// Names that objects have.
-pub(crate) const NAMES: [&str; 4] = ["alpha", "beta", "gamma", "delta"];
-
-/// A spec, now and then a broken one, as an older cluster lets it through.
+/// A spec of an object that may share each of its VMs with others, now and then a broken one, as an older
+/// cluster lets it through.
+#[allow(dead_code, reason = "the other one is for the simulated years")]
 pub(crate) fn spec(random: &mut fastrand::Rng) -> Value {
+    spec_of(random, usize::MAX)
+}
+
+/// The same, with so many VMs at most.
+pub(crate) fn spec_of(random: &mut fastrand::Rng, most_vms: usize) -> Value {
     let project = usize::from(random.u8(0..4) == 0);
     let provider = if random.u8(0..5) == 0 { PROVIDERS[1] } else { PROVIDERS[0] };
     let mut vms = vm_ids(project);
     random.shuffle(&mut vms);
-    vms.truncate(random.usize(1..=vms.len()));
+    vms.truncate(random.usize(1..=vms.len().min(most_vms)));
     if random.u8(0..5) == 0 {
         vms.push(vm_id(1 - project, random.usize(0..2)));
     }

@@ -1,6 +1,8 @@
 //! What the controller tells the metrics.
 
-use super::{World, down, object, seconds, synced, unchanged, with_vms, world, world_of, younger};
+use super::{
+    World, down, in_project, object, seconds, synced, unchanged, with_vms, world, world_of, younger,
+};
 use crate::reconcile::Outcome;
 
 impl World {
@@ -25,7 +27,7 @@ impl World {
 fn the_metrics_tell_how_long_objects_waited_and_how_their_syncs_ended() {
     let mut world = world_of(1);
     assert_eq!(world.results("success"), 0.0);
-    world.list(&[object("a"), object("b")]);
+    world.list(&[object("a"), in_project("project-2", object("b"))]);
     assert_eq!((world.queue_metric("adds_total"), world.queue_metric("depth")), (2.0, 1.0));
     world.wait(3);
     world.controller.publish_gauges(world.now);

@@ -1,16 +1,20 @@
-//! When an object is looked at next (SPEC 5, step 13).
+//! When an object is reconciled next.
 
 use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::{at, intervals, seconds, wall};
+use crate::clock::Now;
+use crate::config::Intervals;
 use crate::reconcile::schedule::{Facts, next_due};
 use crate::resources::DownPortRetry;
 
-/// The wait in seconds after a pass at second 1000, without jitter.
+/// The least wait in seconds after a pass at second 1000, wherever the ticks are.
 fn wait(facts: &Facts<'_>) -> u64 {
-    (next_due(at(1000), facts, &intervals(), 0.0) - seconds(1000)).as_secs()
+    let waits =
+        (0..100).map(|phase| next_due(at(1000), facts, &intervals(), phase * 7_000_000_000));
+    (waits.min().unwrap() - seconds(1000)).as_secs()
 }
 
 fn changed(uptime: u64) -> Facts<'static> {
@@ -71,22 +75,40 @@ fn a_resend_of_everything_pulls_the_next_pass_forward_and_never_puts_it_off() {
 proptest! {
     #[test]
     fn a_poll_is_never_early_and_at_most_a_tenth_late(
-        failed: bool,
-        pause in proptest::option::of(0..2000u64),
-        changed in proptest::option::of(0..2000u64),
-        resync in proptest::option::of(0..3000u64),
-        spread in -1.0..2.0f64,
+        now in 0..10_000_000u64,
+        milliseconds in 0..100_000_000u64,
+        phase: u64,
     ) {
-        let facts = Facts {
-            failed,
-            retry_after: pause.map(seconds),
-            changed_at: changed.map(seconds),
-            down_ports: None,
-            resync_at: resync.map(wall),
-        };
-        let exact = next_due(at(1000), &facts, &intervals(), 0.0);
-        let spread = next_due(at(1000), &facts, &intervals(), spread);
-        let latest = exact + (exact - seconds(1000)) / 10;
-        prop_assert!(exact <= spread && spread <= latest, "{exact:?} {spread:?} {latest:?}");
+        let now = Now { uptime: Duration::from_millis(now), ..at(0) };
+        let wait = Duration::from_millis(milliseconds);
+        let intervals = Intervals { slow: wait, ..intervals() };
+        let due = next_due(now, &Facts::default(), &intervals, phase);
+        let (earliest, latest) = (now.uptime + wait, now.uptime + wait + wait / 10);
+        prop_assert!(earliest <= due && due <= latest, "{earliest:?} {due:?} {latest:?}");
     }
+}
+
+#[test]
+fn objects_of_one_scope_that_were_created_at_any_times_come_to_be_polled_together() {
+    let mut random = fastrand::Rng::with_seed(7);
+    let random_second = |random: &mut fastrand::Rng| random.f64() * 120.0;
+    let mut due: Vec<Duration> =
+        (0..1_000).map(|_| Duration::from_secs_f64(random_second(&mut random))).collect();
+    let mut passes = 0;
+    for _ in 0..=13 {
+        // As the queue has it: one pass at a time, with all that are due, and it takes a while.
+        due.sort_unstable();
+        let (mut next, mut idle_at) = (Vec::new(), Duration::ZERO);
+        passes = 0;
+        while next.len() < due.len() {
+            let begins = idle_at.max(due[next.len()]);
+            let count = due[next.len()..].iter().take_while(|at| **at <= begins).count();
+            idle_at = begins + Duration::from_millis(400);
+            let now = Now { uptime: idle_at, ..at(0) };
+            next.extend((0..count).map(|_| next_due(now, &Facts::default(), &intervals(), 99)));
+            passes += 1;
+        }
+        due = next;
+    }
+    assert!(passes <= 2, "{passes} passes in the last round");
 }
