@@ -25,7 +25,7 @@ SECONDS_EACH ?= 1800
 demo:
 	$(CARGO) build --locked --package multinic-operator --package simulated-cloud
 	@programs="$$($(CARGO) metadata --format-version 1 --no-deps --offline | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/debug"; \
-	$(CARGO) run --locked --quiet --package simulated-cloud --bin demo -- $(if $(STAY),--stay) \
+	exec "$$programs/demo" $(if $(STAY),--stay) \
 		"$$programs/multinic-operator" "$$programs/viola-test-api" fixtures/three-nodes
 
 ## Everything that needs no cluster and no network.

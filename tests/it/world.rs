@@ -64,20 +64,29 @@ impl World {
 
     /// The same for a named object.
     pub(crate) fn wait_for_reason_of(&self, namespace: &str, name: &str, reason: &str) -> String {
+        match self.ready_when(namespace, name, |ready| ready["reason"] == reason) {
+            Ok(ready) => ready["message"].as_str().unwrap().to_owned(),
+            Err(ready) => panic!("{name} never became {reason}; it is {ready:?}"),
+        }
+    }
+
+    /// The Ready condition of a named object once it fits; as it is in the end if it never does.
+    pub(crate) fn ready_when(
+        &self,
+        namespace: &str,
+        name: &str,
+        fits: impl Fn(&Value) -> bool,
+    ) -> Result<Value, Value> {
         let seen = self.kubernetes().wait_until(
             |view| {
                 let object = view.get("OpenstackConfig", namespace, name);
-                object
-                    .as_ref()
-                    .and_then(ready_of_ref)
-                    .is_some_and(|ready| ready["reason"] == reason)
+                object.as_ref().and_then(ready_of_ref).is_some_and(&fits)
             },
             SOON,
         );
         let object = self.kubernetes().get("OpenstackConfig", namespace, name);
-        let ready = object.as_ref().and_then(ready_of);
-        assert!(seen, "{name} never became {reason}; it is {ready:?}");
-        ready.unwrap()["message"].as_str().unwrap().to_owned()
+        let ready = object.as_ref().and_then(ready_of).unwrap_or_default();
+        if seen { Ok(ready) } else { Err(ready) }
     }
 
     /// Waits until Viola has been sent this many requests.

@@ -4,8 +4,8 @@
 //! |---|---|
 //! | `README.md` | what the scenario shows |
 //! | `cloud.json` | what Contrabass and OpenStack hold |
-//! | `objects.json` | the objects that Kubernetes holds at the beginning |
-//! | `expected.json` | what Viola must hold in the end, and the objects' status |
+//! | `objects.json` | the objects that Kubernetes holds at the beginning (optional) |
+//! | `expected.json` | what Viola must hold in the end, and the objects' status (for tests) |
 //! | `environment.json` | further environment variables for the operator (optional) |
 //!
 //! Adding a scenario is adding a folder.
@@ -115,26 +115,26 @@ struct CloudFile {
 }
 
 impl Scenario {
-    /// Loads a scenario's folder.
+    /// Loads a scenario's folder, of which only `cloud.json` must be there.
     ///
     /// # Errors
-    /// When a file is missing, can't be read, or doesn't say what it must.
+    /// When a file can't be read, or doesn't say what it must.
     pub fn load(folder: &Path) -> Result<Scenario, ScenarioError> {
         let name = folder.file_name().unwrap_or_default();
-        let environment = folder.join("environment.json");
         Ok(Scenario {
             name: name.to_string_lossy().into_owned(),
             state: state_from(read::<CloudFile>(&folder.join("cloud.json"))?),
-            objects: read(&folder.join("objects.json"))?,
-            expected: read(&folder.join("expected.json"))?,
-            environment: if environment.exists() { read(&environment)? } else { BTreeMap::new() },
+            objects: read_if_there(&folder.join("objects.json"))?,
+            expected: read_if_there(&folder.join("expected.json"))?,
+            environment: read_if_there(&folder.join("environment.json"))?,
         })
     }
 
-    /// Loads all scenarios below a folder: its subfolders that have a `cloud.json`, by name.
+    /// Loads all scenarios below a folder, for tests: its subfolders that have a `cloud.json`, by
+    /// name.
     ///
     /// # Errors
-    /// When the folder can't be read, or a scenario in it.
+    /// When the folder can't be read, or a scenario in it, or one doesn't say what it expects.
     pub fn load_all(folder: &Path) -> Result<Vec<Scenario>, ScenarioError> {
         let problem = |error: std::io::Error| ScenarioError {
             path: folder.to_owned(),
@@ -143,9 +143,15 @@ impl Scenario {
         let mut folders = Vec::new();
         for entry in fs::read_dir(folder).map_err(problem)? {
             let path = entry.map_err(problem)?.path();
-            if path.join("cloud.json").exists() {
-                folders.push(path);
+            if !path.join("cloud.json").exists() {
+                continue;
             }
+            let expected = path.join("expected.json");
+            if !expected.exists() {
+                let problem = "is missing; a test needs to know what must come of it".to_owned();
+                return Err(ScenarioError { path: expected, problem });
+            }
+            folders.push(path);
         }
         folders.sort();
         folders.iter().map(|path| Scenario::load(path)).collect()
@@ -167,6 +173,10 @@ impl Scenario {
             ..Scenario::default()
         })
     }
+}
+
+fn read_if_there<T: DeserializeOwned + Default>(path: &Path) -> Result<T, ScenarioError> {
+    if path.exists() { read(path) } else { Ok(T::default()) }
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Result<T, ScenarioError> {

@@ -100,6 +100,37 @@ fn every_expected_node_has_its_interfaces_in_the_order_of_first_sight() {
     }
 }
 
+/// The stand-in makes objects with the nodes' names; the simulated Viola takes any name.
+#[test]
+fn every_expected_node_has_a_name_that_kubernetes_accepts() {
+    let is_part = |part: &str| {
+        let edge = |c: Option<char>| c.is_some_and(|c| c != '-');
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        part.chars().all(allowed) && edge(part.chars().next()) && edge(part.chars().next_back())
+    };
+    for scenario in scenarios() {
+        for node in scenario.expected.posts.iter().flat_map(|post| &post.nodes) {
+            let name = node["nodeName"].as_str().unwrap();
+            let place = format!("fixtures/{}: {name:?}", scenario.name);
+            assert!(name.len() <= 253 && name.split('.').all(is_part), "{place}");
+        }
+    }
+}
+
+#[test]
+fn a_folder_to_play_with_needs_no_more_than_a_cloud() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fixtures");
+    let scenario = folder.join("bare");
+    fs::create_dir_all(&scenario).unwrap();
+    let cloud = r#"{"providers": [], "users": [], "projects": []}"#;
+    fs::write(scenario.join("cloud.json"), cloud).unwrap();
+    let loaded = Scenario::load(&scenario).unwrap();
+    assert!(loaded.objects.is_empty() && loaded.expected.posts.is_empty());
+    // A test that expects nothing would find nothing wrong.
+    let error = Scenario::load_all(&folder).unwrap_err().to_string();
+    assert!(error.contains("bare/expected.json: is missing"), "{error}");
+}
+
 #[test]
 fn viola_takes_what_every_scenario_expects() {
     for scenario in scenarios() {

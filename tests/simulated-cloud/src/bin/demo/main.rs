@@ -3,7 +3,8 @@
 //!
 //! `demo [--stay] OPERATOR VIOLA_TEST_API FIXTURE_FOLDER`. The two programs are real, what is around
 //! them is the simulated cloud; environment variables are all that joins them. It ends by itself:
-//! with 0 if everything came out as the fixture says. With `--stay` it goes on until Enter.
+//! with 0 if everything came out as the fixture says. With `--stay` it goes on until Enter. SIGTERM
+//! and Ctrl-C end it early, with the programs and without the inventory's folder.
 
 mod programs;
 mod show;
@@ -15,9 +16,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use simulated_cloud::{Cloud, LoggedRequest, Scenario, Service};
 
-use programs::Program;
+use programs::{Processes, Program};
 use show::{Out, curl, interfaces, on_few_lines, table};
 
 /// A sync takes milliseconds; a busy machine gets its time.
@@ -31,7 +34,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
-            // Nobody is left to be told when standard error is gone.
+            // When standard error is gone, too, there is nowhere left to write to.
             drop(writeln!(io::stderr(), "the demo failed: {problem}"));
             ExitCode::FAILURE
         }
@@ -46,8 +49,10 @@ fn run() -> Result<(), String> {
         return Err("usage: demo [--stay] OPERATOR VIOLA_TEST_API FIXTURE_FOLDER".to_owned());
     };
     let scenario = Scenario::load(folder).map_err(|error| error.to_string())?;
-    let inventory = env::temp_dir().join(format!("multinic-demo-{}", std::process::id()));
-    let chain = Chain::start(scenario, operator, viola, &inventory, stays)?;
+    let processes = Processes::default();
+    let inventory = Folder(env::temp_dir().join(format!("multinic-demo-{}", std::process::id())));
+    end_with_signals(processes.clone(), Folder(inventory.0.clone()))?;
+    let chain = Chain::start(scenario, operator, viola, &inventory.0, &processes, stays)?;
     let mut out = Out(Box::new(io::stdout()));
     let shown = chain.show(&mut out);
     if shown.is_ok() && stays {
@@ -58,8 +63,31 @@ fn run() -> Result<(), String> {
         chain.viola.show_log();
     }
     let ended = chain.end(&mut out);
-    drop(std::fs::remove_dir_all(&inventory));
     shown.and(ended)
+}
+
+/// A folder that goes with its value.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+/// Ends programs, folder and demo at the first signal.
+#[expect(clippy::disallowed_methods, reason = "it ends with the process")]
+fn end_with_signals(processes: Processes, inventory: Folder) -> Result<(), String> {
+    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| error.to_string())?;
+    std::thread::spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            processes.end();
+            drop(inventory);
+            // What a shell says of a process that a signal has ended.
+            std::process::exit(128 + signal);
+        }
+    });
+    Ok(())
 }
 
 /// Everything that runs.
@@ -76,6 +104,7 @@ impl Chain {
         operator: &Path,
         viola: &Path,
         inventory: &Path,
+        processes: &Processes,
         is_loud: bool,
     ) -> Result<Chain, String> {
         let cloud = Cloud::start(scenario).map_err(|error| error.to_string())?;
@@ -89,7 +118,7 @@ impl Chain {
         ];
         let environment = environment.map(|(name, value)| (name.to_owned(), value));
         let marker = "viola-test-api listens on ";
-        let viola = Program::start(viola, &environment, marker, is_loud)?;
+        let viola = Program::start(processes, viola, &environment, marker, is_loud)?;
         let mut environment = cloud.environment();
         environment.retain(|(name, _)| name != "VIOLA_ENDPOINT");
         let settings = [
@@ -97,12 +126,13 @@ impl Chain {
             ("HEALTH_ADDR", "127.0.0.1:0".to_owned()),
             ("INVENTORY_ADDR", "127.0.0.1:0".to_owned()),
             ("INVENTORY_DB_PATH", inventory.join("inventory.json").display().to_string()),
-            // A change in Neutron is seen by asking again; nobody wants to wait 20 s for that here.
+            // A change in Neutron is seen at the next poll; here that needn't take 20 s.
             ("POLL_FAST_INTERVAL", "1s".to_owned()),
             ("POLL_SLOW_INTERVAL", "1s".to_owned()),
         ];
         environment.extend(settings.map(|(name, value)| (name.to_owned(), value)));
-        let operator = Program::start(operator, &environment, "inventory listens on ", is_loud)?;
+        let marker = "inventory listens on ";
+        let operator = Program::start(processes, operator, &environment, marker, is_loud)?;
         Ok(Chain { operator, viola, cloud })
     }
 
@@ -223,7 +253,7 @@ impl Chain {
         let (port, before) = (text("portId"), text("address"));
         let network = before.rsplit_once('.').ok_or("the last address isn't IPv4")?.0;
         let after = format!("{network}.250");
-        out.heading("6. Somebody changes a port in Neutron")?;
+        out.heading("6. A port changes in Neutron")?;
         out.text(&format!("port {port} of {name}: {before} becomes {after}"))?;
         interface["address"] = json!(after);
         let wanted = node.clone();
@@ -240,8 +270,8 @@ impl Chain {
             return Err(format!("the change never arrived in the object of {name}"));
         }
         out.text(
-            "The operator asks again (every second here, every 20 s to 2 min if not told otherwise),\n\
-             and sends that node, and no other: its object is of generation 2 now.\n",
+            "The operator polls (every second here, every 20 s to 2 min by default) and sends that\n\
+             node, and no other: its object is of generation 2 now.\n",
         )?;
         self.show_objects(out, &nodes)?;
         let objects = self.cloud.kubernetes().objects(KIND);
@@ -269,11 +299,16 @@ impl Chain {
         out.text(&format!(
             "  kubectl --server {kubernetes} -n {NAMESPACE} get multinicnodeconfigs"
         ))?;
-        out.text(&format!(
-            "  kubectl --server {kubernetes} annotate osc demo --overwrite \
-             multinic.example.com/force-reconcile=\"$(date)\""
-        ))?;
-        let port = self.cloud.edit(|state| state.ports.iter().next().map(|port| port.id.clone()));
+        let object = self.cloud.scenario().objects.first().map(|object| &object["metadata"]);
+        if let Some(name) = object.and_then(|metadata| metadata["name"].as_str()) {
+            out.text(&format!(
+                "  kubectl --server {kubernetes} annotate osc {name} --overwrite \
+                 multinic.example.com/force-reconcile=\"$(date)\""
+            ))?;
+        }
+        // One that the object is about: another would change nothing.
+        let expected = self.expected();
+        let port = expected.first().and_then(|node| node["interfaces"][0]["portId"].as_str());
         if let Some(port) = port {
             let body = format!("{{\"port\":\"{port}\",\"status\":\"DOWN\"}}");
             out.text(&format!("  curl -X POST {control}/edit -d '{body}'"))?;

@@ -1,11 +1,11 @@
-//! How the demo's things look: headings, tables as kubectl prints them, JSON on few lines; and curl.
+//! The demo's output: headings, tables as kubectl prints them, JSON on few lines; and curl.
 
 use std::io::Write;
 use std::process::Command;
 
 use serde_json::Value;
 
-/// Where the demo tells its story.
+/// Where the demo writes.
 pub(crate) struct Out(pub(crate) Box<dyn Write>);
 
 impl Out {
