@@ -251,7 +251,7 @@ impl fmt::Display for KubeError {
             KubeError::Transport(error) => error.fmt(formatter),
             KubeError::Refused { call, status } => {
                 write!(formatter, "{call}: ")?;
-                refusal(formatter, call, status)
+                refusal(formatter, status)
             }
             KubeError::Unreadable { call, reason } => {
                 write!(formatter, "{call}: the answer can't be read: {reason}")
@@ -274,75 +274,23 @@ impl fmt::Display for Call {
     }
 }
 
-fn refusal(formatter: &mut fmt::Formatter<'_>, call: &Call, status: &ApiStatus) -> fmt::Result {
-    let ApiStatus { code, reason, message, .. } = status;
+fn refusal(formatter: &mut fmt::Formatter<'_>, status: &ApiStatus) -> fmt::Result {
+    let ApiStatus { code, reason, message, from_api, .. } = status;
     match code {
         401 => formatter
             .write_str("401 Unauthorized: the API server doesn't accept the service account token"),
-        403 => match Rule::of(call) {
-            // Its first answers come before it has read the roles.
-            Some(rule) => write!(
-                formatter,
-                "403 Forbidden: the service account lacks the RBAC rule {rule}, unless the API \
-                 server has only just started and not loaded its rules yet ({message})"
-            ),
-            None => write!(formatter, "403 Forbidden: {message}"),
-        },
+        // The API's own message names verb, resource, group and namespace.
+        403 if *from_api => write!(
+            formatter,
+            "403 Forbidden: {message}; the RBAC rule is missing, or the API server has only just \
+             started and not loaded it yet"
+        ),
         404 if status.is_not_served() => {
             write!(formatter, "404: not served, the CRD may not be installed ({message})")
         }
         300..=399 => write!(formatter, "{code}: redirects aren't followed; check KUBE_API_URL"),
         _ if reason.is_empty() => write!(formatter, "{code}: {message}"),
         _ => write!(formatter, "{code} {reason}: {message}"),
-    }
-}
-
-/// The RBAC rule that a call needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rule {
-    /// The verb.
-    pub verb: &'static str,
-    /// API group; empty for the core group.
-    pub group: String,
-    /// The plural, with its subresource after a slash.
-    pub resource: String,
-    /// None: a ClusterRole bound for the whole cluster is needed.
-    pub namespace: Option<String>,
-}
-
-impl Rule {
-    /// Which rule a call needs, by its path; none for paths outside `/api` and `/apis`.
-    pub fn of(call: &Call) -> Option<Rule> {
-        let mut segments = call.path.split('/').filter(|segment| !segment.is_empty()).peekable();
-        let group = match segments.next()? {
-            "api" => "",
-            "apis" => segments.next()?,
-            _ => return None,
-        };
-        segments.next()?;
-        let namespace = match segments.peek() {
-            Some(&"namespaces") => {
-                segments.next();
-                Some(segments.next()?.to_owned())
-            }
-            _ => None,
-        };
-        let mut resource = segments.next()?.to_owned();
-        if let Some(subresource) = segments.nth(1) {
-            resource = format!("{resource}/{subresource}");
-        }
-        Some(Rule { verb: call.verb, group: group.to_owned(), resource, namespace })
-    }
-}
-
-impl fmt::Display for Rule {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Rule { verb, group, resource, namespace } = self;
-        write!(formatter, "verb {verb} on {resource} in API group {group:?}, ")?;
-        match namespace {
-            Some(namespace) => write!(formatter, "namespace {namespace}"),
-            None => formatter.write_str("in all namespaces"),
-        }
     }
 }
 
@@ -374,20 +322,28 @@ mod tests {
     }
 
     #[test]
-    fn a_403_names_the_missing_rule_with_its_subresource() {
-        let text = refusal("patch-403-status-needs-its-own-rule.http", "patch").to_string();
-        assert!(
-            text.contains(
-                "lacks the RBAC rule verb patch on openstackconfigs/status in API group \
-                 \"multinic.example.com\", namespace default"
+    fn a_403_names_what_is_missing_and_does_not_say_so_for_sure() {
+        for (name, missing) in [
+            (
+                "patch-403-status-needs-its-own-rule.http",
+                "cannot patch resource \"openstackconfigs/status\" in API group \
+                 \"multinic.example.com\" in the namespace \"default\"",
             ),
-            "{text}"
-        );
-        let text = refusal("list-403-forbidden-cluster-scope.http", "list").to_string();
-        assert!(text.contains("verb list on openstackconfigs"), "{text}");
-        assert!(text.contains("in all namespaces"), "{text}");
-        let text = refusal("create-403-forbidden.http", "create").to_string();
-        assert!(text.contains("verb create on secrets in API group \"\""), "{text}");
+            (
+                "list-403-forbidden-cluster-scope.http",
+                "cannot list resource \"openstackconfigs\" in API group \"multinic.example.com\" \
+                 at the cluster scope",
+            ),
+            ("create-403-forbidden.http", "cannot create resource \"secrets\" in API group \"\""),
+        ] {
+            let text = refusal(name, "list").to_string();
+            assert!(text.contains(missing), "{text}");
+            assert!(text.contains("the RBAC rule is missing, or the API server has only just"));
+        }
+        let status = ApiStatus::of_answer(403, None, b"<html>no", &Secrets::default());
+        let call = Call { verb: "list", path: "/api/v1/secrets".to_owned() };
+        let text = KubeError::Refused { call, status: Box::new(status) }.to_string();
+        assert_eq!(text, "Kubernetes GET /api/v1/secrets: 403: <html>no", "not the API's answer");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! make us hold more, and a line torn by the end of the stream is never handed out.
 
 use std::fmt;
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 
 /// A watch line holds one object (etcd refuses above about 1.5 MiB) and its managedFields.
 pub const LINE_LIMIT_BYTES: usize = 8 * 1024 * 1024;
@@ -37,86 +37,39 @@ impl fmt::Display for LineError {
 
 /// Hands out the lines of a stream.
 pub struct Lines<R> {
-    reader: R,
+    reader: BufReader<R>,
     limit: usize,
-    buffer: Vec<u8>,
-    /// Where the line to come begins in the buffer.
-    start: usize,
-    /// Up to where the buffer has been searched for a line's end.
-    searched: usize,
-    ended: bool,
+    line: Vec<u8>,
+    has_ended: bool,
 }
 
 impl<R: Read> Lines<R> {
     /// Lines of at most `limit` bytes.
     pub fn new(reader: R, limit: usize) -> Lines<R> {
-        Lines { reader, limit, buffer: Vec::new(), start: 0, searched: 0, ended: false }
+        let reader = BufReader::with_capacity(READ_BYTES, reader);
+        Lines { reader, limit, line: Vec::new(), has_ended: false }
     }
 
     /// The next line without its line feed; none at the stream's end, where an unfinished line is
     /// dropped. Empty lines are left out. After an error the stream has ended: a reader that
     /// failed once may report a clean end the next time.
     pub fn next_line(&mut self) -> Result<Option<&[u8]>, LineError> {
-        loop {
-            let found = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n');
-            if let Some(offset) = found {
-                let (from, to) = (self.start, self.searched + offset);
-                self.start = to + 1;
-                self.searched = self.start;
-                if to - from > self.limit {
-                    self.ended = true;
-                    return Err(LineError::TooLong { limit: self.limit });
-                }
-                if self.buffer[from..to].iter().any(|byte| !byte.is_ascii_whitespace()) {
-                    return Ok(Some(&self.buffer[from..to]));
-                }
-                continue;
-            }
-            self.drop_consumed();
-            if self.ended {
-                return Ok(None);
-            }
-            if self.buffer.len() > self.limit {
-                self.ended = true;
-                self.buffer = Vec::new();
-                self.searched = 0;
+        while !self.has_ended {
+            self.line.clear();
+            self.line.shrink_to(KEPT_BYTES);
+            let most = u64::try_from(self.limit).unwrap_or(u64::MAX).saturating_add(1);
+            let read = self.reader.by_ref().take(most).read_until(b'\n', &mut self.line);
+            self.has_ended = read.is_err() || !self.line.ends_with(b"\n");
+            read.map_err(LineError::Io)?;
+            if self.line.len() > self.limit && self.has_ended {
                 return Err(LineError::TooLong { limit: self.limit });
             }
-            self.read_more()?;
-        }
-    }
-
-    fn drop_consumed(&mut self) {
-        self.buffer.drain(..self.start);
-        self.start = 0;
-        self.searched = self.buffer.len();
-        if self.buffer.is_empty() {
-            self.buffer.shrink_to(KEPT_BYTES);
-        }
-    }
-
-    fn read_more(&mut self) -> Result<(), LineError> {
-        let filled = self.buffer.len();
-        self.buffer.resize(filled + READ_BYTES, 0);
-        let result = self.reader.read(&mut self.buffer[filled..]);
-        let count = *result.as_ref().unwrap_or(&0);
-        self.buffer.truncate(filled + count);
-        match result {
-            Ok(0) => {
-                self.ended = true;
-                self.buffer.clear();
-                self.searched = 0;
-                Ok(())
-            }
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-            Err(error) => {
-                self.ended = true;
-                self.buffer.clear();
-                self.searched = 0;
-                Err(LineError::Io(error))
+            if !self.has_ended && self.line.iter().any(|byte| !byte.is_ascii_whitespace()) {
+                self.line.pop();
+                return Ok(Some(&self.line));
             }
         }
+        Ok(None)
     }
 }
 
@@ -182,7 +135,7 @@ mod tests {
         assert_eq!(lines.next_line().unwrap().unwrap().len(), 3 << 19);
         assert_eq!(lines.next_line().unwrap(), Some(b"small".as_slice()));
         assert!(lines.next_line().unwrap().is_none());
-        assert!(lines.buffer.capacity() <= KEPT_BYTES, "{}", lines.buffer.capacity());
+        assert!(lines.line.capacity() <= KEPT_BYTES, "{}", lines.line.capacity());
     }
 
     #[test]

@@ -27,4 +27,5 @@ pub mod write_queue;
 pub mod writer;
 
 #[cfg(test)]
+#[path = "tests/recordings.rs"]
 mod recordings;

@@ -41,9 +41,6 @@ pub struct ObjectMeta {
     /// Free text of users and tools.
     #[serde(deserialize_with = "or_default")]
     pub annotations: BTreeMap<String, String>,
-    /// What objects are selected by.
-    #[serde(deserialize_with = "or_default")]
-    pub labels: BTreeMap<String, String>,
     /// Whose end is also this object's end.
     #[serde(deserialize_with = "or_default")]
     pub owner_references: Vec<OwnerReference>,
@@ -158,16 +155,6 @@ pub struct ObjectReference {
 }
 
 impl ObjectReference {
-    /// A reference to an object as it came.
-    pub fn of(resource: Resource, metadata: &ObjectMeta) -> ObjectReference {
-        ObjectReference {
-            resource,
-            namespace: metadata.namespace.clone(),
-            name: metadata.name.clone(),
-            uid: metadata.uid.clone(),
-        }
-    }
-
     /// The same object as the owner of another. It blocks nothing: that would need a further right.
     pub fn as_owner(&self) -> OwnerReference {
         OwnerReference {

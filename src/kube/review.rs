@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::client::KubeClient;
-use super::error::{KubeError, Rule};
+use super::error::KubeError;
 use super::resource::Resource;
 
 /// `authorization.k8s.io/v1` SelfSubjectAccessReviews: they are answered and not stored.
@@ -37,16 +37,6 @@ impl Right {
         match self.subresource {
             "" => self.resource.plural.to_owned(),
             subresource => format!("{}/{subresource}", self.resource.plural),
-        }
-    }
-
-    /// The rule that grants it in one namespace, or in all of them.
-    pub fn rule(&self, namespace: Option<&str>) -> Rule {
-        Rule {
-            verb: self.verb,
-            group: self.resource.group.to_owned(),
-            resource: self.plural(),
-            namespace: namespace.map(str::to_owned),
         }
     }
 }

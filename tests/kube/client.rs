@@ -49,7 +49,10 @@ fn refusals_of_the_real_kind_are_told_apart() {
     let denied = client.get::<Value>(&Resource::SECRETS.object("default", "s")).unwrap_err();
     assert!(denied.status().is_forbidden(), "{denied}");
     let text = denied.to_string();
-    assert!(text.contains("verb get on secrets in API group \"\", namespace default"), "{text}");
+    assert!(
+        text.contains("cannot get resource \"secrets\" in API group \"\" in the namespace"),
+        "{text}"
+    );
 }
 
 #[test]

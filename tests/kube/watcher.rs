@@ -233,8 +233,8 @@ fn rights_taken_away_are_said_with_the_rule_that_is_missing() {
     assert_eq!(kind, FailureKind::Forbidden);
     assert!(
         text.contains(
-            "lacks the RBAC rule verb list on openstackconfigs in API group \
-             \"multinic.example.com\", namespace default"
+            "cannot list resource \"openstackconfigs\" in API group \"multinic.example.com\" in the \
+             namespace \"default\""
         ),
         "{text}"
     );

@@ -94,7 +94,10 @@ fn events_that_may_not_be_written_hurt_nothing_else() {
     let operator = Operator::start(&world, &QUICK);
     world.wait_for_reason("NeutronPortError");
     let line = operator.line_with("could not write the event of");
-    assert!(line.contains("verb create on events in API group \"events.k8s.io\""), "{line}");
+    assert!(
+        line.contains("cannot create resource \"events\" in API group \"events.k8s.io\""),
+        "{line}"
+    );
     world.faults().clear();
     world.wait_for_reason("NoChange");
     assert_eq!(world.held(), world.expected());

@@ -48,8 +48,7 @@ fn a_watch_that_is_refused_names_the_missing_rule_once_and_is_taken_up_when_it_m
     world.kubernetes().deny(Denial::new("watch", "openstackconfigs"));
     let operator = Operator::start(&world, &QUICK);
     world.wait_for_reason("NoChange");
-    let rule = "lacks the RBAC rule verb watch on openstackconfigs in API group \
-                \"multinic.example.com\"";
+    let rule = "cannot watch resource \"openstackconfigs\" in API group \"multinic.example.com\"";
     operator.line_with(rule);
     wait_for_refusals(&world, 403, 4);
     assert_eq!(warnings(&operator, rule), 1, "{}", operator.log());
