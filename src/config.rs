@@ -70,7 +70,7 @@ pub enum Required<T> {
 
 impl<T> Required<T> {
     /// The value, or the name of the missing variable.
-    pub fn get(&self) -> Result<&T, &'static str> {
+    pub(crate) fn get(&self) -> Result<&T, &'static str> {
         match self {
             Required::Given(value) => Ok(value),
             Required::Missing(variable) => Err(variable),
@@ -165,7 +165,7 @@ impl Config {
     }
 
     /// What is watched, each by itself: namespaces, or none for all of them at once.
-    pub fn watch_scopes(&self) -> Vec<Option<&str>> {
+    pub(crate) fn watch_scopes(&self) -> Vec<Option<&str>> {
         match self.watch_namespaces.as_slice() {
             [] => vec![None],
             namespaces => namespaces.iter().map(|namespace| Some(namespace.as_str())).collect(),
@@ -173,7 +173,7 @@ impl Config {
     }
 
     /// The required variables that are missing.
-    pub fn all_missing(&self) -> Vec<&'static str> {
+    pub(crate) fn all_missing(&self) -> Vec<&'static str> {
         let found = [
             self.contrabass.endpoint.get().err(),
             self.contrabass.encrypt_key.get().err(),
@@ -183,7 +183,7 @@ impl Config {
     }
 
     /// Services whose certificates aren't verified.
-    pub fn unverified(&self) -> Vec<&'static str> {
+    pub(crate) fn unverified(&self) -> Vec<&'static str> {
         let services = [
             ("Contrabass", &self.contrabass.trust),
             ("OpenStack", &self.openstack.trust),

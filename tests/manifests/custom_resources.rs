@@ -107,7 +107,7 @@ fn the_printer_columns_show_fields_that_the_status_has() {
 
 #[test]
 fn every_field_of_the_spec_is_read_and_nothing_else() {
-    // Taken apart without `..`: a new field doesn't compile until it is told here where it is from.
+    // Taken apart without `..`: a new field doesn't compile until this says where it is from.
     let Spec { subnet, vm_ids, provider_id, project_id, k8s_provider_id } =
         read(&object(&whole_spec())).spec.unwrap();
     let by_name = read(&object(&without(whole_spec(), "subnetID"))).spec.unwrap();
@@ -208,10 +208,10 @@ fn every_status_a_sync_can_end_with_fits_the_schema() {
     }
 }
 
-/// Who turns a spec down.
+/// What refuses a spec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refusal {
-    Nobody,
+    None,
     /// The API server, by type or bound.
     Schema,
     /// The API server, by the CEL rule.
@@ -240,27 +240,27 @@ fn cases() -> Vec<(&'static str, Value, Refusal)> {
         changed(&|spec| spec["vmNames"] = Value::Array(Clone::clone(&ids)))
     };
     vec![
-        ("everything is set", whole_spec(), Refusal::Nobody),
-        ("subnet by id", subnet(Some("s"), None), Refusal::Nobody),
-        ("subnet by name", subnet(None, Some("s")), Refusal::Nobody),
-        ("subnet by name, id blank", subnet(Some(" "), Some("s")), Refusal::Nobody),
-        ("a name of more than one word", subnet(None, Some(" tenant subnet ")), Refusal::Nobody),
-        ("a name in another script", subnet(None, Some("테넌트")), Refusal::Nobody),
+        ("everything is set", whole_spec(), Refusal::None),
+        ("subnet by id", subnet(Some("s"), None), Refusal::None),
+        ("subnet by name", subnet(None, Some("s")), Refusal::None),
+        ("subnet by name, id blank", subnet(Some(" "), Some("s")), Refusal::None),
+        ("a name of more than one word", subnet(None, Some(" tenant subnet ")), Refusal::None),
+        ("a name in another script", subnet(None, Some("테넌트")), Refusal::None),
         ("no subnet", subnet(None, None), Refusal::Rule),
         ("empty id", subnet(Some(""), None), Refusal::Rule),
         ("empty name", subnet(None, Some("")), Refusal::Rule),
         ("blank id and name", subnet(Some(" \t"), Some("\n\r ")), Refusal::Rule),
         ("blank in Unicode only", subnet(Some("\u{3000}"), None), Refusal::Operator),
         ("no VM", vms(0), Refusal::Schema),
-        ("3,000 VMs", vms(3_000), Refusal::Nobody),
+        ("3,000 VMs", vms(3_000), Refusal::None),
         ("3,001 VMs", vms(3_001), Refusal::Schema),
-        ("one VM id blank", set("vmNames", json!(["", "vm-1"])), Refusal::Nobody),
+        ("one VM id blank", set("vmNames", json!(["", "vm-1"])), Refusal::None),
         ("all VM ids blank", set("vmNames", json!([" "])), Refusal::Operator),
-        ("one VM twice", set("vmNames", json!(["vm-1", "VM-1"])), Refusal::Nobody),
+        ("one VM twice", set("vmNames", json!(["vm-1", "VM-1"])), Refusal::None),
         ("empty provider", set("credentials.openstackProviderID", json!("")), Refusal::Schema),
         ("blank provider", set("credentials.openstackProviderID", json!(" ")), Refusal::Operator),
         ("empty project", set("credentials.projectID", json!("")), Refusal::Schema),
-        ("no cluster named", set("credentials.k8sProviderID", json!("")), Refusal::Nobody),
+        ("no cluster named", set("credentials.k8sProviderID", json!("")), Refusal::None),
         ("endless subnet id", set("subnetID", json!("s".repeat(256))), Refusal::Schema),
     ]
 }
@@ -275,7 +275,7 @@ fn schema_rule_and_operator_agree_on_what_a_good_spec_is() {
         assert_eq!(!refused.is_empty(), refusal == Refusal::Schema, "{name}: {refused:?}");
         let taken = read(&object).spec.is_ok_and(|spec| spec.subnet.is_some());
         match refusal {
-            Refusal::Nobody => assert!(taken, "{name}"),
+            Refusal::None => assert!(taken, "{name}"),
             // Stricter only in bounds.
             Refusal::Schema => {}
             Refusal::Rule | Refusal::Operator => assert!(!taken, "{name}"),
@@ -304,7 +304,7 @@ fn the_sample_is_a_good_object() {
     assert_eq!(Schema::of(OPENSTACK_CONFIGS).refuses(&sample), Vec::<String>::new());
     let spec = read(&sample).spec.unwrap();
     assert!(spec.subnet.is_some());
-    // What it shows in comments is also right when somebody takes the comment marks away.
+    // What it shows in comments is also right without the comment marks.
     let whole = text(SAMPLE)
         .replace("  # subnetName:", "  subnetName:")
         .replace("    # k8sProviderID:", "    k8sProviderID:");

@@ -109,7 +109,7 @@ fn every_query_is_of_metrics_and_labels_there_are() {
         assert!(!query.contains('$'), "{title}: {query}");
         assert_eq!(unknown(query), Vec::<String>::new(), "{title}: {query}");
     }
-    // What isn't shown is of little use to anybody.
+    // What isn't shown is of little use.
     let shown: BTreeSet<&str> = queries.iter().flat_map(|(_, query)| families(query)).collect();
     let all: BTreeSet<&str> = FAMILIES.iter().map(|family| family.name).collect();
     let hidden: Vec<&&str> = all.difference(&shown).collect();

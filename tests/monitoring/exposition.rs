@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Name and labels, as far as a series is told apart by them.
+/// Name and labels, by which a series is identified.
 pub(crate) type Labels = BTreeMap<String, String>;
 
 /// What a scrape brought.
