@@ -119,6 +119,9 @@ struct Tracked {
     object: Arc<OpenstackConfig>,
     /// As last written, or as found.
     status: Status,
+    /// The watch has shown another status since that was written: an older one of ours, which is
+    /// followed by this one, or an edit, which is put right after the next pass.
+    shows_another: bool,
     /// Resends for DOWN ports so far; the status may not say it yet.
     down_port_retry: Option<DownPortRetry>,
     /// Uptime of the last change that was sent.
@@ -303,6 +306,7 @@ impl Controller {
         let object = Arc::new(object);
         let tracked = Tracked {
             status: object.status.clone(),
+            shows_another: false,
             down_port_retry: object.status.down_port_retry.clone(),
             object,
             changed_at: None,
@@ -331,6 +335,7 @@ impl Controller {
             self.claims.know(&object);
         }
         let Some(tracked) = self.objects.get_mut(&key) else { return };
+        tracked.shows_another = !tracked.status.is_shown_by(&object.status);
         tracked.object = Arc::new(object);
         if forced {
             tracked.resend_until = Some(now.wall);
@@ -564,7 +569,7 @@ impl Controller {
     }
 
     fn write(effects: &mut Vec<Effect>, tracked: &mut Tracked, status: Status) {
-        if tracked.status != status {
+        if std::mem::take(&mut tracked.shows_another) || tracked.status != status {
             tracked.status = status.clone();
             effects.push(Effect::WriteStatus(Arc::clone(&tracked.object), status));
         }

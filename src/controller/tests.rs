@@ -115,8 +115,10 @@ struct World {
     overview: Arc<Overview>,
     /// Objects of running passes that aren't reported yet.
     running: Vec<Work>,
-    /// Of each running pass how many aren't, by its number.
+    /// Of each running pass which aren't, by its number.
     passes: BTreeMap<u64, BTreeSet<ObjectKey>>,
+    /// The objects of each pass that was started, as they were handed out.
+    started: Vec<Vec<String>>,
     /// The lane in which each object was synced last.
     lanes: BTreeMap<String, Lane>,
     /// Statuses since they were last looked at, by uid.
@@ -150,6 +152,7 @@ fn world_of(workers: usize) -> World {
         overview,
         running: Vec::new(),
         passes: BTreeMap::new(),
+        started: Vec::new(),
         lanes: BTreeMap::new(),
         written: Vec::new(),
         told: Vec::new(),
@@ -171,6 +174,8 @@ impl World {
                 Effect::Start(pass) => {
                     let keys = pass.work.iter().map(|work| work.object.key.clone()).collect();
                     self.passes.insert(pass.number, keys);
+                    let name = |work: &Work| work.object.key.name.clone();
+                    self.started.push(pass.work.iter().map(name).collect());
                     for work in pass.work {
                         let key = &work.object.key;
                         self.lanes.insert(key.name.clone(), pass.lane);
@@ -259,7 +264,7 @@ impl World {
 
     /// Has everything that is due synced without a change, until nobody is at work.
     fn settle(&mut self) {
-        for _ in 0..100 {
+        for _ in 0..100 + self.running.len() {
             let Some(job) = self.running.first() else { return };
             let name = job.object.key.name.clone();
             self.finish(&name, unchanged);
@@ -311,6 +316,140 @@ fn a_namespace_that_cannot_be_listed_stops_the_others_for_ten_seconds_only() {
     world.until_due();
     assert_eq!(world.syncing(), ["a"]);
     assert_eq!(world.now.uptime - before, seconds(10));
+}
+
+#[test]
+fn the_first_passes_are_one_for_each_scope_with_the_oldest_objects_first() {
+    let mut world = world();
+    world.list(&[
+        younger(object("a")),
+        object("b"),
+        younger(in_project("project-2", object("c"))),
+        object("d"),
+    ]);
+    assert_eq!(world.started, [vec!["b", "d", "a"], vec!["c"]]);
+    assert!(world.lanes.values().all(|lane| *lane == Lane::Fresh));
+}
+
+#[test]
+fn what_is_due_together_is_polled_together_and_what_failed_is_retried_apart() {
+    let mut world = world();
+    world.list(&[object("a"), object("b"), object("c"), object("d")]);
+    for (name, outcome) in
+        [("a", unchanged as fn(&Work) -> Outcome), ("b", down), ("c", unchanged), ("d", down)]
+    {
+        world.finish(name, outcome);
+    }
+    world.until_due();
+    assert_eq!(
+        (world.started.last().unwrap(), world.lanes["b"]),
+        (&names(&["b", "d"]), Lane::Retry)
+    );
+    world.until_due();
+    assert_eq!(
+        (world.started.last().unwrap(), world.lanes["a"]),
+        (&names(&["a", "c"]), Lane::Poll)
+    );
+}
+
+fn names(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+#[test]
+fn a_new_object_is_reconciled_at_once_during_a_slow_poll_of_a_thousand() {
+    let mut world = world_of(2);
+    let many: Vec<OpenstackConfig> =
+        (0..1_000).map(|number| object(&format!("object-{number:03}"))).collect();
+    world.list(&many);
+    world.settle();
+    world.until_due();
+    assert_eq!((world.running.len(), world.passes.len()), (1_000, 1));
+    world.apply(object("new"));
+    assert_eq!(world.started.last().unwrap(), &["new"]);
+    // And so is one of the thousand as soon as its part of the poll is over.
+    world.finish("new", synced);
+    world.report("object-500", unchanged);
+    world.apply(generation(2, object("object-500")));
+    assert_eq!(world.started.last().unwrap(), &["object-500"]);
+    assert_eq!(world.finish("object-500", synced).object.generation, 2);
+}
+
+#[test]
+fn a_spec_changed_in_the_middle_of_a_pass_is_looked_at_once_its_old_one_is_reported() {
+    let mut world = world();
+    world.list(&[object("a"), object("b")]);
+    world.apply(generation(2, object("a")));
+    assert_eq!(world.passes.len(), 1, "it is in one pass at most");
+    world.report("a", synced);
+    assert_eq!(world.last_status().observed_generation, Some(1));
+    assert_eq!(
+        (world.passes.len(), world.started.last().unwrap().as_slice()),
+        (2, &["a".to_owned()][..])
+    );
+    world.finish("a", synced);
+    assert_eq!(world.last_status().observed_generation, Some(2));
+    assert_eq!(world.syncing(), ["b"], "the old pass goes on");
+}
+
+fn later(work: &Work) -> Outcome {
+    Outcome { later: true, ..unchanged(work) }
+}
+
+#[test]
+fn an_object_that_another_pass_is_in_the_way_of_comes_again_when_a_pass_ends() {
+    let mut world = world();
+    world.list(&[object("a"), in_project("project-2", object("b"))]);
+    world.finish("b", later);
+    assert!(world.written.is_empty() && world.told.is_empty(), "nothing is said of it");
+    assert_eq!(world.syncing(), ["a"], "it doesn't wake itself");
+    world.finish("a", synced);
+    assert_eq!((world.syncing(), world.lanes["b"]), (vec!["b"], Lane::Fresh));
+    world.finish("b", unchanged);
+    world.delete(&object("a"));
+    world.until_due();
+    world.finish("b", later);
+    let before = world.now.uptime;
+    world.until_due();
+    assert_eq!((world.syncing(), world.lanes["b"]), (vec!["b"], Lane::Poll));
+    assert_eq!(world.now.uptime - before, seconds(1), "if none ends, after a second");
+}
+
+#[test]
+fn objects_that_stand_in_no_ones_way_do_not_wake_each_other_again_and_again() {
+    let mut world = world();
+    world.list(&[object("a"), in_project("project-2", object("b"))]);
+    for _ in 0..3 {
+        world.finish("a", later);
+        world.finish("b", later);
+        assert!(world.running.is_empty());
+        world.until_due();
+        assert_eq!(world.syncing(), ["a", "b"]);
+    }
+}
+
+#[test]
+fn what_was_sent_before_another_pass_was_in_the_way_counts() {
+    let retry = crate::resources::DownPortRetry {
+        hash: "h".to_owned(),
+        last_attempt: "2026-01-02T03:04:00Z".parse().unwrap(),
+        fast_attempts: 1,
+    };
+    let mut world = world();
+    world.apply(object("a"));
+    world.finish("a", |work| {
+        let outcome = Outcome { down_port_retry: Some(retry.clone()), later: true, ..synced(work) };
+        with_rabbitmq(1, outcome)
+    });
+    assert_eq!((world.written.len(), world.secrets.len()), (0, 1));
+    world.until_due();
+    let work = world.finish("a", |work| with_rabbitmq(1, unchanged(work)));
+    assert_eq!(work.down_port_retry, Some(retry.clone()));
+    assert_eq!(world.last_status().down_port_retry, Some(retry));
+    assert_eq!(world.secrets.len(), 1);
+    let before = world.now.uptime;
+    world.until_due();
+    assert!(world.now.uptime - before <= seconds(22), "a change makes the polls fast");
 }
 
 #[test]
@@ -827,6 +966,44 @@ fn the_status_is_the_coordinators_own_word_whatever_it_sees_written() {
     world.wait(1_000);
     world.finish("a", down);
     assert_eq!(world.last_status().nodes, Some(1));
+}
+
+#[test]
+fn a_status_that_others_edited_is_put_right_after_the_next_pass() {
+    let mut world = world();
+    world.apply(object("a"));
+    world.finish("a", down);
+    let ours = world.last_status().clone();
+    let mut edited = ours.clone();
+    edited.conditions[0].status = "True".to_owned();
+    edited.conditions[0].last_transition_time = "2020-01-01T00:00:00Z".to_owned();
+    world.apply(OpenstackConfig { status: edited, ..object("a") });
+    assert_eq!((world.written.len(), world.running.len()), (1, 0), "it wakes no one");
+    world.until_due();
+    world.finish("a", down);
+    assert_eq!((world.written.len(), world.last_status()), (2, &ours));
+    // Ours comes back, or doesn't: it is written once.
+    for _ in 0..3 {
+        world.until_due();
+        world.finish("a", down);
+        world.apply(OpenstackConfig { status: ours.clone(), ..object("a") });
+    }
+    assert_eq!(world.written.len(), 2);
+}
+
+#[test]
+fn an_older_status_of_ours_that_the_watch_shows_late_is_no_edit() {
+    let mut world = world();
+    world.apply(object("a"));
+    world.finish("a", down);
+    world.until_due();
+    world.finish("a", conflict);
+    for (_, status) in world.written.clone() {
+        world.apply(OpenstackConfig { status, ..object("a") });
+    }
+    world.until_due();
+    world.finish("a", conflict);
+    assert_eq!(world.written.len(), 2);
 }
 
 #[test]

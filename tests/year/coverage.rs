@@ -23,7 +23,7 @@ const REASONS: [&str; 14] = [
 ];
 
 /// Everything else that happens.
-const HAPPENINGS: [&str; 46] = [
+const HAPPENINGS: [&str; 47] = [
     "long pause",
     "port status",
     "port created",
@@ -50,6 +50,7 @@ const HAPPENINGS: [&str; 46] = [
     "object deleted",
     "force-reconcile",
     "all objects forced",
+    "status edited",
     "foreign Secret",
     "outage",
     "disk full",

@@ -30,6 +30,8 @@ pub(crate) struct Object {
     pub(crate) sent_again: Option<BTreeSet<String>>,
     spec: Value,
     pub(crate) status: Value,
+    /// The status was edited since it was last written.
+    pub(crate) edited: bool,
 }
 
 impl Object {
@@ -131,6 +133,7 @@ impl Kubernetes {
             return false;
         };
         object.status = status.clone();
+        object.edited = false;
         let event = Event::Applied(Box::new(object.read()));
         self.put(at, event, random);
         true
@@ -149,7 +152,7 @@ impl Kubernetes {
         let Some(object) = self.objects.get_mut(&key) else {
             return self.create(at, key, created, random);
         };
-        match random.u8(0..12) {
+        match random.u8(0..13) {
             0..4 => {
                 object.spec = spec_of(random, self.crowd.most_vms);
                 object.generation += 1;
@@ -179,6 +182,19 @@ impl Kubernetes {
                 ("foreign Secret", format!("the Secret {secret} changes hands"))
             }
             9 => {
+                let Some(ready) = object.status["conditions"].get_mut(0) else {
+                    return ("status edited", format!("{key} has no status to edit"));
+                };
+                let is_true = ready["status"] == "True";
+                ready["status"] = json!(if is_true { "False" } else { "True" });
+                ready["reason"] = json!("Edited");
+                object.status["lastError"] = json!("edited");
+                object.edited = true;
+                let event = Event::Applied(Box::new(object.read()));
+                self.put(at, event, random);
+                ("status edited", format!("the status of {key} is edited"))
+            }
+            10 => {
                 let value = random.u32(..).to_string();
                 for object in self.objects.values_mut() {
                     object.force = Some(value.clone());
@@ -221,6 +237,7 @@ impl Kubernetes {
             sent_again: None,
             spec: spec_of(random, self.crowd.most_vms),
             status: Value::Null,
+            edited: false,
         };
         let text = format!("{key} ({}) is created: {}", object.uid, object.spec);
         let event = Event::Applied(Box::new(object.read()));
