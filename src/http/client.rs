@@ -128,7 +128,7 @@ impl Client {
         let result = match first {
             Err(error) if left.is_zero() => Err(error),
             Err(error)
-                if error.failure == Failure::Lost
+                if matches!(error.failure, Failure::Lost | Failure::Reset)
                     && request.repeatable
                     && !self.stopped.load(Ordering::SeqCst) =>
             {
@@ -221,11 +221,13 @@ impl Client {
         let (parts, mut body) = response.into_parts();
         let announced = body.content_length().unwrap_or(0).min(BODY_ROOM_BYTES);
         let mut bytes = Vec::with_capacity(usize::try_from(announced).unwrap_or(0));
-        body.with_config()
-            .limit(request.answer_limit)
-            .reader()
-            .read_to_end(&mut bytes)
-            .map_err(|error| request.failed(failure_of_io(&error)))?;
+        body.with_config().limit(request.answer_limit).reader().read_to_end(&mut bytes).map_err(
+            |error| match failure_of_io(&error) {
+                // It has begun to answer, so it had what it wanted of the request.
+                Failure::Reset => request.failed(Failure::Lost),
+                failure => request.failed(failure),
+            },
+        )?;
         Ok(Answer::new(parts.status.as_u16(), parts.headers, bytes))
     }
 

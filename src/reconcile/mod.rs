@@ -45,6 +45,7 @@ use crate::inventory::record::{Change, Owner, Record};
 use crate::inventory::store::Store;
 use crate::node_config::NodeConfig;
 use crate::resources::{DownPortRetry, OpenstackConfig, Spec};
+use crate::targets::Target;
 use crate::targets::viola::{Delivery, Viola};
 
 /// How often one sync reads, should its nodes be sent for other objects meanwhile.
@@ -284,7 +285,7 @@ impl ObjectPass<'_> {
         let inventory = self.context.store.snapshot();
         let wall = self.context.clock.now().wall;
         let before = self.job.down_port_retry.as_ref();
-        let doubted = self.context.viola.doubted(spec.target());
+        let doubted = self.context.viola.unconfirmed(spec.target());
         let occasion = Occasion {
             intervals,
             asked_until: self.job.resend_accepted_until,
@@ -345,7 +346,7 @@ impl ObjectPass<'_> {
             return Delivery::default();
         }
         let nodes: Vec<&NodeConfig> = due.iter().map(|(node, _)| &*node.config).collect();
-        self.context.viola.post(spec.target(), &nodes, &*self.context.may_act)
+        self.context.viola.deliver(spec.target(), &[nodes], &*self.context.may_act)
     }
 
     /// Step 12: in one durable write. Gives what is wrong with the disk, if anything is.

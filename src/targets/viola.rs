@@ -1,34 +1,40 @@
-//! Viola: hands each node's configuration to the cluster the node belongs to (SPEC 5, step 11).
+//! Viola: hands each node's configuration to the cluster the node belongs to
+//! (docs/behaviour.md#sending).
 //!
-//! A POST is never repeated blindly: what became of one that brought no answer is unknown, so its
-//! nodes count as not accepted and are sent again in a later pass. They are so even if they are by
-//! then what was accepted before: Viola may hold what nobody saw it accept.
+//! Nodes of several objects share requests. One node must not keep the others from being sent:
+//! - A request that may be too large, or have a node in it that isn't valid, is sent again in halves
+//!   until it is refused for one node alone.
+//! - After any other refusal of a whole request the next passes send each object by itself, until
+//!   all was accepted again.
+//! - After a request without an answer the rest isn't tried: it would only wait as long again. What
+//!   had no answer comes last in the next pass, and in smaller requests.
 //!
-//! An answer that says the request isn't valid is no acceptance of anything in it, and one node may
-//! be to blame: the nodes are sent again in halves until it is refused alone, so that it holds
-//! nobody up. Which names Viola takes is Viola's to say; nothing is left out beforehand.
+//! What became of a request without an answer is unknown, so its nodes count as not accepted and are
+//! sent again in a later pass, also if they are by then what was accepted before. Which names Viola
+//! takes is Viola's to say; nothing is left out beforehand.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use serde::Deserialize;
-
-use crate::cloud::answer::{error_text, redirect_hint, shortened};
+use super::acceptance::{Objection, acceptance};
+pub use super::{Delivery, Problem, Target};
+use crate::cloud::answer::{error_text, redirect_hint};
 use crate::config::{Config, Required};
-use crate::http::client::{Client, ClientOptions, Clients, Request, Service};
+use crate::http::client::{Answer, Client, ClientOptions, Clients, Failure, Request, Service};
 use crate::node_config::NodeConfig;
+use crate::threads::lock;
 
 /// Where nodes are posted.
 pub const PATH: &str = "/v1/k8s/multinic/node-configs";
 /// Nodes of one request.
-const MAX_NODES: usize = 500;
+pub(super) const MAX_NODES: usize = 500;
 /// Bytes of one request's body.
-const MAX_BYTES: usize = 1024 * 1024;
-/// Requests that one [`Viola::post`] makes beyond its batches to find nodes that aren't valid: enough
-/// for one among [`MAX_NODES`], and few where all are refused for another reason. What isn't found
-/// is looked for in the next pass, among the fewer that are left.
-const MAX_REQUESTS_MORE: usize = 20;
+pub(super) const MAX_BYTES: usize = 1024 * 1024;
+/// Requests for halves that are made for one list of nodes: enough to find one node among
+/// [`MAX_NODES`], and few where all are refused for another reason. What isn't found is looked for in
+/// the next pass, among the fewer that are left.
+const MAX_REQUESTS_FOR_HALVES: usize = 20;
 /// Shorter than any server's own, so that a kept connection is seldom dead: a POST can't be
 /// repeated to find out.
 const IDLE_LIMIT: Duration = Duration::from_secs(4);
@@ -37,57 +43,26 @@ const IDLE_LIMIT: Duration = Duration::from_secs(4);
 pub struct Viola {
     endpoint: Required<String>,
     client: Client,
-    /// By target, the names of nodes whose last POST wasn't seen to be accepted.
-    doubted: Mutex<BTreeMap<String, BTreeSet<String>>>,
+    clusters: Mutex<BTreeMap<String, Cluster>>,
 }
 
-/// What became of the nodes that were sent.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Delivery {
-    /// Names of the nodes Viola accepted.
-    pub accepted: BTreeSet<String>,
-    /// Why the others weren't, each reason once.
-    pub problems: Vec<Problem>,
-    /// Viola asked to be left alone for so long.
-    pub retry_after: Option<Duration>,
+/// What earlier deliveries to a cluster have shown.
+#[derive(Default)]
+struct Cluster {
+    /// [`Target::unconfirmed`].
+    unconfirmed: BTreeSet<String>,
+    pace: Pace,
 }
 
-/// Nodes that weren't accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// Their names.
-    pub nodes: Vec<String>,
-    /// What came back.
-    pub message: String,
-}
-
-/// What came back for one request.
-enum Reply {
-    /// An answer, good or bad; what it says of each node is in the delivery.
-    Taken,
-    /// Something in the request isn't valid, in Viola's words; the delivery knows nothing of it yet.
-    NotValid(String),
-    /// No answer; the delivery says why.
-    Silence,
-}
-
-#[derive(Deserialize)]
-struct Body {
-    #[serde(default)]
-    errors: Option<Vec<NodeError>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct NodeError {
-    #[serde(default)]
-    node_name: Option<String>,
-    #[serde(default)]
-    error: Option<serde_json::Value>,
-    #[serde(default)]
-    message: Option<serde_json::Value>,
-    #[serde(default)]
-    reason: Option<serde_json::Value>,
+/// How requests are made up.
+#[derive(Clone)]
+struct Pace {
+    /// Nodes of one request.
+    limit: usize,
+    /// Each object is sent by itself.
+    is_isolated: bool,
+    /// Nodes whose last request had no answer, with a number that rises from request to request.
+    unanswered: BTreeMap<String, u64>,
 }
 
 impl Viola {
@@ -100,113 +75,7 @@ impl Viola {
             proxies: Arc::clone(&config.proxies),
         };
         let endpoint = config.viola.endpoint.clone();
-        Viola { endpoint, client: clients.client(options), doubted: Mutex::default() }
-    }
-
-    /// Sends the nodes (ordered by name) in as few requests as the limits allow, each of them only
-    /// while `may_act` says so: a request may take its time, and leadership may be lost meanwhile.
-    /// After a request without an answer the rest isn't tried: it would only wait as long again.
-    pub fn post(
-        &self,
-        target: &str,
-        nodes: &[&NodeConfig],
-        may_act: &dyn Fn() -> bool,
-    ) -> Delivery {
-        let mut delivery = Delivery::default();
-        let url = match self.endpoint.get() {
-            Ok(endpoint) => format!("{endpoint}{PATH}"),
-            Err(variable) => {
-                delivery.refuse(nodes.iter().copied(), &format!("{variable} is not set"));
-                return delivery;
-            }
-        };
-        let mut waiting = VecDeque::from(batches(nodes));
-        let mut requests_more = MAX_REQUESTS_MORE;
-        let mut stopped = None;
-        while let Some(batch) = waiting.pop_front() {
-            if stopped.is_none() && !may_act() {
-                stopped = Some("not sent, this replica may no longer act");
-            }
-            if let Some(why) = stopped {
-                delivery.refuse(batch.nodes, why);
-                continue;
-            }
-            match self.post_batch(&url, target, &batch, &mut delivery) {
-                Reply::Taken => {}
-                Reply::NotValid(_) if batch.nodes.len() > 1 && requests_more >= 2 => {
-                    requests_more -= 2;
-                    let (first, second) = batch.nodes.split_at(batch.nodes.len() / 2);
-                    let halves = [second, first].into_iter().flat_map(batches);
-                    halves.for_each(|half| waiting.push_front(half));
-                }
-                Reply::NotValid(message) => delivery.refuse(batch.nodes, &message),
-                Reply::Silence => stopped = Some("not tried after that"),
-            }
-        }
-        self.note(target, nodes, &delivery);
-        delivery
-    }
-
-    /// The nodes behind a target of which Viola may hold something else than what it was seen to
-    /// accept.
-    pub fn doubted(&self, target: &str) -> BTreeSet<String> {
-        self.lock_doubted().get(target).cloned().unwrap_or_default()
-    }
-
-    fn note(&self, target: &str, nodes: &[&NodeConfig], delivery: &Delivery) {
-        let mut doubted = self.lock_doubted();
-        let mut names = doubted.remove(target).unwrap_or_default();
-        for node in nodes {
-            if delivery.accepted.contains(&node.node_name) {
-                names.remove(&node.node_name);
-            } else {
-                names.insert(node.node_name.clone());
-            }
-        }
-        if !names.is_empty() {
-            doubted.insert(target.to_owned(), names);
-        }
-    }
-
-    fn lock_doubted(&self) -> MutexGuard<'_, BTreeMap<String, BTreeSet<String>>> {
-        self.doubted.lock().unwrap_or_else(|held| held.into_inner())
-    }
-
-    fn post_batch(
-        &self,
-        url: &str,
-        target: &str,
-        batch: &Batch<'_>,
-        delivery: &mut Delivery,
-    ) -> Reply {
-        let request =
-            Request::with_body(Service::Viola, "POST", url, "application/json", &batch.body)
-                .header("x-provider-id", target);
-        let answer = match self.client.call(&request) {
-            Ok(answer) => answer,
-            Err(error) => {
-                delivery.refuse(batch.nodes.iter().copied(), &error.to_string());
-                return Reply::Silence;
-            }
-        };
-        let nodes = batch.nodes.iter().copied();
-        if !matches!(answer.status, 200 | 201 | 202 | 204) {
-            let (status, hint) = (answer.status, redirect_hint(answer.status));
-            let what = refusal(&format!("HTTP {status}"), &error_text(&answer));
-            if matches!(status, 400 | 422) {
-                return Reply::NotValid(what);
-            }
-            delivery.refuse(nodes, &format!("{what}{hint}"));
-            if matches!(status, 429 | 503) {
-                delivery.retry_after = delivery.retry_after.max(answer.retry_after());
-            }
-            return Reply::Taken;
-        }
-        match node_errors(&answer.body) {
-            Ok(errors) => delivery.take(&batch.nodes, &errors),
-            Err(what) => delivery.refuse(nodes, &refusal(&what, "")),
-        }
-        Reply::Taken
+        Viola { endpoint, client: clients.client(options), clusters: Mutex::default() }
     }
 
     /// The HTTP status of any answer to a GET where nodes are posted: the way there, without a post.
@@ -221,370 +90,326 @@ impl Viola {
     pub fn shutdown(&self) {
         self.client.shutdown();
     }
-}
 
-impl Delivery {
-    fn refuse<'a>(&mut self, nodes: impl IntoIterator<Item = &'a NodeConfig>, message: &str) {
-        let nodes: Vec<String> = nodes.into_iter().map(|node| node.node_name.clone()).collect();
-        if nodes.is_empty() {
-            return;
-        }
-        match self.problems.iter_mut().find(|problem| problem.message == message) {
-            Some(problem) => problem.nodes.extend(nodes),
-            None => self.problems.push(Problem { nodes, message: message.to_owned() }),
+    fn post(&self, url: &str, target: &str, batch: &Batch<'_>) -> Reply {
+        let request =
+            Request::with_body(Service::Viola, "POST", url, "application/json", &batch.body)
+                .header("x-provider-id", target);
+        match self.client.call(&request) {
+            Ok(answer) if matches!(answer.status, 200 | 201 | 202 | 204) => Reply::Good(answer),
+            Ok(answer) => {
+                let (status, words) = (answer.status, error_text(&answer));
+                let message = batch.refusal(&format!("HTTP {status}"), &words);
+                let message = message + redirect_hint(status);
+                let kind = match status {
+                    413 | 414 | 431 => Refusal::TooLarge,
+                    400 | 422 => Refusal::NotValid,
+                    _ => Refusal::Other,
+                };
+                let retry_after = answer.retry_after().filter(|_| matches!(status, 429 | 503));
+                Reply::Refused { message, kind, retry_after }
+            }
+            Err(error) if error.failure == Failure::Reset => {
+                let (message, retry_after) = (error.to_string(), None);
+                Reply::Refused { message, kind: Refusal::Reset, retry_after }
+            }
+            Err(error) => Reply::NoAnswer {
+                message: error.to_string(),
+                was_sent: !matches!(
+                    error.failure,
+                    Failure::Refused
+                        | Failure::HostNotFound
+                        | Failure::Tls(_)
+                        | Failure::Proxy { .. }
+                        | Failure::BadUrl(_)
+                        | Failure::Stopped
+                ),
+            },
         }
     }
+}
 
-    /// A name that wasn't sent may be anybody's (Kubernetes writes names in lower case, a person may
-    /// have mistyped one), so then nobody counts as accepted.
-    fn take(&mut self, nodes: &[&NodeConfig], errors: &BTreeMap<String, String>) {
-        let sent: BTreeSet<&String> = nodes.iter().map(|node| &node.node_name).collect();
-        let strange = errors.iter().find(|(name, _)| !sent.contains(name));
-        let strange = strange.map(|(name, text)| {
-            let name = shortened(name, 160);
-            refusal(&format!("refused {name:?}, which wasn't sent"), text)
-        });
-        for node in nodes {
-            match (errors.get(&node.node_name), &strange) {
-                (Some(text), _) => self.refuse([*node], &refusal("refused", text)),
-                (None, Some(message)) => self.refuse([*node], message),
-                (None, None) => {
-                    self.accepted.insert(node.node_name.clone());
+impl Target for Viola {
+    fn deliver(
+        &self,
+        target: &str,
+        objects: &[Vec<&NodeConfig>],
+        may_act: &dyn Fn() -> bool,
+    ) -> Delivery {
+        let nodes = || objects.iter().flatten().copied();
+        let mut delivery = Delivery::default();
+        let url = match self.endpoint.get() {
+            Ok(endpoint) => format!("{endpoint}{PATH}"),
+            Err(variable) => {
+                delivery.refuse(nodes(), &format!("{variable} is not set"));
+                return delivery;
+            }
+        };
+        let pace = lock(&self.clusters).get(target).map(|known| known.pace.clone());
+        let pace = pace.unwrap_or_default();
+        let lists = pace.lists(objects);
+        let (stopped, was_lowered, failed) = (None, false, false);
+        let mut sending = Sending { pace, was_lowered, stopped, failed, delivery };
+        for items in lists {
+            sending.send(&items, may_act, &|batch| self.post(&url, target, batch));
+        }
+        let Sending { mut pace, was_lowered, failed, delivery, .. } = sending;
+        if !was_lowered && !delivery.accepted.is_empty() {
+            pace.limit = MAX_NODES.min(2 * pace.limit);
+        }
+        let mut clusters = lock(&self.clusters);
+        // Another worker may have noted other nodes meanwhile.
+        let known = clusters.entry(target.to_owned()).or_default();
+        known.pace.limit = pace.limit;
+        known.pace.is_isolated = failed || (pace.is_isolated && !delivery.problems.is_empty());
+        for NodeConfig { node_name, .. } in nodes() {
+            match pace.unanswered.get(node_name) {
+                Some(number) => known.pace.unanswered.insert(node_name.clone(), *number),
+                None => known.pace.unanswered.remove(node_name),
+            };
+            if delivery.accepted.contains(node_name) {
+                known.unconfirmed.remove(node_name);
+            } else {
+                known.unconfirmed.insert(node_name.clone());
+            }
+        }
+        delivery
+    }
+
+    fn unconfirmed(&self, target: &str) -> BTreeSet<String> {
+        lock(&self.clusters).get(target).map(|known| known.unconfirmed.clone()).unwrap_or_default()
+    }
+}
+
+impl Default for Pace {
+    fn default() -> Pace {
+        Pace { limit: MAX_NODES, is_isolated: false, unanswered: BTreeMap::new() }
+    }
+}
+
+impl Pace {
+    /// The nodes that may share requests, list by list, each ordered by node name.
+    fn lists<'a>(&self, objects: &[Vec<&'a NodeConfig>]) -> Vec<Vec<Item<'a>>> {
+        let items = |(object, nodes): (usize, &Vec<&'a NodeConfig>)| {
+            nodes.iter().map(|node| Item { object, node }).collect::<Vec<Item<'a>>>()
+        };
+        let mut lists: Vec<Vec<Item<'_>>> = objects.iter().enumerate().map(items).collect();
+        if self.is_isolated {
+            let unanswered = |item: &Item<'_>| self.unanswered.get(&item.node.node_name);
+            lists.sort_by_key(|items| items.iter().filter_map(unanswered).max());
+        } else {
+            lists = vec![lists.into_iter().flatten().collect()];
+        }
+        for items in &mut lists {
+            items.sort_unstable_by_key(|item| &item.node.node_name);
+        }
+        lists
+    }
+}
+
+/// A node, and the object of the pass that it belongs to.
+#[derive(Clone, Copy)]
+struct Item<'a> {
+    object: usize,
+    node: &'a NodeConfig,
+}
+
+/// What came back for one request.
+enum Reply {
+    /// An answer with the status of a success.
+    Good(Answer),
+    /// The request as a whole was refused.
+    Refused { message: String, kind: Refusal, retry_after: Option<Duration> },
+    /// No answer.
+    NoAnswer {
+        message: String,
+        /// Perhaps it is for what was sent: Viola was reached.
+        was_sent: bool,
+    },
+}
+
+/// What may be the reason for a refusal; all but the last may not meet the halves of the request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    /// Its size, by the status.
+    TooLarge,
+    /// Its size, perhaps: it wasn't read to its end.
+    Reset,
+    /// One of its nodes.
+    NotValid,
+    Other,
+}
+
+/// One delivery under way.
+struct Sending {
+    pace: Pace,
+    /// The limit was halved in this delivery.
+    was_lowered: bool,
+    /// Why nothing more is sent.
+    stopped: Option<String>,
+    /// A request failed for another reason than a node that is known.
+    failed: bool,
+    delivery: Delivery,
+}
+
+impl Sending {
+    /// Sends nodes that may share requests.
+    fn send(
+        &mut self,
+        items: &[Item<'_>],
+        may_act: &dyn Fn() -> bool,
+        post: &dyn Fn(&Batch<'_>) -> Reply,
+    ) {
+        let mut rest = items;
+        let mut requests_left = MAX_REQUESTS_FOR_HALVES;
+        let mut halves: Vec<&[Item<'_>]> = Vec::new();
+        loop {
+            let batch = match halves.pop() {
+                Some(half) => Batch::first_of(half, half.len()),
+                None if rest.is_empty() => return,
+                None => {
+                    let batch = Batch::first_of(rest, self.pace.limit);
+                    rest = &rest[batch.items.len()..];
+                    batch
+                }
+            };
+            if self.stopped.is_none() && !may_act() {
+                self.stopped = Some("not sent, this replica may no longer act".to_owned());
+            }
+            if let Some(why) = &self.stopped {
+                self.delivery.refuse(batch.nodes(), why);
+                continue;
+            }
+            let was_unanswered =
+                |node: &NodeConfig| self.pace.unanswered.remove(&node.node_name).is_some();
+            // All of them are looked at.
+            let unanswered = batch.nodes().map(was_unanswered).filter(|was| *was).count();
+            match post(&batch) {
+                Reply::Good(answer) => self.take(&batch, &answer),
+                Reply::Refused { kind, .. }
+                    if kind != Refusal::Other && batch.items.len() > 1 && requests_left >= 2 =>
+                {
+                    requests_left -= 2;
+                    match kind {
+                        Refusal::TooLarge => self.lower(batch.items.len()),
+                        Refusal::Reset => self.lower(self.pace.limit),
+                        Refusal::NotValid | Refusal::Other => {}
+                    }
+                    let (first, second) = batch.items.split_at(batch.items.len().div_ceil(2));
+                    halves.extend([second, first]);
+                }
+                Reply::Refused { message, kind, retry_after } => {
+                    if kind == Refusal::TooLarge && batch.items.len() == 1 {
+                        // It is for this node, so what was larger says nothing.
+                        self.pace.limit = MAX_NODES;
+                    }
+                    self.failed |= batch.items.len() > 1 || kind == Refusal::Other;
+                    self.delivery.retry_after = self.delivery.retry_after.max(retry_after);
+                    self.delivery.refuse(batch.nodes(), &message);
+                }
+                Reply::NoAnswer { message, was_sent } => {
+                    if was_sent {
+                        self.failed = true;
+                        let last = self.pace.unanswered.values().max().copied();
+                        let number = last.unwrap_or_default() + 1;
+                        let count = batch.items.len();
+                        if count > 1 {
+                            // What is lost once makes no small request smaller.
+                            self.lower(if unanswered == count { count } else { self.pace.limit });
+                        }
+                        let names = batch.nodes().map(|node| (node.node_name.clone(), number));
+                        self.pace.unanswered.extend(names);
+                    }
+                    self.delivery.refuse(batch.nodes(), &message);
+                    self.stopped =
+                        Some(format!("not sent, an earlier request had no answer: {message}"));
                 }
             }
         }
     }
-}
 
-fn refusal(what: &str, text: &str) -> String {
-    let separator = if text.is_empty() { "" } else { ": " };
-    format!("Viola POST {PATH}: {what}{separator}{text}")
-}
-
-/// Nodes that a successful answer says were not accepted. An answer that isn't JSON says nothing
-/// of the sort; one that begins like JSON and can't be read may have been about to.
-fn node_errors(body: &[u8]) -> Result<BTreeMap<String, String>, String> {
-    if !matches!(body.trim_ascii_start().first(), Some(b'{' | b'[')) {
-        return Ok(BTreeMap::new());
-    }
-    let value: serde_json::Value =
-        serde_json::from_slice(body).map_err(|_| "the answer can't be read".to_owned())?;
-    if value.get("errors").is_none_or(serde_json::Value::is_null) {
-        return Ok(BTreeMap::new());
-    }
-    let body = Body::deserialize(&value)
-        .map_err(|_| "the answer has errors that can't be read".to_owned())?;
-    let mut errors = BTreeMap::new();
-    for error in body.errors.unwrap_or_default() {
-        let text = [error.error, error.message, error.reason].into_iter().flatten().next();
-        let text = text.map(|text| match text {
-            serde_json::Value::String(text) => text,
-            other => other.to_string(),
+    /// Node by node what an answer with the status of a success says.
+    fn take(&mut self, batch: &Batch<'_>, answer: &Answer) {
+        let sent = batch.nodes().map(|node| node.node_name.as_str()).collect();
+        let said = acceptance(&answer.body, &sent);
+        let objection = said.others.err().map(|objection| match objection {
+            Objection::Answer(what) => batch.refusal(what, &error_text(answer)),
+            Objection::Stranger(text) => batch.refusal("refused a node that wasn't sent", &text),
         });
-        let text = shortened(&text.unwrap_or_default(), 160);
-        match error.node_name {
-            Some(node) => errors.insert(node, text),
-            None => return Err(format!("the answer has an error without a nodeName: {text}")),
-        };
+        self.failed |= objection.is_some();
+        for node in batch.nodes() {
+            let name = node.node_name.as_str();
+            match (said.refused.get(name), &objection) {
+                (Some(text), _) => self.delivery.refuse([node], &refusal("refused", text)),
+                (None, Some(message)) if !said.accepted.contains(name) => {
+                    self.delivery.refuse([node], message);
+                }
+                (None, _) => {
+                    self.delivery.accepted.insert(name.to_owned());
+                }
+            }
+        }
     }
-    Ok(errors)
+
+    /// The next requests have at most half of these.
+    fn lower(&mut self, nodes: usize) {
+        self.pace.limit = self.pace.limit.min(nodes.div_ceil(2));
+        self.was_lowered = true;
+    }
 }
 
-/// The bodies of the requests that [`Viola::post`] makes for these nodes.
+/// Viola's words about a request, or about one of its nodes.
+fn refusal(what: &str, words: &str) -> String {
+    let separator = if words.is_empty() { "" } else { ": " };
+    format!("Viola POST {PATH}: {what}{separator}{words}")
+}
+
+/// The bodies of the requests that are made for the nodes of one object, ordered by name.
 pub fn bodies(nodes: &[&NodeConfig]) -> Vec<Vec<u8>> {
-    batches(nodes).into_iter().map(|batch| batch.body).collect()
+    let items: Vec<Item<'_>> = nodes.iter().map(|node| Item { object: 0, node }).collect();
+    let (mut rest, mut bodies) = (items.as_slice(), Vec::new());
+    while !rest.is_empty() {
+        let batch = Batch::first_of(rest, MAX_NODES);
+        rest = &rest[batch.items.len()..];
+        bodies.push(batch.body);
+    }
+    bodies
 }
 
 /// One request's nodes and its body.
 struct Batch<'a> {
-    nodes: Vec<&'a NodeConfig>,
+    items: &'a [Item<'a>],
     body: Vec<u8>,
 }
 
-fn batches<'a>(nodes: &[&'a NodeConfig]) -> Vec<Batch<'a>> {
-    let mut batches: Vec<Batch<'a>> = Vec::new();
-    for node in nodes {
-        let json = serde_json::to_vec(node).unwrap_or_default();
-        match batches.last_mut() {
-            Some(batch)
-                if batch.nodes.len() < MAX_NODES
-                    && batch.body.len() + json.len() + 2 <= MAX_BYTES =>
-            {
-                batch.body.push(b',');
-                batch.body.extend_from_slice(&json);
-                batch.nodes.push(node);
+impl<'a> Batch<'a> {
+    /// The first of these nodes, as many as one request may have and at least one.
+    fn first_of(items: &'a [Item<'a>], limit: usize) -> Batch<'a> {
+        let (mut body, mut count) = (Vec::new(), 0);
+        for item in items.iter().take(limit.max(1)) {
+            let json = serde_json::to_vec(item.node).unwrap_or_default();
+            if count > 0 && body.len() + json.len() + 2 > MAX_BYTES {
+                break;
             }
-            _ => {
-                let mut body = Vec::with_capacity(json.len() + 2);
-                body.push(b'[');
-                body.extend_from_slice(&json);
-                batches.push(Batch { nodes: vec![node], body });
-            }
+            body.push(if count == 0 { b'[' } else { b',' });
+            body.extend_from_slice(&json);
+            count += 1;
         }
-    }
-    for batch in &mut batches {
-        batch.body.push(b']');
-    }
-    batches
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-    use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
-    use std::sync::{Arc, Mutex};
-    use std::time::Duration;
-
-    use super::{Delivery, MAX_BYTES, PATH, Viola, batches, bodies, node_errors};
-    use crate::config::Config;
-    use crate::http::client::{Answer, Clients, Failure, Request, Transport};
-    use crate::node_config::NodeConfig;
-
-    /// Answers with this status, or not at all where it is 0.
-    #[derive(Default)]
-    struct Answering {
-        status: AtomicU16,
-        asked: AtomicUsize,
+        body.push(b']');
+        Batch { items: &items[..count], body }
     }
 
-    impl Transport for Answering {
-        fn carry(&self, _: &Request<'_>, _: Duration) -> Result<Answer, Failure> {
-            self.asked.fetch_add(1, Ordering::SeqCst);
-            match self.status.load(Ordering::SeqCst) {
-                0 => Err(Failure::Lost),
-                status => Ok(Answer::new(status, Default::default(), Vec::new())),
-            }
+    fn nodes(&self) -> impl Iterator<Item = &'a NodeConfig> {
+        self.items.iter().map(|item| item.node)
+    }
+
+    /// Why the whole request was refused. Viola's words may be about a single node, or a place in the
+    /// request: they are for the object that has it, so only where that is known.
+    fn refusal(&self, what: &str, words: &str) -> String {
+        let object = self.items.first().map(|item| item.object);
+        if self.items.iter().all(|item| Some(item.object) == object) {
+            return refusal(what, words);
         }
-    }
-
-    /// Answers by the names of the nodes it is sent, and notes them; not at all where it is 0.
-    struct Picky<F> {
-        answer: F,
-        asked: Mutex<Vec<Vec<String>>>,
-    }
-
-    impl<F: Fn(&[String]) -> (u16, String) + Send + Sync + 'static> Picky<F> {
-        fn new(answer: F) -> Arc<Picky<F>> {
-            Arc::new(Picky { answer, asked: Mutex::default() })
-        }
-
-        fn requests(&self) -> usize {
-            self.asked.lock().unwrap().len()
-        }
-    }
-
-    impl<F: Fn(&[String]) -> (u16, String) + Send + Sync> Transport for Picky<F> {
-        fn carry(&self, request: &Request<'_>, _: Duration) -> Result<Answer, Failure> {
-            let nodes: Vec<NodeConfig> = serde_json::from_slice(request.body.unwrap()).unwrap();
-            let names: Vec<String> = nodes.into_iter().map(|node| node.node_name).collect();
-            let (status, body) = (self.answer)(&names);
-            self.asked.lock().unwrap().push(names);
-            if status == 0 {
-                return Err(Failure::Lost);
-            }
-            Ok(Answer::new(status, Default::default(), body.into_bytes()))
-        }
-    }
-
-    fn viola(service: &Arc<impl Transport + 'static>) -> Viola {
-        let config = Config::read(|name| match name {
-            "VIOLA_ENDPOINT" => Some("http://viola.test".to_owned()),
-            "KUBE_API_URL" => Some("http://kubernetes.test".to_owned()),
-            _ => None,
-        });
-        let clients = Clients::new(&Arc::default()).over(Arc::clone(service) as _);
-        Viola::new(&config.unwrap(), &clients)
-    }
-
-    #[test]
-    fn a_node_is_in_doubt_from_a_post_that_nobody_saw_accepted_to_the_next_that_was() {
-        let service = Arc::<Answering>::default();
-        let viola = viola(&service);
-        let node = node("worker-0".to_owned());
-        for (status, doubted) in [(200, false), (0, true), (204, false), (500, true), (200, false)]
-        {
-            service.status.store(status, Ordering::SeqCst);
-            viola.post("biz", &[&node], &|| true);
-            assert_eq!(viola.doubted("biz").contains("worker-0"), doubted, "after {status}");
-            assert!(viola.doubted("other").is_empty());
-        }
-    }
-
-    #[test]
-    fn after_an_answer_the_next_request_follows_and_after_silence_none_does() {
-        let nodes: Vec<NodeConfig> = (0..1201).map(|n| node(format!("worker-{n:05}"))).collect();
-        let nodes: Vec<&NodeConfig> = nodes.iter().collect();
-        for (status, asked, accepted) in [(200, 3, 1201), (500, 3, 0), (0, 1, 0)] {
-            let service = Arc::<Answering>::default();
-            service.status.store(status, Ordering::SeqCst);
-            let delivery = viola(&service).post("biz", &nodes, &|| true);
-            assert_eq!(service.asked.load(Ordering::SeqCst), asked, "{status}");
-            assert_eq!(delivery.accepted.len(), accepted, "{status}");
-            let refused: usize = delivery.problems.iter().map(|problem| problem.nodes.len()).sum();
-            assert_eq!(refused, 1201 - accepted, "{status}");
-        }
-    }
-
-    #[test]
-    fn who_is_refused_under_a_name_that_was_not_sent_is_anybody() {
-        let answer = r#"{"errors":[{"nodeName":"WORKER-0","error":"no such node"},
-                                   {"nodeName":"worker-1","error":"not ready"}]}"#;
-        let service = Picky::new(|_: &[String]| (200, answer.to_owned()));
-        let nodes = ["worker-0", "worker-1", "worker-2"].map(|name| node(name.to_owned()));
-        let viola = viola(&service);
-        let delivery = viola.post("biz", &nodes.each_ref(), &|| true);
-        assert!(delivery.accepted.is_empty());
-        let anybody = r#"refused "WORKER-0", which wasn't sent: no such node"#;
-        let told: Vec<_> = delivery.problems.iter().map(|p| (&*p.message, &p.nodes)).collect();
-        let message = |what| format!("Viola POST {PATH}: {what}");
-        let (anybody, named) = (message(anybody), message("refused: not ready"));
-        let [others, own] = [["worker-0", "worker-2"].as_slice(), &["worker-1"]]
-            .map(|names| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
-        assert_eq!(told, [(anybody.as_str(), &others), (named.as_str(), &own)]);
-        assert_eq!(viola.doubted("biz").len(), 3);
-    }
-
-    /// Refuses whatever has one of these nodes in it, as a whole.
-    fn strict(status: u16, bad: &[&str]) -> impl Fn(&[String]) -> (u16, String) + use<> {
-        let bad: BTreeSet<String> = bad.iter().map(|name| (*name).to_owned()).collect();
-        move |names: &[String]| match names.iter().position(|name| bad.contains(name)) {
-            Some(at) => (status, format!(r#"{{"error":"[{at}].nodeName is no DNS name"}}"#)),
-            None => (200, String::new()),
-        }
-    }
-
-    fn refused(delivery: &Delivery) -> Vec<&str> {
-        delivery.problems.iter().flat_map(|p| &p.nodes).map(String::as_str).collect()
-    }
-
-    #[test]
-    fn a_node_that_is_not_valid_is_refused_alone_and_holds_nobody_up() {
-        for status in [400, 422] {
-            let service = Picky::new(strict(status, &["Wörker 2"]));
-            let nodes = ["worker-1", "Wörker 2", "worker-3"].map(|name| node(name.to_owned()));
-            let viola = viola(&service);
-            let delivery = viola.post("biz", &nodes.each_ref(), &|| true);
-            assert_eq!(Vec::from_iter(&delivery.accepted), ["worker-1", "worker-3"]);
-            let [problem] = delivery.problems.as_slice() else { panic!("{delivery:?}") };
-            let message = format!("Viola POST {PATH}: HTTP {status}: [0].nodeName is no DNS name");
-            assert_eq!(
-                (&problem.message, problem.nodes.as_slice()),
-                (&message, ["Wörker 2".to_owned()].as_slice())
-            );
-            assert_eq!(Vec::from_iter(viola.doubted("biz")), ["Wörker 2"]);
-            assert_eq!(service.requests(), 5);
-        }
-    }
-
-    #[test]
-    fn one_of_five_hundred_is_found_wherever_it_is_and_few_requests_are_spent() {
-        let nodes: Vec<NodeConfig> = (0..500).map(|n| node(format!("worker-{n:05}"))).collect();
-        let nodes: Vec<&NodeConfig> = nodes.iter().collect();
-        for bad in [0, 1, 249, 250, 333, 499] {
-            let bad = format!("worker-{bad:05}");
-            let service = Picky::new(strict(400, &[&bad]));
-            let delivery = viola(&service).post("biz", &nodes, &|| true);
-            assert_eq!(refused(&delivery), [bad]);
-            assert_eq!(delivery.accepted.len(), 499);
-            assert!((17..=19).contains(&service.requests()), "{}", service.requests());
-        }
-    }
-
-    #[test]
-    fn where_everything_is_refused_at_most_twenty_requests_more_are_made() {
-        let nodes: Vec<NodeConfig> = (0..1201).map(|n| node(format!("worker-{n:05}"))).collect();
-        let nodes: Vec<&NodeConfig> = nodes.iter().collect();
-        for (status, requests) in [(400, 23), (422, 23), (403, 3), (413, 3), (500, 3)] {
-            let service = Picky::new(move |_: &[String]| (status, String::new()));
-            let delivery = viola(&service).post("biz", &nodes, &|| true);
-            assert_eq!(service.requests(), requests, "{status}");
-            assert!(delivery.accepted.is_empty());
-            assert_eq!(refused(&delivery).len(), 1201, "{status}");
-            assert_eq!(delivery.problems.len(), 1, "one reason is said once");
-        }
-        let alone = Picky::new(|_: &[String]| (400, String::new()));
-        viola(&alone).post("biz", &nodes[..1], &|| true);
-        assert_eq!(alone.requests(), 1, "who is refused alone is found already");
-    }
-
-    #[test]
-    fn while_the_invalid_node_is_looked_for_no_request_follows_one_without_an_answer() {
-        let service = Picky::new(|names: &[String]| match names.len() {
-            4 => (400, String::new()),
-            _ => (0, String::new()),
-        });
-        let nodes: Vec<NodeConfig> = (0..4).map(|n| node(format!("worker-{n}"))).collect();
-        let nodes: Vec<&NodeConfig> = nodes.iter().collect();
-        let delivery = viola(&service).post("biz", &nodes, &|| true);
-        assert_eq!((service.requests(), refused(&delivery).len()), (2, 4));
-        let leader = Picky::new(|_: &[String]| (400, String::new()));
-        let delivery = viola(&leader).post("biz", &nodes, &|| leader.requests() == 0);
-        assert_eq!((leader.requests(), refused(&delivery).len()), (1, 4));
-    }
-
-    #[test]
-    fn who_may_no_longer_act_sends_no_further_request() {
-        let nodes: Vec<NodeConfig> = (0..1201).map(|n| node(format!("worker-{n:05}"))).collect();
-        let nodes: Vec<&NodeConfig> = nodes.iter().collect();
-        for before_end in [0, 1, 2] {
-            let service = Picky::new(|_: &[String]| (200, String::new()));
-            let delivery = viola(&service).post("biz", &nodes, &|| service.requests() < before_end);
-            assert_eq!(service.requests(), before_end);
-            assert_eq!(delivery.accepted.len(), 500 * before_end);
-            let [problem] = delivery.problems.as_slice() else { panic!("{delivery:?}") };
-            assert_eq!(problem.message, "not sent, this replica may no longer act");
-            assert_eq!(problem.nodes.len(), 1201 - 500 * before_end);
-        }
-    }
-
-    fn node(name: String) -> NodeConfig {
-        NodeConfig { node_name: name, instance_id: "vm".to_owned(), interfaces: Vec::new() }
-    }
-
-    #[test]
-    fn a_request_has_at_most_500_nodes_and_1_mib() {
-        let nodes: Vec<NodeConfig> = (0..1201).map(|n| node(format!("worker-{n:05}"))).collect();
-        let nodes: Vec<&NodeConfig> = nodes.iter().collect();
-        let sizes: Vec<usize> = batches(&nodes).iter().map(|batch| batch.nodes.len()).collect();
-        assert_eq!(sizes, [500, 500, 201]);
-
-        let long: Vec<NodeConfig> = (0..5).map(|_| node("x".repeat(400_000))).collect();
-        let long: Vec<&NodeConfig> = long.iter().collect();
-        let made = batches(&long);
-        assert_eq!(made.len(), 3);
-        let shown = bodies(&long);
-        assert!(made.iter().map(|batch| &batch.body).eq(&shown), "what plan shows is what is sent");
-        for batch in made {
-            assert!(batch.body.len() <= MAX_BYTES);
-            let read: Vec<NodeConfig> = serde_json::from_slice(&batch.body).unwrap();
-            assert_eq!(read.len(), batch.nodes.len());
-        }
-    }
-
-    #[test]
-    fn a_body_is_filled_to_the_last_byte_and_not_beyond() {
-        let base = serde_json::to_vec(&node(String::new())).unwrap().len();
-        let first = node("x".repeat(500_000));
-        // Brackets and a comma are three bytes.
-        let room = MAX_BYTES - 500_000 - 2 * base - 3;
-        let full = batches(&[&first, &node("y".repeat(room))])
-            .iter()
-            .map(|batch| batch.body.len())
-            .collect::<Vec<_>>();
-        assert_eq!(full, [MAX_BYTES]);
-        assert_eq!(batches(&[&first, &node("y".repeat(room + 1))]).len(), 2);
-    }
-
-    #[test]
-    fn errors_name_nodes_and_anything_unclear_is_no_acceptance() {
-        for body in ["", "ok", "{}", r#"{"applied":3}"#, r#"{"errors":[]}"#, r#"{"errors":null}"#] {
-            assert!(node_errors(body.as_bytes()).unwrap().is_empty(), "{body}");
-        }
-        let body = r#"{"errors":[{"nodeName":"a","error":"no"},{"nodeName":"b"}]}"#;
-        let errors = node_errors(body.as_bytes()).unwrap();
-        assert_eq!((errors["a"].as_str(), errors["b"].as_str()), ("no", ""));
-        for body in [r#"{"applied":"#, r#"{"errors":["no"]}"#, r#"{"errors":[{"error":"no"}]}"#] {
-            assert!(node_errors(body.as_bytes()).is_err(), "{body}");
-        }
+        refusal(what, "the request had nodes of several objects; each is sent by itself next")
     }
 }

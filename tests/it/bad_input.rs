@@ -104,7 +104,7 @@ fn cases() -> Vec<Case> {
         case("viola: 500", VIOLA, status(500, &json!({"error": "apply failed"})), "ViolaPostError", "HTTP 500: apply failed"),
         case("viola: 400", VIOLA, status(400, &json!({"error": "bad nodeName"})), "ViolaPostError", "HTTP 400: bad nodeName"),
         case("viola: 404", VIOLA, FaultKind::Html { status: 404 }, "ViolaPostError", "HTTP 404"),
-        case("viola: errors without names", VIOLA, body(&json!({"errors": ["no"]})), "ViolaPostError", "errors that can't be read"),
+        case("viola: errors without names", VIOLA, body(&json!({"errors": ["no"]})), "ViolaPostError", "refused a node that wasn't sent: no"),
         case("viola: cut body", VIOLA, FaultKind::CutBody { after_bytes: 5 }, "ViolaPostError", "before the answer was complete"),
         case("viola: cut body without a length", VIOLA, FaultKind::CutBodyUntilClose { after_bytes: 5 }, "ViolaPostError", "can't be read"),
         case("viola: silence", VIOLA, FaultKind::Hang, "ViolaPostError", "timed out"),

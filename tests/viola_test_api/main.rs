@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use multinic_operator::config::Config;
 use multinic_operator::http::client::Clients;
 use multinic_operator::node_config::NodeConfig;
+use multinic_operator::targets::Target;
 use multinic_operator::targets::viola::Viola;
 use serde_json::{Value, json};
 use simulated_cloud::kubernetes::Denial;
@@ -150,7 +151,7 @@ fn nodes_that_fail_are_named_and_the_operators_client_takes_the_others_as_accept
     let viola = Viola::new(&config.unwrap(), &Clients::new(&Arc::default()));
     let nodes: Vec<NodeConfig> = serde_json::from_value(three_nodes()).unwrap();
     let nodes: Vec<&NodeConfig> = nodes.iter().collect();
-    let delivery = viola.post("biz-1", &nodes, &|| true);
+    let delivery = viola.deliver("biz-1", std::slice::from_ref(&nodes), &|| true);
     let accepted: Vec<&str> = delivery.accepted.iter().map(String::as_str).collect();
     assert_eq!(accepted, ["worker-1", "worker-3"]);
     assert_eq!(delivery.problems.len(), 1, "{:?}", delivery.problems);

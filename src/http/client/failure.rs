@@ -36,6 +36,9 @@ pub enum Failure {
     HostNotFound,
     /// The connection ended before the answer did: nothing is known of the request's effect.
     Lost,
+    /// The connection was reset before an answer came. A system resets a connection that is closed
+    /// while it holds bytes that weren't read, so the service didn't read the whole request.
+    Reset,
     /// The answer is larger than [`BODY_LIMIT_BYTES`], or than the call allowed.
     TooLarge,
     /// The other side's certificate or TLS version isn't acceptable, or ours can't be loaded.
@@ -88,7 +91,7 @@ impl fmt::Display for Failure {
             }
             Failure::Refused => formatter.write_str("connection refused"),
             Failure::HostNotFound => formatter.write_str("the host name could not be resolved"),
-            Failure::Lost => {
+            Failure::Lost | Failure::Reset => {
                 formatter.write_str("the connection ended before the answer was complete")
             }
             Failure::TooLarge => {
@@ -146,11 +149,10 @@ pub(super) fn failure_of_io(error: &io::Error) -> Failure {
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
             Failure::Timeout { waiting_for: "the network" }
         }
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Failure::Reset,
         io::ErrorKind::UnexpectedEof
-        | io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::NotConnected
-        | io::ErrorKind::BrokenPipe => Failure::Lost,
+        | io::ErrorKind::NotConnected => Failure::Lost,
         // Kinds are few, and have no word for a want of descriptors; the system's numbers do.
         kind if error.raw_os_error().is_none() => Failure::Io(kind.to_string()),
         _ => Failure::Io(error.to_string()),

@@ -16,6 +16,7 @@ use multinic_operator::node_config::{MAX_INTERFACES, NodeConfig};
 use multinic_operator::reconcile::plan::{Sources, plan};
 use multinic_operator::reconcile::reading::Reading;
 use multinic_operator::resources::OpenstackConfig;
+use multinic_operator::targets::Target;
 use multinic_operator::targets::viola::Viola;
 use ureq::http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -166,7 +167,8 @@ pub fn run(data: &[u8]) {
     });
     let nodes: Vec<&NodeConfig> = plan.nodes.iter().map(|node| &*node.config).collect();
     nodes.iter().for_each(|node| check(node));
-    let delivery = Viola::new(&CONFIG, &clients).post("cluster", &nodes, &|| true);
+    let delivery =
+        Viola::new(&CONFIG, &clients).deliver("cluster", std::slice::from_ref(&nodes), &|| true);
     let sent: BTreeSet<String> = nodes.iter().map(|node| node.node_name.clone()).collect();
     let accepted: BTreeSet<String> = delivery.accepted.iter().cloned().collect();
     let refused: BTreeSet<String> =
