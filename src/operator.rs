@@ -397,9 +397,16 @@ impl Operator {
             (self.clock.clone(), Arc::clone(&self.metrics), events.clone());
         // Not `may_act`: the last statuses are written when syncs may no longer act.
         let may_write = self.leads();
-        Writer::spawn(&self.kubernetes, instance, clock, metrics, may_write, move |report| {
-            let _ = events.send(effects::event_of(report));
-        })
+        Writer::spawn(
+            &self.kubernetes,
+            instance,
+            clock,
+            metrics,
+            may_write,
+            move |secret, state| {
+                let _ = events.send(effects::event_of(secret, state));
+            },
+        )
     }
 
     fn watchers(&self, events: &Sender<Event>) -> io::Result<Vec<Watcher>> {

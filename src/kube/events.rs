@@ -37,20 +37,6 @@ pub struct EventText {
     note: String,
 }
 
-/// What to send.
-#[derive(Debug, PartialEq)]
-pub enum EventWrite {
-    /// A new Event.
-    Create(Value),
-    /// One more of a known Event.
-    Repeat {
-        /// Its name.
-        name: String,
-        /// A merge patch.
-        patch: Value,
-    },
-}
-
 struct Series {
     name: String,
     first: Timestamp,
@@ -119,41 +105,45 @@ impl Events {
         is_allowed
     }
 
-    /// What to write for an Event; none if it was forgotten.
-    pub fn write(&self, object: &ObjectReference, text: &EventText) -> Option<EventWrite> {
+    /// The body of an Event that was counted, and its name if the API server has it already; none if
+    /// it was forgotten.
+    pub fn body(
+        &self,
+        object: &ObjectReference,
+        text: &EventText,
+    ) -> Option<(Option<String>, Value)> {
         let series = self.recent.get(object)?.series.get(text)?;
         let repeated = json!({
             "count": series.count,
             "lastObservedTime": to_micro_text(series.last.wall),
         });
         if series.is_created {
-            let patch = json!({ "series": repeated });
-            return Some(EventWrite::Repeat { name: series.name.clone(), patch });
+            return Some((Some(series.name.clone()), json!({ "series": repeated })));
         }
         let ObjectReference { resource, namespace, name, uid } = object;
-        let mut body = json!({
-            "apiVersion": "events.k8s.io/v1",
-            "kind": "Event",
-            "metadata": { "name": series.name, "namespace": namespace },
-            "eventTime": to_micro_text(series.first),
-            "reportingController": REPORTER,
-            "reportingInstance": cut(&self.instance, REASON_LIMIT),
-            "action": "Sync",
-            "reason": text.reason,
-            "note": text.note,
-            "type": if text.is_warning { "Warning" } else { "Normal" },
-            "regarding": {
-                "apiVersion": resource.api_version(),
-                "kind": resource.kind,
-                "namespace": namespace,
-                "name": name,
-                "uid": uid,
-            },
-        });
-        if series.count > 1 {
-            body["series"] = repeated;
-        }
-        Some(EventWrite::Create(body))
+        Some((
+            None,
+            json!({
+                "apiVersion": "events.k8s.io/v1",
+                "kind": "Event",
+                "metadata": { "name": series.name, "namespace": namespace },
+                "eventTime": to_micro_text(series.first),
+                "reportingController": REPORTER,
+                "reportingInstance": cut(&self.instance, REASON_LIMIT),
+                "action": "Sync",
+                "reason": text.reason,
+                "note": text.note,
+                "type": if text.is_warning { "Warning" } else { "Normal" },
+                "regarding": {
+                    "apiVersion": resource.api_version(),
+                    "kind": resource.kind,
+                    "namespace": namespace,
+                    "name": name,
+                    "uid": uid,
+                },
+                "series": Some(repeated).filter(|_| series.count > 1),
+            }),
+        ))
     }
 
     /// The API server has the Event, or has forgotten it, so that the next one is a new one.
@@ -178,15 +168,11 @@ pub(crate) fn write(
     object: &ObjectReference,
     text: &EventText,
 ) -> Result<(), KubeError> {
-    let Some(write) = lock(events).write(object, text) else { return Ok(()) };
+    let Some((name, body)) = lock(events).body(object, text) else { return Ok(()) };
     let namespace = &object.namespace;
-    let written = match write {
-        EventWrite::Create(body) => {
-            client.create::<IgnoredAny>(&Resource::EVENTS.collection(Some(namespace)), &body)
-        }
-        EventWrite::Repeat { name, patch } => {
-            client.merge::<IgnoredAny>(&Resource::EVENTS.object(namespace, &name), &patch)
-        }
+    let written = match name {
+        None => client.create::<IgnoredAny>(&Resource::EVENTS.collection(Some(namespace)), &body),
+        Some(name) => client.merge::<IgnoredAny>(&Resource::EVENTS.object(namespace, &name), &body),
     };
     let is_there = match written {
         Ok(_) => true,
@@ -212,7 +198,7 @@ fn cut(text: &str, limit: usize) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::{EventText, EventWrite, Events};
+    use super::{EventText, Events};
     use crate::clock::Now;
     use crate::kube::objects::ObjectReference;
     use crate::kube::resource::Resource;
@@ -241,15 +227,13 @@ mod tests {
     fn an_event_has_what_the_api_demands() {
         let (mut events, now) = events();
         assert!(events.count(&object(), &text("no answer"), now));
-        let Some(EventWrite::Create(event)) = events.write(&object(), &text("no answer")) else {
-            panic!()
-        };
+        let Some((None, event)) = events.body(&object(), &text("no answer")) else { panic!() };
         assert_eq!(event["eventTime"], "2026-01-02T03:04:05.500000Z");
         assert_eq!(event["regarding"]["uid"], "u1");
         for field in ["reportingController", "reportingInstance", "action", "reason", "type"] {
             assert!(event[field].as_str().is_some_and(|text| !text.is_empty()), "{field}");
         }
-        assert!(event.get("series").is_none());
+        assert!(event["series"].is_null());
     }
 
     #[test]
@@ -258,13 +242,11 @@ mod tests {
         events.count(&object(), &text("x"), now);
         events.written(&object(), &text("x"), true);
         events.count(&object(), &text("x"), now.after(Duration::from_secs(3599)));
-        let Some(EventWrite::Repeat { patch, .. }) = events.write(&object(), &text("x")) else {
-            panic!()
-        };
+        let Some((Some(_), patch)) = events.body(&object(), &text("x")) else { panic!() };
         assert_eq!(patch["series"]["count"], 2);
         assert_eq!(patch["series"]["lastObservedTime"], "2026-01-02T04:04:04.500000Z");
         events.count(&object(), &text("x"), now.after(Duration::from_secs(7199)));
-        assert!(matches!(events.write(&object(), &text("x")), Some(EventWrite::Create(_))));
+        assert!(matches!(events.body(&object(), &text("x")), Some((None, _))));
     }
 
     #[test]
@@ -272,15 +254,15 @@ mod tests {
         let (mut events, now) = events();
         events.count(&object(), &text("x"), now);
         events.count(&object(), &text("x"), now);
-        let Some(EventWrite::Create(event)) = events.write(&object(), &text("x")) else { panic!() };
+        let Some((None, event)) = events.body(&object(), &text("x")) else { panic!() };
         assert_eq!(event["series"]["count"], 2);
         events.written(&object(), &text("x"), true);
         events.count(&object(), &text("x"), now);
         events.written(&object(), &text("x"), false);
-        assert_eq!(events.write(&object(), &text("x")), None);
+        assert_eq!(events.body(&object(), &text("x")), None);
         events.count(&object(), &text("x"), now);
-        let Some(EventWrite::Create(event)) = events.write(&object(), &text("x")) else { panic!() };
-        assert!(event.get("series").is_none(), "{event}");
+        let Some((None, event)) = events.body(&object(), &text("x")) else { panic!() };
+        assert!(event["series"].is_null(), "{event}");
     }
 
     #[test]
@@ -291,7 +273,7 @@ mod tests {
         let later = now.after(Duration::from_secs(300));
         assert!(events.count(&object(), &text("a"), later));
         assert!(!events.count(&object(), &text("b"), later));
-        assert_eq!(events.write(&object(), &text("b")), None, "what isn't allowed isn't kept");
+        assert_eq!(events.body(&object(), &text("b")), None, "what isn't allowed isn't kept");
     }
 
     #[test]
@@ -299,7 +281,7 @@ mod tests {
         let (mut events, now) = events();
         let allowed = (0..30).filter(|_| events.count(&object(), &text("x"), now)).count();
         assert_eq!(allowed, 25);
-        let Some(EventWrite::Create(event)) = events.write(&object(), &text("x")) else { panic!() };
+        let Some((None, event)) = events.body(&object(), &text("x")) else { panic!() };
         assert_eq!(event["series"]["count"], 30);
     }
 

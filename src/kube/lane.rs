@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use super::error::KubeError;
 use super::events::EventText;
 use super::objects::ObjectReference;
-use super::write_queue::{Failure, Next, Transition, WriteQueue};
+use super::write_queue::{Failure, Next, WriteQueue};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::threads::{self, lock};
@@ -134,15 +134,15 @@ impl Shared {
     fn finished(&self, key: &Key, result: &Result<(), KubeError>) {
         let Shared { kind, context, .. } = self;
         let failure = result.as_ref().map(drop).map_err(Failure::from);
-        let transition = lock(&self.queue).finished(key, failure, context.clock.now().uptime);
+        let is_news = lock(&self.queue).finished(key, failure, context.clock.now().uptime);
         self.changed.notify_all();
         let object = &key.0;
         if let Err(error) = result {
             let labels = [("kind", *kind)];
             context.metrics.add("multinic_kubernetes_write_failures_total", &labels, 1.0);
-            let level = transition.map_or(log::Level::Debug, |_| log::Level::Warn);
+            let level = if is_news { log::Level::Warn } else { log::Level::Debug };
             log::log!(level, "could not write the {kind} of {object}: {error}");
-        } else if transition == Some(Transition::Recovered) {
+        } else if is_news {
             log::info!("the {kind} of {object} is written again");
         }
     }

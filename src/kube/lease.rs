@@ -176,16 +176,19 @@ impl<S: FnMut(Leadership)> Candidate<S> {
     }
 
     fn written(&mut self, result: Result<Value, KubeError>) -> Input {
-        match result {
+        let error = match result {
             Ok(lease) => {
                 self.read_trouble.clear();
                 self.write_trouble.clear();
-                Input::Written(lease)
+                return Input::Written(lease);
             }
-            Err(error) if error.status().is_conflict() || error.status().is_already_exists() => {
-                Input::RaceLost
-            }
-            Err(error) => failed(&mut self.write_trouble, &error),
+            Err(error) => error,
+        };
+        let status = error.status();
+        // Changed, created or deleted since it was read.
+        match status.is_conflict() || status.is_already_exists() || status.is_not_found() {
+            true => Input::RaceLost,
+            false => failed(&mut self.write_trouble, &error),
         }
     }
 

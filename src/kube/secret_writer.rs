@@ -28,17 +28,6 @@ pub struct SecretManifest {
     pub owner: ObjectReference,
 }
 
-/// What became of a Secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SecretReport {
-    /// The object that should own it.
-    pub owner: ObjectReference,
-    /// Its name.
-    pub name: String,
-    /// How it is.
-    pub state: SecretState,
-}
-
 /// How a Secret is after an attempt to see to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretState {

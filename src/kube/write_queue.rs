@@ -61,24 +61,17 @@ pub enum Failure {
 
 impl From<&KubeError> for Failure {
     fn from(error: &KubeError) -> Failure {
-        match error.status() {
-            status if error.is_server_trouble() => {
-                Failure::Server { retry_after: status.retry_after }
-            }
-            status if status.is_invalid() || status.is_field_manager_conflict() => Failure::Invalid,
-            status if status.is_forbidden() => Failure::Forbidden,
-            _ => Failure::Retry,
+        let status = error.status();
+        if error.is_server_trouble() {
+            Failure::Server { retry_after: status.retry_after }
+        } else if status.is_invalid() || status.is_field_manager_conflict() {
+            Failure::Invalid
+        } else if status.is_forbidden() {
+            Failure::Forbidden
+        } else {
+            Failure::Retry
         }
     }
-}
-
-/// What the log says of a key, once each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transition {
-    /// Its write fails, and did not before.
-    Failing,
-    /// It is written after a failure that was logged.
-    Recovered,
 }
 
 struct Entry<W> {
@@ -171,23 +164,21 @@ impl<K: Ord + Clone, W: Clone> WriteQueue<K, W> {
     /// What to do at this uptime, if this replica may write.
     pub fn next(&mut self, now: Duration, may_write: bool) -> Next<K, W> {
         let is_draining = self.mode == Mode::Draining;
-        if self.mode == Mode::Ended || (is_draining && (self.waiting.is_empty() || !may_write)) {
+        let is_idle = self.waiting.is_empty();
+        if self.mode == Mode::Ended || (is_draining && (is_idle || !may_write)) {
             return Next::End;
         }
-        if self.waiting.is_empty() {
+        if is_idle || (self.server.failures() > 0 && !self.in_flight.is_empty()) {
             return Next::Wait(None);
         }
         if !may_write {
             return Next::Wait(Some(LOOK_AGAIN));
         }
-        if self.server.failures() > 0 && !self.in_flight.is_empty() {
-            return Next::Wait(None);
-        }
-        let due_at = |entry: &Entry<W>| match entry.priority {
-            Priority::Refresh if !is_draining => {
-                entry.not_before.max(self.blocked_until).max(self.refresh_from)
-            }
-            _ => entry.not_before.max(self.blocked_until),
+        let refresh_from = if is_draining { Duration::ZERO } else { self.refresh_from };
+        let due_at = |entry: &Entry<W>| {
+            let is_refresh = entry.priority == Priority::Refresh;
+            let from = if is_refresh { refresh_from } else { Duration::ZERO };
+            entry.not_before.max(self.blocked_until).max(from)
         };
         let candidates = self.waiting.iter().filter(|(key, _)| !self.in_flight.contains_key(key));
         let due = candidates.clone().filter(|(_, entry)| due_at(entry) <= now);
@@ -208,54 +199,42 @@ impl<K: Ord + Clone, W: Clone> WriteQueue<K, W> {
         Next::Write(key, write)
     }
 
-    /// Takes the result of a write; gives what is worth a line in the log.
-    pub fn finished(
-        &mut self,
-        key: &K,
-        result: Result<(), Failure>,
-        now: Duration,
-    ) -> Option<Transition> {
-        let mut entry = self.in_flight.remove(key)?;
+    /// Takes the result of a write; says whether it is worth a line in the log: a failure of a key
+    /// whose write did not fail before, or a success after that.
+    pub fn finished(&mut self, key: &K, result: Result<(), Failure>, now: Duration) -> bool {
+        let Some(mut entry) = self.in_flight.remove(key) else { return false };
         match result {
             Err(Failure::Server { retry_after }) => self.server_failed(retry_after, now),
             _ => self.server_answered(now),
         }
         let Err(failure) = result else {
             self.is_failing_for_all = false;
-            return self.failing.remove(key).then_some(Transition::Recovered);
+            return self.failing.remove(key);
         };
         if entry.is_dropped {
-            return None;
+            return false;
         }
-        let transition = self.began_to_fail(key, failure).then_some(Transition::Failing);
-        let wait = entry.backoff.after_failure(&mut self.rng);
-        let is_given_up = match failure {
-            Failure::Invalid => true,
-            Failure::Forbidden => self.attempts.is_some(),
-            _ => self.attempts.is_some_and(|most| entry.backoff.failures() >= most),
-        };
+        let is_news = self.began_to_fail(key, failure);
+        entry.not_before = now.saturating_add(entry.backoff.after_failure(&mut self.rng));
+        let is_given_up = self
+            .attempts
+            .is_some_and(|most| failure == Failure::Forbidden || entry.backoff.failures() >= most);
         if is_given_up {
-            if self.attempts.is_some() {
-                self.failing.remove(key);
-            }
-            return transition;
+            self.failing.remove(key);
         }
-        entry.not_before = now.saturating_add(wait);
-        match self.waiting.get_mut(key) {
-            // A newer write keeps its place and takes over the wait.
-            Some(newer) => {
-                newer.not_before = entry.not_before;
-                newer.backoff = entry.backoff;
-                newer.priority = newer.priority.min(entry.priority);
-            }
-            // A failed write goes behind all others.
-            None => {
-                self.added += 1;
-                entry.order = self.added;
-                self.waiting.insert(key.clone(), entry);
-            }
+        if is_given_up || failure == Failure::Invalid {
+            return is_news;
         }
-        transition
+        if let Some(newer) = self.waiting.remove(key) {
+            // It keeps its place and takes over the wait.
+            (entry.write, entry.order) = (newer.write, newer.order);
+            entry.priority = entry.priority.min(newer.priority);
+        } else {
+            self.added += 1;
+            entry.order = self.added;
+        }
+        self.waiting.insert(key.clone(), entry);
+        is_news
     }
 
     /// Gives each write one more attempt, and then ends.

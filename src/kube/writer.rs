@@ -13,7 +13,7 @@ use super::client::KubeClient;
 use super::events::{self, EventText, Events};
 use super::lane::{Lane, LaneContext};
 use super::objects::ObjectReference;
-use super::secret_writer::{self, SecretManifest, SecretReport, SecretState};
+use super::secret_writer::{self, SecretManifest, SecretState};
 use super::status_writer;
 use super::write_queue::Priority;
 use crate::clock::Clock;
@@ -35,7 +35,7 @@ pub struct Writer {
     secrets: Lane,
     events: Lane,
     recent: Arc<Mutex<Events>>,
-    report: Arc<dyn Fn(SecretReport) + Send + Sync>,
+    report: Arc<dyn Fn(&SecretManifest, SecretState) + Send + Sync>,
     client: KubeClient,
     clock: Clock,
 }
@@ -52,7 +52,7 @@ impl Writer {
         clock: Clock,
         metrics: Arc<Metrics>,
         may_write: impl Fn() -> bool + Send + Sync + 'static,
-        report: impl Fn(SecretReport) + Send + Sync + 'static,
+        report: impl Fn(&SecretManifest, SecretState) + Send + Sync + 'static,
     ) -> io::Result<Writer> {
         let may_write: Arc<dyn Fn() -> bool + Send + Sync> = Arc::new(may_write);
         // Connections of its own: at the end they are cut if the API doesn't answer in time.
@@ -97,7 +97,7 @@ impl Writer {
                 Ok(state) => state.clone(),
                 Err(error) => SecretState::Failed(error.to_string()),
             };
-            report(SecretReport { owner: secret.owner.clone(), name: secret.name.clone(), state });
+            report(&secret, state);
             result.map(drop)
         });
         self.secrets.change(|queue| queue.put(key, write, Priority::Change));

@@ -8,7 +8,7 @@ use crossbeam_channel::Sender;
 use crate::cloud::contrabass::RabbitMq;
 use crate::controller::{Effect, Event, Notice, SecretNote};
 use crate::kube::objects::ObjectReference;
-use crate::kube::secret_writer::{SecretManifest, SecretReport, SecretState};
+use crate::kube::secret_writer::{SecretManifest, SecretState};
 use crate::kube::watch::Observation;
 use crate::kube::write_queue::Priority;
 use crate::kube::writer::Writer;
@@ -36,8 +36,8 @@ pub(super) fn event_of_observation(observation: Observation) -> Option<Event> {
 }
 
 /// What became of a Secret, for the controller, which alone knows whether that is news.
-pub(super) fn event_of(report: SecretReport) -> Event {
-    let SecretReport { owner, name, state } = report;
+pub(super) fn event_of(secret: &SecretManifest, state: SecretState) -> Event {
+    let SecretManifest { owner, name, .. } = secret;
     let note = match state {
         SecretState::Written => None,
         SecretState::Failed(text) => {
@@ -51,8 +51,8 @@ pub(super) fn event_of(report: SecretReport) -> Event {
             Some(SecretNote { text, foreign: true })
         }
     };
-    let key = ObjectKey { namespace: owner.namespace, name: owner.name };
-    Event::SecretChecked { key, uid: owner.uid, note }
+    let key = ObjectKey { namespace: owner.namespace.clone(), name: owner.name.clone() };
+    Event::SecretChecked { key, uid: owner.uid.clone(), note }
 }
 
 /// Does what the controller decided. Never waits: a job is only made for a free worker, and the
@@ -110,24 +110,26 @@ fn manifest(object: &OpenstackConfig, rabbitmq: &RabbitMq) -> SecretManifest {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use serde_json::json;
     use serde_json::value::to_raw_value;
 
-    use super::{SecretReport, SecretState, event_of, reference};
+    use super::{SecretManifest, SecretState, event_of, reference};
     use crate::controller::Event;
     use crate::kube::objects::RawObject;
     use crate::resources::OpenstackConfig;
 
     #[test]
-    fn trouble_with_a_secret_is_passed_on_each_time_for_it_may_have_been_over_meanwhile() {
+    fn trouble_with_a_secret_is_reported_each_time() {
         let metadata = json!({"name": "a", "namespace": "default", "uid": "u1"});
         let body = to_raw_value(&json!({ "metadata": metadata })).unwrap();
         let raw = RawObject::read(&body).unwrap();
         let owner = reference(&OpenstackConfig::from_raw(&raw));
+        let (name, data) = ("rabbitmq-a".to_owned(), BTreeMap::new());
+        let secret = SecretManifest { name, data, owner };
         for _ in 0..2 {
-            let name = "rabbitmq-a".to_owned();
-            let state = SecretState::NotOurs;
-            let event = event_of(SecretReport { owner: owner.clone(), name, state });
+            let event = event_of(&secret, SecretState::NotOurs);
             let Event::SecretChecked { uid, note: Some(note), .. } = event else {
                 panic!("{event:?}")
             };

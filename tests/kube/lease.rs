@@ -7,6 +7,7 @@ use crossbeam_channel::{Receiver, unbounded};
 use multinic_operator::clock::Clock;
 use multinic_operator::kube::lease::{LeaderElection, Leadership, LeaseSettings, LeaseTiming};
 use serde_json::json;
+use simulated_cloud::kubernetes::View;
 use simulated_cloud::{Fault, FaultKind, Service};
 
 use crate::support::{Api, LIMIT, now};
@@ -88,6 +89,20 @@ fn a_leader_that_is_cut_off_has_lost_before_its_lease_runs_out_and_leads_again_l
     assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
     api.faults.clear();
     assert_eq!(next(&news), Leadership::Leading);
+}
+
+#[test]
+fn a_lease_deleted_under_its_leader_is_there_again_and_nothing_was_lost() {
+    let api = Api::start();
+    let (election, news) = candidate(&api, "pod-a");
+    assert_eq!(next(&news), Leadership::Leading);
+    api.kubernetes.delete("leases", "default", "multinic-operator").unwrap();
+    let is_held = |view: &View<'_>| {
+        view.objects("leases").iter().any(|lease| lease["spec"]["holderIdentity"] == "pod-a")
+    };
+    assert!(api.kubernetes.wait_until(is_held, LIMIT));
+    assert!(election.hold().is_held());
+    assert!(news.try_recv().is_err(), "it led all the time");
 }
 
 #[test]

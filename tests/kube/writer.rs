@@ -8,7 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, unbounded};
 use multinic_operator::clock::Clock;
 use multinic_operator::kube::objects::ObjectReference;
-use multinic_operator::kube::secret_writer::{SecretManifest, SecretReport, SecretState};
+use multinic_operator::kube::secret_writer::{SecretManifest, SecretState};
 use multinic_operator::kube::write_queue::Priority;
 use multinic_operator::kube::writer::Writer;
 use multinic_operator::secret::Secret;
@@ -18,19 +18,19 @@ use simulated_cloud::{Fault, FaultKind, LoggedRequest, Service};
 
 use crate::support::{Api, CONFIGS, LIMIT, now};
 
-fn start(api: &Api) -> (Writer, Receiver<SecretReport>) {
+fn start(api: &Api) -> (Writer, Receiver<(ObjectReference, SecretState)>) {
     start_if(api, || true)
 }
 
 fn start_if(
     api: &Api,
     may_write: impl Fn() -> bool + Send + Sync + 'static,
-) -> (Writer, Receiver<SecretReport>) {
+) -> (Writer, Receiver<(ObjectReference, SecretState)>) {
     let (sender, reports) = unbounded();
     let metrics = Arc::clone(&api.metrics);
     let clock = Clock::system();
-    let report = move |report| {
-        let _ = sender.send(report);
+    let report = move |secret: &SecretManifest, state| {
+        let _ = sender.send((secret.owner.clone(), state));
     };
     let instance = "pod-a".to_owned();
     let writer = Writer::spawn(&api.client(), instance, clock, metrics, may_write, report);
@@ -139,7 +139,7 @@ fn while_another_replica_may_be_writing_nothing_is_written_and_nothing_is_lost()
     assert!(api.journal.requests(Service::Kubernetes).is_empty());
     allowed.store(true, Ordering::SeqCst);
     wait_for_nodes(&api, 1);
-    assert_eq!(reports.recv_timeout(LIMIT).unwrap().state, SecretState::Written);
+    assert_eq!(reports.recv_timeout(LIMIT).unwrap().1, SecretState::Written);
     assert!(api.kubernetes.wait_until(|view| view.events().len() == 1, LIMIT));
     allowed.store(false, Ordering::SeqCst);
     write_status(&writer, &object, 2);
@@ -165,7 +165,7 @@ fn a_leader_that_loses_the_lease_between_two_calls_of_a_write_makes_no_further_o
     assert!(api.journal.wait_for(|log: &[LoggedRequest]| !log.is_empty(), LIMIT));
     allowed.store(false, Ordering::SeqCst);
     api.faults.clear();
-    let SecretState::Failed(text) = reports.recv_timeout(LIMIT).unwrap().state else {
+    let SecretState::Failed(text) = reports.recv_timeout(LIMIT).unwrap().1 else {
         panic!("the Secret was written")
     };
     assert!(text.contains("no longer the leader"), "{text}");
@@ -280,8 +280,7 @@ fn a_secret_is_created_corrected_put_back_and_never_listed() {
     let api = Api::start();
     let owner = reference(&api.put("a", "1"));
     let (writer, reports) = start(&api);
-    let state = SecretState::Written;
-    let ok = SecretReport { owner: owner.clone(), name: "rabbitmq-a".to_owned(), state };
+    let ok = (owner.clone(), SecretState::Written);
     let ensure = |password: &str| {
         writer.write_secret(secret(&owner, password));
         assert_eq!(reports.recv_timeout(LIMIT).unwrap(), ok);
@@ -315,7 +314,7 @@ fn the_secret_of_another_owner_is_left_alone_and_that_of_the_objects_predecessor
     api.delete("a");
     let owner = reference(&api.put("a", "2"));
     writer.write_secret(secret(&owner, "second"));
-    assert_eq!(reports.recv_timeout(LIMIT).unwrap().state, SecretState::Written);
+    assert_eq!(reports.recv_timeout(LIMIT).unwrap().1, SecretState::Written);
     let owned = api.kubernetes.get("secrets", "default", "rabbitmq-a").unwrap();
     assert_eq!(owned["metadata"]["ownerReferences"].as_array().unwrap().len(), 1);
     assert_eq!(owned["metadata"]["ownerReferences"][0]["uid"], json!(owner.uid));
@@ -324,9 +323,7 @@ fn the_secret_of_another_owner_is_left_alone_and_that_of_the_objects_predecessor
     api.kubernetes.apply_object(other).unwrap();
     let owner = reference(&api.put("b", "1"));
     writer.write_secret(secret(&owner, "ours"));
-    let report = reports.recv_timeout(LIMIT).unwrap();
-    let state = SecretState::NotOurs;
-    assert_eq!(report, SecretReport { owner, name: "rabbitmq-b".to_owned(), state });
+    assert_eq!(reports.recv_timeout(LIMIT).unwrap(), (owner, SecretState::NotOurs));
     let kept = api.kubernetes.get("secrets", "default", "rabbitmq-b").unwrap();
     assert_eq!(kept["data"]["PASSWORD"], "bWluZQ==");
     assert!(writer.stop(LIMIT));
@@ -349,7 +346,7 @@ fn what_waits_for_an_object_that_is_forgotten_is_not_written() {
     }
     writer.forget(&gone);
     allowed.store(true, Ordering::SeqCst);
-    assert_eq!(reports.recv_timeout(LIMIT).unwrap().owner, kept);
+    assert_eq!(reports.recv_timeout(LIMIT).unwrap().0, kept);
     assert!(writer.stop(LIMIT));
     assert!(reports.try_recv().is_err());
     assert_eq!(status_of(&api, "kept"), json!({"nodes": 1}));
@@ -389,7 +386,7 @@ fn a_thread_that_ends_by_itself_is_noticed() {
     let api = Api::start();
     let object = reference(&api.put("a", "1"));
     let (metrics, clock) = (Arc::clone(&api.metrics), Clock::system());
-    let report = |_| panic!("on purpose");
+    let report = |_: &SecretManifest, _| panic!("on purpose");
     let writer =
         Writer::spawn(&api.client(), "pod-a".to_owned(), clock, metrics, || true, report).unwrap();
     assert!(!writer.has_lost_a_thread());

@@ -128,7 +128,7 @@ pub(crate) fn write(year: &mut Year) -> bool {
             Next::Write(event, ()) => {
                 let result = server(year);
                 let recent = &mut writes(year).recent;
-                if let (Ok(()), Some(write)) = (result, recent.write(&event.0, &event.1)) {
+                if let (Ok(()), Some(write)) = (result, recent.body(&event.0, &event.1)) {
                     recent.written(&event.0, &event.1, true);
                     if let Some(found) = secret_in(&format!("{write:?}")) {
                         year.story.broken = Some(format!("(f) an Event shows a secret: {found}"));

@@ -218,38 +218,41 @@ impl Election {
     fn read(&mut self, lease: Option<Value>, now: Now, news: &mut Vec<Leadership>) -> Task {
         self.must_look = false;
         let Some(lease) = lease else {
-            if self.renewed_at.is_some() {
-                self.lose(news);
-            }
-            self.seen = None;
-            return self.write(None, now);
+            // Deleted: its holder leads on until it notices, and creates it again then.
+            return match self.left_to_another(now) {
+                Some(left) => Task::Wait(self.retry().min(left)),
+                None => self.write(None, now),
+            };
         };
-        let is_new = self.seen.as_ref().is_none_or(|(known, _)| known["spec"] != lease["spec"]);
         let since = match &self.seen {
-            Some((_, since)) if !is_new => *since,
+            Some((known, since)) if known["spec"] == lease["spec"] => *since,
             _ => now.uptime,
         };
-        let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned();
-        let duration = lease["spec"]["leaseDurationSeconds"].as_u64();
-        let duration = duration.map_or(self.settings.timing.duration, Duration::from_secs);
         self.seen = Some((lease.clone(), since));
-        if holder == self.settings.identity {
-            return self.write(Some(lease), now);
-        }
-        if self.renewed_at.is_some() {
+        let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
+        if self.renewed_at.is_some() && holder != self.settings.identity {
             self.lose(news);
         }
-        if holder.is_empty() || now.uptime.saturating_sub(since) >= duration {
-            return self.write(Some(lease), now);
-        }
-        let following = Leadership::Following { leader: holder, annotations: annotations(&lease) };
+        let Some(left) = self.left_to_another(now) else { return self.write(Some(lease), now) };
+        let (leader, annotations) = (holder.to_owned(), annotations(&lease));
+        let following = Leadership::Following { leader, annotations };
         if self.told.as_ref() != Some(&following) {
             self.told = Some(following.clone());
             news.push(following);
         }
-        let left = duration.saturating_sub(now.uptime.saturating_sub(since));
         // Not later than the Lease runs out: who polls past it is late by a whole retry.
         Task::Wait(self.retry().min(left))
+    }
+
+    /// How much longer the Lease, as it was last seen, is another's; none if it is free or ours.
+    fn left_to_another(&self, now: Now) -> Option<Duration> {
+        let (lease, since) = self.seen.as_ref()?;
+        let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
+        let duration = lease["spec"]["leaseDurationSeconds"].as_u64();
+        let duration = duration.map_or(self.settings.timing.duration, Duration::from_secs);
+        let left = duration.saturating_sub(now.uptime.saturating_sub(*since));
+        let is_anothers = !holder.is_empty() && holder != self.settings.identity;
+        (is_anothers && !left.is_zero()).then_some(left)
     }
 
     fn written(&mut self, lease: Value, now: Now, news: &mut Vec<Leadership>) {

@@ -326,6 +326,47 @@ fn there_are_never_two_leaders_whatever_clocks_and_networks_do() {
 }
 
 #[test]
+fn a_lease_deleted_under_its_leader_is_created_by_that_again_and_by_no_follower() {
+    for seed in 0..100 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut server = Server::default();
+        let mut elections = [election("a", seed), election("b", seed + 1000)];
+        let mut due = [0.0, 0.5];
+        let mut tasks = [elections[0].first_task(), elections[1].first_task()];
+        let mut heard = Vec::new();
+        let deleted_at = 20.0 + rng.f64() * 4.0;
+        for tenth in 0..1200 {
+            let now = f64::from(tenth) / 20.0;
+            if (now - deleted_at).abs() < 0.025 {
+                server.lease = None;
+            }
+            for number in 0..2 {
+                if now < due[number] {
+                    continue;
+                }
+                let input = match tasks[number].clone() {
+                    Task::Wait(_) => Input::Waited,
+                    Task::Read { .. } => Input::Read(server.lease.clone()),
+                    Task::Replace { .. } if server.lease.is_none() => Input::RaceLost,
+                    Task::Create { object, .. } | Task::Replace { object, .. } => {
+                        server.write(object)
+                    }
+                };
+                let (task, news) = elections[number].step(input, at(now));
+                due[number] = match &task {
+                    Task::Wait(wait) => now + wait.as_secs_f64(),
+                    _ => now + 0.05,
+                };
+                tasks[number] = task;
+                heard.extend(news.into_iter().map(|news| (number, news)));
+            }
+        }
+        assert_eq!(heard, [(0, Leadership::Leading), (1, following("a"))], "seed {seed}");
+        assert_eq!(server.lease.unwrap()["spec"]["holderIdentity"], "a", "seed {seed}");
+    }
+}
+
+#[test]
 fn a_killed_leader_is_replaced_within_15_seconds() {
     for seed in 0..200 {
         let mut rng = fastrand::Rng::with_seed(seed);
