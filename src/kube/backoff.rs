@@ -37,7 +37,7 @@ impl Backoff {
         self.failures
     }
 
-    /// A success: the next failure begins anew.
+    /// A success: the next wait is a first one.
     pub(super) fn reset(&mut self) {
         self.failures = 0;
     }

@@ -50,7 +50,7 @@ impl LeaseHold {
         self.until.store(u64::try_from(milliseconds).unwrap_or(u64::MAX), Ordering::SeqCst);
     }
 
-    /// May whoever leads still act?
+    /// May this replica act as the leader?
     pub fn is_held(&self) -> bool {
         self.clock.now().uptime < Duration::from_millis(self.until.load(Ordering::SeqCst))
     }
@@ -127,7 +127,8 @@ struct Candidate<S> {
     stopped: Receiver<Stop>,
     sink: S,
     /// What the log last said of reads that failed, until one succeeds; and of writes likewise. Each
-    /// by itself: whoever may read the Lease and not write it would say so every other second.
+    /// by itself: with the right to read the Lease but not to write it the log would say so every other
+    /// second.
     read_trouble: String,
     write_trouble: String,
 }
@@ -203,7 +204,7 @@ impl<S: FnMut(Leadership)> Candidate<S> {
     }
 
     fn tell(&mut self, leadership: Leadership) {
-        // First of all whoever has to stop, and what the log says is then so.
+        // First those that have to stop.
         (self.sink)(leadership.clone());
         match &leadership {
             Leadership::Leading => log::info!("leader election: this replica leads"),

@@ -78,7 +78,7 @@ mod tests {
     use super::{KEPT_BYTES, LINE_LIMIT_BYTES, LineError, Lines};
     use std::io::{self, Read};
 
-    /// Gives its bytes in pieces of the given size, then fails if it is told to.
+    /// Gives its bytes in pieces of the given size, then fails if that is wanted.
     struct Pieces<'a>(&'a [u8], usize, bool);
 
     impl Read for Pieces<'_> {

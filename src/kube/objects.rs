@@ -1,8 +1,8 @@
 //! The few fields of an object's metadata that controllers read, and lists of objects.
 //!
 //! Reading is lenient: what is absent or null is empty, unknown fields are ignored, and an item
-//! that can't be read costs that item alone. What else an object holds stays raw until somebody
-//! who knows its type asks.
+//! that can't be read costs that item alone. What else an object holds stays raw until a reader
+//! that knows its type asks.
 
 use std::collections::BTreeMap;
 

@@ -18,7 +18,7 @@
 //!       +----------------------------------------------------------+
 //! ```
 //!
-//! There is no way out: only whoever drives the machine can stop.
+//! There is no way out: only its driver can stop.
 //!
 //! What it gives for sure: every change that the server keeps is observed, or the object's state
 //! after it; a deletion is observed as [`Observation::Deleted`] or by absence from a
@@ -115,7 +115,7 @@ pub struct Step {
     pub action: Action,
     /// What was observed, in order.
     pub observations: Vec<Observation>,
-    /// Set when a list or watch has to begin anew out of turn.
+    /// Set when a list or watch starts over unplanned.
     pub restart: Option<RestartReason>,
     /// What was left out because it can't be understood: unknown event types, unreadable items.
     pub ignored: Vec<String>,
@@ -123,7 +123,7 @@ pub struct Step {
 
 #[derive(Debug)]
 enum State {
-    /// Pages arrive. Way on: the last page. Way back: none is needed, a failure begins anew.
+    /// Pages arrive. Way on: the last page. Way back: none is needed, a failure starts over.
     Listing(Listing),
     /// A watch is being asked for.
     Opening(Watch),
@@ -145,7 +145,7 @@ struct Watch {
     version: String,
     asked_at: Duration,
     /// Has it brought a version we hadn't seen?
-    fruitful: bool,
+    has_progressed: bool,
 }
 
 /// The machine of one scope (one namespace, or all of them).
@@ -160,8 +160,8 @@ pub struct WatchMachine {
     /// A continue token expired, so the next list is asked for in one piece.
     list_whole: bool,
     /// Watches in a row that failed or ended without bringing anything.
-    fruitless: u32,
-    /// When the server last told us anything: a list or a line.
+    failures: u32,
+    /// When the server last sent anything: a list or a line.
     heard_at: Duration,
     /// When everything is to be listed again, though all is well.
     relist_at: Duration,
@@ -188,7 +188,7 @@ impl WatchMachine {
             rng,
             state: State::Listing(Listing::default()),
             list_whole: false,
-            fruitless: 0,
+            failures: 0,
             heard_at: Duration::ZERO,
             relist_at: Duration::ZERO,
             trouble: None,
@@ -226,7 +226,7 @@ impl WatchMachine {
                 self.watch_ended(watch, end, now, &mut step)
             }
             (State::Waiting { version: Some(version) }, Input::Waited) => self.open(version, now),
-            // Whatever else: an input that answers no action of ours begins anew.
+            // Whatever else: an input that answers no action of ours starts over.
             (_, _) => self.list(),
         };
         step
@@ -259,7 +259,7 @@ impl WatchMachine {
         self.relist_at = now.saturating_add(Duration::from_secs(seconds.into()));
         self.list_whole = false;
         self.page_size = self.timing.page_size;
-        self.fruitless = 0;
+        self.failures = 0;
         if self.trouble.as_ref().is_some_and(|trouble| trouble.with_list) {
             self.recovered(step);
         }
@@ -292,7 +292,7 @@ impl WatchMachine {
         reason: RestartReason,
         step: &mut Step,
     ) -> Action {
-        self.fruitless += 1;
+        self.failures += 1;
         let relist = match failure.kind {
             FailureKind::Expired
             | FailureKind::VersionTooLarge
@@ -300,7 +300,7 @@ impl WatchMachine {
             | FailureKind::NotServed
             | FailureKind::AnswerTooLarge => true,
             // A line that can't be read comes again from the same version.
-            FailureKind::Garbled => self.fruitless >= self.timing.fruitless_before_relist,
+            FailureKind::Garbled => self.failures >= self.timing.failures_before_relist,
             _ => false,
         };
         step.restart = Some(match failure.kind {
@@ -309,7 +309,7 @@ impl WatchMachine {
         });
         let mut wait = self.wait_after(&failure);
         if failure.kind == FailureKind::Expired {
-            // A restarted API server sends this to everybody at once.
+            // A restarted API server sends this to all clients at once.
             wait = wait.max(self.timing.relist_spread.mul_f64(self.rng.f64()));
         }
         if !matches!(failure.kind, FailureKind::Expired | FailureKind::VersionTooLarge) {
@@ -343,8 +343,8 @@ impl WatchMachine {
         self.heard_at = now;
         if can_be_watched_from(&version) && version != watch.version {
             watch.version = version;
-            watch.fruitful = true;
-            self.fruitless = 0;
+            watch.has_progressed = true;
+            self.failures = 0;
             self.backoff.reset();
         }
         self.recovered(step);
@@ -360,12 +360,12 @@ impl WatchMachine {
         let lasted = now.saturating_sub(watch.asked_at);
         if lasted >= self.timing.healthy_after {
             self.backoff.reset();
-            self.fruitless = 0;
+            self.failures = 0;
         }
         // Bookmarks come each minute. A server that sent nothing for longer may never do so, which
         // is what it does for a version from before a restore: ask for the list instead.
         let mute = now.saturating_sub(self.heard_at) >= self.timing.silence_limit;
-        let short = !watch.fruitful && lasted < self.timing.short_watch;
+        let short = !watch.has_progressed && lasted < self.timing.short_watch;
         let (reason, failure) = match end {
             End::InOrder if !short && !mute => return self.open(watch.version, now),
             End::InOrder if short => {
@@ -383,12 +383,12 @@ impl WatchMachine {
                 return self.watch_failed(watch, failure, RestartReason::Garbled, step);
             }
         };
-        self.fruitless += 1;
+        self.failures += 1;
         step.restart = Some(reason);
-        let relist = mute || (short && self.fruitless >= self.timing.fruitless_before_relist);
+        let relist = mute || (short && self.failures >= self.timing.failures_before_relist);
         let wait = self.wait_after(&failure);
         // One lost connection is everyday life; several in a row are trouble.
-        if self.fruitless >= self.timing.fruitless_before_relist {
+        if self.failures >= self.timing.failures_before_relist {
             self.say(failure, false, step);
         }
         self.state = State::Waiting { version: (!relist).then_some(watch.version) };
@@ -410,7 +410,7 @@ impl WatchMachine {
             return self.list();
         }
         let timeout_seconds = self.rng.u32(self.timing.watch_seconds.clone());
-        let watch = Watch { version: version.clone(), asked_at: now, fruitful: false };
+        let watch = Watch { version: version.clone(), asked_at: now, has_progressed: false };
         self.state = State::Opening(watch);
         Action::Watch { version, timeout_seconds }
     }

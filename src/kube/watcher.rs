@@ -1,6 +1,6 @@
 //! The thread that keeps one kind of object in view: it carries out what [`super::watch`] asks for.
 //!
-//! What it sees goes to a closure, so it knows nothing above it. It ends only when it is told to.
+//! What it sees goes to a closure, so it knows nothing above it. It ends only when it is stopped.
 
 use std::convert::Infallible;
 use std::io::{self, Read};
@@ -179,7 +179,7 @@ impl<S: FnMut(Observation)> WatchLoop<S> {
         if let Some(reason) = step.restart {
             let labels = [("reason", reason.label())];
             self.metrics.add("multinic_watch_restarts_total", &labels, 1.0);
-            log::debug!("{}: starts anew: {}", self.name, reason.label());
+            log::debug!("{}: starts over: {}", self.name, reason.label());
         }
         for reason in step.ignored {
             self.ignored += 1;

@@ -29,13 +29,15 @@ const EVENTS_WAITING: usize = 500;
 /// How long a call that is cut may take to return.
 const CUT_LIMIT: Duration = Duration::from_millis(500);
 
+type Report = dyn Fn(&SecretManifest, SecretState) + Send + Sync;
+
 /// The running lanes. [`Writer::stop`] ends them; dropping it ends them without writing the rest.
 pub struct Writer {
     statuses: Lane,
     secrets: Lane,
     events: Lane,
     recent: Arc<Mutex<Events>>,
-    report: Arc<dyn Fn(&SecretManifest, SecretState) + Send + Sync>,
+    report: Arc<Report>,
     client: KubeClient,
     clock: Clock,
 }

@@ -62,7 +62,7 @@ impl Drop for ServerProcess {
     }
 }
 
-/// Where the program is: beside the operator's; built if nobody has yet.
+/// Where the program is: beside the operator's; built if it is not there yet.
 fn program() -> std::path::PathBuf {
     let folder = Path::new(env!("CARGO_BIN_EXE_multinic-operator")).parent().unwrap();
     let program = folder.join("simulated-cloud");
@@ -97,9 +97,9 @@ fn a_server_that_is_frozen_is_noticed_in_bounded_time_and_taken_up_again_when_it
     seen.wait_for("the object", |state| state.objects.contains_key("demo"));
     // What is seen of this comes by the watch, so the frost falls on an open one.
     let writing = client.with_own_connections().with_call_limit(LIMIT);
-    let change = json!({"spec": {"subnetName": "before the frost"}});
+    let change = json!({"spec": {"subnetName": "before it froze"}});
     writing.merge::<Value>(&CONFIGS.object("default", "demo"), &change).unwrap();
-    seen.wait_for("the change", |state| state.objects["demo"].contains("before the frost"));
+    seen.wait_for("the change", |state| state.objects["demo"].contains("before it froze"));
     assert_eq!(seen.state(|state| state.troubles.len()), 0);
     let known = seen.state(|state| state.objects.clone());
 
@@ -116,8 +116,8 @@ fn a_server_that_is_frozen_is_noticed_in_bounded_time_and_taken_up_again_when_it
     assert_eq!(seen.state(|state| state.objects.clone()), known, "silence is no deletion");
 
     server.signal("CONT");
-    let change = json!({"spec": {"subnetName": "after the thaw"}});
+    let change = json!({"spec": {"subnetName": "after it thawed"}});
     writing.merge::<Value>(&CONFIGS.object("default", "demo"), &change).unwrap();
-    seen.wait_for("the change", |state| state.objects["demo"].contains("after the thaw"));
+    seen.wait_for("the change", |state| state.objects["demo"].contains("after it thawed"));
     assert!(seen.state(|state| state.recovered) >= 1);
 }

@@ -122,7 +122,7 @@ fn the_lease_is_held_from_winning_it_to_giving_it_back_and_not_beyond_what_was_r
     let hold = election.hold();
     assert_eq!(next(&news), Leadership::Leading);
     assert!(hold.is_held());
-    // A renewal that doesn't come back: the hold ends by the clock, whoever else notices.
+    // A renewal that doesn't come back: the hold ends by the clock, before the thread notices.
     api.faults.add(Fault::always(Service::Kubernetes, FaultKind::Hang));
     let cut_off = now();
     while hold.is_held() {

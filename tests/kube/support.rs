@@ -1,4 +1,4 @@
-//! A running API server, and somebody who goes by the observations of a watcher alone.
+//! A running API server, and what the observations of a watcher tell.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -51,7 +51,7 @@ impl Api {
         Api { kubernetes, journal, faults, metrics, server: Some(server), address }
     }
 
-    /// Nobody listens any more.
+    /// Listens no more.
     pub(crate) fn stop(&mut self) {
         self.server = None;
     }
@@ -132,7 +132,7 @@ fn entry(object: &Value) -> (String, (String, String)) {
     (uid, (text(&metadata["name"]), state))
 }
 
-/// What a watcher has told.
+/// What a watcher has reported.
 #[derive(Clone, Default)]
 pub(crate) struct Seen(Arc<(Mutex<State>, Condvar)>);
 

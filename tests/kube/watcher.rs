@@ -65,7 +65,7 @@ fn a_deletion_in_a_gap_is_noticed_by_the_list_after_it() {
     api.kubernetes.drop_next_events(2);
     api.delete("a");
     api.put("b", "2");
-    // Everybody gets a 410 after a restart, also who missed nothing.
+    // Every client gets a 410 after a restart, also one that missed nothing.
     api.kubernetes.restart();
     seen.wait_for_equal(&api);
     assert_eq!((api.lists(), seen.state(|state| state.objects.len())), (2, 1));
@@ -88,7 +88,7 @@ fn a_frozen_server_is_noticed_within_the_silence_limit() {
     api.put("a", "1");
     seen.wait_for_equal(&api);
     let took = frozen_at.elapsed();
-    assert!(took >= silence_limit / 2, "the watch was frozen, yet it told after {took:?}");
+    assert!(took >= silence_limit / 2, "the watch was frozen, yet it reported after {took:?}");
     assert!(took < 3 * silence_limit, "noticed after {took:?}");
     assert!(api.restarts("silent") >= 1);
 }

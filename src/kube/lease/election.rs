@@ -1,6 +1,6 @@
 //! Who leads, decided from the Lease as it was read and from our own clock.
 //!
-//! Pure. Clocks of replicas may differ: nobody compares a time in the Lease with its own clock.
+//! Pure. Clocks of replicas may differ, so no time in the Lease is compared with our own clock.
 //! What counts is how long ago, on our monotonic clock, we saw the Lease change.
 //!
 //! ```text
@@ -30,8 +30,8 @@ pub struct LeaseSettings {
     pub identity: String,
     /// Limits and waits.
     pub timing: LeaseTiming,
-    /// What the Lease says about us while we hold it, as annotations; none takes away what a
-    /// predecessor said. Nobody here knows what it means.
+    /// What the Lease says about us while we hold it, as annotations; none removes what a
+    /// predecessor said. The election does not know what they mean.
     pub annotations: BTreeMap<&'static str, Option<String>>,
 }
 
@@ -75,7 +75,7 @@ pub enum Leadership {
     Following {
         /// Its identity.
         leader: String,
-        /// The annotations of the Lease it holds, written by whoever may write there.
+        /// The annotations of the Lease it holds; anyone with the right may have written them.
         annotations: BTreeMap<String, String>,
     },
     /// We did, and don't any more: all work must stop at once.
@@ -115,7 +115,7 @@ pub enum Input {
     Read(Option<Value>),
     /// The Lease as it is after our write.
     Written(Value),
-    /// Somebody else wrote first.
+    /// Another replica wrote first.
     RaceLost,
     /// The API couldn't be asked.
     Failed,
@@ -135,8 +135,8 @@ pub struct Election {
     writing_since: Duration,
     /// Our write came too late: what we saw is old, so look before the next write.
     must_look: bool,
-    /// The leader we last told of.
-    told: Option<Leadership>,
+    /// The leader that was last reported.
+    reported: Option<Leadership>,
 }
 
 impl Election {
@@ -149,7 +149,7 @@ impl Election {
             renewed_at: None,
             writing_since: Duration::ZERO,
             must_look: false,
-            told: None,
+            reported: None,
         }
     }
 
@@ -207,7 +207,7 @@ impl Election {
     }
 
     fn is_past_deadline(&self, renewed_at: Duration, input: &Input, now: Now) -> bool {
-        // A renewal that succeeded counts from its beginning, before which nobody can have seen it.
+        // A renewal that succeeded counts from its beginning, before which no replica can have seen it.
         let from = match input {
             Input::Written(_) => self.writing_since,
             _ => renewed_at,
@@ -236,8 +236,8 @@ impl Election {
         let Some(left) = self.left_to_another(now) else { return self.write(Some(lease), now) };
         let (leader, annotations) = (holder.to_owned(), annotations(&lease));
         let following = Leadership::Following { leader, annotations };
-        if self.told.as_ref() != Some(&following) {
-            self.told = Some(following.clone());
+        if self.reported.as_ref() != Some(&following) {
+            self.reported = Some(following.clone());
             news.push(following);
         }
         // Not later than the Lease runs out: who polls past it is late by a whole retry.
@@ -264,7 +264,7 @@ impl Election {
             return;
         }
         self.renewed_at = Some(self.writing_since);
-        self.told = None;
+        self.reported = None;
         if !was_leading {
             news.push(Leadership::Leading);
         }
@@ -362,7 +362,7 @@ impl Election {
 
     fn lose(&mut self, news: &mut Vec<Leadership>) {
         self.renewed_at = None;
-        self.told = None;
+        self.reported = None;
         news.push(Leadership::Lost);
     }
 }

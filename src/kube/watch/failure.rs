@@ -52,7 +52,7 @@ pub enum End {
     LineTooLong(String),
 }
 
-/// Why a list or watch begins anew out of turn; a label in metrics.
+/// Why a list or watch starts over unplanned; a label in metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RestartReason {
     /// 410, as a status or as an event.

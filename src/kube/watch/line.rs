@@ -12,7 +12,7 @@ use crate::kube::objects::{ObjectMeta, RawObject};
 /// What a line says.
 #[derive(Debug)]
 pub(super) enum Line {
-    /// `ADDED` or `MODIFIED`: which of them matters to nobody who knows what there was.
+    /// `ADDED` or `MODIFIED`; the reader knows what there was.
     Applied(RawObject),
     /// `DELETED`, with the version of the deletion.
     Deleted(RawObject),

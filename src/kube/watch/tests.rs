@@ -289,7 +289,7 @@ fn a_torn_line_is_asked_for_again_from_the_version_before_it() {
         let line = br#"{"type":"ADDED","object":{"metadata":{"na"#;
         let step = machine.step(Input::Line(line), 2 * SECOND);
         let action = after_wait(&mut machine, &step, 2 * SECOND);
-        // If it comes again and again, the list shows what the line would have told.
+        // If it comes again and again, the list shows what the line held.
         assert_eq!(lists(&action), round == 2, "round {round}: {action:?}");
         machine.step(Input::WatchOpened, 2 * SECOND);
     }
@@ -613,7 +613,7 @@ impl Server {
     }
 }
 
-/// What somebody knows who goes by the observations alone.
+/// What the observations alone tell of the objects.
 #[derive(Default)]
 struct View(BTreeMap<String, (u64, u64)>);
 
@@ -641,7 +641,7 @@ impl View {
     }
 }
 
-fn campaign(seed: u64) {
+fn random_faults(seed: u64) {
     let mut server = Server::new(seed);
     let timing = Timing { page_size: 3, ..Timing::default() };
     let rng = fastrand::Rng::with_seed(seed ^ 1);
@@ -650,8 +650,8 @@ fn campaign(seed: u64) {
     let mut now = Duration::ZERO;
     let mut action = machine.first_action();
     let mut quiet_since = None;
-    for turn in 0..20_000 {
-        if turn < 3_000 {
+    for step in 0..20_000 {
+        if step < 3_000 {
             if server.rng.u32(0..3) == 0 {
                 server.change();
             }
@@ -689,11 +689,11 @@ fn campaign(seed: u64) {
                 }
             }
         };
-        let step = machine.step(input, now);
-        for observation in &step.observations {
+        let result = machine.step(input, now);
+        for observation in &result.observations {
             view.take(observation);
         }
-        action = step.action;
+        action = result.action;
     }
     panic!("seed {seed}: never came to rest");
 }
@@ -705,7 +705,7 @@ fn after_any_faults_the_view_equals_the_servers() {
         seed..seed + 1
     });
     for seed in seeds {
-        campaign(seed);
+        random_faults(seed);
     }
 }
 

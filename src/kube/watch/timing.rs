@@ -23,14 +23,14 @@ pub struct Timing {
     pub backoff_first: Duration,
     /// Limit of any wait: a server that is back is noticed after half a minute at the latest.
     pub backoff_most: Duration,
-    /// A watch that lived so long was healthy, even if it brought nothing: waits begin anew.
+    /// A watch that lived so long was healthy, even if it brought nothing: waits start over.
     pub healthy_after: Duration,
     /// A watch that ends sooner without having brought anything counts as a failure; servers
     /// answer some versions they can't serve like this.
     pub short_watch: Duration,
     /// So many failures in a row and the version is given up for a new list.
-    pub fruitless_before_relist: u32,
-    /// After a restart an API server sends 410 to everybody; lists then come spread over this.
+    pub failures_before_relist: u32,
+    /// After a restart an API server sends 410 to all clients; lists then come spread over this.
     pub relist_spread: Duration,
     /// A `Retry-After` above this is taken for a mistake.
     pub retry_after_most: Duration,
@@ -48,7 +48,7 @@ impl Default for Timing {
             backoff_most: Duration::from_secs(30),
             healthy_after: Duration::from_secs(120),
             short_watch: Duration::from_secs(1),
-            fruitless_before_relist: 3,
+            failures_before_relist: 3,
             relist_spread: Duration::from_secs(1),
             retry_after_most: Duration::from_secs(120),
         }

@@ -71,10 +71,42 @@ fn a_status_write_that_fails_again_and_again_does_not_wait_for_the_next_poll() {
     let fault = Fault::always(Service::Kubernetes, refusal(500, "InternalError", None)).times(3);
     world.faults().add(fault.method("PATCH").path_contains("/status"));
     let rare = [("POLL_FAST_INTERVAL", "1h"), ("POLL_SLOW_INTERVAL", "1h")];
-    let _operator = Operator::start(&world, &rare);
+    let operator = Operator::start(&world, &rare);
     world.wait_for_reason("Synced");
     assert!(status_writes(&world.journal().all()) >= 4);
     assert_eq!(ports_requests(&world).len(), 1, "it was polled again");
+    operator.line_with("the status of OpenstackConfig default/demo is written again");
+    let log = operator.log();
+    assert_eq!(log.matches("could not write the status").count(), 1, "{log}");
+}
+
+#[test]
+fn slow_secret_calls_delay_no_status() {
+    let world = World::of("three-nodes");
+    let object = world.scenario().objects[0].clone();
+    for number in 1..40 {
+        let mut copy = object.clone();
+        copy["metadata"]["name"] = json!(format!("copy-{number}"));
+        world.kubernetes().apply_object(copy).unwrap();
+    }
+    let delay = FaultKind::Delay(Duration::from_secs(5));
+    world.faults().add(Fault::always(Service::Kubernetes, delay).path_contains("/secrets"));
+    let _operator = Operator::start(&world, &[]);
+    let is_asked = |log: &[LoggedRequest]| log.iter().any(|r| r.target.contains("/secrets"));
+    assert!(world.journal().wait_for(is_asked, SOON));
+    for number in 0..3 {
+        let mut broken = object.clone();
+        broken["metadata"]["name"] = json!(format!("broken-{number}"));
+        broken["spec"]["subnetID"] = json!(null);
+        broken["spec"]["subnetName"] = json!("nosuch");
+        world.kubernetes().apply_object(broken).unwrap();
+    }
+    for number in 0..3 {
+        world.wait_for_reason_of("default", &format!("broken-{number}"), "SubnetNotFound");
+    }
+    // A Secret takes ten seconds, so that few of the forty are there by now.
+    let secrets = world.kubernetes().objects("secrets").len();
+    assert!(secrets < 5, "{secrets} Secrets were written before the statuses");
 }
 
 #[test]
