@@ -63,7 +63,7 @@ const CHECKS_EVERY: Duration = Duration::from_secs(5);
 
 /// So long a start waits for the inventory's disk. After that no node is sent until it answers, and
 /// probes, statuses and the log say so.
-const STORE_GRACE: Duration = Duration::from_secs(5);
+const STORE_GRACE: Duration = Duration::from_secs(6);
 
 /// Of the ten seconds a stop may take: for running syncs to finish,
 const SYNC_GRACE: Duration = Duration::from_secs(4);
@@ -327,7 +327,7 @@ impl Operator {
         lost: Receiver<()>,
     ) -> io::Result<End> {
         let path = &self.config.inventory.path;
-        let store = Arc::new(Store::open(path, self.clock.clone(), Arc::clone(&self.metrics)));
+        let store = Store::open(path, self.clock.clone(), Arc::clone(&self.metrics));
         let _ = self.store.set(Arc::clone(&store));
         let _ = self.api.set(self.api(&store));
         store.wait_until_opened(STORE_GRACE);

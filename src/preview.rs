@@ -27,7 +27,7 @@ use crate::cloud::session::Answers;
 use crate::config::Config;
 use crate::http::client::Clients;
 use crate::inventory::contents::Inventory;
-use crate::inventory::load;
+use crate::inventory::probe;
 use crate::kube::client::KubeClient;
 use crate::kube::objects::RawObject;
 use crate::listing;
@@ -181,7 +181,7 @@ fn objects(
 
 /// What nodes were told before, as far as that can be read.
 fn recall(config: &Config) -> (Memory, Inventory) {
-    match load::read(&config.inventory.path) {
+    match probe::read(&config.inventory.path) {
         Ok(Some(loaded)) => (Memory::Read { findings: loaded.findings }, loaded.inventory),
         Ok(None) => (Memory::Absent, Inventory::default()),
         Err(error) => (Memory::Unreadable(error.to_string()), Inventory::default()),

@@ -15,11 +15,11 @@ pub const CRD: &str = "install it with make install, or kubectl apply -k manifes
 pub const FOLDER: &str = "mount a volume there that the operator's user may write to \
                           (manifests/overlays/pvc), or set INVENTORY_DB_PATH";
 /// The inventory's file.
-pub const INVENTORY: &str = "nothing is sent while it can't be read: run the version that wrote \
+pub const INVENTORY: &str = "nothing is sent while it can't be read: repair it, run the version that wrote \
                              it, correct its owner and mode, or move it away to start anew";
-/// A damaged inventory.
-pub const DAMAGED: &str = "put a back-up in its place, or leave it: what can be read is used, and \
-                           the operator keeps a copy of the rest";
+/// An inventory that was edited, or doesn't hold all that was written.
+pub const DAMAGED: &str =
+    "what can be read is used; put a back-up in its place if that isn't meant";
 /// An object without a subnet, or against the schema.
 pub const OBJECT: &str = "correct the object: kubectl edit osc";
 

@@ -1,14 +1,13 @@
 //! The inventory's folder and file, looked at without disturbing an operator that works there.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write as _};
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use super::advice;
 use super::report::Row;
 use crate::config::Config;
 use crate::inventory::files::{beside, folder_of};
-use crate::inventory::load;
+use crate::inventory::probe;
 use crate::reconcile::report::count;
 
 const FOLDER: &str = "Inventory folder";
@@ -26,30 +25,34 @@ pub(super) fn rows(config: &Config) -> Vec<Row> {
 }
 
 fn folder_row(path: &Path) -> Row {
-    let place = folder_of(path).display().to_string();
-    let (folder, exists) = nearest(folder_of(path));
-    match try_writing(&folder) {
-        Ok(()) if exists => {
-            let operator = match is_locked(&beside(path, ".lock")) {
-                true => "; an operator works with it (it holds the lock)",
-                false => "",
-            };
-            Row::fine(FOLDER, place, format!("writable{operator}"))
+    let (place, own) = (folder_of(path).display().to_string(), path.to_owned());
+    let tried = probe::bounded_in_time(move |volume| {
+        let path = probe::resolve(volume, &own).map_err(|error| error.to_string())?;
+        let (folder, exists) = nearest(folder_of(&path));
+        probe::try_folder(volume, &folder).map_err(|error| error.to_string())?;
+        if is_mounted(&path) {
+            return Err(format!(
+                "{} is mounted by itself (subPath), so that it can't be replaced",
+                path.display()
+            ));
         }
-        Ok(()) => {
-            let parent = folder.display();
-            Row::fine(FOLDER, place, format!("not there yet, can be made in {parent}"))
-        }
-        Err(error) => {
-            let folder = folder.display();
-            Row::failed(FOLDER, place, format!("cannot write in {folder}: {error}"), advice::FOLDER)
-        }
+        Ok(match exists {
+            false => format!("not there yet, can be made in {}", folder.display()),
+            true if is_locked(&beside(&path, ".lock")) => {
+                "writable; an operator works with it (it holds the lock)".into()
+            }
+            true => "writable".to_owned(),
+        })
+    });
+    match tried.and_then(|tried| tried) {
+        Ok(found) => Row::fine(FOLDER, place, found),
+        Err(problem) => Row::failed(FOLDER, place, problem, advice::FOLDER),
     }
 }
 
 fn file_row(path: &Path) -> Row {
     let place = path.display().to_string();
-    match load::read(path) {
+    match probe::read(path) {
         Ok(None) => Row::fine(FILE, place, "not there yet: nothing was ever sent from here"),
         Ok(Some(loaded)) if loaded.findings.is_empty() => {
             let nodes = count(loaded.inventory.len(), "node");
@@ -72,21 +75,15 @@ fn nearest(folder: &Path) -> (PathBuf, bool) {
     (nearest.to_owned(), nearest == folder)
 }
 
-/// Writes a small file and takes it away again: modes don't tell of full disks and read-only mounts.
-fn try_writing(folder: &Path) -> io::Result<()> {
-    let path = folder.join(format!(".multinic-operator-check-{}", std::process::id()));
-    let written = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(&path)
-        .and_then(|mut file| file.write_all(b"check\n").and_then(|()| file.sync_all()));
-    let removed = fs::remove_file(&path);
-    written.and(removed)
-}
-
-/// Does somebody hold the lock? It is never made here, and tried in the way that leaves others who
-/// only look alone; an operator that starts in this very moment tries again half a second later.
+/// Does an operator hold the lock? It is never made here, and tried in the way that leaves others
+/// who only look alone; an operator that starts in this very moment tries again half a second later.
 fn is_locked(lock: &Path) -> bool {
     let Ok(file) = File::open(lock) else { return false };
     matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+}
+
+/// Is the file itself a mount point?
+fn is_mounted(path: &Path) -> bool {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    mounts.lines().any(|mount| mount.split(' ').nth(4).is_some_and(|at| Path::new(at) == path))
 }

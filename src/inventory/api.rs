@@ -29,7 +29,6 @@ use super::store::Store;
 use crate::http::server::{Body, Handler, Method, Request, Response};
 use crate::overview::{ObjectState, Overview};
 
-use assets::Asset;
 use query::ListQuery;
 use token::{Access, Guard};
 
@@ -117,8 +116,8 @@ impl Api {
             return json(200, Body::Static(b"{\"status\":\"ok\"}"))
                 .with("Cache-Control", "no-store");
         }
-        if let Some(asset) = Asset::at(&request.path) {
-            return asset.answer(request);
+        if let Some(asset) = assets::answer(request) {
+            return asset;
         }
         let node_name =
             request.path.strip_prefix(NODE_CONFIGS).and_then(|rest| rest.strip_prefix('/'));

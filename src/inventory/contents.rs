@@ -1,9 +1,8 @@
 //! The inventory as it stands at one moment. It never changes: a commit makes the next one, which
 //! shares all records but those that changed.
 
+use std::cmp::Ordering;
 use std::sync::{Arc, OnceLock};
-
-use ring::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
 
 use super::record::{Change, Record};
 use super::timeline::Timeline;
@@ -15,63 +14,58 @@ pub struct Stored {
     pub record: Record,
     /// `record` as compact JSON, as file and API have it.
     pub json: Arc<[u8]>,
-    /// The node's [`Timeline`] as compact JSON, likewise.
+    /// What changed on the node as compact JSON, as file and API have it.
     pub timeline: Arc<[u8]>,
     /// The inventory's version that came with it; 0 if it was read from a file.
     pub version: u64,
-    /// SHA-256 of `json` and `timeline`.
-    pub(super) digest: [u8; SHA256_OUTPUT_LEN],
 }
 
 impl Stored {
     pub(super) fn new(record: Record, timeline: Arc<[u8]>, version: u64) -> Stored {
         // Strings, numbers and lists only: serialisation has nothing to fail on.
-        let json: Arc<[u8]> = serde_json::to_vec(&record).unwrap_or_default().into();
-        let mut context = Context::new(&SHA256);
-        context.update(&json);
-        context.update(&timeline);
-        let mut digest = [0; SHA256_OUTPUT_LEN];
-        digest.copy_from_slice(context.finish().as_ref());
-        Stored { record, json, timeline, version, digest }
+        let json = serde_json::to_vec(&record).unwrap_or_default().into();
+        Stored { record, json, timeline, version }
     }
 
-    fn key(&self) -> (&str, &str) {
-        (&self.record.provider_id, &self.record.node_name)
+    fn compare(&self, provider_id: &str, node_name: &str) -> Ordering {
+        let by_provider = lower(&self.record.provider_id).cmp(lower(provider_id));
+        by_provider.then_with(|| self.record.node_name.as_str().cmp(node_name))
     }
 }
 
-/// Positions of records by the hash of one of their ids, made when it is first asked for.
-type Positions = OnceLock<Vec<(u64, u32)>>;
-
-/// All records at one moment. Ids are compared without case.
+/// All records at one moment. Ids of providers, targets, VMs and ports are compared without case.
 #[derive(Clone, Debug, Default)]
 pub struct Inventory {
     version: u64,
-    /// Ordered by provider and node name.
+    /// Ordered by provider and node name, each once.
     records: Vec<Arc<Stored>>,
-    by_name: Positions,
-    by_instance: Positions,
-    by_port: Positions,
+    /// Positions of records by the hash of each name and id that is looked up; made when needed.
+    positions: OnceLock<Vec<(u64, u32)>>,
 }
 
 impl Inventory {
-    /// What was read from a file; of records with the same key the last one counts.
-    pub(super) fn read(version: u64, records: Vec<Stored>) -> Inventory {
-        let mut records: Vec<_> = records.into_iter().map(Arc::new).collect();
-        records.sort_by(|one, other| one.key().cmp(&other.key()));
-        let mut read: Vec<Arc<Stored>> = Vec::with_capacity(records.len());
-        for stored in records {
-            if read.last().is_some_and(|last| last.key() == stored.key()) {
-                read.pop();
+    /// What a file holds. Of records with the same key the newest counts, or the last of them.
+    pub(super) fn read(mut records: Vec<Stored>) -> Inventory {
+        let by_key = |one: &Stored, other: &Stored| {
+            one.compare(&other.record.provider_id, &other.record.node_name)
+        };
+        records.sort_by(|one, other| {
+            by_key(one, other).then(one.record.updated_at.cmp(&other.record.updated_at))
+        });
+        records.dedup_by(|later, kept| {
+            let is_same = by_key(later, kept).is_eq();
+            if is_same {
+                std::mem::swap(later, kept);
             }
-            read.push(stored);
-        }
-        Inventory { version, records: read, ..Inventory::default() }
+            is_same
+        });
+        let records = records.into_iter().map(Arc::new).collect();
+        Inventory { records, ..Inventory::default() }
     }
 
-    /// The same records as an inventory that goes on from this version.
+    /// The same records, as of a later version.
     pub(super) fn at_version(self, version: u64) -> Inventory {
-        Inventory { version: self.version.max(version), ..self }
+        Inventory { version, ..self }
     }
 
     /// Moves with every commit, within one run of the program.
@@ -94,46 +88,38 @@ impl Inventory {
         self.records.iter()
     }
 
-    /// The records that APIs show, from this key on, ordered by provider and node name.
+    /// The records that APIs show, from this key on, in order.
     pub(super) fn shown_from<'a>(
         &'a self,
         provider_id: &str,
         node_name: &str,
     ) -> impl Iterator<Item = &'a Arc<Stored>> + use<'a> {
-        let first = self.place(provider_id, node_name).unwrap_or_else(|place| place);
+        let (Ok(first) | Err(first)) = self.place(provider_id, node_name);
         self.records[first..].iter().filter(|stored| stored.record.was_accepted())
     }
 
     /// The record of a node of a provider.
     pub fn get(&self, provider_id: &str, node_name: &str) -> Option<&Arc<Stored>> {
-        match self.place(provider_id, node_name) {
-            Ok(place) => self.records.get(place),
-            Err(_) => {
-                let mut named = self.by_name(node_name).into_iter();
-                named.find(|other| other.record.provider_id.eq_ignore_ascii_case(provider_id))
-            }
-        }
+        self.records.get(self.place(provider_id, node_name).ok()?)
     }
 
     /// The records of a node name, of any provider.
     pub fn by_name(&self, node_name: &str) -> Vec<&Arc<Stored>> {
-        let found = self.find(&self.by_name, node_name, |record| vec![&record.node_name]);
-        found.filter(|stored| stored.record.node_name == node_name).collect()
+        self.find(node_name, |record| record.node_name == node_name)
     }
 
-    /// The records of a node name that were accepted by this target.
+    /// The records of a node name that this target accepted.
     pub fn by_target(&self, target: &str, node_name: &str) -> Vec<&Arc<Stored>> {
-        let accepted_there = |stored: &&Arc<Stored>| {
-            stored.record.accepted_by.as_ref().is_some_and(|by| by.eq_ignore_ascii_case(target))
-        };
-        self.by_name(node_name).into_iter().filter(accepted_there).collect()
+        self.find(node_name, |record| {
+            let accepted_by = record.accepted_by.as_deref().unwrap_or_default();
+            record.node_name == node_name && accepted_by.eq_ignore_ascii_case(target)
+        })
     }
 
     /// The records of a VM, of any provider: more than one while it is being renamed, or if its
     /// cloud was registered under another id.
     pub fn by_vm(&self, instance_id: &str) -> Vec<&Arc<Stored>> {
-        let found = self.find(&self.by_instance, instance_id, |record| vec![&record.instance_id]);
-        found.filter(|other| other.record.instance_id.eq_ignore_ascii_case(instance_id)).collect()
+        self.find(instance_id, |record| record.instance_id.eq_ignore_ascii_case(instance_id))
     }
 
     /// The records of a VM of one provider.
@@ -143,92 +129,72 @@ impl Inventory {
         found
     }
 
-    /// The records, of any provider, in which a port has or had an id.
+    /// The records, of any provider, in which a port has an id, or one kept for it.
     pub fn by_port(&self, port_id: &str) -> Vec<&Arc<Stored>> {
-        let found = self.find(&self.by_port, port_id, |record| record.ports().collect());
-        let has_it = |stored: &&Arc<Stored>| {
-            stored.record.ports().any(|port| port.eq_ignore_ascii_case(port_id))
-        };
-        found.filter(has_it).collect()
+        self.find(port_id, |record| record.ports().any(|port| port.eq_ignore_ascii_case(port_id)))
     }
 
     /// The inventory after the changes of one commit, and whether they only say that the same was
     /// accepted again. A record that goes while its VM comes back under another name hands its
     /// timeline on.
     pub(super) fn with(&self, changes: Vec<Change>) -> (Inventory, bool) {
-        let version = self.version + 1;
-        let records = self.records.clone();
+        let (version, records) = (self.version + 1, self.records.clone());
         let mut next = Inventory { version, records, ..Inventory::default() };
-        let leaving: Vec<Arc<Stored>> = changes
-            .iter()
-            .filter(|change| matches!(change, Change::Remove { .. }))
-            .filter_map(|change| self.get(change.key().0, change.key().1).cloned())
-            .collect();
+        let removed = changes.iter().filter(|change| matches!(change, Change::Remove { .. }));
+        let leaving: Vec<_> =
+            removed.filter_map(|change| self.get(change.key().0, change.key().1)).collect();
         let mut only_resent = true;
         for change in changes {
             let (provider_id, node_name) = change.key();
-            let before = next.take(self, provider_id, node_name);
+            let place = next.place(provider_id, node_name);
+            let before = place.ok().map(|place| next.records.remove(place));
             let Change::Upsert(record) = change else {
                 only_resent &= before.is_none();
                 continue;
             };
-            let is_resent = |before: &Arc<Stored>| record.differs_in_time_only(&before.record);
-            only_resent &= before.as_ref().is_some_and(is_resent);
-            let renamed = || leaving.iter().find(|left| record.is_of_vm_of(&left.record));
-            let before = before.as_ref().or_else(renamed);
-            let timeline = Timeline::next(before.map(|before| &**before), &record);
-            let stored = Stored::new(record, timeline, version);
-            let (Ok(place) | Err(place)) =
-                next.place(&stored.record.provider_id, &stored.record.node_name);
-            next.records.insert(place, Arc::new(stored));
+            let before = before.as_ref();
+            only_resent &= before.is_some_and(|before| record.differs_in_time_only(&before.record));
+            let renamed = || leaving.iter().copied().find(|left| record.is_of_vm_of(&left.record));
+            let before = before.or_else(renamed).map(|before| &**before);
+            let timeline = Timeline::next(before, &record);
+            let (Ok(place) | Err(place)) = place;
+            next.records.insert(place, Arc::new(Stored::new(record, timeline, version)));
         }
         (next, only_resent)
     }
 
-    /// Takes a key's record out, however its provider is spelled in `earlier`.
-    fn take(
-        &mut self,
-        earlier: &Inventory,
-        provider_id: &str,
-        node_name: &str,
-    ) -> Option<Arc<Stored>> {
-        let place = self.place(provider_id, node_name).ok().or_else(|| {
-            let other = earlier.get(provider_id, node_name)?;
-            self.place(&other.record.provider_id, node_name).ok()
-        })?;
-        Some(self.records.remove(place))
-    }
-
     fn place(&self, provider_id: &str, node_name: &str) -> Result<usize, usize> {
-        self.records.binary_search_by(|stored| stored.key().cmp(&(provider_id, node_name)))
+        self.records.binary_search_by(|stored| stored.compare(provider_id, node_name))
     }
 
-    /// Records that have this key, or another one with the same hash.
-    fn find<'a>(
-        &'a self,
-        positions: &'a Positions,
-        key: &str,
-        keys: fn(&Record) -> Vec<&str>,
-    ) -> impl Iterator<Item = &'a Arc<Stored>> + use<'a> {
-        let positions = positions.get_or_init(|| {
+    /// The records that have a name or id and are wanted, in order.
+    fn find(&self, key: &str, is_wanted: impl Fn(&Record) -> bool) -> Vec<&Arc<Stored>> {
+        let positions = self.positions.get_or_init(|| {
             let mut positions = Vec::new();
             for (stored, position) in self.records.iter().zip(0..) {
-                positions.extend(keys(&stored.record).into_iter().map(|key| (hash(key), position)));
+                let record = &stored.record;
+                let keys = [record.node_name.as_str(), &record.instance_id];
+                let keys = keys.into_iter().chain(record.ports());
+                positions.extend(keys.map(|key| (hash(key), position)));
             }
             positions.sort_unstable();
             positions.dedup();
             positions
         });
-        let wanted = hash(key);
-        let first = positions.partition_point(|(hash, _)| *hash < wanted);
-        let found = positions[first..].iter().take_while(move |(hash, _)| *hash == wanted);
-        found.filter_map(|(_, position)| self.records.get(*position as usize))
+        let key = hash(key);
+        let first = positions.partition_point(|(hash, _)| *hash < key);
+        let found = positions[first..].iter().take_while(|(hash, _)| *hash == key);
+        let found = found.map(|(_, position)| &self.records[*position as usize]);
+        found.filter(|stored| is_wanted(&stored.record)).collect()
     }
+}
+
+fn lower(text: &str) -> impl Iterator<Item = u8> {
+    text.bytes().map(|byte| byte.to_ascii_lowercase())
 }
 
 /// FNV-1a of the lower-case text.
 fn hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0000_01b3)
-    })
+    let step = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    lower(text).fold(0xcbf2_9ce4_8422_2325, step)
 }

@@ -5,12 +5,11 @@
 //! layout), so that an edit by hand or damage is noticed.
 
 use std::collections::HashMap;
-use std::{fmt, io};
+use std::io;
 
 use jiff::Timestamp;
 use ring::digest::{Context, SHA256};
-use serde::de::{SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::contents::{Inventory, Stored};
@@ -37,7 +36,7 @@ pub struct Document {
     pub inventory: Inventory,
     /// The number of the write; none in a file that this program didn't write.
     pub sequence: Option<u64>,
-    /// It doesn't hold what was written: somebody edited it, or it is damaged.
+    /// It doesn't hold what was written: it was edited, or it is damaged.
     pub is_edited: bool,
 }
 
@@ -46,13 +45,8 @@ pub struct Document {
 pub enum Unusable {
     /// A format that this program doesn't know, as it is written there.
     UnknownFormat(String),
-    /// It is no inventory, or not a whole one.
-    Damaged {
-        /// What is wrong, and where.
-        problem: String,
-        /// The whole records in it.
-        readable: Box<Inventory>,
-    },
+    /// It is no inventory, or not a whole one: what is wrong, and where.
+    Damaged(String),
 }
 
 #[derive(Deserialize)]
@@ -60,38 +54,9 @@ pub enum Unusable {
 struct Parsed {
     sequence: Option<u64>,
     // The Go operator writes an empty list as null.
-    records: Option<Records>,
+    records: Option<Vec<Record>>,
     timelines: Option<Vec<Timeline>>,
     digest: Option<String>,
-}
-
-/// Records that share what they have in common as soon as they are read: done only when all are there,
-/// it would leave as many holes as it saves.
-struct Records(Vec<Record>);
-
-impl<'de> Deserialize<'de> for Records {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Records, D::Error> {
-        deserializer.deserialize_seq(RecordsVisitor)
-    }
-}
-
-struct RecordsVisitor;
-
-impl<'de> Visitor<'de> for RecordsVisitor {
-    type Value = Records;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a list of records")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Records, A::Error> {
-        let (mut records, mut texts) = (Vec::new(), SharedTexts::default());
-        while let Some(mut record) = list.next_element::<Record>()? {
-            record.config.share(&mut texts);
-            records.push(record);
-        }
-        Ok(Records(records))
-    }
 }
 
 #[derive(Deserialize)]
@@ -136,14 +101,17 @@ pub fn encode(
 
 fn digest(inventory: &Inventory) -> String {
     let mut context = Context::new(&SHA256);
-    inventory.iter().for_each(|stored| context.update(&stored.digest));
+    for stored in inventory.iter() {
+        context.update(&stored.json);
+        context.update(&stored.timeline);
+    }
     hexadecimal(context.finish().as_ref())
 }
 
 /// Reads a file.
 ///
 /// # Errors
-/// If it can't be used. Such a file must not be touched.
+/// If it can't be used. Such a file must not be overwritten.
 pub fn decode(bytes: &[u8]) -> Result<Document, Unusable> {
     // Some editors put it there.
     let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
@@ -153,49 +121,27 @@ pub fn decode(bytes: &[u8]) -> Result<Document, Unusable> {
         let format = format.get().chars().take(SHOWN_FORMAT_CHARACTERS).collect();
         return Err(Unusable::UnknownFormat(format));
     }
-    let parsed: Parsed = serde_json::from_slice(bytes).map_err(|error| Unusable::Damaged {
-        problem: error.to_string(),
-        readable: Box::new(inventory(readable_records(bytes), Vec::new())),
-    })?;
-    let records = parsed.records.map(|records| records.0).unwrap_or_default();
-    let inventory = inventory(records, parsed.timelines.unwrap_or_default());
-    let is_edited = parsed.digest.is_some_and(|stated| stated != digest(&inventory));
-    Ok(Document { inventory, sequence: parsed.sequence, is_edited })
-}
-
-fn inventory(records: Vec<Record>, timelines: Vec<Timeline>) -> Inventory {
-    let mut timelines: HashMap<(String, String), Timeline> = timelines
-        .into_iter()
+    let parsed: Parsed =
+        serde_json::from_slice(bytes).map_err(|error| Unusable::Damaged(error.to_string()))?;
+    let timelines = parsed.timelines.unwrap_or_default().into_iter();
+    let mut timelines: HashMap<_, _> = timelines
         .map(|timeline| ((timeline.provider_id.clone(), timeline.node_name.clone()), timeline))
         .collect();
-    let stored = records.into_iter().map(|record| {
+    let mut texts = SharedTexts::default();
+    let records = parsed.records.unwrap_or_default().into_iter().map(|mut record| {
+        record.config.share(&mut texts);
         let key = (record.provider_id.clone(), record.node_name.clone());
         let timeline = timelines.remove(&key).unwrap_or_else(|| Timeline::of(&record));
         Stored::new(record, timeline.to_json(), 0)
     });
-    Inventory::read(0, stored.collect())
-}
-
-/// The whole records in bytes that are no whole document.
-fn readable_records(bytes: &[u8]) -> Vec<Record> {
-    let (mut records, mut rest) = (Vec::new(), bytes);
-    while let Some(start) = rest.iter().position(|byte| *byte == b'{') {
-        rest = &rest[start..];
-        let mut stream = serde_json::Deserializer::from_slice(rest).into_iter::<Record>();
-        match stream.next() {
-            Some(Ok(record)) => {
-                rest = &rest[stream.byte_offset()..];
-                records.push(record);
-            }
-            _ => rest = &rest[1..],
-        }
-    }
-    records
+    let inventory = Inventory::read(records.collect());
+    let is_edited = parsed.digest.is_some_and(|stated| stated != digest(&inventory));
+    Ok(Document { inventory, sequence: parsed.sequence, is_edited })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{PIECE_BYTES, Unusable, decode, encode};
+    use super::{PIECE_BYTES, decode, encode};
     use crate::inventory::contents::Inventory;
     use crate::inventory::record::tests::{connected, record, share_a_network};
     use crate::inventory::record::{Change, Record};
@@ -236,19 +182,6 @@ mod tests {
         let records: Vec<&Record> = found.iter().map(|stored| &stored.record).collect();
         let [one, other] = records.as_slice() else { panic!("{records:?}") };
         assert!(share_a_network(one, other));
-    }
-
-    #[test]
-    fn of_a_file_that_ends_early_whole_records_can_be_read() {
-        let inventory = inventory((0..2).map(record));
-        let records: Vec<_> = inventory.iter().map(|stored| stored.json.to_vec()).collect();
-        let torn = [b"{\"records\":[", &*records.join(&b',')].concat();
-        for (cut, whole) in [(0, 2), (1, 1)] {
-            match decode(&torn[..torn.len() - cut]) {
-                Err(Unusable::Damaged { readable, .. }) => assert_eq!(readable.len(), whole),
-                other => panic!("{other:?}"),
-            }
-        }
     }
 
     #[test]

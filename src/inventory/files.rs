@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, Once};
@@ -15,14 +15,8 @@ use std::time::Duration;
 use crate::clock::{Clock, Now};
 use crate::threads::lock;
 
-/// Larger files are not read: something else must be in that place.
-const MAX_FILE_BYTES: u64 = 2 * 1024 * 1024 * 1024;
-
 /// Owner only. The file holds no secret, but it is a map of the network.
 const FILE_MODE: u32 = 0o600;
-
-/// As many symbolic links are followed as Linux follows.
-const MAX_LINKS: usize = 40;
 
 /// Linux's "No locks available": a network file system without its lock service.
 const ENOLCK: i32 = 37;
@@ -69,20 +63,14 @@ pub struct Disk;
 
 impl Files for Disk {
     fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
-        let mut path = path.to_owned();
-        for _ in 0..MAX_LINKS {
-            match fs::read_link(&path) {
-                Ok(target) => path = folder_of(&path).join(target),
-                // No link, or nothing there.
-                Err(error)
-                    if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::NotFound) =>
-                {
-                    return Ok(path);
-                }
-                Err(error) => return Err(error),
+        match fs::canonicalize(path) {
+            // Nothing there yet, or a link to nothing.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let target = fs::read_link(path).map(|target| folder_of(path).join(target));
+                Ok(target.unwrap_or_else(|_| path.to_owned()))
             }
+            resolved => resolved,
         }
-        Err(io::Error::other("too many symbolic links"))
     }
 
     fn create_folder(&self, folder: &Path) -> io::Result<()> {
@@ -97,12 +85,7 @@ impl Files for Disk {
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        let read = File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
-        if read as u64 > MAX_FILE_BYTES {
-            return Err(io::Error::new(ErrorKind::FileTooLarge, "larger than 2 GiB"));
-        }
-        Ok(bytes)
+        fs::read(path)
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn Appendable>> {
@@ -237,28 +220,21 @@ impl Volume {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         })?;
-        let replaced = self.write_and_rename(&temporary, path, fill);
+        let replaced = self.run("create", &temporary, |files| files.create(&temporary));
+        let replaced = replaced.and_then(|mut file| {
+            self.run("write", &temporary, |_| fill(&mut *file))?;
+            let started = self.clock.now().uptime;
+            self.run("sync", &temporary, |_| file.sync())?;
+            let took = self.clock.now().uptime.saturating_sub(started);
+            self.run("replace", path, |files| files.rename(&temporary, path))?;
+            self.sync_folder_of(path)?;
+            Ok(took)
+        });
         if replaced.is_err() {
             // Space is short, perhaps; a leftover would make it shorter.
             let _ = self.run("remove", &temporary, |files| files.remove(&temporary));
         }
         replaced
-    }
-
-    fn write_and_rename(
-        &self,
-        temporary: &Path,
-        path: &Path,
-        fill: impl FnOnce(&mut dyn Appendable) -> io::Result<()>,
-    ) -> Result<Duration, DiskError> {
-        let mut file = self.run("create", temporary, |files| files.create(temporary))?;
-        self.run("write", temporary, |_| fill(&mut *file))?;
-        let started = self.clock.now().uptime;
-        self.run("sync", temporary, |_| file.sync())?;
-        let took = self.clock.now().uptime.saturating_sub(started);
-        self.run("replace", path, |files| files.rename(temporary, path))?;
-        self.sync_folder_of(path)?;
-        Ok(took)
     }
 
     /// Makes the names in a file's folder outlast a power cut, where the file system can do that.

@@ -17,9 +17,8 @@ use serde::Deserialize;
 
 use super::contents::Inventory;
 use super::document::{self, FORMAT, Unusable};
-use super::files::{Disk, DiskError, Volume, beside, folder_of};
+use super::files::{DiskError, Volume, beside, folder_of};
 use super::record::Change;
-use crate::clock::Clock;
 use crate::node_config::hexadecimal;
 
 /// Digits of the checksum before a commit.
@@ -33,77 +32,62 @@ pub(crate) struct Loaded {
     pub(super) sequence: u64,
     /// What a person must know.
     pub(crate) findings: Vec<String>,
-    /// The file's bytes, if they aren't what was written; a copy is kept before they are replaced.
-    pub(super) edited: Option<Vec<u8>>,
-    pub(super) journals: Vec<Journal>,
-}
-
-/// A journal that was read.
-#[derive(Debug)]
-pub(super) struct Journal {
-    pub(super) path: PathBuf,
-    /// All of it was used: it may go once the file has it.
-    pub(super) is_whole: bool,
+    /// Journals that were read, and whether all of them was used.
+    pub(super) journals: Vec<(PathBuf, bool)>,
 }
 
 /// Why what was sent before isn't known.
 #[derive(Debug)]
 pub(crate) enum LoadError {
-    Disk(DiskError),
-    UnknownFormat { path: PathBuf, format: String },
-    Damaged { path: PathBuf, problem: String, bytes: Vec<u8>, readable: Box<Inventory> },
-}
-
-impl From<DiskError> for LoadError {
-    fn from(error: DiskError) -> LoadError {
-        LoadError::Disk(error)
-    }
+    /// What was tried and came back.
+    Unreadable(String),
+    /// What is wrong, and another name under which the file is kept.
+    Damaged(String, PathBuf),
 }
 
 impl fmt::Display for LoadError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            LoadError::Disk(error) => error.fmt(formatter),
-            LoadError::UnknownFormat { path, format } => write!(
-                formatter,
-                "{} has format {format}, this program knows format {FORMAT}: run the version that \
-                 wrote it, or move the file away",
-                path.display(),
-            ),
-            LoadError::Damaged { path, problem, readable, .. } => write!(
-                formatter,
-                "{} is damaged: {problem}; {} whole records are in it; repair it, put a back-up in \
-                 its place, or remove it to start without it",
-                path.display(),
-                readable.len(),
-            ),
-        }
+        let (LoadError::Unreadable(problem) | LoadError::Damaged(problem, _)) = self;
+        formatter.write_str(problem)
     }
 }
 
-/// What the file at `path` holds, for a process that doesn't work with it; none if there isn't any.
-pub(crate) fn read(path: &Path) -> Result<Option<Loaded>, LoadError> {
-    let volume = Volume::new(Box::new(Disk), Clock::system());
-    let path = volume.run("find", path, |files| files.resolve(path))?;
-    load(&volume, &path)
+impl From<DiskError> for LoadError {
+    fn from(error: DiskError) -> LoadError {
+        LoadError::Unreadable(error.to_string())
+    }
 }
 
 /// What the file at `path`, which is no link, holds; none if there isn't any.
 pub(super) fn load(volume: &Volume, path: &Path) -> Result<Option<Loaded>, LoadError> {
-    let folder = folder_of(path);
-    let names = volume.read(folder, |files| files.list(folder))?.unwrap_or_default();
-    let bytes = volume.read(path, |files| files.read(path))?;
-    let journals = journals(path, names);
+    let (folder, shown) = (folder_of(path), path.display());
+    let mut names = volume.read(folder, |files| files.list(folder))?.unwrap_or_default();
+    names.sort();
+    let rest_of = |name: &String, ending: &str| {
+        let start = beside(path, ending).file_name()?.to_str()?.to_owned();
+        name.strip_prefix(&start).map(str::to_owned)
+    };
+    let is_journal = |name: &&String| {
+        let number = rest_of(name, ".journal-").unwrap_or_default();
+        number.len() == 20 && number.bytes().all(|digit| digit.is_ascii_digit())
+    };
+    let journals: Vec<_> = names.iter().filter(is_journal).map(|name| folder.join(name)).collect();
     let mut loaded = Loaded::default();
     let mut is_foreign = false;
-    match bytes {
-        None if journals.is_empty() => return Ok(None),
-        None => loaded.findings.push(format!(
-            "{} is missing although its journal is there: only what the journal holds could be \
-             recovered",
-            path.display()
-        )),
-        Some(bytes) => is_foreign = loaded.take_document(path, bytes)?,
+    if let Some(bytes) = volume.read(path, |files| files.read(path))? {
+        is_foreign = loaded.take_document(path, &bytes)?;
+    } else if let Some(aside) = names.iter().find(|name| rest_of(name, ".corrupt-").is_some()) {
+        return Err(LoadError::Unreadable(format!(
+            "{shown} was damaged and is set aside as {aside}: put it in its place, repaired, or a \
+             back-up; to start without, move {aside} to another folder"
+        )));
+    } else if journals.is_empty() {
+        return Ok(None);
+    } else {
+        loaded.findings.push(format!(
+            "{shown} is missing although its journal is there: only what the journal holds could \
+             be recovered"
+        ));
     }
     for journal in journals {
         if let Some(bytes) = volume.read(&journal, |files| files.read(&journal))? {
@@ -113,36 +97,26 @@ pub(super) fn load(volume: &Volume, path: &Path) -> Result<Option<Loaded>, LoadE
     Ok(Some(loaded))
 }
 
-fn journals(path: &Path, names: Vec<String>) -> Vec<PathBuf> {
-    let prefix = beside(path, ".journal-").file_name().unwrap_or_default().to_os_string();
-    let prefix = prefix.to_string_lossy();
-    let is_number = |text: &str| text.len() == 20 && text.bytes().all(|byte| byte.is_ascii_digit());
-    let mut names = names;
-    names.retain(|name| name.strip_prefix(&*prefix).is_some_and(is_number));
-    names.sort();
-    names.into_iter().map(|name| folder_of(path).join(name)).collect()
-}
-
 impl Loaded {
-    /// Says whether this program didn't write the document.
-    fn take_document(&mut self, path: &Path, bytes: Vec<u8>) -> Result<bool, LoadError> {
-        let path = path.to_owned();
-        let document = match document::decode(&bytes) {
-            Ok(document) => document,
-            Err(Unusable::UnknownFormat(format)) => {
-                return Err(LoadError::UnknownFormat { path, format });
+    /// Says whether another program wrote the document.
+    fn take_document(&mut self, path: &Path, bytes: &[u8]) -> Result<bool, LoadError> {
+        let shown = path.display();
+        let document = document::decode(bytes).map_err(|unusable| match unusable {
+            Unusable::UnknownFormat(format) => LoadError::Unreadable(format!(
+                "{shown} has format {format}, this program knows format {FORMAT}: run the version \
+                 that wrote it, or move the file away"
+            )),
+            Unusable::Damaged(problem) => {
+                let tag = hexadecimal(&digest(&SHA256, bytes).as_ref()[..6]);
+                let aside = beside(path, &format!(".corrupt-{tag}"));
+                LoadError::Damaged(format!("{shown} is damaged: {problem}"), aside)
             }
-            Err(Unusable::Damaged { problem, readable }) => {
-                return Err(LoadError::Damaged { path, problem, bytes, readable });
-            }
-        };
+        })?;
         if document.is_edited {
             self.findings.push(format!(
-                "{} does not match its digest: it was edited by hand or damaged; it is used as it \
-                 reads, and a copy is kept",
-                path.display()
+                "{shown} does not match its digest: it was edited by hand or damaged; it is used \
+                 as it reads"
             ));
-            self.edited = Some(bytes);
         }
         self.inventory = document.inventory;
         self.sequence = document.sequence.unwrap_or_default();
@@ -151,33 +125,28 @@ impl Loaded {
 
     /// Of a journal that isn't whole, the good lines count.
     fn take_journal(&mut self, path: PathBuf, bytes: &[u8], is_foreign: bool) {
-        let (mut is_torn, mut is_damaged) = (false, is_foreign);
+        let (mut is_torn, mut is_damaged) = (false, false);
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             let Some(Commit { sequence, changes }) = commit(line) else {
                 is_torn = true;
                 continue;
             };
-            is_damaged |= is_torn;
-            if sequence > self.sequence {
-                is_damaged |= sequence > self.sequence + 1;
+            is_damaged |= is_torn || sequence > self.sequence + 1;
+            if sequence > self.sequence && !is_foreign {
                 self.sequence = sequence;
-                if !is_foreign {
-                    self.inventory = self.inventory.with(changes).0;
-                }
+                self.inventory = self.inventory.with(changes).0;
             }
         }
-        let shown = path.display();
-        if is_foreign {
-            self.findings.push(format!("{shown} belongs to another file, and is kept aside"));
-        } else if is_damaged {
-            self.findings.push(format!(
-                "{shown} is damaged or incomplete: what could be read of it is used, and it is \
-                 kept aside"
-            ));
-        } else if is_torn {
-            log::warn!("{shown} ends with a write that was cut off, or with damage; it is kept");
+        let problem = match (is_foreign, is_damaged, is_torn) {
+            (true, ..) => Some("belongs to another file, and is set aside"),
+            (_, true, _) => Some("is damaged: what could be read is used, and it is set aside"),
+            (_, _, true) => Some("ends with no commit: its write was cut off, or it is damaged"),
+            _ => None,
+        };
+        if let Some(problem) = problem {
+            self.findings.push(format!("{} {problem}", path.display()));
         }
-        self.journals.push(Journal { path, is_whole: !is_torn && !is_damaged });
+        self.journals.push((path, problem.is_none()));
     }
 }
 
@@ -189,9 +158,7 @@ struct Commit {
 }
 
 fn commit(line: &[u8]) -> Option<Commit> {
-    let line = line.strip_suffix(b"\n")?;
-    let (stated, rest) = line.split_at_checked(CHECKSUM_DIGITS)?;
-    let payload = rest.strip_prefix(b" ")?;
+    let (stated, payload) = line.strip_suffix(b"\n")?.split_at_checked(CHECKSUM_DIGITS + 1)?;
     let checksum = hexadecimal(&digest(&SHA256, payload).as_ref()[..CHECKSUM_DIGITS / 2]);
-    (stated == checksum.as_bytes()).then(|| serde_json::from_slice(payload).ok())?
+    (stated == format!("{checksum} ").as_bytes()).then(|| serde_json::from_slice(payload).ok())?
 }

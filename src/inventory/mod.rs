@@ -7,14 +7,15 @@
 //! ```
 //!
 //! [`store`] owns the state and is the only writer. [`record`], [`timeline`], [`contents`] and
-//! [`document`] are pure. [`api`] only reads; so does [`load`], for the store and for other
-//! processes. Nothing here decides what a node is told.
+//! [`document`] are pure. [`api`] only reads, and so does [`load`], for the store and, by [`probe`],
+//! for other processes. Nothing here decides what a node is sent.
 
 pub mod api;
 pub mod contents;
 pub mod document;
 pub mod files;
 pub(crate) mod load;
+pub(crate) mod probe;
 pub mod record;
 pub mod store;
 pub mod timeline;

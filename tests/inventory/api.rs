@@ -114,6 +114,7 @@ fn filters_are_combined_and_no_match_is_an_empty_array() {
     let world = filled();
     let cases: &[(&str, &[&str])] = &[
         ("?providerId=p1", &["p1/worker-0", "p1/worker-1"]),
+        ("?providerId=P1", &["p1/worker-0", "p1/worker-1"]),
         ("?nodeName=worker-0", &["p1/worker-0", "p2/worker-0"]),
         ("?instanceId=vm-3", &["p2/worker-0"]),
         ("?providerId=p1&nodeName=worker-0", &["p1/worker-0"]),
@@ -139,6 +140,28 @@ fn filters_are_combined_and_no_match_is_an_empty_array() {
         assert_eq!(answer.status, 400, "{query}");
         assert!(!answer.error().is_empty());
     }
+}
+
+#[test]
+fn what_was_sent_and_never_accepted_is_shown_nowhere() {
+    let world = filled();
+    let mut sent = record("unaccepted", "vm-9", &[], 1);
+    sent.provider_id = "p1".to_owned();
+    sent.accepted_by = Some(String::new());
+    sent.reserved_ids = vec![ReservedId { port_id: "port-9".to_owned(), id: 0 }];
+    commit(&world.store, vec![Change::Upsert(sent)]).unwrap();
+    assert_eq!(world.store.snapshot().len(), 5);
+    for target in [LIST, &format!("{LIST}?limit=10"), "/v1/inventory/changes"] {
+        assert_eq!(world.names(target).len(), 4, "{target}");
+    }
+    for query in ["?nodeName=unaccepted", "?instanceId=vm-9", "?providerId=p1&nodeName=unaccepted"]
+    {
+        assert!(world.names(&format!("{LIST}{query}")).is_empty(), "{query}");
+    }
+    for target in ["/unaccepted", "/unaccepted?providerId=p1"] {
+        assert_eq!(world.get(&format!("{LIST}{target}")).status, 404, "{target}");
+    }
+    assert_eq!(world.get("/v1/overview").json()["store"]["records"], 4);
 }
 
 #[test]

@@ -3,17 +3,18 @@
 //! A full disk is a small tmpfs where mounting is allowed; elsewhere the test says that it was
 //! left out. As root nothing is forbidden, so forbidden is shown by things in the way.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use std::{fs, io};
 
-use multinic_operator::inventory::files::{Appendable, Disk, Files, Lock};
 use multinic_operator::inventory::store::{Condition, Store};
+use multinic_operator::metrics::Metrics;
 
-use crate::support::{commit, get, open, open_on, upsert};
+use crate::faulty::{Faulty, Gate};
+use crate::support::{commit, get, invented_clock, open, open_on, upsert};
 
 fn wait_until(what: &str, mut condition: impl FnMut() -> bool) -> Duration {
     let began = Instant::now();
@@ -76,7 +77,7 @@ fn a_full_disk_is_said_and_everything_is_written_once_there_is_room() {
     wait_until("the disk is used again", || store.state().is_healthy());
     commit(&store, vec![upsert("after", &[1], 4)]).unwrap();
     let expected = store.snapshot().len();
-    drop(store);
+    store.flush_and_close();
     let found = open(&path);
     assert_eq!(found.snapshot().len(), expected);
     assert!(get(&found, "during").is_some() && found.findings().is_empty());
@@ -94,7 +95,7 @@ fn on_a_read_only_disk_nothing_may_be_sent_until_it_is_writable() {
     let store = open(&path);
     commit(&store, vec![upsert("before", &[1], 1)]).unwrap();
     store.flush_and_close();
-    drop(store);
+    store.flush_and_close();
     remount(folder.path(), "remount,ro");
     let store = open(&path);
     assert_eq!(store.state().condition, Condition::Unwritable, "{}", store.state());
@@ -103,7 +104,7 @@ fn on_a_read_only_disk_nothing_may_be_sent_until_it_is_writable() {
     commit(&store, vec![upsert("during", &[2], 2)]).unwrap_err();
     remount(folder.path(), "remount,rw");
     wait_until("the disk is used again", || store.state().is_healthy());
-    drop(store);
+    store.flush_and_close();
     assert_eq!(open(&path).snapshot().len(), 2);
 }
 
@@ -113,7 +114,7 @@ fn a_missing_folder_is_made() {
     let path = folder.path().join("not/yet/inventory.json");
     let store = open(&path);
     commit(&store, vec![upsert("a", &[1], 1)]).unwrap();
-    drop(store);
+    store.flush_and_close();
     assert_eq!(open(&path).snapshot().len(), 1);
 }
 
@@ -129,7 +130,7 @@ fn a_folder_that_cannot_be_made_is_said_and_made_later() {
     assert!(error.to_string().contains("Not a directory"), "{error}");
     fs::remove_file(&in_the_way).unwrap();
     wait_until("the folder is made", || store.state().is_healthy());
-    drop(store);
+    store.flush_and_close();
     assert_eq!(open(&path).snapshot().len(), 1);
 }
 
@@ -173,7 +174,7 @@ fn two_operators_on_one_file_are_told_apart_and_the_second_takes_over_what_the_f
 fn files_are_for_their_owner_only() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().unwrap();
-    let store: Store = open(&folder.path().join("inventory.json"));
+    let store = open(&folder.path().join("inventory.json"));
     commit(&store, vec![upsert("a", &[1], 1)]).unwrap();
     let entries: Vec<_> = fs::read_dir(folder.path()).unwrap().map(Result::unwrap).collect();
     assert_eq!(entries.len(), 2, "the file and its lock");
@@ -183,54 +184,25 @@ fn files_are_for_their_owner_only() {
     }
 }
 
-/// A real disk whose lock takes long to be given back, and is then another operator's.
-struct SlowUnlock(Arc<AtomicBool>);
-
-struct SlowLock(Option<Lock>, Arc<AtomicBool>);
-
-impl Drop for SlowLock {
-    fn drop(&mut self) {
-        self.0 = None;
-        self.1.store(true, Ordering::SeqCst);
-        std::thread::park_timeout(Duration::from_millis(300));
-    }
-}
-
-impl Files for SlowUnlock {
-    fn create_folder(&self, folder: &Path) -> io::Result<()> {
-        Disk.create_folder(folder)
-    }
-    fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
-        Disk.list(folder)
-    }
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        Disk.read(path)
-    }
-    fn create(&self, path: &Path) -> io::Result<Box<dyn Appendable>> {
-        assert!(!self.0.load(Ordering::SeqCst), "{} was made without the lock", path.display());
-        Disk.create(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        Disk.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        Disk.remove(path)
-    }
-    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
-        Disk.sync_folder(folder)
-    }
-    fn lock(&self, path: &Path) -> io::Result<Option<Lock>> {
-        let slow = |lock| Box::new(SlowLock(Some(lock), self.0.clone())) as Lock;
-        Ok(Disk.lock(path)?.map(slow))
-    }
-}
-
 #[test]
 fn a_commit_beside_the_close_is_refused_and_nothing_is_written_without_the_lock() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("inventory.json");
     let unlocked = Arc::new(AtomicBool::new(false));
-    let store = open_on(SlowUnlock(unlocked.clone()), &path);
+    let is_unlocked = unlocked.clone();
+    let store = open_on(
+        Faulty::new(move |operation, path| {
+            if operation == "unlock" {
+                // It is another operator's from here on.
+                is_unlocked.store(true, Ordering::SeqCst);
+                std::thread::park_timeout(Duration::from_millis(300));
+            }
+            let is_made = operation == "create" && is_unlocked.load(Ordering::SeqCst);
+            assert!(!is_made, "{} was made without the lock", path.display());
+            Ok(())
+        }),
+        &path,
+    );
     commit(&store, vec![upsert("a", &[1], 1)]).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| store.flush_and_close());
@@ -239,4 +211,173 @@ fn a_commit_beside_the_close_is_refused_and_nothing_is_written_without_the_lock(
         assert_eq!(error.state.condition, Condition::Closed);
     });
     assert_eq!(open(&path).snapshot().len(), 1);
+}
+
+const ENOLCK: i32 = 37;
+const EIO: i32 = 5;
+const EINVAL: i32 = 22;
+
+#[test]
+fn without_a_lock_nothing_may_be_sent_and_nothing_is_written() {
+    for (number, said) in [(ENOLCK, "No locks available"), (EIO, "Input/output error")] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("inventory.json");
+        let store = open_on(Faulty::failing("lock", number), &path);
+        store.retry();
+        let state = store.state();
+        assert_eq!(state.condition, Condition::Unwritable, "{state}");
+        assert!(!state.remembers());
+        let reason = state.reason().unwrap();
+        assert!(reason.starts_with("cannot lock ") && reason.contains(said), "{reason}");
+        assert_eq!(reason.contains("mount the volume"), number == ENOLCK, "{reason}");
+        commit(&store, vec![upsert("a", &[1], 1)]).unwrap_err();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn a_file_system_that_cannot_sync_folders_is_no_trouble() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("inventory.json");
+    let store = open_on(Faulty::failing("sync_folder", EINVAL), &path);
+    assert!(store.state().is_healthy(), "{}", store.state());
+    commit(&store, vec![upsert("a", &[1], 1)]).unwrap();
+    let store = open_on(Faulty::failing("sync_folder", EIO), &folder.path().join("other.json"));
+    assert!(store.state().to_string().contains("cannot sync the folder"), "{}", store.state());
+}
+
+#[test]
+fn a_file_that_is_mounted_by_itself_is_said_to_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("inventory.json");
+    fs::write(&path, r#"{"records": []}"#).unwrap();
+    let mounted = Command::new("mount").arg("--bind").args([&path, &path]).status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        println!("left out: nothing can be mounted here");
+        return;
+    }
+    let _mounted = Mounted(&path);
+    let store = open(&path);
+    let said = store.state().to_string();
+    assert_eq!(store.state().condition, Condition::Unwritable, "{said}");
+    assert!(said.contains("cannot replace ") && said.contains("subPath"), "{said}");
+    assert!(!folder.path().join("inventory.json.tmp").exists());
+    store.flush_and_close();
+}
+
+#[test]
+fn a_link_is_followed_and_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("volume")).unwrap();
+    let target = folder.path().join("volume/nodes.json");
+    for (name, points_to) in
+        [("relative.json", "volume/nodes.json".into()), ("whole.json", target.clone())]
+    {
+        let link = folder.path().join(name);
+        std::os::unix::fs::symlink(points_to, &link).unwrap();
+        // The target isn't there the first time.
+        let store = open(&link);
+        commit(&store, vec![upsert(name, &[1], 1)]).unwrap();
+        let second = open(&target);
+        assert_eq!(second.state().condition, Condition::Locked, "both names are one file");
+        second.flush_and_close();
+        store.flush_and_close();
+        assert!(link.is_symlink());
+        let text = fs::read_to_string(&target).unwrap();
+        assert!(text.contains(name), "{text}");
+    }
+    let names: Vec<_> = fs::read_dir(folder.path().join("volume")).unwrap().collect();
+    assert_eq!(names.len(), 2, "the file and its lock: {names:?}");
+}
+
+/// A store with a thread whose disk waits at a gate before one kind of operation, and its clock.
+fn gated(path: &Path, operation: &'static str) -> (Arc<Store>, Gate, Arc<Metrics>) {
+    let (gate, metrics) = (Gate::default(), Arc::<Metrics>::default());
+    let at = gate.clone();
+    let files = Faulty::new(move |name, _| {
+        if name == operation {
+            at.pass();
+        }
+        Ok(())
+    });
+    gate.shut();
+    let clock = invented_clock();
+    let store = Store::open_with_thread(Box::new(files), path, clock, metrics.clone());
+    (store, gate, metrics)
+}
+
+#[test]
+fn storage_that_hangs_while_the_file_is_opened_is_said_and_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("inventory.json");
+    let (store, gate, metrics) = gated(&path, "lock");
+    wait_until("the lock is asked for", || gate.is_reached());
+    let began = Instant::now();
+    store.wait_until_opened(Duration::from_millis(50));
+    assert!(began.elapsed() < Duration::from_secs(2));
+    assert_eq!(store.state().condition, Condition::Opening);
+    assert!(!store.state().remembers());
+    store.clock().advance(Duration::from_secs(12));
+    let state = store.state();
+    let expected =
+        format!("no answer from the storage to the attempt to lock {}.lock", path.display());
+    assert_eq!((state.condition, state.reason()), (Condition::Opening, Some(expected.as_str())));
+    assert_eq!(state.since(), Some(crate::support::start()));
+    store.report();
+    let shown = metrics.render();
+    assert!(shown.contains("multinic_inventory_state{state=\"opening\"} 1"), "{shown}");
+    assert!(shown.contains("multinic_inventory_pending_seconds 12"), "{shown}");
+    gate.open();
+    wait_until("the file is opened", || store.state().is_healthy());
+    store.report();
+    assert!(metrics.render().contains("multinic_inventory_pending_seconds 0"));
+    store.flush_and_close();
+}
+
+#[test]
+fn storage_that_hangs_while_a_commit_is_written_holds_up_neither_commits_nor_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("inventory.json");
+    let (store, gate, _) = gated(&path, "rename");
+    gate.open();
+    store.wait_until_opened(Duration::from_secs(10));
+    gate.shut();
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| commit(&store, vec![upsert("a", &[1], 1)]));
+        wait_until("the commit is being written", || gate.is_reached());
+        assert!(store.state().is_healthy());
+        store.clock().advance(Duration::from_secs(6));
+        let state = store.state();
+        assert_eq!(state.condition, Condition::Unwritten, "{state}");
+        assert!(state.remembers());
+        assert!(state.reason().unwrap().contains("the attempt to replace "), "{state}");
+        let began = Instant::now();
+        let error = commit(&store, vec![upsert("b", &[2], 2)]).unwrap_err();
+        assert_eq!(error.state.condition, Condition::Unwritten);
+        store.flush_and_close();
+        assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+        assert_eq!(store.state().condition, Condition::Closed);
+        gate.open();
+        first.join().unwrap().unwrap_err();
+    });
+}
+
+#[test]
+fn storage_that_hangs_for_a_while_has_everything_afterwards() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("inventory.json");
+    let (store, gate, _) = gated(&path, "rename");
+    gate.open();
+    store.wait_until_opened(Duration::from_secs(10));
+    gate.shut();
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| commit(&store, vec![upsert("a", &[1], 1)]));
+        wait_until("the commit is being written", || gate.is_reached());
+        store.clock().advance(Duration::from_secs(6));
+        gate.open();
+        first.join().unwrap().unwrap();
+    });
+    commit(&store, vec![upsert("b", &[2], 2)]).unwrap();
+    store.flush_and_close();
+    assert_eq!(open(&path).snapshot().len(), 2);
 }

@@ -85,10 +85,10 @@ fn the_cost_of_a_commit() {
     }
 }
 
-fn serve(store: Store, address: &str) -> Server {
+fn serve(store: Arc<Store>, address: &str) -> Server {
     let overview = Arc::<Overview>::default();
     let leads = Arc::new(|| None);
-    let api = Api::new(Arc::new(store), overview, ApiSettings::default(), leads);
+    let api = Api::new(store, overview, ApiSettings::default(), leads);
     let address = address.parse().unwrap();
     let (limits, clock) = (Limits::default(), Clock::system());
     Server::start("inventory", address, limits, Arc::new(api), clock, Arc::default()).unwrap()

@@ -196,21 +196,20 @@ fn asked_and_unread(address: SocketAddr, target: &str) -> (Vec<TcpStream>, Vec<u
 
 #[test]
 fn a_crowd_that_does_not_read_costs_the_lists_nothing() {
-    let world = api::world(ApiSettings::default());
-    for step in 0..6 {
-        let nodes = (0..500_u32).map(|number| {
-            let name = format!("worker-{number:04}");
-            let mut record = record(&name, &name, &[number, number + 1, number + 2], step);
-            record.config.interfaces[0].mtu = 1400 + step as u32;
-            Change::Upsert(record)
-        });
-        commit(&world.store, nodes.collect()).unwrap();
-    }
-    let address = world.server.address();
     let list = "/v1/inventory/node-configs";
     let filtered = format!("{list}?providerId={PROVIDER}");
-    let changes = "/v1/inventory/changes";
-    for target in [list, &filtered, &format!("{list}?limit=400"), changes] {
+    for target in [list, &filtered, &format!("{list}?limit=400"), "/v1/inventory/changes"] {
+        let world = api::world(ApiSettings::default());
+        for step in 0..6 {
+            let nodes = (0..500_u32).map(|number| {
+                let name = format!("worker-{number:04}");
+                let mut record = record(&name, &name, &[number, number + 1, number + 2], step);
+                record.config.interfaces[0].mtu = 1400 + step as u32;
+                Change::Upsert(record)
+            });
+            commit(&world.store, nodes.collect()).unwrap();
+        }
+        let address = world.server.address();
         let (_crowd, statuses) = asked_and_unread(address, target);
         assert!(statuses.iter().all(|status| *status == 200), "{target}: {statuses:?}");
         assert_eq!(get(address, target).status, 200, "{target}");

@@ -99,6 +99,7 @@ fn kill_nine_loses_nothing_that_was_acknowledged() {
         assert!(found >= acknowledged, "round {round}: {found} of {acknowledged}");
         assert!(found <= acknowledged + 1, "round {round}: {found} of {acknowledged}");
         check(&store, found);
+        store.flush_and_close();
         total = found;
     }
     println!("{ROUNDS} kills, {total} commits");

@@ -67,11 +67,6 @@ fn document(disk: &SimulatedDisk) -> String {
     String::from_utf8(disk.read(Path::new(PATH)).unwrap()).unwrap()
 }
 
-/// The names of copies with this in them.
-fn copies(disk: &SimulatedDisk, kind: &str) -> Vec<String> {
-    disk.names().into_iter().filter(|name| name.contains(kind)).collect()
-}
-
 fn read(disk: &SimulatedDisk, name: &str) -> Vec<u8> {
     disk.read(&Path::new("/data").join(name)).unwrap()
 }
@@ -108,81 +103,64 @@ fn an_empty_list_of_the_go_operator_loads() {
         let disk = with_file(text);
         let store = open(&disk);
         assert!(store.state().is_healthy() && store.snapshot().is_empty(), "{text}");
-        assert!(copies(&disk, "corrupt").is_empty(), "{text}");
+        assert_eq!(disk.names(), ["inventory.json"], "{text}");
     }
-}
-
-/// Ten records of which one is hit.
-fn damaged() -> Vec<u8> {
-    let disk = SimulatedDisk::default();
-    let store = open(&disk);
-    let changes = (0..10).map(|n| upsert(&format!("n{n}"), &[n, n + 100], 1)).collect();
-    commit(&store, changes).unwrap();
-    let whole = document(&disk);
-    let place = whole.find("\"n4\"").unwrap();
-    [&whole.as_bytes()[..place], b"\0\0\0\0", &whole.as_bytes()[place + 4..]].concat()
 }
 
 #[test]
 fn with_a_damaged_file_nothing_may_be_sent_until_a_person_decides() {
-    let hit = damaged();
     let disk = SimulatedDisk::default();
-    disk.put(Path::new(PATH), &hit);
+    let store = open(&disk);
+    commit(&store, (0..10).map(|n| upsert(&format!("n{n}"), &[n], 1)).collect()).unwrap();
+    let whole = document(&disk);
+    let hit = whole.replacen("\"n4\"", "\0\0\0\0", 1);
+    let disk = with_file(&hit);
     let store = open(&disk);
     assert_eq!(store.state().condition, Condition::Unreadable);
     assert!(!store.state().remembers());
+    let [aside] = &disk.names()[..] else { panic!("{:?}", disk.names()) };
+    assert!(aside.starts_with("inventory.json.corrupt-"), "{aside}");
     let said = store.state().to_string();
-    assert!(said.contains("is damaged: ") && said.contains(" line "), "{said}");
-    assert!(said.contains("9 whole records are in it"), "{said}");
-    let [copy] = &copies(&disk, ".corrupt-")[..] else { panic!("{:?}", disk.names()) };
-    assert_eq!(read(&disk, copy), hit, "the copy is the file as it was found");
-    assert_eq!(disk.read(Path::new(PATH)).unwrap(), hit, "the file is left alone");
+    assert!(said.contains(&format!("was damaged and is set aside as {aside}")), "{said}");
+    assert_eq!(read(&disk, aside), hit.as_bytes(), "it is kept as it was found");
+    commit(&store, vec![upsert("a", &[1], 1)]).unwrap_err();
     store.retry();
-    drop(store);
-    let restarted = disk.after(Restart::NothingUnsynced);
-    assert!(!open(&restarted).state().remembers(), "a restart is no decision");
-    assert_eq!(restarted.names(), disk.names(), "one copy is enough");
+    store.flush_and_close();
+    assert_eq!(disk.names(), [aside.as_str()], "nothing is written in its place");
 
-    // The decisions: what could be read, a back-up, or nothing.
-    let [recovered] = &copies(&disk, ".recovered-")[..] else { panic!("{:?}", disk.names()) };
-    for (decision, nodes) in [(Some(read(&disk, recovered)), 9), (None, 0)] {
+    // A restart is no decision. A repaired file, a back-up, and moving the file away are.
+    let restarted = disk.after(Restart::NothingUnsynced);
+    for (decision, nodes) in [(Some(whole.as_str()), 10), (Some(ORIGINAL), 1), (None, 0)] {
         let disk = restarted.after(Restart::NothingUnsynced);
         let store = open(&disk);
+        assert!(!store.state().remembers() && store.state().to_string() == said);
         match decision {
-            Some(bytes) => disk.put(Path::new(PATH), &bytes),
-            None => disk.remove(Path::new(PATH)).unwrap(),
+            Some(text) => disk.put(Path::new(PATH), text.as_bytes()),
+            None => disk.remove(&Path::new("/data").join(aside)).unwrap(),
         }
         store.retry();
         assert!(store.state().is_healthy(), "{}", store.state());
         assert_eq!((store.snapshot().len(), store.findings()), (nodes, Vec::<String>::new()));
-        assert!(get(&store, "n4").is_none());
     }
 }
 
 #[test]
-fn files_that_are_cut_off_empty_or_garbage_are_copied_once_and_never_overwritten() {
+fn files_that_are_cut_off_empty_or_garbage_are_set_aside_and_never_overwritten() {
     let cut = &ORIGINAL[..ORIGINAL.len() - 3];
-    for (text, records) in
-        [(cut, 1), ("", 0), ("\0\0\0\0", 0), ("[1,2", 0), ("{\"records\": 7}", 0)]
-    {
-        let disk = with_file(text);
+    let damaged = [cut, "", "\0\0\0\0", "[1,2", "{\"records\": 7}"];
+    let disk = SimulatedDisk::default();
+    for (text, count) in damaged.into_iter().zip(1..) {
+        disk.put(Path::new(PATH), text.as_bytes());
         let store = open(&disk);
         assert_eq!(store.state().condition, Condition::Unreadable, "{text:?}");
-        let said = store.state().to_string();
-        assert!(said.contains(&format!("{records} whole records")), "{said}");
-        commit(&store, vec![upsert("a", &[1], 1)]).unwrap_err();
-        store.retry();
-        store.flush_and_close();
-        assert_eq!(document(&disk), text);
-        let again = disk.after(Restart::NothingUnsynced);
-        open(&again);
-        assert_eq!(copies(&again, ".corrupt-").len(), 1, "{text:?}");
-        assert_eq!(copies(&again, ".recovered-").len(), records, "{text:?}");
+        assert_eq!(disk.names().len(), count, "each has a name of its own");
+        let kept = disk.names().into_iter().any(|name| read(&disk, &name) == text.as_bytes());
+        assert!(kept, "{text:?} is gone");
     }
 }
 
 #[test]
-fn an_edit_by_hand_is_used_and_said_and_a_copy_is_kept() {
+fn an_edit_by_hand_is_used_and_said() {
     let disk = SimulatedDisk::default();
     let store = open(&disk);
     commit(&store, vec![upsert("a", &[1], 1), upsert("b", &[2], 1)]).unwrap();
@@ -194,7 +172,6 @@ fn an_edit_by_hand_is_used_and_said_and_a_copy_is_kept() {
     assert!(store.findings()[0].contains("edited by hand or damaged"), "{:?}", store.findings());
     let address = |node: &str| get(&store, node).unwrap().record.config.interfaces[0].address;
     assert_eq!(address("a").to_string(), "10.10.7.7");
-    assert_eq!(read(&disk, &copies(&disk, ".corrupt-")[0]), edited.as_bytes());
     // Once is enough: the file matches its digest again.
     assert!(open(&disk.after(Restart::NothingUnsynced)).findings().is_empty());
 }
@@ -245,7 +222,6 @@ fn a_byte_order_mark_before_the_file_is_no_damage() {
     let disk = with_file(&format!("\u{feff}{ORIGINAL}"));
     let store = open(&disk);
     assert!(store.findings().is_empty() && store.snapshot().get("p-1", "worker-0").is_some());
-    assert!(copies(&disk, ".corrupt-").is_empty());
     store.flush_and_close();
     disk.put(Path::new(PATH), format!("\u{feff}{}", document(&disk)).as_bytes());
     assert!(open(&disk).findings().is_empty(), "ours, kept by an editor that adds the mark");
@@ -276,7 +252,7 @@ fn loading_gives_what_was_seen_before() {
 }
 
 #[test]
-fn whatever_a_file_holds_nothing_is_lost_without_a_copy() {
+fn whatever_a_file_holds_nothing_is_lost_without_a_word() {
     let disk = SimulatedDisk::default();
     let store = open(&disk);
     commit(&store, (0..5).map(|n| upsert(&format!("n{n}"), &[n], 1)).collect()).unwrap();
@@ -297,16 +273,13 @@ fn whatever_a_file_holds_nothing_is_lost_without_a_copy() {
         }
         hit.put(Path::new(PATH), &bytes);
         let store = open(&hit);
-        let copied = copies(&hit, ".corrupt-");
         if store.state().remembers() {
             assert!(store.state().is_healthy(), "seed {seed}: {}", store.state());
             let complete = whole.iter().all(|line| seen(&store.snapshot()).contains(line));
-            assert!(complete || !copied.is_empty(), "seed {seed}: records are gone without a copy");
-            assert_eq!(!copied.is_empty(), !store.findings().is_empty(), "seed {seed}");
+            assert!(complete || !store.findings().is_empty(), "seed {seed}: nothing is said");
         } else {
-            let said = store.state().to_string();
-            assert!(said.contains("format") || copied.len() == 1, "seed {seed}: {said}");
-            assert_eq!(hit.read(Path::new(PATH)).unwrap(), bytes, "seed {seed}: it was touched");
+            let kept = hit.names().into_iter().any(|name| read(&hit, &name) == bytes);
+            assert!(kept, "seed {seed}: the file is gone");
         }
     }
 }

@@ -12,6 +12,7 @@ mod api;
 mod client;
 mod crash;
 mod disks;
+mod faulty;
 mod figures;
 mod gate;
 mod hostile;

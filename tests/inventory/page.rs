@@ -46,7 +46,9 @@ fn shown_world() -> World {
     changed.config.interfaces[0].mtu = 9000;
     changed.config.interfaces[0].address = "10.10.77.7".parse().unwrap();
     commit(&world.store, vec![Change::Upsert(changed)]).unwrap();
-    world.overview.put(object("shop", "amber", "True", "Synced"));
+    let mut overdue = object("shop", "amber", "True", "Synced");
+    overdue.next_due = overdue.last_synced_at;
+    world.overview.put(overdue);
     world.overview.put(object("shop", "blue", "False", "NovaError"));
     world.overview.put(object("shop", "<b>cyan</b>", "Unknown", ""));
     world
@@ -89,4 +91,44 @@ fn the_page_keeps_its_promises_in_a_real_browser() {
         }
     }
     assert!(child.wait().unwrap().success(), "a promise of the page is broken, see above");
+}
+
+/// What a file of the page refers to.
+fn references(text: &str) -> Vec<&str> {
+    let markers = ["href=\"", "src=\"", "from \"", "ask(\"", "RECORDS = \"", "path = `", "- url: "];
+    let after = |marker: &'static str| text.split(marker).skip(1);
+    let found = markers.into_iter().flat_map(after);
+    found.map(|rest| rest.split(['"', '`', '?', '\n']).next().unwrap()).collect()
+}
+
+#[test]
+fn the_page_and_the_docs_refer_to_what_is_beside_them() {
+    let world = shown_world();
+    let get = |path: &str| crate::client::get(world.server.address(), path);
+    let mut found = Vec::new();
+    for file in ["/", "/docs", "/page.js", "/openapi.yaml"] {
+        let text = String::from_utf8(get(file).body).unwrap();
+        for reference in references(&text).into_iter().filter(|path| !path.starts_with("data:")) {
+            assert!(
+                !reference.starts_with('/') && !reference.contains("//"),
+                "{file}: {reference}"
+            );
+            let path = format!("/{}", reference.trim_start_matches("./"));
+            assert_eq!(get(&path).status, 200, "{file}: {reference}");
+            found.push(reference.to_owned());
+        }
+    }
+    for expected in [
+        "page.css",
+        "page.js",
+        "./words.js",
+        "docs",
+        "./",
+        "openapi.yaml",
+        "v1/inventory/node-configs",
+        "v1/inventory/changes",
+        "v1/overview",
+    ] {
+        assert!(found.iter().any(|path| path == expected), "{expected} isn't among {found:?}");
+    }
 }

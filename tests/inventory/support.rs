@@ -25,7 +25,7 @@ pub(crate) fn invented_clock() -> Clock {
 }
 
 /// A store on the real disk, with its thread, once it has tried to open its file.
-pub(crate) fn open(path: &Path) -> Store {
+pub(crate) fn open(path: &Path) -> Arc<Store> {
     let store = Store::open(path, Clock::system(), Arc::default());
     store.wait_until_opened(Duration::from_secs(10));
     store

@@ -236,9 +236,10 @@ fn down_ports_are_sent_again_soon_then_rarely_and_a_restart_goes_on_counting() {
     let at: Vec<u64> =
         world.journal().requests(Service::Viola).iter().map(|request| request.arrived_ms).collect();
     let gaps: Vec<u64> = at.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    // Once, three times fast, then slow.
-    assert!(gaps[..3].iter().all(|gap| *gap >= 300), "{gaps:?}");
-    assert!(gaps[3..].iter().all(|gap| *gap >= 1500), "{gaps:?}");
+    // Once, three times fast, then slow. The other side notes when a request arrives, a little late
+    // now and then.
+    assert!(gaps[..3].iter().all(|gap| *gap >= 290), "{gaps:?}");
+    assert!(gaps[3..].iter().all(|gap| *gap >= 1490), "{gaps:?}");
     let retry = world.status()["downPortRetry"].clone();
     assert_eq!(retry["fastAttempts"], 3, "{retry}");
 

@@ -3,9 +3,11 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use simulated_cloud::{Fault, FaultKind, LoggedRequest, Service};
+use tempfile::TempDir;
 
 use super::process::{Operator, SOON};
 use super::world::World;
@@ -158,4 +160,42 @@ fn only_the_named_namespaces_are_watched() {
     let lists: Vec<String> =
         world.journal().requests(Service::Kubernetes).iter().map(|r| r.path().to_owned()).collect();
     assert!(lists.iter().all(|path| path.contains("/namespaces/")), "{lists:?}");
+}
+
+/// Runs `mkfifo`: who reads a named pipe that nobody writes to waits, as for storage that hangs.
+pub(super) fn named_pipe(path: &std::path::Path) {
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+#[test]
+fn storage_that_hangs_is_said_everywhere_and_waited_for() {
+    let world = World::of("three-nodes");
+    let folder = Arc::new(TempDir::new().unwrap());
+    let pipe = folder.path().join("inventory.json");
+    named_pipe(&pipe);
+    let operator = Operator::start_in(&world, &[], Arc::clone(&folder));
+    let said = format!("no answer from the storage to the attempt to read {}", pipe.display());
+    operator.line_with(&said);
+    let (status, text) = operator.health("/readyz");
+    assert_eq!(status, 503);
+    assert!(text.contains(&format!("[-] inventory: {said} (since 2")), "{text}");
+    assert!(!text.contains("standing by"), "{text}");
+    assert_eq!(operator.health("/healthz").0, 200);
+    let metrics = operator.health("/metrics").1;
+    assert!(metrics.contains("multinic_inventory_state{state=\"opening\"} 1"), "{metrics}");
+    let (status, text) = operator.inventory("/v1/inventory/node-configs");
+    assert!(status == 503 && text.contains(&said), "{status} {text}");
+    world.wait_for_reason("ConfigError");
+    assert!(world.viola().received().is_empty());
+    let (status, took) = operator.stop();
+    assert_eq!(status.code(), Some(0));
+    assert!(took < STOP_LIMIT, "{took:?}");
+
+    let often = [("POLL_ERROR_INTERVAL", "1s"), ("POLL_FAST_INTERVAL", "1s")];
+    let operator = Operator::start_in(&world, &often, folder);
+    operator.line_with(&said);
+    std::fs::write(&pipe, r#"{"records": []}"#).unwrap();
+    world.wait_for_reason("Synced");
+    assert_eq!(operator.health("/readyz").0, 200);
+    assert!(pipe.is_file());
 }

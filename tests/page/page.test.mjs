@@ -4,6 +4,7 @@
 // object "shop/brand-new" fail, "rotate" to exchange the token for "new-token".
 
 import assert from "node:assert/strict";
+import http from "node:http";
 import { Browser } from "./chromium.mjs";
 
 const [open, guarded, program] = process.argv.slice(2);
@@ -27,11 +28,38 @@ const promises = {
     assert.deepEqual((await page.evaluate(objects)).slice(0, 1), ["blue"]);
     const text = await page.evaluate("document.body.innerText");
     for (const part of ["NovaError", "multinic0", "fa:16:3e:00:00:01", "10.10.0.2", "10.10.0.0/16", "1450",
-      "1 DOWN", "2 over the limit of 10", "Provider p1", "ids of the earlier program"]) {
+      "1 DOWN", "2 over the limit of 10", "Provider p1", "ids of the Go operator", "due now"]) {
       assert.ok(text.includes(part), `${part} is not shown`);
     }
     assert.ok(page.requests.every((url) => url.startsWith(open) || url.startsWith("data:")), page.requests.join());
     assert.deepEqual(page.complaints, []);
+  },
+
+  async "it works below a prefix, as behind an ingress or kubectl proxy"() {
+    const prefix = "/api/v1/namespaces/x/services/y:18081/proxy";
+    const proxy = http.createServer((request, answer) => {
+      if (!request.url.startsWith(`${prefix}/`)) return answer.writeHead(404).end();
+      const target = new URL(request.url.slice(prefix.length), open);
+      const headers = { ...request.headers, host: target.host };
+      http.request(target, { method: request.method, headers }, (answered) => {
+        answer.writeHead(answered.statusCode, answered.headers);
+        answered.pipe(answer);
+      }).end();
+    });
+    await new Promise((done) => proxy.listen(0, "127.0.0.1", done));
+    const base = `http://127.0.0.1:${proxy.address().port}${prefix}`;
+    const page = await browser.open(`${base}/`);
+    await page.until("document.querySelectorAll('.node').length >= 8");
+    await page.evaluate("document.querySelector('.node button').click()");
+    await page.until("document.querySelector('.node .timeline li')");
+    assert.equal(await page.evaluate("document.querySelector('nav a').href"), `${base}/docs`);
+    assert.ok(page.requests.every((url) => url.startsWith(base) || url.startsWith("data:")), page.requests.join());
+    assert.deepEqual(page.complaints, []);
+    const docs = await browser.open(`${base}/docs`);
+    assert.equal(await docs.evaluate("document.querySelector('nav a').href"), `${base}/`);
+    assert.deepEqual(docs.complaints, []);
+    proxy.close();
+    proxy.closeAllConnections();
   },
 
   async "search finds any field at once"() {

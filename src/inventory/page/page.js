@@ -1,14 +1,15 @@
 // The inventory page: polls the API with ETags and shows what it answers.
 //
 // Whatever comes from the API enters the page as text (textContent, attributes), never as markup.
-// Nothing is loaded from elsewhere and nothing is sent but GET requests.
+// Nothing is loaded from elsewhere and nothing is sent but GET requests. All paths are relative, for
+// the page may be served below a prefix.
 
-import { language, say, words } from "/words.js";
+import { language, say, words } from "./words.js";
 
 const POLL_MILLISECONDS = 5000;
 const NODES_AT_A_TIME = 200;
 const TOKEN_KEY = "multinic-inventory-token";
-const RECORDS = "/v1/inventory/node-configs";
+const RECORDS = "v1/inventory/node-configs";
 
 const at = (id) => document.getElementById(id);
 const relative = new Intl.RelativeTimeFormat(language, { numeric: "auto", style: "short" });
@@ -50,7 +51,9 @@ function showAge(element) {
   const steps = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
   const [unit, size] = steps.find(([, size]) => Math.abs(seconds) >= size) ?? ["second", 1];
   const age = relative.format(Math.trunc(seconds / size), unit);
-  element.textContent = element.dataset.word ? say(element.dataset.word, { when: age }) : age;
+  const isOver = element.dataset.word === "nextDue" && seconds < 1;
+  const text = element.dataset.word ? say(element.dataset.word, { when: age }) : age;
+  element.textContent = isOver ? words.dueNow : text;
 }
 
 function button(text, action) {
@@ -82,7 +85,7 @@ async function ask(path) {
 /** Each answer is shown before the next question: it won't come again, and that one may fail. */
 async function poll() {
   try {
-    const overview = await ask("/v1/overview");
+    const overview = await ask("v1/overview");
     at("token-form").hidden = true;
     if (overview) {
       state.overview = overview;
@@ -298,7 +301,7 @@ async function toggleTimeline(record, card, control) {
 }
 
 async function fillTimeline(record, list) {
-  const path = `/v1/inventory/changes?${addressOf(record)}&nodeName=${escaped(record.nodeName)}`;
+  const path = `v1/inventory/changes?${addressOf(record)}&nodeName=${escaped(record.nodeName)}`;
   state.tags.delete(path);
   try {
     const [found] = (await ask(path)) ?? [];
@@ -328,7 +331,7 @@ const escaped = (text) => encodeURIComponent(text).replaceAll("'", "%27");
 const addressOf = (record) => `providerId=${escaped(record.providerId)}`;
 
 async function copyCurl(record, control) {
-  const url = `${location.origin}${RECORDS}/${escaped(record.nodeName)}?${addressOf(record)}`;
+  const url = new URL(`${RECORDS}/${escaped(record.nodeName)}?${addressOf(record)}`, document.baseURI);
   const token = sessionStorage.getItem(TOKEN_KEY) ? ' -H "Authorization: Bearer $TOKEN"' : "";
   await copy(`curl -sS${token} '${url}'`);
   control.textContent = words.copied;

@@ -15,7 +15,7 @@ pub enum Condition {
     Locked,
     /// The file hasn't been read yet.
     Opening,
-    /// The file is there and can't be read or used; what it holds isn't known.
+    /// The file can't be read or used; what it holds isn't known.
     Unreadable,
     /// The file was never written by this process, and can't be: what is sent would be forgotten.
     Unwritable,
@@ -23,31 +23,16 @@ pub enum Condition {
     Unwritten,
 }
 
-impl Condition {
-    /// All of them, by name.
-    pub const ALL: [Condition; 7] = [
-        Condition::Closed,
-        Condition::Healthy,
-        Condition::Locked,
-        Condition::Opening,
-        Condition::Unreadable,
-        Condition::Unwritable,
-        Condition::Unwritten,
-    ];
-
-    /// One word for metrics and the API.
-    pub fn name(self) -> &'static str {
-        match self {
-            Condition::Closed => "closed",
-            Condition::Healthy => "healthy",
-            Condition::Locked => "locked",
-            Condition::Opening => "opening",
-            Condition::Unreadable => "unreadable",
-            Condition::Unwritable => "unwritable",
-            Condition::Unwritten => "unwritten",
-        }
-    }
-}
+/// All conditions, and a word for each for metrics and the API.
+pub(super) const CONDITIONS: [(Condition, &str); 7] = [
+    (Condition::Closed, "closed"),
+    (Condition::Healthy, "healthy"),
+    (Condition::Locked, "locked"),
+    (Condition::Opening, "opening"),
+    (Condition::Unreadable, "unreadable"),
+    (Condition::Unwritable, "unwritable"),
+    (Condition::Unwritten, "unwritten"),
+];
 
 /// The state of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,8 +51,8 @@ impl StoreState {
         self.condition == Condition::Healthy
     }
 
-    /// Is it known what nodes were told before, and can it be kept? If not, no node may be sent:
-    /// interface ids would be handed out again and network cards renamed.
+    /// Is it known what nodes were sent before, and can it be kept? If not, no node may be sent:
+    /// interface ids would be given out again and network cards renamed.
     pub fn remembers(&self) -> bool {
         matches!(self.condition, Condition::Healthy | Condition::Unwritten)
     }
@@ -77,29 +62,26 @@ impl StoreState {
         (!self.is_healthy()).then_some(self.reason.as_str())
     }
 
-    /// [`Condition::name`].
-    pub fn name(&self) -> &'static str {
-        self.condition.name()
-    }
-
     /// Since when it isn't healthy.
     pub fn since(&self) -> Option<Timestamp> {
         (!self.is_healthy()).then_some(self.since)
+    }
+
+    /// One word for metrics and the API.
+    pub fn name(&self) -> &'static str {
+        let named = CONDITIONS.iter().find(|(condition, _)| *condition == self.condition);
+        named.map_or("", |(_, name)| name)
     }
 }
 
 impl fmt::Display for StoreState {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let reason = &self.reason;
-        match self.condition {
-            Condition::Healthy => formatter.write_str("the inventory is on disk"),
-            Condition::Closed => formatter.write_str("the inventory is closed"),
-            Condition::Unwritten => write!(
-                formatter,
-                "the inventory is kept in memory until the disk takes it: {reason}"
-            ),
-            _ => write!(formatter, "the inventory is not available: {reason}"),
-        }
+        let what = match self.condition {
+            Condition::Healthy => return formatter.write_str("the inventory is on disk"),
+            Condition::Unwritten => "kept in memory until the disk takes it",
+            _ => "not available",
+        };
+        write!(formatter, "the inventory is {what}: {}", self.reason)
     }
 }
 

@@ -1,12 +1,14 @@
 //! `check`: all is well; and each thing that can be wrong is seen, named, and hides nothing else.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use simulated_cloud::kubernetes::Denial;
 use simulated_cloud::{Fault, FaultKind, Service};
 use tempfile::TempDir;
 
+use super::super::lifecycle::named_pipe;
 use super::super::process::{Finished, Operator};
 use super::super::world::World;
 use super::{halt_once_settled, run_alone, run_in};
@@ -278,4 +280,34 @@ fn an_inventory_that_cannot_be_written_or_read_is_named() {
     let finished = run_in(&world, &[], folder.path(), &["check"]);
     only_failed(&finished, &["Inventory file"], &[]);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "it was left alone");
+}
+
+#[test]
+fn storage_that_hangs_is_named_and_not_waited_for() {
+    let world = World::of("three-nodes");
+    let folder = TempDir::new().unwrap();
+    named_pipe(&folder.path().join("inventory.json"));
+    let began = Instant::now();
+    let finished = run_in(&world, &[], folder.path(), &["check"]);
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    only_failed(&finished, &["Inventory file"], &[]);
+    let said = "no answer from the storage to the attempt to read";
+    assert!(finished.output.contains(said), "{}", finished.output);
+}
+
+#[test]
+fn a_file_that_is_mounted_by_itself_is_named() {
+    let world = World::of("three-nodes");
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("inventory.json");
+    std::fs::write(&file, r#"{"records": []}"#).unwrap();
+    let mounted = Command::new("mount").arg("--bind").args([&file, &file]).status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        println!("left out: nothing can be mounted here");
+        return;
+    }
+    let finished = run_in(&world, &[], folder.path(), &["check"]);
+    let _ = Command::new("umount").arg("-l").arg(&file).status();
+    only_failed(&finished, &["Inventory folder"], &[]);
+    assert!(finished.output.contains("is mounted by itself (subPath)"), "{}", finished.output);
 }
