@@ -19,7 +19,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 pub(super) struct Acceptance<'a> {
     /// Nodes that are refused by name, and why.
     pub(super) refused: BTreeMap<&'a str, String>,
-    /// Nodes that are accepted by name, whatever is said of the others.
+    /// Nodes that are accepted by name unless they are refused, whatever is said of the others.
     pub(super) accepted: BTreeSet<&'a str>,
     /// Are all others accepted?
     pub(super) others: Result<(), Objection>,
@@ -71,7 +71,6 @@ pub(super) fn acceptance<'a>(body: &[u8], sent: &BTreeSet<&'a str>) -> Acceptanc
             (None, false) => {}
         }
     }
-    accepted.retain(|node| !refused.contains_key(node));
     let others = match stranger {
         Some(text) => {
             accepted.clear();

@@ -183,13 +183,20 @@ fn what_is_said_of_a_node_is_passed_on_in_one_short_line() {
     let body = r#"{"errors":[{"nodeName":"a","error":"not\nready"},
                              {"nodeName":"b","error":null,"message":"m","reason":"r"},
                              {"nodeName":"c","error":{"code":7}}],
-                   "results":[{"nodeName":"d","status":"failed","reason":"no such node"}]}"#;
+                   "results":[{"nodeName":"d","status":"failed","reason":"no such node"},
+                              {"nodeName":"a","status":"failed","reason":"see errors"}]}"#;
     let said = acceptance(body.as_bytes(), &sent);
     let texts: Vec<(&str, &str)> = said.refused.iter().map(|(n, text)| (*n, &**text)).collect();
     let expected = [("a", "not ready"), ("b", "m"), ("c", r#"{"code":7}"#), ("d", "no such node")];
     assert_eq!(texts, expected);
     let long = format!(r#"{{"errors":[{{"nodeName":"a","error":"{}"}}]}}"#, "x".repeat(10_000));
     assert!(acceptance(long.as_bytes(), &sent).refused["a"].len() < 200);
+}
+
+#[test]
+fn where_results_name_all_nodes_there_is_no_objection() {
+    let body = r#"{"success":false,"results":[{"nodeName":"a"},{"nodeName":"b"}]}"#;
+    assert_eq!(acceptance(body.as_bytes(), &BTreeSet::from(["a", "b"])).others, Ok(()));
 }
 
 #[test]

@@ -305,18 +305,65 @@ fn an_ingress_that_resets_what_is_too_large_is_sent_less() {
     }
 }
 
+/// Gives these replies, and then successes.
+fn replying(replies: Vec<Reply>) -> Arc<Service<impl Fn(&[String]) -> Reply + Send + Sync>> {
+    let replies = Mutex::new(replies.into_iter());
+    Service::new(move |_: &[String]| replies.lock().unwrap().next().unwrap_or(ok()))
+}
+
 #[test]
 fn what_is_lost_once_makes_no_small_request_smaller() {
-    for failure in [Failure::Lost, Failure::Reset] {
-        let replies = Arc::new(Mutex::new(vec![Err(failure)]));
-        let next = Arc::clone(&replies);
-        let service = Service::new(move |_: &[String]| next.lock().unwrap().pop().unwrap_or(ok()));
+    let lost = || Err(Failure::Lost);
+    for replies in [vec![lost()], vec![Err(Failure::Reset)], vec![lost(), ok(), lost()]] {
+        let passes = replies.len();
+        let service = replying(replies);
         let viola = over(&service);
-        deliver(&viola, &nodes(3));
+        for _ in 0..passes {
+            deliver(&viola, &nodes(3));
+        }
         service.sizes();
         deliver(&viola, &nodes(3));
-        assert_eq!(service.sizes(), [3]);
+        assert_eq!(service.sizes(), [3], "{passes}");
     }
+}
+
+#[test]
+fn what_is_lost_again_is_sent_in_halves() {
+    let service = replying(vec![Err(Failure::Lost), Err(Failure::Lost)]);
+    let viola = over(&service);
+    (0..3).for_each(|_| drop(deliver(&viola, &nodes(60))));
+    assert_eq!(service.sizes(), [60, 60, 30, 30]);
+}
+
+#[test]
+fn a_single_node_that_is_refused_is_not_put_together_with_others() {
+    let service = Service::new(strict(500, &["bad"]));
+    let viola = over(&service);
+    let objects = [vec![node("bad")], vec![node("good")]];
+    deliver_all(&viola, &objects[..1]);
+    assert_eq!(deliver_all(&viola, &objects).accepted, names(&["good"]));
+}
+
+#[test]
+fn objects_are_sent_by_themselves_until_all_was_accepted() {
+    let refusal = r#"{"errors":[{"nodeName":"a"}]}"#;
+    let service = replying(vec![status(500), Ok((200, refusal.to_owned()))]);
+    let viola = over(&service);
+    let objects = ["a", "b"].map(|name| vec![node(name)]);
+    for sizes in [&[2][..], &[1, 1], &[1, 1], &[2]] {
+        deliver_all(&viola, &objects);
+        assert_eq!(service.sizes(), sizes);
+    }
+}
+
+#[test]
+fn results_that_name_some_nodes_speak_for_those_alone() {
+    let answer = r#"{"applied":1,"results":[{"nodeName":"a","status":"applied"}]}"#;
+    let service = replying(vec![Ok((200, answer.to_owned()))]);
+    let delivery = deliver(&over(&service), &["a", "b"].map(node));
+    assert_eq!(delivery.accepted, names(&["a"]));
+    let message = format!("Viola POST {PATH}: not all nodes were applied");
+    assert_eq!(said(&delivery, "b"), message);
 }
 
 #[test]
