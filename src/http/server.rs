@@ -1,32 +1,35 @@
-//! The HTTP server: a gate, and tiny_http behind it.
+//! The HTTP server of the inventory, of the probes and of the stand-in Viola.
 //!
 //! ```text
-//! listener ─▶ accept loop, porch ─▶ house: connections (one thread each, a bounded number)
-//!               read head ─▶ check ─▶ Handler ─▶ tiny_http's Response ─▶ write, long ones in turn
+//! kernel's queue ─▶ accept loop ─▶ one thread per connection: read head ─▶ check it ─▶ read body
+//!                                                     ─▶ Handler ─▶ head by tiny_http ─▶ write
 //! ```
 //!
-//! tiny_http says how an answer looks on the wire (status line, headers, lengths, which answers
-//! have no body). Its listener, reader and task pool are never reached: one request with a huge
-//! Content-Length aborts the process there, heads have no limit, nothing has a deadline, and one
-//! failed accept ends the port for good. So everything before and after the answer is here:
-//! `accept` admits connections, `house` knows who is there and who has to go, `head` reads requests
-//! strictly, `connection` runs one client, `answer` puts the bytes together, `turns` says who may
-//! write a long one, `room` counts what long ones hold of memory until they are taken.
+//! **What tiny_http does.** It writes the head of every answer: status line, headers, date, length.
+//! Its listener, its request reader and its task pool aren't used, because nothing in front of them
+//! could make them safe: a request with a `Content-Length` of 10^18 makes them allocate as much, which
+//! ends the process; a head may be endless and may take for ever; an accept that fails once ends the
+//! port for good.
 //!
-//! **Threads.** Without a poller in the standard library, the choice is between workers that poll
-//! idle sockets, which costs either latency or processor time, and one blocking thread per
-//! connection, which costs a stack of which some 10 KiB are ever touched. We take the thread, put a
-//! cap on their number, and when the house is full let go whoever has kept us waiting longest: an
-//! idle kept connection, a head that doesn't end, a reader that doesn't read. A client that sends
-//! its request at once never is that one, however many others only connect.
+//! **What stands in its place.** [`accept`] takes connections from the kernel's queue and gives each a
+//! thread, a bounded number of them. [`head`] reads heads strictly. [`connection`] serves one client:
+//! it has a deadline for the head, for the body and for the answer. [`memory`] counts the bytes of
+//! answers that only slow readers still hold.
+//!
+//! **Threads.** The standard library has no poller. The choice is between threads that poll idle
+//! sockets, which costs either latency or processor time, and one blocking thread for each
+//! connection, which costs a stack of which some 10 KiB are ever touched. We take the thread. A thread
+//! whose connection has ended takes the next one and ends itself after a second without one.
+//!
+//! **When all connections are taken** the ones that have waited longest for their clients are closed:
+//! idle kept connections, heads that don't end, readers that don't read. A client that sends its
+//! request at once is never among them, however many others only connect.
 
 mod accept;
 mod answer;
 mod connection;
 pub mod head;
-mod house;
-mod room;
-mod turns;
+mod memory;
 
 use std::borrow::Cow;
 use std::io;
@@ -40,37 +43,40 @@ use socket2::{Domain, SockRef, Socket, Type};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::secret::Secret;
-use crate::threads;
+use crate::threads::{self, lock};
 
-use accept::Entrance;
-use house::House;
-pub use room::{Room, Share};
+use accept::Connections;
+pub use memory::{MemoryBudget, Reservation};
 
-/// Connections the system keeps for us until they are accepted. Whoever finds no place among them
-/// tries again after a second, a good client too. Linux caps it at `net.core.somaxconn`, 4096 by
-/// default.
+/// Connections that the kernel keeps until they are accepted. A client that finds no place among them
+/// tries again after a second. Linux caps it at `net.core.somaxconn`, 4096 by default.
 const WAITING_CONNECTIONS: i32 = 4096;
 
-/// What the system takes of an answer ahead of its reader (Linux doubles it). Left to itself Linux
-/// goes up to 4 MiB, so a full house of readers that don't read would hold a gigabyte of kernel
-/// memory, which counts as the pod's; and lists go out at less than half the rate, since what
-/// waits so long has left the processor's cache.
+/// What the kernel takes of an answer ahead of its reader (Linux doubles it). Left to itself Linux
+/// goes up to 4 MiB: 256 readers that don't read would hold a gigabyte of kernel memory, which counts
+/// as the pod's, and long answers go out at less than half the rate, because what waits so long has
+/// left the processor's cache.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
 
-/// What a client may take of us.
+/// The methods of a server that takes no bodies.
+const READING_METHODS: &str = "GET, HEAD, OPTIONS";
+
+/// What clients may take of the server.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Connections, and so threads, at a time.
     pub connections: usize,
     /// Bytes of a request's head, its buffer.
     pub head_bytes: usize,
+    /// Bytes of a request's body. 0: only methods without a body are let through.
+    pub body_bytes: usize,
     /// From the connection, or the first byte, to the end of the head.
     pub head: Duration,
     /// From one answer to the next request.
     pub idle: Duration,
-    /// To take an answer, on top of what `slowest_reader` allows for its size.
+    /// To take an answer or to send a body, on top of what `slowest_client` allows for its size.
     pub answer: Duration,
-    /// Bytes a second that a reader must take of a long answer.
+    /// Bytes a second of a long answer, or of a body, that a client must take or send.
     pub slowest_reader: u64,
     /// Bytes of answers, each made for one request, that may wait for their readers.
     pub held_bytes: usize,
@@ -87,6 +93,7 @@ impl Default for Limits {
         Limits {
             connections: 256,
             head_bytes: 16 * 1024,
+            body_bytes: 0,
             head: Duration::from_secs(5),
             idle: Duration::from_secs(30),
             answer: Duration::from_secs(10),
@@ -96,18 +103,20 @@ impl Default for Limits {
     }
 }
 
-/// The methods that pass the gate; it answers all others with 405 itself.
+/// The methods that are let through; all others are answered with 405 before a handler sees them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// Read.
     Get,
-    /// Read without the body, which the gate leaves out.
+    /// Read without the body, which the server leaves out.
     Head,
     /// Ask what may be done.
     Options,
+    /// Send a body, where [`Limits::body_bytes`] allows one.
+    Post,
 }
 
-/// A request that has passed the gate: it has no body.
+/// A request as a handler sees it.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// What to do.
@@ -124,8 +133,12 @@ pub struct Request {
     pub origin: Option<String>,
     /// `Via`: the proxies it has come through; several lines are joined by commas.
     pub via: Option<String>,
-    /// Where the memory for a long answer is asked for.
-    pub room: Room,
+    /// `x-provider-id`: the cluster that posted nodes are for.
+    pub provider_id: Option<String>,
+    /// The whole body.
+    pub body: Vec<u8>,
+    /// Where the memory for a long answer is reserved.
+    pub memory: MemoryBudget,
 }
 
 /// The bytes of an answer, without copying what is prepared.
@@ -148,10 +161,7 @@ impl Body {
             Body::Empty => Cow::Borrowed(&[]),
             Body::Static(bytes) => Cow::Borrowed(bytes),
             Body::Owned(bytes) => Cow::Borrowed(bytes),
-            Body::List(_) => {
-                let pieces = (0..).map_while(|index| self.piece(index));
-                Cow::Owned(pieces.collect::<Vec<_>>().concat())
-            }
+            Body::List(_) => Cow::Owned(self.pieces().collect::<Vec<_>>().concat()),
         }
     }
 
@@ -168,28 +178,25 @@ impl Body {
         }
     }
 
-    /// The bytes in the pieces in which they lie in memory, by number.
-    fn piece(&self, index: usize) -> Option<&[u8]> {
-        match self {
-            Body::Empty => None,
-            Body::Static(bytes) => (index == 0).then_some(bytes),
-            Body::Owned(bytes) => (index == 0).then_some(bytes),
-            Body::List(items) => {
-                let last = (2 * items.len()).max(1);
-                match index {
-                    _ if index > last => None,
-                    _ if index == last => Some(b"]"),
-                    0 => Some(b"["),
-                    _ if index.is_multiple_of(2) => Some(b","),
-                    _ => items.get(index / 2).map(|item| &**item),
-                }
-            }
-        }
+    /// The bytes in the pieces in which they lie in memory; none is empty.
+    fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let nothing: &[u8] = b"";
+        let items: &[Arc<[u8]>] = if let Body::List(items) = self { items } else { &[] };
+        let (opening, closing): (&[u8], &[u8]) = match self {
+            Body::Empty => (nothing, nothing),
+            Body::Static(bytes) => (bytes, nothing),
+            Body::Owned(bytes) => (bytes, nothing),
+            Body::List(_) => (b"[", b"]"),
+        };
+        let commas = std::iter::once(nothing).chain(std::iter::repeat(&b","[..]));
+        let items = items.iter().zip(commas).flat_map(|(item, comma)| [comma, item]);
+        let all = std::iter::once(opening).chain(items).chain([closing]);
+        all.filter(|piece| !piece.is_empty())
     }
 }
 
 /// Why there is no memory for a long answer.
-pub const NO_ROOM: &str = "too many long answers wait for their readers";
+pub const NO_MEMORY: &str = "too many long answers wait for their readers";
 
 /// An answer.
 #[derive(Debug)]
@@ -202,25 +209,25 @@ pub struct Response {
     /// The content.
     pub body: Body,
     /// What the content holds of the memory for long answers.
-    pub share: Option<Share>,
+    pub reservation: Option<Reservation>,
 }
 
 impl Response {
     /// An answer without headers of its own.
     pub fn new(status: u16, body: Body) -> Response {
-        Response { status, headers: Vec::new(), body, share: None }
+        Response { status, headers: Vec::new(), body, reservation: None }
     }
 
-    /// The same answer, with the memory that was asked for it.
+    /// The same answer, with the memory that was reserved for it.
     #[must_use]
-    pub fn holding(mut self, share: Share) -> Response {
-        self.share = Some(share);
+    pub fn holding(mut self, reservation: Reservation) -> Response {
+        self.reservation = Some(reservation);
         self
     }
 
     /// The answer instead of a long one for which there is no memory.
-    pub fn no_room() -> Response {
-        Response::error(503, &format!("{NO_ROOM}; try again, or ask for less at a time"))
+    pub fn no_memory() -> Response {
+        Response::error(503, &format!("{NO_MEMORY}; try again, or ask for less at a time"))
             .with("Retry-After", "2")
     }
 
@@ -239,7 +246,7 @@ impl Response {
     }
 }
 
-/// Whoever answers requests.
+/// Answers requests.
 pub trait Handler: Send + Sync {
     /// The answer to a request. A connection's thread waits for it, so what it waits for itself must
     /// have a limit of seconds; a panic becomes a 500.
@@ -252,12 +259,35 @@ impl<F: Fn(&Request) -> Response + Send + Sync> Handler for F {
     }
 }
 
+/// What the threads of one server share.
+struct Shared {
+    name: &'static str,
+    limits: Limits,
+    handler: Arc<dyn Handler>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    memory: MemoryBudget,
+    connections: Connections,
+}
+
+impl Shared {
+    /// Counts a connection or request that was refused, or a connection that was closed for another.
+    fn refused(&self, reason: &str) {
+        let labels = [("server", self.name), ("reason", reason)];
+        self.metrics.add("multinic_http_connections_refused_total", &labels, 1.0);
+    }
+
+    fn uptime(&self) -> Duration {
+        self.clock.now().uptime
+    }
+}
+
 /// A running server. Dropping it stops it.
 pub struct Server {
-    house: Arc<House>,
+    shared: Arc<Shared>,
     address: SocketAddr,
     accepting: JoinHandle<()>,
-    /// What ends the accept loop's waiting; none once it was told to end.
+    /// Ends the accept loop's waiting; none once the stop has begun.
     listener: Mutex<Option<TcpListener>>,
 }
 
@@ -278,10 +308,13 @@ impl Server {
         let listener = listen(address)?;
         let address = listener.local_addr()?;
         let to_end_it = Mutex::new(Some(listener.try_clone()?));
-        let house = Arc::new(House::new(name, limits, handler, clock, metrics));
-        let entrance = Entrance::new(house.clone(), listener);
-        let accepting = threads::spawn(name, move || entrance.accept_until_stopped())?;
-        Ok(Server { house, address, accepting, listener: to_end_it })
+        let memory = MemoryBudget::new(limits.held_bytes);
+        let connections = Connections::default();
+        let shared = Shared { name, limits, handler, clock, metrics, memory, connections };
+        let shared = Arc::new(shared);
+        let accepting = shared.clone();
+        let accepting = threads::spawn(name, move || accept::accept(&accepting, &listener))?;
+        Ok(Server { shared, address, accepting, listener: to_end_it })
     }
 
     /// Where it listens, with the port the system chose if none was asked for.
@@ -289,23 +322,22 @@ impl Server {
         self.address
     }
 
-    /// Nobody lets clients in any more.
+    /// The accept loop has ended: no client can connect any more.
     pub fn has_lost_its_thread(&self) -> bool {
         self.accepting.is_finished()
     }
 
-    /// Takes no more requests, lets running answers end, and is gone within about `limit`. Once
-    /// told, it isn't told again.
+    /// Takes no more requests, lets running answers end, and is gone within about `limit`. A second
+    /// call does nothing.
     pub fn stop(&self, limit: Duration) {
-        let listener = self.listener.lock().unwrap_or_else(|held| held.into_inner()).take();
-        let Some(listener) = listener else { return };
-        self.house.begin_stop();
+        let Some(listener) = lock(&self.listener).take() else { return };
+        self.shared.connections.begin_stop();
         // Ends a blocking accept with an error. A connection to ourselves would do that too, but
         // there are nodes on which the wildcard's own loopback can't be reached.
         if let Err(error) = SockRef::from(&listener).shutdown(Shutdown::Both) {
-            log::warn!("{}: cannot end listening on {}: {error}", self.house.name, self.address);
+            log::warn!("{}: cannot end listening on {}: {error}", self.shared.name, self.address);
         }
-        self.house.wait_until_empty(limit);
+        self.shared.connections.wait_until_closed(limit);
     }
 }
 
@@ -321,7 +353,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
         // The wildcard takes IPv4 as well, also where `net.ipv6.bindv6only` says otherwise.
         socket.set_only_v6(false)?;
     }
-    // A port that was ours a moment ago is to be had again.
+    // The port of a process that has just ended can be taken at once.
     socket.set_reuse_address(true)?;
     // Connections inherit it.
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;

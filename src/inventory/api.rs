@@ -198,10 +198,10 @@ impl Api {
                 return Ok(json(200, Body::List(self.whole_list(inventory))));
             }
             let (found, next) = query.select(inventory);
-            let share =
-                request.room.take(found.len() * ITEM_BYTES).ok_or_else(Response::no_room)?;
+            let reservation =
+                request.memory.reserve(found.len() * ITEM_BYTES).ok_or_else(Response::no_memory)?;
             let items = found.iter().map(|stored| item(stored).clone()).collect();
-            let response = json(200, Body::List(items)).holding(share);
+            let response = json(200, Body::List(items)).holding(reservation);
             Ok(match next {
                 None => response,
                 Some(next) => response
@@ -232,10 +232,10 @@ impl Api {
         };
         let answer = OverviewAnswer { store, objects: self.overview.all() };
         let body = serde_json::to_vec(&answer).unwrap_or_default();
-        let share = request.room.take(body.capacity()).ok_or_else(Response::no_room)?;
+        let reservation = request.memory.reserve(body.capacity()).ok_or_else(Response::no_memory)?;
         drop((answer, making));
         let tag = etag::of_content(&body);
-        self.tagged(request, tag, || Ok(json(200, Body::Owned(body)).holding(share)))
+        self.tagged(request, tag, || Ok(json(200, Body::Owned(body)).holding(reservation)))
     }
 
     /// The answer, or 304 if the client has it already.

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::http::client::{Answer, Client, ClientOptions, Failure, Request as Question, Service};
-use crate::http::server::{Body, Method, NO_ROOM, Request, Response, Share};
+use crate::http::server::{Body, Method, NO_MEMORY, Request, Reservation, Response};
 use crate::http::trust::Trust;
 use crate::http::url::{path_segment, query_value};
 use crate::metrics::Metrics;
@@ -99,7 +99,7 @@ impl Forwarder {
         if let Some(authorization) = &request.authorization {
             question = question.secret_header("authorization", "", authorization);
         }
-        let (answer, share) = self.ask(question, request)?;
+        let (answer, reservation) = self.ask(question, request)?;
         let mut response = Response::new(answer.status, Body::Empty);
         for name in PASSED_HEADERS {
             if let Some(value) = answer.header(name) {
@@ -107,16 +107,20 @@ impl Forwarder {
             }
         }
         response.body = Body::Owned(answer.body);
-        Ok(response.holding(share))
+        Ok(response.holding(reservation))
     }
 
     /// The answer, with what it holds of the memory that the client's server has for such.
-    fn ask(&self, question: Question<'_>, request: &Request) -> Result<(Answer, Share), String> {
-        let mut share = request.room.take(SHORT_ANSWER_BYTES).ok_or(NO_ROOM)?;
+    fn ask(
+        &self,
+        question: Question<'_>,
+        request: &Request,
+    ) -> Result<(Answer, Reservation), String> {
+        let mut reservation = request.memory.reserve(SHORT_ANSWER_BYTES).ok_or(NO_MEMORY)?;
         let mut result = self.client.call(&question);
         if result.as_ref().is_err_and(|error| error.failure == Failure::TooLarge) {
-            if !share.grow(ANSWER_LIMIT_BYTES - SHORT_ANSWER_BYTES) {
-                return Err(NO_ROOM.to_owned());
+            if !reservation.grow(ANSWER_LIMIT_BYTES - SHORT_ANSWER_BYTES) {
+                return Err(NO_MEMORY.to_owned());
             }
             result = self.client.call(&question.answer_limit(ANSWER_LIMIT_BYTES as u64));
         }
@@ -127,8 +131,8 @@ impl Forwarder {
             failure => failure.to_string(),
         })?;
         answer.body.shrink_to_fit();
-        share.shrink_to(answer.body.capacity());
-        Ok((answer, share))
+        reservation.shrink_to(answer.body.capacity());
+        Ok((answer, reservation))
     }
 
     fn place(&self) -> Option<Place<'_>> {
@@ -176,11 +180,13 @@ fn target(request: &Request) -> String {
 #[cfg(test)]
 mod tests {
     use super::{
-        ANSWER_LIMIT_BYTES, Forwarder, NO_ROOM, SHORT_ANSWER_BYTES, SIDE_BY_SIDE,
+        ANSWER_LIMIT_BYTES, Forwarder, NO_MEMORY, SHORT_ANSWER_BYTES, SIDE_BY_SIDE,
         is_from_a_replica, target, via,
     };
     use crate::clock::Clock;
-    use crate::http::server::{Body, Handler, Limits, Method, Request, Response, Room, Server};
+    use crate::http::server::{
+        Body, Handler, Limits, MemoryBudget, Method, Request, Response, Server,
+    };
     use std::io::{Read, Write};
     use std::net::{SocketAddr, TcpListener, TcpStream};
     use std::sync::{Arc, Mutex, mpsc};
@@ -198,7 +204,9 @@ mod tests {
             authorization: None,
             origin: None,
             via: via.map(str::to_owned),
-            room: Room::default(),
+            provider_id: None,
+            body: Vec::new(),
+            memory: MemoryBudget::default(),
         }
     }
 
@@ -280,7 +288,7 @@ mod tests {
             stream.read_exact(&mut head).unwrap();
             heads.push((String::from_utf8_lossy(&head).into_owned(), stream));
         }
-        // A second one may be as long as any, for which there is no room beside the first.
+        // A second one may be as long as any, for which there is no memory beside the first.
         let statuses: Vec<&str> = heads.iter().map(|(head, _)| head.as_str()).collect();
         let refused = ["HTTP/1.1 503"; 3];
         assert_eq!(statuses, [&["HTTP/1.1 200"], &refused[..]].concat());
@@ -317,12 +325,12 @@ mod tests {
         let first = [asking(&standby), asking(&standby)];
         arrived.recv().and_then(|()| arrived.recv()).unwrap();
         let third = answer(asking(&standby));
-        assert!(third.contains(NO_ROOM), "{third}");
+        assert!(third.contains(NO_MEMORY), "{third}");
         for _ in 0..3 {
             go_on.send(()).unwrap();
         }
         assert!(first.map(answer).iter().all(|text| text.ends_with("good")));
-        assert!(answer(asking(&standby)).ends_with("good"), "their room hasn't come back");
+        assert!(answer(asking(&standby)).ends_with("good"), "their memory has not come back");
     }
 
     #[test]

@@ -1,198 +1,249 @@
-//! The way in: the accept loop, which survives every error, and the porch, where newcomers stand
-//! while more are coming.
-//!
-//! A thread for a connection, and its end, cost ten times what accepting it does. A crowd that only
-//! connects would take so long to let in that an honest client behind it notices. So nobody is let
-//! in before nobody else is waiting outside. If the place on the porch is needed meanwhile, the
-//! first who came has to leave it: into the house if a request has arrived, else for good. The porch
-//! takes only places that are free in the house, so both together stay within the limit; how long
-//! somebody stands on it counts for no deadline, because it ends with the crowd.
+//! The accept loop, the threads of the connections, and which connection is closed for another.
 
-use std::collections::VecDeque;
 use std::io;
-use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
-use super::head;
-use super::house::House;
+use crossbeam_channel::{Receiver, Sender};
 
-/// The accept loop's own state.
-pub(super) struct Entrance {
-    house: Arc<House>,
-    listener: TcpListener,
-    /// Who was accepted and not let in yet; the last one came last.
-    porch: VecDeque<TcpStream>,
-    /// Does an accept wait for somebody to come?
-    waits: bool,
-    /// For a look at what has arrived.
-    glance: Box<[u8]>,
+use super::{Shared, connection};
+use crate::threads::{self, lock};
+
+/// How long a new connection waits for the thread of one that was closed, before more are closed.
+const PLACE_WAIT: Duration = Duration::from_millis(50);
+
+/// How long an accept that failed for want of something (descriptors, memory) waits for a connection
+/// to end: long enough not to spin, short enough that no client notices.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
+
+/// How long a thread waits for its next connection.
+const IDLE_THREAD: Duration = Duration::from_secs(1);
+
+/// One part in so many of the connections is closed at once: a crowd that only connects then passes
+/// faster than the kernel's queue fills up.
+const CLOSED_SHARE: usize = 8;
+
+/// A connection that doesn't wait for its client.
+const BUSY: u64 = u64::MAX;
+
+/// All connections of a server that have a thread.
+#[derive(Default)]
+pub(super) struct Connections {
+    state: Mutex<State>,
+    changed: Condvar,
 }
 
-impl Entrance {
-    pub(super) fn new(house: Arc<House>, listener: TcpListener) -> Entrance {
-        let glance = vec![0; house.limits.head_bytes].into_boxed_slice();
-        Entrance { house, listener, porch: VecDeque::new(), waits: true, glance }
+#[derive(Default)]
+struct State {
+    open: Vec<Arc<Open>>,
+    threads: usize,
+    /// How many have ever ended.
+    ended: u64,
+    stopping: bool,
+}
+
+/// A connection as the accept loop sees it.
+pub(super) struct Open {
+    pub(super) stream: TcpStream,
+    /// Since when we wait for the client, in microseconds of uptime; or [`BUSY`].
+    waiting_since: AtomicU64,
+}
+
+impl Open {
+    /// From `uptime` on we wait for the client.
+    pub(super) fn waits(&self, uptime: Duration) {
+        self.waiting_since.store(uptime.as_micros() as u64, Ordering::Relaxed);
     }
 
-    /// The accept loop. Its only way out is the stop.
-    pub(super) fn accept_until_stopped(mut self) {
-        loop {
-            let accepted = self.accept();
-            if self.house.is_stopping() {
-                break;
-            }
-            match accepted {
-                Ok(stream) => self.receive(stream),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    // Nobody else: there is time. The last who came is the likeliest to be heard
-                    // of soon.
-                    if let Some(newest) = self.porch.pop_back() {
-                        self.house.let_in(newest, false);
-                    }
-                }
-                Err(error) => self.survive(&error),
-            }
-        }
-        self.house.accepting_ended();
+    /// The client waits for us.
+    pub(super) fn works(&self) {
+        self.waiting_since.store(BUSY, Ordering::Relaxed);
     }
 
-    /// The next newcomer. While somebody stands on the porch there may be none.
-    fn accept(&mut self) -> io::Result<TcpStream> {
-        let waits = self.porch.is_empty();
-        if waits != self.waits {
-            self.listener.set_nonblocking(!waits)?;
-            self.waits = waits;
-        }
-        self.listener.accept().map(|(stream, _)| stream)
-    }
-
-    fn receive(&mut self, newcomer: TcpStream) {
-        while self.house.is_full(self.porch.len()) {
-            if self.may_porch_grow() && self.house.make_room(self.porch.len()) {
-                break;
-            }
-            match self.porch.pop_front() {
-                Some(oldest) => self.decide(oldest),
-                None => return self.house.refused("full"),
-            }
-        }
-        self.porch.push_back(newcomer);
-    }
-
-    /// Up to half of all places may be the porch's, at the expense of those who keep us waiting in
-    /// the house: on a very small porch nobody stands until a first word can arrive.
-    fn may_porch_grow(&self) -> bool {
-        self.porch.len() < self.house.inhabitants()
-    }
-
-    /// Into the house, or out.
-    fn decide(&mut self, stream: TcpStream) {
-        match self.has_asked(&stream) {
-            true => self.house.let_in(stream, true),
-            false => self.house.refused("made-room"),
-        }
-    }
-
-    /// Has a whole head arrived?
-    fn has_asked(&mut self, stream: &TcpStream) -> bool {
-        let arrived = stream.set_nonblocking(true).and_then(|()| stream.peek(&mut self.glance));
-        let head = &self.glance[..arrived.unwrap_or(0)];
-        matches!(head::end_of_head(head, &mut 0), Ok(Some(_)))
-            && stream.set_nonblocking(false).is_ok()
-    }
-
-    /// After an accept that failed: a client that left before it was let in is nothing; a shortage
-    /// is answered by making room.
-    fn survive(&mut self, error: &io::Error) {
-        let passing = [
-            io::ErrorKind::ConnectionAborted,
-            io::ErrorKind::ConnectionReset,
-            io::ErrorKind::Interrupted,
-        ];
-        if passing.contains(&error.kind()) {
-            return;
-        }
-        log::debug!("{}: accept: {error}", self.house.name);
-        self.house.refused("accept-failed");
-        // With nobody on the porch this waits at least, so that a lasting shortage costs nothing.
-        let in_house = self.porch.is_empty() || self.may_porch_grow();
-        if in_house && self.house.make_room_in_shortage() {
-            return;
-        }
-        if let Some(oldest) = self.porch.pop_front() {
-            self.decide(oldest);
-        }
+    fn close(&self) {
+        self.works();
+        // It may be gone already.
+        let _ = self.stream.shutdown(Shutdown::Both);
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::super::{Body, Limits, Request, Response};
-    use super::{Entrance, House};
-    use crate::clock::Clock;
-    use std::io::{ErrorKind, Read as _, Write as _};
-    use std::net::{TcpListener, TcpStream};
-    use std::sync::mpsc::{self, Sender};
-    use std::sync::{Arc, Mutex};
-    use std::time::Duration;
-
-    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
-
-    /// An entrance whose accept loop doesn't run, to a house that answers when it is told.
-    fn entrance(connections: usize) -> (Entrance, Sender<()>) {
-        let limits = Limits { connections, ..Limits::default() };
-        let (go_on, told) = mpsc::channel();
-        let told = Mutex::new(told);
-        let handler = Arc::new(move |_: &Request| {
-            told.lock().unwrap().recv().unwrap();
-            Response::new(200, Body::Static(b"good"))
-        });
-        let house = House::new("entrance", limits, handler, Clock::system(), Arc::default());
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        (Entrance::new(Arc::new(house), listener), go_on)
+impl Connections {
+    pub(super) fn is_stopping(&self) -> bool {
+        lock(&self.state).stopping
     }
 
-    /// A client that has sent this, and the server's end of its connection.
-    fn newcomer(entrance: &Entrance, words: &[u8]) -> (TcpStream, TcpStream) {
-        let mut client = TcpStream::connect(entrance.listener.local_addr().unwrap()).unwrap();
-        client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        let (stream, _) = entrance.listener.accept().unwrap();
-        client.write_all(words).unwrap();
-        if !words.is_empty() {
-            stream.peek(&mut [0]).unwrap();
+    /// No further connections and requests.
+    pub(super) fn begin_stop(&self) {
+        let mut state = lock(&self.state);
+        state.stopping = true;
+        for open in &state.open {
+            // One that waits for a request ends; an answer under way goes out.
+            let _ = open.stream.shutdown(Shutdown::Read);
         }
-        (client, stream)
     }
 
-    /// What a client hears until its connection ends.
-    fn hears(client: &mut TcpStream) -> String {
-        let mut text = String::new();
-        // Whose words nobody has read is ended by a reset.
-        let ended = client.read_to_string(&mut text).map_err(|error| error.kind());
-        assert!(matches!(ended, Ok(_) | Err(ErrorKind::ConnectionReset)), "{ended:?}");
-        text
+    /// Waits for all to end, then closes those that are left.
+    pub(super) fn wait_until_closed(&self, limit: Duration) {
+        let any = |state: &mut State| !state.open.is_empty();
+        let waited = self.changed.wait_timeout_while(lock(&self.state), limit, any);
+        let (state, timeout) = waited.unwrap_or_else(|held| held.into_inner());
+        if timeout.timed_out() {
+            state.open.iter().for_each(|open| open.close());
+            let _ = self.changed.wait_timeout_while(state, PLACE_WAIT, any);
+        }
     }
 
-    #[test]
-    fn whoever_has_to_leave_the_porch_goes_in_with_a_request_and_away_without() {
-        let (mut entrance, go_on) = entrance(3);
-        let words: [&[u8]; 5] = [REQUEST, b"", &REQUEST[..20], b"", REQUEST];
-        let mut clients = words.map(|words| {
-            let (client, stream) = newcomer(&entrance, words);
-            entrance.receive(stream);
-            client
-        });
-        assert_eq!((entrance.house.inhabitants(), entrance.porch.len()), (1, 2));
-        assert_eq!(hears(&mut clients[1]), "", "it has said nothing");
-        assert_eq!(hears(&mut clients[2]), "", "it has not said all");
-        // Nobody else comes.
-        while let Some(newest) = entrance.porch.pop_back() {
-            entrance.house.let_in(newest, false);
+    /// Closes the connections that have waited longest for their clients; says how many.
+    fn close_longest_waiting(&self, count: usize) -> usize {
+        let state = lock(&self.state);
+        let since = |open: &Open| open.waiting_since.load(Ordering::Relaxed);
+        let mut waiting: Vec<_> = state.open.iter().map(|open| (since(open), open)).collect();
+        waiting.retain(|(since, _)| *since != BUSY);
+        waiting.sort_unstable_by_key(|(since, _)| *since);
+        waiting.truncate(count);
+        waiting.iter().for_each(|(_, open)| open.close());
+        waiting.len()
+    }
+
+    /// Waits for a connection to end.
+    fn wait_for_an_end(&self, limit: Duration) {
+        let state = lock(&self.state);
+        let before = state.ended;
+        let _ = self.changed.wait_timeout_while(state, limit, |state| state.ended == before);
+    }
+
+    fn add(&self, stream: TcpStream, uptime: Duration) -> Arc<Open> {
+        let open = Arc::new(Open { stream, waiting_since: AtomicU64::new(BUSY) });
+        open.waits(uptime);
+        let mut state = lock(&self.state);
+        if state.stopping {
+            let _ = open.stream.shutdown(Shutdown::Read);
         }
-        clients[3].write_all(REQUEST).unwrap();
-        (0..3).for_each(|_| go_on.send(()).unwrap());
-        for asking in [0, 3, 4] {
-            assert!(hears(&mut clients[asking]).ends_with("good"), "client {asking}");
+        state.open.push(open.clone());
+        open
+    }
+
+    fn remove(&self, open: &Arc<Open>) {
+        let mut state = lock(&self.state);
+        state.open.retain(|other| !Arc::ptr_eq(other, open));
+        state.ended += 1;
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Counts one more thread, if there may be one.
+    fn add_thread(&self, limit: usize) -> bool {
+        let mut state = lock(&self.state);
+        let may = state.threads < limit;
+        state.threads += usize::from(may);
+        may
+    }
+}
+
+/// The accept loop: it survives every error and ends with the stop.
+pub(super) fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
+    // Without room of its own: what isn't taken by a thread stays with the sender.
+    let (hand_over, next) = crossbeam_channel::bounded(0);
+    loop {
+        let accepted = listener.accept();
+        if shared.connections.is_stopping() {
+            return;
         }
+        match accepted {
+            Ok((stream, _)) => place(shared, stream, &hand_over, &next),
+            Err(error) => survive(shared, &error),
+        }
+    }
+}
+
+/// Gives a connection to an idle thread, or to a new one, or to that of a connection that is closed
+/// for it. While every connection waits for an answer, the others wait in the kernel's queue.
+fn place(
+    shared: &Arc<Shared>,
+    mut stream: TcpStream,
+    hand_over: &Sender<TcpStream>,
+    next: &Receiver<TcpStream>,
+) {
+    let limit = shared.limits.connections;
+    while !shared.connections.is_stopping() {
+        let Err(refused) = hand_over.try_send(stream) else { return };
+        stream = refused.into_inner();
+        if shared.connections.add_thread(limit) {
+            return start_thread(shared, stream, next.clone());
+        }
+        close_longest_waiting(shared, limit.div_ceil(CLOSED_SHARE));
+        let Err(refused) = hand_over.send_timeout(stream, PLACE_WAIT) else { return };
+        stream = refused.into_inner();
+    }
+}
+
+fn start_thread(shared: &Arc<Shared>, first: TcpStream, next: Receiver<TcpStream>) {
+    let server = shared.clone();
+    let counted = CountedThread(shared.clone());
+    let started = threads::spawn(shared.name, move || {
+        let _counted = counted;
+        serve(&server, first, &next);
+    });
+    if let Err(error) = started {
+        log::warn!("{}: no thread for a connection: {error}", shared.name);
+        shared.refused("no-thread");
+    }
+}
+
+/// One connection after the other.
+fn serve(shared: &Arc<Shared>, first: TcpStream, next: &Receiver<TcpStream>) {
+    let mut buffer = vec![0; shared.limits.head_bytes].into_boxed_slice();
+    let mut taken = Some(first);
+    while let Some(stream) = taken {
+        let open = Registered { shared, open: shared.connections.add(stream, shared.uptime()) };
+        connection::serve(shared, &open.open, &mut buffer);
+        drop(open);
+        taken = next.recv_timeout(IDLE_THREAD).ok();
+    }
+}
+
+fn close_longest_waiting(shared: &Shared, count: usize) {
+    let closed = shared.connections.close_longest_waiting(count);
+    (0..closed).for_each(|_| shared.refused("made-room"));
+}
+
+/// After an accept that failed: a client that left before it was accepted is nothing; a shortage is
+/// answered by closing a connection.
+fn survive(shared: &Shared, error: &io::Error) {
+    let passing = [
+        io::ErrorKind::ConnectionAborted,
+        io::ErrorKind::ConnectionReset,
+        io::ErrorKind::Interrupted,
+    ];
+    if passing.contains(&error.kind()) {
+        return;
+    }
+    log::debug!("{}: accept: {error}", shared.name);
+    shared.refused("accept-failed");
+    close_longest_waiting(shared, 1);
+    // Also where there was none to close, so that a lasting shortage costs nothing.
+    shared.connections.wait_for_an_end(SHORTAGE_PAUSE);
+}
+
+/// Ends the counting of a thread, however it ends.
+struct CountedThread(Arc<Shared>);
+
+impl Drop for CountedThread {
+    fn drop(&mut self) {
+        lock(&self.0.connections.state).threads -= 1;
+    }
+}
+
+/// Ends the listing of a connection, however it ends.
+struct Registered<'a> {
+    shared: &'a Shared,
+    open: Arc<Open>,
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        self.shared.connections.remove(&self.open);
     }
 }

@@ -1,12 +1,13 @@
 //! A request's head, read strictly. Pure.
 //!
-//! Whatever two servers might understand differently is refused: bare line feeds, folded lines,
-//! bodies, lengths, transfer codings, doubled headers, broken percent-encoding. So nothing can be
-//! smuggled past a proxy, and nothing odd reaches a handler.
+//! What two servers might understand differently is refused: bare line feeds, folded lines, transfer
+//! codings, odd lengths, doubled headers, broken percent-encoding. So nothing can be smuggled past a
+//! proxy, and nothing odd reaches a handler. A declared length is checked before a byte of the body is
+//! read.
 
 use percent_encoding::percent_decode_str;
 
-use super::{Method, Request, Room};
+use super::{MemoryBudget, Method, Request};
 use crate::secret::Secret;
 
 /// More header lines than any honest client sends.
@@ -22,8 +23,12 @@ const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 /// A head that was accepted.
 #[derive(Debug)]
 pub struct Head {
-    /// What it asks for.
+    /// What it asks for, as yet without its body.
     pub request: Request,
+    /// Bytes of the body.
+    pub length: usize,
+    /// The client waits to hear that its body is wanted.
+    pub expects_continue: bool,
     /// The client wants no further answer on this connection.
     pub close: bool,
 }
@@ -87,8 +92,11 @@ pub(super) fn too_large(bytes: &[u8]) -> Refusal {
     }
 }
 
-/// Reads a whole head.
-pub fn parse(bytes: &[u8]) -> Result<Head, Refusal> {
+/// Reads a whole head; `body_limit` is as in [`Limits::body_bytes`](super::Limits).
+///
+/// # Errors
+/// If it isn't a request that a handler may see.
+pub fn parse(bytes: &[u8], body_limit: usize) -> Result<Head, Refusal> {
     let mut lines = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut parsed = httparse::Request::new(&mut lines);
     match parsed.parse(bytes) {
@@ -106,8 +114,9 @@ pub fn parse(bytes: &[u8]) -> Result<Head, Refusal> {
     let (method, target) = (parsed.method.unwrap_or_default(), parsed.path.unwrap_or_default());
     let old = parsed.version == Some(0);
     let headers = Headers(parsed.headers);
-    let method = read_method(method)?;
-    headers.check_framing(old)?;
+    let method = read_method(method, body_limit)?;
+    headers.check_host(old)?;
+    let length = headers.length(method, body_limit)?;
     let (path, query) = read_target(method, target)?;
     let request = Request {
         method,
@@ -117,16 +126,21 @@ pub fn parse(bytes: &[u8]) -> Result<Head, Refusal> {
         authorization: headers.single("Authorization")?.map(|text| Secret::new(text.to_owned())),
         origin: headers.single("Origin")?.map(str::to_owned),
         via: headers.joined("Via")?,
-        room: Room::default(),
+        provider_id: headers.single("x-provider-id")?.map(str::to_owned),
+        body: Vec::new(),
+        memory: MemoryBudget::default(),
     };
-    Ok(Head { request, close: old || headers.has_token("Connection", "close")? })
+    let close = old || headers.has_token("Connection", "close")?;
+    let expects_continue = headers.has_token("Expect", "100-continue")?;
+    Ok(Head { request, length, expects_continue, close })
 }
 
-fn read_method(method: &str) -> Result<Method, Refusal> {
+fn read_method(method: &str, body_limit: usize) -> Result<Method, Refusal> {
     match method {
         "GET" => Ok(Method::Get),
         "HEAD" => Ok(Method::Head),
         "OPTIONS" => Ok(Method::Options),
+        "POST" if body_limit > 0 => Ok(Method::Post),
         _ => {
             let message = "only GET, HEAD and OPTIONS are allowed: nothing can be changed here";
             Err(Refusal::new(405, "method", message))
@@ -189,14 +203,33 @@ fn decode(text: &str) -> Result<String, Refusal> {
 struct Headers<'a>(&'a [httparse::Header<'a>]);
 
 impl<'a> Headers<'a> {
-    /// No body, no length, no doubt about the host.
-    fn check_framing(&self, old: bool) -> Result<(), Refusal> {
-        if self.single("Transfer-Encoding")?.is_some() {
-            return Err(bad("a request must not have a body"));
+    /// The declared length of the body, within the limit.
+    fn length(&self, method: Method, limit: usize) -> Result<usize, Refusal> {
+        let chunked = self.single("Transfer-Encoding")?.is_some();
+        let length = self.single("Content-Length")?;
+        if method != Method::Post {
+            return match length {
+                _ if chunked => Err(bad("a request must not have a body")),
+                None | Some("0") => Ok(0),
+                Some(_) => Err(Refusal::new(413, "body", "a request must not have a body")),
+            };
         }
-        if self.single("Content-Length")?.is_some_and(|length| length != "0") {
-            return Err(Refusal::new(413, "body", "a request must not have a body"));
+        let Some(length) = length.filter(|_| !chunked) else {
+            let message = "a Content-Length is required, and no Transfer-Encoding";
+            return Err(Refusal::new(411, "body", message));
+        };
+        if length.is_empty() || !length.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(bad("the Content-Length is no number"));
         }
+        // A number that doesn't fit is too large as well.
+        let length = length.parse().ok().filter(|length| *length <= limit);
+        length.ok_or_else(|| {
+            Refusal::new(413, "body", &format!("the body has more than {limit} bytes"))
+        })
+    }
+
+    /// No doubt about the host.
+    fn check_host(&self, old: bool) -> Result<(), Refusal> {
         let host = self.single("Host")?;
         if host.is_none() && !old {
             return Err(bad("the Host header is missing"));

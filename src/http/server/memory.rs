@@ -1,0 +1,93 @@
+//! The memory that long answers hold until their readers have taken them.
+//!
+//! What is prepared once for many answers costs nothing more, however many clients read it. What is
+//! made for one request stays in memory until its reader has it: clients that ask and don't read would
+//! hold so much that the process ends for want of memory. So a server counts it against a budget,
+//! [`Limits::held_bytes`](super::Limits). A handler that makes a long answer reserves memory for it
+//! while it grows; what comes without a reservation is counted before it is written. When the budget
+//! is spent, the client is told to try again. Memory comes back because each reader has deadlines.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A counter with a limit, shared by its clones. The default has no limit.
+#[derive(Clone, Debug)]
+pub struct MemoryBudget(Arc<Counter>);
+
+#[derive(Debug)]
+struct Counter {
+    limit: usize,
+    held: AtomicUsize,
+}
+
+/// A part of the budget, given back when dropped.
+#[derive(Debug)]
+pub struct Reservation {
+    budget: MemoryBudget,
+    bytes: usize,
+}
+
+impl Default for MemoryBudget {
+    fn default() -> MemoryBudget {
+        MemoryBudget::new(usize::MAX)
+    }
+}
+
+impl MemoryBudget {
+    pub(super) fn new(limit: usize) -> MemoryBudget {
+        MemoryBudget(Arc::new(Counter { limit, held: AtomicUsize::new(0) }))
+    }
+
+    /// Memory for an answer; none if the budget is spent.
+    pub fn reserve(&self, bytes: usize) -> Option<Reservation> {
+        let mut reservation = Reservation { budget: self.clone(), bytes: 0 };
+        reservation.grow(bytes).then_some(reservation)
+    }
+}
+
+impl Reservation {
+    /// Reserves more; says whether there was enough.
+    #[must_use]
+    pub fn grow(&mut self, bytes: usize) -> bool {
+        let Counter { limit, held } = &*self.budget.0;
+        let grown = |held: usize| held.checked_add(bytes).filter(|sum| sum <= limit);
+        let enough = held.fetch_update(Ordering::SeqCst, Ordering::SeqCst, grown).is_ok();
+        if enough {
+            self.bytes += bytes;
+        }
+        enough
+    }
+
+    /// Keeps no more than this.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        let surplus = self.bytes.saturating_sub(bytes);
+        self.budget.0.held.fetch_sub(surplus, Ordering::SeqCst);
+        self.bytes -= surplus;
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.shrink_to(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::MemoryBudget;
+    use std::sync::atomic::Ordering;
+
+    #[test]
+    fn no_more_is_held_than_the_budget_and_what_is_given_back_can_be_reserved_again() {
+        let budget = MemoryBudget::new(100);
+        let mut reservation = budget.reserve(60).unwrap();
+        assert!(budget.reserve(41).is_none() && !reservation.grow(41));
+        assert!(reservation.grow(40) && budget.reserve(1).is_none());
+        reservation.shrink_to(30);
+        assert!(budget.reserve(70).is_some());
+        drop(reservation);
+        assert!(budget.reserve(100).is_some() && budget.reserve(101).is_none());
+        assert_eq!(budget.0.held.load(Ordering::SeqCst), 0);
+        assert!(MemoryBudget::default().reserve(usize::MAX).is_some());
+    }
+}
