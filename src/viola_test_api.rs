@@ -1,39 +1,41 @@
-//! The stand-in for Viola (SPEC section 8): what the operator posts becomes `MultiNicNodeConfig`
-//! objects of this cluster. For test clusters, for as long as a real Viola is missing.
+//! The stand-in for Viola: what the operator posts becomes `MultiNicNodeConfig` objects of this
+//! cluster. For test clusters, for as long as a real Viola is missing.
 //!
 //! ```text
-//! connection ─▶ request ─▶ payload ─▶ object ─▶ apply ─▶ Kubernetes API
-//!                (HTTP)     (strict)   (pure)     └─▶ answer, node by node
+//! http::server ─▶ payload ─▶ object ─▶ apply ─▶ Kubernetes API
+//!                 (strict)   (pure)     └─▶ answer, node by node
 //! ```
 //!
-//! It shares the operator's payload types and its way to the Kubernetes API, and nothing else. It
+//! It shares the operator's HTTP server and its client of the Kubernetes API, and nothing else. It
 //! never reads objects, writes no status and deletes nothing.
 //!
-//! **Stopping.** SIGTERM ends it at once, also amid a request: each apply is whole in itself, and
-//! the operator sends again what brought no answer.
+//! **Stopping.** SIGTERM ends it within half a second, also amid a request: each apply is whole in
+//! itself, and the operator sends again what brought no answer.
 
 mod apply;
 mod object;
 mod payload;
-mod request;
-mod server;
 mod settings;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::clock::Clock;
+use crate::http::server::{Body, Limits, Method, Request, Response, Server};
 use crate::signals;
 
 use apply::{Applier, Outcome};
-use request::{Request, Route};
-use server::Answer;
 
 pub use settings::{HELP, Settings};
 
-/// Something that a process can't do without isn't to be had.
+/// A port or a thread that the process needs couldn't be had.
 const EXIT_CANNOT_START: u8 = 1;
+/// Clients at a time. With bodies at their limit these are 32 MiB, half of what the pod may have.
+const CONNECTIONS: usize = 8;
+/// A body may not be longer.
+const BODY_BYTES: usize = 4 * 1024 * 1024;
 
 /// Serves until a signal to stop.
 pub fn run(settings: Settings, clock: Clock) -> ExitCode {
@@ -50,32 +52,54 @@ fn serve(settings: Settings, clock: Clock) -> Result<(), String> {
     let stop = signals::stop_requests().map_err(|error| format!("signals: {error}"))?;
     let applier = Applier::new(settings.kubernetes, settings.namespace, clock.clone());
     let listen = settings.listen;
-    let address = server::start(listen, clock, move |request| answer(&applier, request))
+    let limits = Limits { connections: CONNECTIONS, body_bytes: BODY_BYTES, ..Limits::default() };
+    let handler = Arc::new(move |request: &Request| answer(&applier, request));
+    let server = Server::start("http", listen, limits, handler, clock, Arc::default())
         .map_err(|error| format!("can't listen on {listen}: {error}"))?;
-    log::info!("viola-test-api listens on {address}");
-    // An end of the channel is as good as a message: nobody could tell us to stop any more.
+    log::info!("viola-test-api listens on {}", server.address());
+    // If the channel ends, no signal could stop us any more.
     let _ = stop.recv();
     log::info!("stopped by a signal");
     Ok(())
 }
 
-fn answer(applier: &Applier, request: Request) -> Answer {
-    let Request { route, provider_id, body } = request;
-    match route {
-        Route::Health => Answer::text("ok"),
-        Route::NodeConfigs => match applier.apply_all(&body, provider_id.as_deref()) {
-            Ok(outcomes) => report(&outcomes),
-            Err(invalid) => {
-                log::warn!("refused: {invalid}");
-                Answer::error(400, &invalid.to_string())
-            }
-        },
+fn answer(applier: &Applier, request: &Request) -> Response {
+    match (request.path.as_str(), request.method) {
+        ("/healthz", Method::Get | Method::Head) => Response::new(200, Body::Static(b"ok"))
+            .with("Content-Type", "text/plain; charset=utf-8"),
+        ("/healthz", _) => not_allowed("GET"),
+        (crate::targets::viola::PATH, Method::Post) => post(applier, request),
+        (crate::targets::viola::PATH, _) => not_allowed("POST"),
+        _ => {
+            let paths = format!("{} and /healthz", crate::targets::viola::PATH);
+            Response::error(404, &format!("not found; there are {paths}"))
+        }
     }
+}
+
+fn not_allowed(allowed: &'static str) -> Response {
+    Response::error(405, &format!("only {allowed} is allowed here")).with("Allow", allowed)
+}
+
+fn post(applier: &Applier, request: &Request) -> Response {
+    let provider_id = request.provider_id.as_deref().filter(|id| !id.is_empty());
+    match applier.apply_all(&request.body, provider_id) {
+        Ok(outcomes) => report(&outcomes),
+        Err(invalid) => {
+            log::warn!("refused: {invalid}");
+            Response::error(400, &invalid.to_string())
+        }
+    }
+}
+
+fn json(status: u16, value: &Value) -> Response {
+    Response::new(status, Body::Owned(value.to_string().into_bytes()))
+        .with("Content-Type", "application/json")
 }
 
 /// kubectl's lines for the nodes that were applied, and the errors of those that weren't. It is a
 /// failure as a whole only if nothing was applied.
-fn report(outcomes: &[Outcome]) -> Answer {
+fn report(outcomes: &[Outcome]) -> Response {
     let (mut applied, mut output, mut errors) = (0, String::new(), Vec::new());
     for Outcome { node_name, result } in outcomes {
         match result {
@@ -94,14 +118,14 @@ fn report(outcomes: &[Outcome]) -> Answer {
     }
     let first_error = outcomes.iter().find_map(|outcome| outcome.result.as_ref().err());
     match first_error {
-        None => Answer::json(200, &json!({ "applied": applied, "output": output })),
+        None => json(200, &json!({ "applied": applied, "output": output })),
         Some(_) if applied > 0 => {
             let body = json!({ "applied": applied, "output": output, "errors": errors });
-            Answer::json(200, &body)
+            json(200, &body)
         }
         Some(error) => {
             let error = format!("none of {} nodes could be applied: {error}", outcomes.len());
-            Answer::json(500, &json!({ "error": error, "errors": errors }))
+            json(500, &json!({ "error": error, "errors": errors }))
         }
     }
 }
@@ -118,7 +142,7 @@ mod tests {
 
     fn reported(outcomes: &[Outcome]) -> (u16, Value) {
         let answer = report(outcomes);
-        (answer.status, serde_json::from_slice(&answer.body).unwrap())
+        (answer.status, serde_json::from_slice(&answer.body.bytes()).unwrap())
     }
 
     #[test]

@@ -18,8 +18,7 @@
 //!
 //! **Threads.** The standard library has no poller. The choice is between threads that poll idle
 //! sockets, which costs either latency or processor time, and one blocking thread for each
-//! connection, which costs a stack of which some 10 KiB are ever touched. We take the thread. A thread
-//! whose connection has ended takes the next one and ends itself after a second without one.
+//! connection, which costs a stack of which some 10 KiB are ever touched. We take the thread.
 //!
 //! **When all connections are taken** the ones that have waited longest for their clients are closed:
 //! idle kept connections, heads that don't end, readers that don't read. A client that sends its
@@ -56,7 +55,7 @@ const WAITING_CONNECTIONS: i32 = 4096;
 /// goes up to 4 MiB: 256 readers that don't read would hold a gigabyte of kernel memory, which counts
 /// as the pod's, and long answers go out at less than half the rate, because what waits so long has
 /// left the processor's cache.
-const SEND_BUFFER_BYTES: usize = 128 * 1024;
+const SEND_BUFFER_BYTES: usize = 96 * 1024;
 
 /// The methods of a server that takes no bodies.
 const READING_METHODS: &str = "GET, HEAD, OPTIONS";
@@ -165,17 +164,8 @@ impl Body {
         }
     }
 
-    /// How many bytes there are.
     fn len(&self) -> usize {
-        match self {
-            Body::Empty => 0,
-            Body::Static(bytes) => bytes.len(),
-            Body::Owned(bytes) => bytes.len(),
-            Body::List(items) => {
-                let commas = items.len().saturating_sub(1);
-                items.iter().map(|item| item.len()).sum::<usize>() + commas + 2
-            }
-        }
+        self.pieces().map(<[u8]>::len).sum()
     }
 
     /// The bytes in the pieces in which they lie in memory; none is empty.
@@ -259,24 +249,32 @@ impl<F: Fn(&Request) -> Response + Send + Sync> Handler for F {
     }
 }
 
+/// Counts connections and requests that were refused, and connections that were closed for others.
+#[derive(Clone, Debug, Default)]
+struct Refusals {
+    server: &'static str,
+    metrics: Arc<Metrics>,
+}
+
+impl Refusals {
+    fn count(&self, reason: &str) {
+        let labels = [("server", self.server), ("reason", reason)];
+        self.metrics.add("multinic_http_connections_refused_total", &labels, 1.0);
+    }
+}
+
 /// What the threads of one server share.
 struct Shared {
     name: &'static str,
     limits: Limits,
     handler: Arc<dyn Handler>,
     clock: Clock,
-    metrics: Arc<Metrics>,
+    refusals: Refusals,
     memory: MemoryBudget,
     connections: Connections,
 }
 
 impl Shared {
-    /// Counts a connection or request that was refused, or a connection that was closed for another.
-    fn refused(&self, reason: &str) {
-        let labels = [("server", self.name), ("reason", reason)];
-        self.metrics.add("multinic_http_connections_refused_total", &labels, 1.0);
-    }
-
     fn uptime(&self) -> Duration {
         self.clock.now().uptime
     }
@@ -308,9 +306,10 @@ impl Server {
         let listener = listen(address)?;
         let address = listener.local_addr()?;
         let to_end_it = Mutex::new(Some(listener.try_clone()?));
-        let memory = MemoryBudget::new(limits.held_bytes);
+        let refusals = Refusals { server: name, metrics };
+        let memory = MemoryBudget::new(limits.held_bytes, refusals.clone());
         let connections = Connections::default();
-        let shared = Shared { name, limits, handler, clock, metrics, memory, connections };
+        let shared = Shared { name, limits, handler, clock, refusals, memory, connections };
         let shared = Arc::new(shared);
         let accepting = shared.clone();
         let accepting = threads::spawn(name, move || accept::accept(&accepting, &listener))?;

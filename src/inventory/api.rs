@@ -232,7 +232,8 @@ impl Api {
         };
         let answer = OverviewAnswer { store, objects: self.overview.all() };
         let body = serde_json::to_vec(&answer).unwrap_or_default();
-        let reservation = request.memory.reserve(body.capacity()).ok_or_else(Response::no_memory)?;
+        let reservation =
+            request.memory.reserve(body.capacity()).ok_or_else(Response::no_memory)?;
         drop((answer, making));
         let tag = etag::of_content(&body);
         self.tagged(request, tag, || Ok(json(200, Body::Owned(body)).holding(reservation)))

@@ -16,11 +16,10 @@ use crate::kube::access::Access;
 use crate::kube::client::KubeClient;
 use crate::kube::error::KubeError;
 use crate::metrics::Metrics;
-use crate::node_config::NodeConfig;
 use crate::threads::{self, Task};
 
 use super::object::{self, Labels, MULTI_NIC_NODE_CONFIGS};
-use super::payload::{self, Invalid};
+use super::payload::{self, Invalid, Node};
 
 /// Who writes, as server-side apply knows it.
 const FIELD_MANAGER: &str = "viola-test-api";
@@ -128,7 +127,7 @@ impl Applier {
     }
 
     /// Applies one node; gives whether its object is new, and what it is like now.
-    fn apply(&self, node: &NodeConfig, labels: Labels) -> Result<(bool, State), KubeError> {
+    fn apply(&self, node: &Node, labels: Labels) -> Result<(bool, State), KubeError> {
         let path = MULTI_NIC_NODE_CONFIGS.object(&self.namespace, &node.node_name);
         let body = object::object(node, &labels, &self.namespace);
         let applied = self.client.apply::<Object>(&path, &body)?;

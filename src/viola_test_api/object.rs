@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::payload::Node;
 use crate::kube::resource::Resource;
-use crate::node_config::{NodeConfig, hexadecimal};
+use crate::node_config::hexadecimal;
 
 /// The custom resource of the agent.
 pub(super) const MULTI_NIC_NODE_CONFIGS: Resource = Resource {
@@ -26,7 +27,7 @@ const DIGEST_DIGITS: usize = 32;
 pub(super) type Labels = BTreeMap<&'static str, String>;
 
 /// The labels of a node's object; without a provider id there is no label for one.
-pub(super) fn labels(node: &NodeConfig, provider_id: Option<&str>) -> Labels {
+pub(super) fn labels(node: &Node, provider_id: Option<&str>) -> Labels {
     let mut labels = Labels::from([
         ("multinic.io/node-name", label_value(&node.node_name)),
         ("multinic.io/instance-id", label_value(&node.instance_id)),
@@ -36,7 +37,7 @@ pub(super) fn labels(node: &NodeConfig, provider_id: Option<&str>) -> Labels {
 }
 
 /// The object: what we say of it, and nothing that is another's to say.
-pub(super) fn object(node: &NodeConfig, labels: &Labels, namespace: &str) -> Value {
+pub(super) fn object(node: &Node, labels: &Labels, namespace: &str) -> Value {
     json!({
         "apiVersion": MULTI_NIC_NODE_CONFIGS.api_version(),
         "kind": MULTI_NIC_NODE_CONFIGS.kind,
@@ -69,16 +70,13 @@ fn is_label_value(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{is_label_value, label_value, labels, object};
-    use crate::node_config::NodeConfig;
+    use crate::viola_test_api::payload;
     use serde_json::json;
 
     #[test]
     fn an_object_has_labels_and_spec_and_nothing_else() {
-        let node = NodeConfig {
-            node_name: "worker-1".to_owned(),
-            instance_id: "vm-1".to_owned(),
-            interfaces: Vec::new(),
-        };
+        let posted = br#"[{"nodeName":"worker-1","instanceId":"vm-1","interfaces":[]}]"#;
+        let node = payload::read(posted).unwrap().remove(0);
         let expected = json!({
             "apiVersion": "multinic.io/v1alpha1",
             "kind": "MultiNicNodeConfig",

@@ -1,22 +1,49 @@
-//! What is posted, read strictly: bytes to node configurations, or what is wrong and where. Pure.
+//! What is posted: bytes to nodes as they are applied, or what is wrong and where. Pure.
 //!
-//! Fields that aren't known are tolerated and go no further. All else that the operator promises
-//! (SPEC section 5, steps 10 and 11) is held against what came, for a stand-in that swallows
-//! anything would test nothing.
+//! Viola's documented payload is taken as well as the operator's, which has more fields: keys that the
+//! agent's CRD doesn't declare are left behind, because one of them would fail the whole object. What
+//! the operator promises of names, ids and addresses is checked, for a stand-in that swallows anything
+//! would test nothing. Bounds of values are the CRD's business.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
+use serde_json::{Value, json};
 
-use crate::node_config::{Interface, MAX_INTERFACES, NodeConfig};
+use crate::node_config::MAX_INTERFACES;
 
 /// Longest id, as the custom resource allows it.
 const MAX_ID_BYTES: usize = 255;
 /// Characters of a wrong value that are shown.
 const SHOWN_CHARACTERS: usize = 60;
+
+/// A node with the fields that the agent's CRD declares.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Node<I = Interface> {
+    pub(super) node_name: String,
+    pub(super) instance_id: String,
+    interfaces: Vec<I>,
+}
+
+/// An interface with the fields that the agent's CRD declares.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Interface {
+    /// Later versions of the Go operator leave out 0. The name says it as well.
+    #[serde(default)]
+    id: u8,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    port_id: Option<String>,
+    name: String,
+    mac_address: String,
+    address: IpAddr,
+    cidr: String,
+    mtu: u32,
+}
 
 /// Why a payload is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +63,7 @@ impl fmt::Display for Invalid {
 }
 
 /// Reads a whole body.
-pub(super) fn read(body: &[u8]) -> Result<Vec<NodeConfig>, Invalid> {
+pub(super) fn read(body: &[u8]) -> Result<Vec<Node>, Invalid> {
     // Nodes are parsed one by one: a tree of a whole body would take many times its bytes.
     let raw: Vec<&RawValue> = serde_json::from_slice(body).map_err(|error| Invalid {
         place: String::new(),
@@ -45,155 +72,108 @@ pub(super) fn read(body: &[u8]) -> Result<Vec<NodeConfig>, Invalid> {
     let mut nodes = Vec::with_capacity(raw.len());
     let mut names = BTreeSet::new();
     for (index, raw) in raw.into_iter().enumerate() {
-        let place = format!("[{index}]");
-        let value: Value = serde_json::from_str(raw.get())
-            .map_err(|error| Invalid { place: place.clone(), reason: error.to_string() })?;
-        let fields = Fields::of(&value, place)?;
-        let node = read_node(&fields)?;
+        let node = read_node(raw, &format!("[{index}]"))?;
         if !names.insert(node.node_name.clone()) {
-            return Err(fields.wrong("nodeName", "comes twice"));
+            return Err(wrong(&format!("[{index}]"), "nodeName", &node.node_name, "comes twice"));
         }
         nodes.push(node);
     }
     Ok(nodes)
 }
 
-fn read_node(fields: &Fields<'_>) -> Result<NodeConfig, Invalid> {
-    let node_name = fields.text("nodeName")?;
-    if !is_dns_subdomain(node_name) {
-        return Err(fields.wrong(
-            "nodeName",
-            "is no Kubernetes name (lower-case letters, digits, '-' and '.', at most 253)",
-        ));
+fn read_node(raw: &RawValue, place: &str) -> Result<Node, Invalid> {
+    let unreadable = |place: &str, error: serde_json::Error| Invalid {
+        place: place.to_owned(),
+        reason: error.to_string(),
+    };
+    let given: Node<Value> =
+        serde_json::from_str(raw.get()).map_err(|error| unreadable(place, error))?;
+    let Node { node_name, instance_id, interfaces: list } = given;
+    if !is_dns_subdomain(&node_name) {
+        let what = "is no Kubernetes name (lower-case letters, digits, '-' and '.', at most 253)";
+        return Err(wrong(place, "nodeName", &node_name, what));
     }
-    let instance_id = fields.text("instanceId")?;
-    let list = fields.get("interfaces")?.as_array();
-    let list = list.ok_or_else(|| fields.wrong("interfaces", "is not an array"))?;
+    check_id(place, "instanceId", &instance_id)?;
     if list.len() > MAX_INTERFACES {
-        return Err(fields.wrong("interfaces", "has more than 10 interfaces"));
+        let reason = "has more than 10 interfaces".to_owned();
+        return Err(Invalid { place: format!("{place}.interfaces"), reason });
     }
     let mut interfaces: Vec<Interface> = Vec::with_capacity(list.len());
-    for (index, value) in list.iter().enumerate() {
-        let place = format!("{}.interfaces[{index}]", fields.place);
-        let fields = Fields::of(value, place)?;
-        let interface = read_interface(&fields)?;
-        if let Some(field) = doubled_field(&interfaces, &interface) {
-            return Err(fields.wrong(field, "comes twice on this node"));
+    for (index, value) in list.into_iter().enumerate() {
+        let place = format!("{place}.interfaces[{index}]");
+        let interface: Interface =
+            serde_json::from_value(value).map_err(|error| unreadable(&place, error))?;
+        interface.check(&place)?;
+        for earlier in &interfaces {
+            interface.check_beside(earlier, &place)?;
         }
         interfaces.push(interface);
     }
-    Ok(NodeConfig {
-        node_name: node_name.to_owned(),
-        instance_id: instance_id.to_owned(),
-        interfaces,
-    })
+    Ok(Node { node_name, instance_id, interfaces })
 }
 
-/// The field that this interface has in common with an earlier one and must not.
-fn doubled_field(earlier: &[Interface], interface: &Interface) -> Option<&'static str> {
-    earlier.iter().find_map(|other| match () {
-        () if other.id == interface.id => Some("id"),
-        () if other.port_id == interface.port_id => Some("portId"),
-        () if other.mac_address == interface.mac_address => Some("macAddress"),
-        () => None,
-    })
-}
-
-fn read_interface(fields: &Fields<'_>) -> Result<Interface, Invalid> {
-    let id = fields.get("id")?.as_u64().and_then(|id| u8::try_from(id).ok());
-    let id = id.filter(|id| usize::from(*id) < MAX_INTERFACES);
-    let id = id.ok_or_else(|| fields.wrong("id", "is no whole number from 0 to 9"))?;
-    let name = Interface::name_of(id);
-    if fields.text("name")? != name {
-        return Err(fields.wrong("name", &format!("does not belong to id {id}, {name:?} does")));
-    }
-    let mac_address = fields.text("macAddress")?;
-    if !is_mac_address(mac_address) {
-        return Err(fields.wrong(
-            "macAddress",
-            "is no MAC address (six pairs of lower-case hexadecimal digits with colons)",
-        ));
-    }
-    let address: IpAddr = fields
-        .text("address")?
-        .parse()
-        .map_err(|_| fields.wrong("address", "is no IPv4 or IPv6 address"))?;
-    let cidr = fields.text("cidr")?;
-    let contains = range_contains(cidr, address)
-        .ok_or_else(|| fields.wrong("cidr", "is no range such as 10.10.0.0/16"))?;
-    if !contains {
-        return Err(fields.wrong("address", &format!("is not in {cidr}")));
-    }
-    let mtu = fields.get("mtu")?.as_u64().and_then(|mtu| u32::try_from(mtu).ok());
-    Ok(Interface {
-        id,
-        name,
-        port_id: fields.text("portId")?.to_owned(),
-        mac_address: mac_address.to_owned(),
-        address,
-        cidr: cidr.into(),
-        mtu: mtu
-            .filter(|mtu| *mtu > 0)
-            .ok_or_else(|| fields.wrong("mtu", "is no positive number of bytes"))?,
-        network_id: fields.text("networkId")?.into(),
-        subnet_id: fields.text("subnetId")?.into(),
-    })
-}
-
-/// A JSON object and where it stands.
-struct Fields<'a> {
-    place: String,
-    values: &'a Map<String, Value>,
-}
-
-impl<'a> Fields<'a> {
-    fn of(value: &'a Value, place: String) -> Result<Fields<'a>, Invalid> {
-        match value.as_object() {
-            Some(values) => Ok(Fields { place, values }),
-            None => Err(Invalid { place, reason: format!("{} is not an object", shown(value)) }),
+impl Interface {
+    fn check(&self, place: &str) -> Result<(), Invalid> {
+        if usize::from(self.id) >= MAX_INTERFACES {
+            return Err(wrong(place, "id", self.id, "is no whole number from 0 to 9"));
         }
-    }
-
-    fn get(&self, name: &str) -> Result<&'a Value, Invalid> {
-        self.values.get(name).ok_or_else(|| self.invalid(name, "is missing".to_owned()))
-    }
-
-    fn text(&self, name: &str) -> Result<&'a str, Invalid> {
-        let text = self.get(name)?.as_str();
-        let text = text.ok_or_else(|| self.wrong(name, "is not a string"))?;
-        let clean = text.trim() == text && !text.chars().any(char::is_control);
-        match clean && !text.is_empty() && text.len() <= MAX_ID_BYTES {
-            true => Ok(text),
-            false => Err(self.wrong(
-                name,
-                "must have 1 to 255 bytes, none of them control characters or outer spaces",
-            )),
+        let name = format!("multinic{}", self.id);
+        if self.name != name {
+            let what = format!("does not belong to id {}, {name:?} does", self.id);
+            return Err(wrong(place, "name", &self.name, &what));
         }
-    }
-
-    /// The error of a field whose value is wrong; shows the value.
-    fn wrong(&self, name: &str, what: &str) -> Invalid {
-        let value = self.values.get(name).map(shown).unwrap_or_default();
-        self.invalid(name, format!("{value} {what}"))
-    }
-
-    fn invalid(&self, name: &str, reason: String) -> Invalid {
-        Invalid { place: format!("{}.{name}", self.place), reason }
-    }
-}
-
-fn shown(value: &Value) -> String {
-    match value {
-        Value::Array(_) => "the array".to_owned(),
-        Value::Object(_) => "the object".to_owned(),
-        value => {
-            let text = value.to_string();
-            match text.char_indices().nth(SHOWN_CHARACTERS) {
-                Some((end, _)) => format!("{}...", &text[..end]),
-                None => text,
+        if let Some(port_id) = &self.port_id {
+            check_id(place, "portId", port_id)?;
+        }
+        if !is_mac_address(&self.mac_address) {
+            let what = "is no MAC address (six pairs of hexadecimal digits with colons)";
+            return Err(wrong(place, "macAddress", &self.mac_address, what));
+        }
+        match range_contains(&self.cidr, self.address) {
+            None => Err(wrong(place, "cidr", &self.cidr, "is no range such as 10.10.0.0/16")),
+            Some(false) => {
+                let what = format!("is not in {}", self.cidr);
+                Err(wrong(place, "address", self.address, &what))
             }
+            Some(true) => Ok(()),
         }
     }
+
+    /// No two interfaces of a node may have one of these in common.
+    fn check_beside(&self, earlier: &Interface, place: &str) -> Result<(), Invalid> {
+        let same_mac = self.mac_address.eq_ignore_ascii_case(&earlier.mac_address);
+        let same_port = self.port_id.is_some() && self.port_id == earlier.port_id;
+        let fields: [(&str, Value, bool); 3] = [
+            ("id", self.id.into(), self.id == earlier.id),
+            ("macAddress", self.mac_address.as_str().into(), same_mac),
+            ("portId", self.port_id.as_deref().into(), same_port),
+        ];
+        match fields.into_iter().find(|(.., same)| *same) {
+            Some((field, value, _)) => Err(wrong(place, field, value, "comes twice on this node")),
+            None => Ok(()),
+        }
+    }
+}
+
+fn check_id(place: &str, field: &str, text: &str) -> Result<(), Invalid> {
+    let clean = text.trim() == text && !text.chars().any(char::is_control);
+    match clean && !text.is_empty() && text.len() <= MAX_ID_BYTES {
+        true => Ok(()),
+        false => {
+            let what = "must have 1 to 255 bytes, none of them control characters or outer spaces";
+            Err(wrong(place, field, text, what))
+        }
+    }
+}
+
+/// The error of a field whose value is wrong; shows the value, or as much of it as is helpful.
+fn wrong(place: &str, field: &str, value: impl Serialize, what: &str) -> Invalid {
+    let value = json!(value).to_string();
+    let shown = match value.char_indices().nth(SHOWN_CHARACTERS) {
+        Some((end, _)) => format!("{}...", &value[..end]),
+        None => value,
+    };
+    Invalid { place: format!("{place}.{field}"), reason: format!("{shown} {what}") }
 }
 
 /// RFC 1123: the name of a namespace, or a part of most other names.
@@ -212,9 +192,7 @@ fn is_dns_part(text: &str) -> bool {
 }
 
 fn is_mac_address(text: &str) -> bool {
-    let is_pair = |pair: &str| {
-        pair.len() == 2 && pair.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-    };
+    let is_pair = |pair: &str| pair.len() == 2 && pair.bytes().all(|b| b.is_ascii_hexdigit());
     text.split(':').count() == 6 && text.split(':').all(is_pair)
 }
 
@@ -273,25 +251,48 @@ mod tests {
     }
 
     #[test]
-    fn a_good_payload_is_read_and_unknown_fields_are_left_behind() {
+    fn a_good_payload_is_read_and_what_the_agents_crd_does_not_declare_is_left_behind() {
         let nodes = read(payload().to_string().as_bytes()).unwrap();
         let mut expected = payload();
         expected[1].as_object_mut().unwrap().remove("later");
+        for interface in expected[1]["interfaces"].as_array_mut().unwrap() {
+            let fields = interface.as_object_mut().unwrap();
+            fields.remove("networkId").and(fields.remove("subnetId")).unwrap();
+        }
         assert_eq!(serde_json::to_value(&nodes).unwrap(), expected);
         assert!(read(b"[]").unwrap().is_empty());
     }
 
     #[test]
-    fn each_field_is_required_where_it_belongs() {
+    fn violas_documented_payload_has_fewer_fields_and_macs_in_either_case() {
+        let mut payload = payload();
+        let fields = payload[1]["interfaces"][0].as_object_mut().unwrap();
+        // The Go operator leaves out the id 0.
+        fields.retain(|name, _| !["id", "portId", "networkId", "subnetId"].contains(&&**name));
+        fields["macAddress"] = json!("FA:16:3e:00:00:0A");
+        let nodes = serde_json::to_value(read(payload.to_string().as_bytes()).unwrap()).unwrap();
+        let expected = json!({
+            "id": 0, "name": "multinic0", "macAddress": "FA:16:3e:00:00:0A",
+            "address": "10.10.0.7", "cidr": "10.10.0.0/16", "mtu": 1450,
+        });
+        assert_eq!(nodes[1]["interfaces"][0], expected);
+        payload[1]["interfaces"][1]["macAddress"] = json!("fa:16:3E:00:00:0a");
+        let text = read(payload.to_string().as_bytes()).unwrap_err().to_string();
+        assert!(
+            text.starts_with("[1].interfaces[1].macAddress: \"fa:16:3E:00:00:0a\" comes twice")
+        );
+    }
+
+    #[test]
+    fn each_field_that_is_required_is_named_with_its_place() {
         for field in ["nodeName", "instanceId", "interfaces"] {
             let text = refusal(&format!("/1/{field}"), None);
-            assert_eq!(text, format!("[1].{field}: is missing"));
+            assert!(text.starts_with(&format!("[1]: missing field `{field}`")), "{text}");
         }
-        let interface = interface(0);
-        assert_eq!(interface.as_object().unwrap().len(), 9);
-        for field in interface.as_object().unwrap().keys() {
+        for field in ["name", "macAddress", "address", "cidr", "mtu"] {
             let text = refusal(&format!("/1/interfaces/0/{field}"), None);
-            assert_eq!(text, format!("[1].interfaces[0].{field}: is missing"));
+            let expected = format!("[1].interfaces[0]: missing field `{field}`");
+            assert!(text.starts_with(&expected), "{text}");
         }
     }
 
@@ -302,15 +303,15 @@ mod tests {
             ("/1/nodeName", json!("Worker_1"), "[1].nodeName: \"Worker_1\" is no Kubernetes name"),
             ("/1/nodeName", json!("a..b"), "[1].nodeName: \"a..b\" is no Kubernetes name"),
             ("/1/nodeName", json!("worker-1"), "[1].nodeName: \"worker-1\" comes twice"),
-            ("/1/instanceId", json!(7), "[1].instanceId: 7 is not a string"),
+            ("/1/instanceId", json!(7), "[1]: invalid type: integer `7`, expected a string"),
             ("/1/instanceId", json!(""), "[1].instanceId: \"\" must have 1 to 255 bytes"),
             ("/1/instanceId", json!(long), "[1].instanceId: \"xxx"),
-            ("/1/interfaces", json!({}), "[1].interfaces: the object is not an array"),
-            ("/1/interfaces", json!(vec![0; 11]), "[1].interfaces: the array has more than 10"),
-            ("/1/interfaces/0", json!(1), "[1].interfaces[0]: 1 is not an object"),
+            ("/1/interfaces", json!({}), "[1]: invalid type: map, expected a sequence"),
+            ("/1/interfaces", json!(vec![0; 11]), "[1].interfaces: has more than 10 interfaces"),
+            ("/1/interfaces/0", json!(1), "[1].interfaces[0]: invalid type: integer `1`, expected"),
             ("/1/interfaces/0/id", json!(10), "[1].interfaces[0].id: 10 is no whole number"),
-            ("/1/interfaces/0/id", json!(-1), "[1].interfaces[0].id: -1 is no whole number"),
-            ("/1/interfaces/0/id", json!(0.5), "[1].interfaces[0].id: 0.5 is no whole number"),
+            ("/1/interfaces/0/id", json!(-1), "[1].interfaces[0]: invalid value: integer `-1`"),
+            ("/1/interfaces/0/id", json!(0.5), "[1].interfaces[0]: invalid type: floating point"),
             ("/1/interfaces/0/name", json!("eth0"), "[1].interfaces[0].name: \"eth0\" does not"),
             ("/1/interfaces/1/portId", json!("port-0"), "[1].interfaces[1].portId: \"port-0\" co"),
             (
@@ -320,18 +321,18 @@ mod tests {
             ),
             (
                 "/1/interfaces/0/macAddress",
-                json!("FA:16:3E:00:00:01"),
-                "[1].interfaces[0].macAddress: \"FA:16:3E:00:00:01\" is no MAC address",
+                json!("fa:16:3e:00:01"),
+                "[1].interfaces[0].macAddress: \"fa:16:3e:00:01\" is no MAC address",
             ),
-            ("/1/interfaces/0/address", json!("x"), "[1].interfaces[0].address: \"x\" is no IPv4"),
+            ("/1/interfaces/0/address", json!("x"), "[1].interfaces[0]: invalid IP address syntax"),
             (
                 "/1/interfaces/0/address",
                 json!("10.11.0.7"),
                 "[1].interfaces[0].address: \"10.11.0.7\" is not in 10.10.0.0/16",
             ),
             ("/1/interfaces/0/cidr", json!("10.0.0.0/33"), "[1].interfaces[0].cidr: \"10.0.0.0/3"),
-            ("/1/interfaces/0/mtu", json!(0), "[1].interfaces[0].mtu: 0 is no positive number"),
-            ("/1/interfaces/0/subnetId", json!(" a"), "[1].interfaces[0].subnetId: \" a\" must"),
+            ("/1/interfaces/0/mtu", json!(-1), "[1].interfaces[0]: invalid value: integer `-1`"),
+            ("/1/interfaces/0/portId", json!(" a"), "[1].interfaces[0].portId: \" a\" must"),
         ];
         for (pointer, value, beginning) in cases {
             let text = refusal(pointer, Some(value));
@@ -349,7 +350,8 @@ mod tests {
             let text = read(body.as_bytes()).unwrap_err().to_string();
             assert!(text.starts_with("the body is not a JSON array of nodes: "), "{text}");
         }
-        assert_eq!(read(b"[null]").unwrap_err().to_string(), "[0]: null is not an object");
+        let text = read(b"[null]").unwrap_err().to_string();
+        assert!(text.starts_with("[0]: invalid type: null"), "{text}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use multinic_operator::clock::Now;
 use multinic_operator::kube::objects::RawObject;
-use multinic_operator::node_config::{Interface, MAX_INTERFACES, NodeConfig};
+use multinic_operator::node_config::MAX_INTERFACES;
 use multinic_operator::reconcile::report::{self, Reason, Report, Verdict};
 use multinic_operator::resources::{
     Condition, DownPortRetry, GROUP, KIND, OpenstackConfig, PLURAL, Spec, Status, SubnetSelector,
@@ -313,42 +313,63 @@ fn the_sample_is_a_good_object() {
     assert!(read(&whole).spec.unwrap().k8s_provider_id.is_some());
 }
 
+/// A `MultiNicNodeConfig` as the stand-in for Viola applies it.
+fn multi_nic_node_config(interfaces: usize) -> Value {
+    let interface = |id: usize| {
+        json!({
+            "id": id,
+            "portId": "p",
+            "name": format!("multinic{id}"),
+            "macAddress": "FA:16:3e:00:00:01",
+            "address": "2001:db8:ffff:ffff:ffff:ffff:255.255.255.255",
+            "cidr": "2001:db8::/128",
+            "mtu": 9000,
+        })
+    };
+    let interfaces: Vec<Value> = (0..interfaces).map(interface).collect();
+    json!({ "spec": { "nodeName": "worker-0", "instanceId": "i", "interfaces": interfaces } })
+}
+
 #[test]
-fn a_multi_nic_node_config_is_what_the_operator_posts() {
+fn a_multi_nic_node_config_has_what_the_agent_declares() {
     let schema = Schema::of(MULTI_NIC_NODE_CONFIGS);
     let names = &schema.crd["spec"]["names"];
     assert_eq!(schema.crd["metadata"]["name"], "multinicnodeconfigs.multinic.io");
     assert_eq!(names["kind"], "MultiNicNodeConfig");
-    let interface = |id: u8| Interface {
-        id,
-        name: Interface::name_of(id),
-        port_id: "p".to_owned(),
-        mac_address: "fa:16:3e:00:00:01".to_owned(),
-        address: "2001:db8:ffff:ffff:ffff:ffff:255.255.255.255".parse().unwrap(),
-        cidr: "2001:db8::/128".into(),
-        mtu: u32::MAX,
-        network_id: "n".into(),
-        subnet_id: "s".into(),
-    };
-    let node = |interfaces: u8| NodeConfig {
-        node_name: "worker-0".to_owned(),
-        instance_id: "i".to_owned(),
-        interfaces: (0..interfaces).map(interface).collect(),
-    };
-    let object = |node: &NodeConfig| json!({ "spec": serde_json::to_value(node).unwrap() });
-    let full = object(&node(MAX_INTERFACES as u8));
+    assert_eq!(names["shortNames"], json!(["mnnc"]));
+    let full = multi_nic_node_config(MAX_INTERFACES);
     assert_eq!(paths(&full["spec"]), schema.leaves("spec"));
     assert_eq!(schema.refuses(&full), Vec::<String>::new());
-    assert!(!schema.refuses(&object(&node(MAX_INTERFACES as u8 + 1))).is_empty());
+    for interfaces in [0, MAX_INTERFACES + 1] {
+        assert!(!schema.refuses(&multi_nic_node_config(interfaces)).is_empty(), "{interfaces}");
+    }
+    let required = ["nodeName", "interfaces[].macAddress"];
     for path in schema.leaves("spec") {
         let refused = schema.refuses(&json!({ "spec": without(full["spec"].clone(), &path) }));
-        assert!(!refused.is_empty(), "without {path}");
+        assert_eq!(!refused.is_empty(), required.contains(&path.as_str()), "without {path}");
     }
-    let mut misnamed = object(&node(1));
+    for (mtu, good) in [(67, false), (68, true), (9000, true), (9001, false)] {
+        let mut object = full.clone();
+        object["spec"]["interfaces"][0]["mtu"] = json!(mtu);
+        assert_eq!(schema.refuses(&object).is_empty(), good, "MTU {mtu}");
+    }
+    let columns = &schema.crd["spec"]["versions"][0]["additionalPrinterColumns"];
+    for column in columns.as_array().unwrap() {
+        // A column shows the first of several values, as if there were no more.
+        assert!(!column["jsonPath"].as_str().unwrap().contains('['), "{column}");
+    }
+}
+
+#[test]
+fn the_rule_of_multi_nic_node_configs_holds_id_and_name_together() {
+    let full = multi_nic_node_config(MAX_INTERFACES);
+    let (mut misnamed, mut without_id) = (full.clone(), full.clone());
     misnamed["spec"]["interfaces"][0]["name"] = json!("multinic7");
-    let input = serde_json::to_string(&[full, misnamed]).unwrap();
+    without_id["spec"]["interfaces"][3].as_object_mut().unwrap().remove("id").unwrap();
+    let input = serde_json::to_string(&[full, misnamed, without_id]).unwrap();
     let Some(answer) = validator(&["rules", MULTI_NIC_NODE_CONFIGS], &input) else { return };
     assert!(answer.success, "{}", answer.errors);
     let broken: Vec<Vec<String>> = serde_json::from_str(&answer.output).unwrap();
-    assert_eq!((broken[0].len(), broken[1].len()), (0, 1), "{broken:?}");
+    let counts: Vec<usize> = broken.iter().map(Vec::len).collect();
+    assert_eq!(counts, [0, 1, 0], "{broken:?}");
 }

@@ -38,6 +38,14 @@ fn node(name: &str, address: &str) -> Value {
     })
 }
 
+/// What is applied of a node: a key that the agent's CRD doesn't declare would fail the whole object.
+fn spec(name: &str, address: &str) -> Value {
+    let mut spec = node(name, address);
+    let interface = spec["interfaces"][0].as_object_mut().unwrap();
+    interface.retain(|key, _| !["networkId", "subnetId"].contains(&&**key));
+    spec
+}
+
 fn three_nodes() -> Value {
     json!([
         node("worker-1", "10.10.0.1"),
@@ -63,7 +71,7 @@ fn nodes_become_objects_with_labels_and_spec_and_kubectls_words_say_what_changed
 
     let object = stand.object("worker-1").unwrap();
     assert_eq!(object["apiVersion"], "multinic.io/v1alpha1");
-    assert_eq!(object["spec"], node("worker-1", "10.10.0.1"));
+    assert_eq!(object["spec"], spec("worker-1", "10.10.0.1"));
     assert_eq!(object.get("status"), None);
     let labels = json!({
         "multinic.io/node-name": "worker-1",
@@ -108,7 +116,7 @@ fn another_provider_or_another_hand_on_the_object_is_a_change_and_the_agents_sta
     let other = json!({ "spec": { "instanceId": "another" } });
     stand.kubernetes.patch(kind, NAMESPACE, "worker-1", &other).unwrap();
     assert_eq!(word(None), "configured");
-    assert_eq!(stand.object("worker-1").unwrap()["spec"], nodes[0]);
+    assert_eq!(stand.object("worker-1").unwrap()["spec"], spec("worker-1", "10.10.0.1"));
     stand.kubernetes.delete(kind, NAMESPACE, "worker-1").unwrap();
     assert_eq!(word(None), "created");
 }
@@ -207,47 +215,131 @@ fn the_token_is_shown_and_a_rotated_one_is_used_at_once() {
 }
 
 #[test]
+fn violas_documented_payload_is_taken() {
+    let stand = Stand::start();
+    let payload = json!([{
+        "nodeName": "worker-1",
+        "instanceId": "3b8f2c61-9d04-4e7a-a5c2-1f6e8d90b7a4",
+        "interfaces": [{
+            "id": 0, "name": "multinic0", "macAddress": "FA:16:3E:1F:0A:10",
+            "address": "10.20.0.11", "cidr": "10.20.0.0/24", "mtu": 1450,
+        }],
+    }]);
+    let answer = (200, json!({ "applied": 1, "output": lines(&[("worker-1", "created")]) }));
+    assert_eq!(stand.post(&payload, Some("biz-1")), answer);
+    assert_eq!(stand.object("worker-1").unwrap()["spec"], payload[0]);
+}
+
+#[test]
+fn a_node_that_the_crd_refuses_is_named_with_the_api_servers_reason() {
+    // Recorded from a real API server, with the agent's CRD.
+    let reason = "MultiNicNodeConfig.multinic.io \"worker-2\" is invalid: spec.interfaces[0].mtu: \
+                  Invalid value: 9216: spec.interfaces[0].mtu in body should be less than or equal \
+                  to 9000";
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": reason, "reason": "Invalid", "code": 422,
+        "details": { "name": "worker-2", "group": "multinic.io", "kind": "MultiNicNodeConfig" },
+    });
+    let stand = Stand::start();
+    let body = status.to_string().into_bytes();
+    let refused = FaultKind::Status { status: 422, headers: Vec::new(), body };
+    stand.faults.add(Fault::always(Service::Kubernetes, refused).path_contains("/worker-2?"));
+    let mut nodes = three_nodes();
+    nodes[1]["interfaces"][0]["mtu"] = json!(9216);
+    let (status, body) = stand.post(&nodes, None);
+    assert_eq!((status, &body["applied"]), (200, &json!(2)));
+    let errors = body["errors"].as_array().unwrap();
+    assert_eq!((errors.len(), &errors[0]["nodeName"]), (1, &json!("worker-2")));
+    assert!(errors[0]["error"].as_str().unwrap().contains(reason), "{body}");
+}
+
+/// The head of a request up to the headers that a test is about.
+fn head(method: &str, target: &str) -> String {
+    format!("{method} {target} HTTP/1.1\r\nHost: h\r\n")
+}
+
+#[test]
 fn requests_that_are_wrong_as_http_are_answered_in_json() {
     let stand = Stand::start();
+    let post = head("POST", NODE_CONFIGS);
+    let many = "A: a\r\n".repeat(70);
     let cases = [
-        (format!("POST {NODE_CONFIGS} HTTP/1.1\r\nContent-Length: 4194305\r\n\r\n"), 413),
-        (format!("POST {NODE_CONFIGS} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"), 411),
-        (format!("POST {NODE_CONFIGS} HTTP/1.1\r\n\r\n"), 411),
-        (format!("GET {NODE_CONFIGS} HTTP/1.1\r\n\r\n"), 405),
-        ("GET / HTTP/1.1\r\n\r\n".to_owned(), 404),
+        (format!("{post}Content-Length: 4194305\r\n\r\n"), 413),
+        (format!("{post}Content-Length: 99999999999999999999999999\r\n\r\n"), 413),
+        (format!("{post}Content-Length: -1\r\n\r\n"), 400),
+        (format!("{post}Content-Length: +1\r\n\r\n"), 400),
+        (format!("{post}Content-Length: 0x10\r\n\r\n"), 400),
+        (format!("{post}Content-Length: 1, 1\r\n\r\n"), 400),
+        (format!("{post}Content-Length: 1\r\nContent-Length: 2\r\n\r\n"), 400),
+        (format!("{post}Transfer-Encoding: chunked\r\n\r\n"), 411),
+        (format!("{post}Transfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n"), 411),
+        (format!("{post}\r\n"), 411),
+        (format!("{post}{many}\r\n"), 431),
+        (format!("{}\r\n", head("GET", NODE_CONFIGS)), 405),
+        (format!("{}Content-Length: 2\r\n\r\n{{}}", head("POST", "/healthz")), 405),
+        (format!("{}Content-Length: 2\r\n\r\n{{}}", head("GET", NODE_CONFIGS)), 413),
+        (format!("{}\r\n", head("DELETE", NODE_CONFIGS)), 405),
+        (format!("{}\r\n", head("GET", "/")), 404),
         ("nonsense\r\n\r\n".to_owned(), 400),
-        (format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(20_000)), 431),
+        (format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(20_000)), 414),
     ];
     for (request, expected) in cases {
         let (status, head, body) = stand.raw(request.as_bytes());
         let body: Value = serde_json::from_str(&body).unwrap();
-        assert_eq!(status, expected, "{body}");
+        assert_eq!(status, expected, "{request:.100}: {body}");
         assert!(!body["error"].as_str().unwrap().is_empty());
         assert!(head.contains("Content-Type: application/json"), "{head}");
-        assert_eq!(head.contains("Allow: POST"), expected == 405, "{head}");
+        assert_eq!(head.contains("Allow: "), expected == 405, "{head}");
     }
-    let (status, _, body) = stand.raw(b"GET /healthz HTTP/1.1\r\n\r\n");
+    let get = format!("{}\r\n", head("GET", "/healthz?full"));
+    let (status, _, body) = stand.raw(get.as_bytes());
     assert_eq!((status, body.as_str()), (200, "ok"));
+}
+
+#[test]
+fn a_body_is_read_to_its_end_and_no_further_and_the_connection_is_kept() {
+    let stand = Stand::start();
+    let mut client = TcpStream::connect(stand.address).unwrap();
+    client.set_read_timeout(Some(SOON)).unwrap();
+    let post = head("POST", NODE_CONFIGS);
+    let body = three_nodes().to_string();
+    let length = body.len();
+    let expecting = format!("{post}Content-Length: {length}\r\nExpect: 100-continue\r\n\r\n");
+    client.write_all(expecting.as_bytes()).unwrap();
+    let mut told = [0; 25];
+    client.read_exact(&mut told).unwrap();
+    assert_eq!(&told, b"HTTP/1.1 100 Continue\r\n\r\n");
+    // The body comes in pieces, and the next request right behind it.
+    let rest = format!("{body}{post}Content-Length: 2\r\n\r\n[]");
+    for piece in rest.as_bytes().chunks(100) {
+        client.write_all(piece).unwrap();
+    }
+    for applied in [3, 0] {
+        let (status, head, body) = read_answer(&mut client);
+        let body: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((status, &body["applied"]), (200, &json!(applied)), "{head}");
+        assert!(!head.contains("Connection: close"), "{head}");
+    }
 }
 
 #[test]
 fn a_huge_declared_length_costs_nothing_and_a_body_beyond_the_limit_still_gets_its_answer() {
     let stand = Stand::start();
-    for head in ["GET /healthz", "POST /v1/k8s/multinic/node-configs", "POST /"] {
-        let request = format!("{head} HTTP/1.1\r\nContent-Length: 1000000000000000000\r\n\r\n");
-        stand.raw(request.as_bytes());
+    for target in ["GET /healthz", "POST /v1/k8s/multinic/node-configs", "POST /"] {
+        let request =
+            format!("{target} HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000000000000000\r\n\r\n");
+        assert_eq!(stand.raw(request.as_bytes()).0, 413, "{target}");
     }
-    let mut request =
-        format!("POST {NODE_CONFIGS} HTTP/1.1\r\nContent-Length: 6000000\r\n\r\n").into_bytes();
+    let post = head("POST", NODE_CONFIGS);
+    let mut request = format!("{post}Content-Length: 6000000\r\n\r\n").into_bytes();
     request.resize(request.len() + 6_000_000, b' ');
     assert_eq!(stand.raw(&request).0, 413);
 
     // Just below the limit it is read to its end.
     let mut body = three_nodes().to_string().into_bytes();
     body.resize(4 * 1024 * 1024, b' ');
-    let mut request =
-        format!("POST {NODE_CONFIGS} HTTP/1.1\r\nContent-Length: {}\r\n\r\n", body.len())
-            .into_bytes();
+    let mut request = format!("{post}Content-Length: {}\r\n\r\n", body.len()).into_bytes();
     request.extend_from_slice(&body);
     let (status, _, body) = stand.raw(&request);
     assert_eq!(status, 200, "{body}");
@@ -257,7 +349,7 @@ fn a_huge_declared_length_costs_nothing_and_a_body_beyond_the_limit_still_gets_i
 fn a_client_that_stalls_costs_the_others_nothing() {
     let stand = Stand::start();
     let mut stalled = TcpStream::connect(stand.address).unwrap();
-    let head = format!("POST {NODE_CONFIGS} HTTP/1.1\r\nContent-Length: 100\r\n\r\n[");
+    let head = format!("{}Content-Length: 100\r\n\r\n[", head("POST", NODE_CONFIGS));
     stalled.write_all(head.as_bytes()).unwrap();
     let silent = TcpStream::connect(stand.address).unwrap();
     let (status, _) = stand.post(&three_nodes(), None);
@@ -271,7 +363,7 @@ fn sigterm_ends_it_promptly_with_exit_code_0_also_amid_a_request() {
     stand.faults.add(Fault::always(Service::Kubernetes, FaultKind::Hang));
     let body = three_nodes().to_string();
     let mut client = TcpStream::connect(stand.address).unwrap();
-    let head = format!("POST {NODE_CONFIGS} HTTP/1.1\r\nContent-Length: {}\r\n\r\n", body.len());
+    let head = format!("{}Content-Length: {}\r\n\r\n", head("POST", NODE_CONFIGS), body.len());
     client.write_all(head.as_bytes()).unwrap();
     client.write_all(body.as_bytes()).unwrap();
     assert!(stand.journal.wait_for(|requests| !requests.is_empty(), SOON));
@@ -311,15 +403,4 @@ fn a_port_that_is_taken_is_told_with_exit_code_1() {
     assert_eq!(output.status.code(), Some(1));
     let log = String::from_utf8(output.stderr).unwrap();
     assert!(log.contains("can't listen on"), "{log}");
-}
-
-#[test]
-fn answers_end_the_connection_and_say_so() {
-    let stand = Stand::start();
-    let mut client = TcpStream::connect(stand.address).unwrap();
-    client.set_read_timeout(Some(SOON)).unwrap();
-    client.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").unwrap();
-    let (status, head, _) = read_answer(&mut client);
-    assert_eq!(status, 200);
-    assert!(head.contains("Connection: close"), "{head}");
 }

@@ -3,7 +3,6 @@
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::net::Shutdown;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::accept::Open;
@@ -45,17 +44,18 @@ struct Connection<'a> {
     shared: &'a Shared,
     open: &'a Open,
     /// What was read and not used yet: its first `filled` bytes.
-    buffer: &'a mut [u8],
+    buffer: Box<[u8]>,
     filled: usize,
     read_timeout: Duration,
 }
 
 /// Serves a client until it goes, fails, or keeps us waiting too long.
-pub(super) fn serve(shared: &Shared, open: &Arc<Open>, buffer: &mut [u8]) {
+pub(super) fn serve(shared: &Shared, open: &Open) {
     let prepared = open.stream.set_nodelay(true);
     if prepared.and_then(|()| open.stream.set_write_timeout(Some(WRITE_SLICE))).is_err() {
         return;
     }
+    let buffer = vec![0; shared.limits.head_bytes].into_boxed_slice();
     let read_timeout = Duration::ZERO;
     let mut connection = Connection { shared, open, buffer, filled: 0, read_timeout };
     let mut first = true;
@@ -97,7 +97,7 @@ impl Connection<'_> {
                 return Ok(head);
             }
             if self.filled == self.buffer.len() {
-                return Err(head::too_large(self.buffer).into());
+                return Err(head::too_large(&self.buffer).into());
             }
             if self.filled == 0 {
                 self.fill(deadline).map_err(|_| Stop::Gone)?;
@@ -193,7 +193,7 @@ impl Connection<'_> {
 
     /// Says what is wrong, while what was read of the head is still in the buffer, and ends.
     fn refuse(&mut self, refusal: &Refusal) -> io::Result<()> {
-        self.shared.refused(refusal.reason);
+        self.shared.refusals.count(refusal.reason);
         let mut response = Response::error(refusal.status, &refusal.message);
         if refusal.status == 405 {
             response = response.with("Allow", READING_METHODS);
@@ -239,7 +239,7 @@ impl Connection<'_> {
                 }
                 let now = self.shared.uptime();
                 if !left.is_empty() && now > deadline.min(progress + STALL) {
-                    self.shared.refused("slow-reader");
+                    self.shared.refusals.count("slow-reader");
                     return Err(io::ErrorKind::TimedOut.into());
                 }
             }

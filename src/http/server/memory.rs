@@ -10,6 +10,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::Refusals;
+
 /// A counter with a limit, shared by its clones. The default has no limit.
 #[derive(Clone, Debug)]
 pub struct MemoryBudget(Arc<Counter>);
@@ -18,6 +20,7 @@ pub struct MemoryBudget(Arc<Counter>);
 struct Counter {
     limit: usize,
     held: AtomicUsize,
+    refusals: Refusals,
 }
 
 /// A part of the budget, given back when dropped.
@@ -29,13 +32,13 @@ pub struct Reservation {
 
 impl Default for MemoryBudget {
     fn default() -> MemoryBudget {
-        MemoryBudget::new(usize::MAX)
+        MemoryBudget::new(usize::MAX, Refusals::default())
     }
 }
 
 impl MemoryBudget {
-    pub(super) fn new(limit: usize) -> MemoryBudget {
-        MemoryBudget(Arc::new(Counter { limit, held: AtomicUsize::new(0) }))
+    pub(super) fn new(limit: usize, refusals: Refusals) -> MemoryBudget {
+        MemoryBudget(Arc::new(Counter { limit, held: AtomicUsize::new(0), refusals }))
     }
 
     /// Memory for an answer; none if the budget is spent.
@@ -49,11 +52,12 @@ impl Reservation {
     /// Reserves more; says whether there was enough.
     #[must_use]
     pub fn grow(&mut self, bytes: usize) -> bool {
-        let Counter { limit, held } = &*self.budget.0;
+        let Counter { limit, held, refusals } = &*self.budget.0;
         let grown = |held: usize| held.checked_add(bytes).filter(|sum| sum <= limit);
         let enough = held.fetch_update(Ordering::SeqCst, Ordering::SeqCst, grown).is_ok();
-        if enough {
-            self.bytes += bytes;
+        match enough {
+            true => self.bytes += bytes,
+            false => refusals.count("no-room"),
         }
         enough
     }
@@ -74,12 +78,16 @@ impl Drop for Reservation {
 
 #[cfg(test)]
 mod tests {
-    use super::MemoryBudget;
+    use super::{MemoryBudget, Refusals};
+    use crate::metrics::Metrics;
+    use std::sync::Arc;
     use std::sync::atomic::Ordering;
 
     #[test]
     fn no_more_is_held_than_the_budget_and_what_is_given_back_can_be_reserved_again() {
-        let budget = MemoryBudget::new(100);
+        let metrics = Arc::<Metrics>::default();
+        let refusals = Refusals { server: "test", metrics: metrics.clone() };
+        let budget = MemoryBudget::new(100, refusals);
         let mut reservation = budget.reserve(60).unwrap();
         assert!(budget.reserve(41).is_none() && !reservation.grow(41));
         assert!(reservation.grow(40) && budget.reserve(1).is_none());
@@ -88,6 +96,8 @@ mod tests {
         drop(reservation);
         assert!(budget.reserve(100).is_some() && budget.reserve(101).is_none());
         assert_eq!(budget.0.held.load(Ordering::SeqCst), 0);
+        let counted = "refused_total{server=\"test\",reason=\"no-room\"} 4";
+        assert!(metrics.render().contains(counted), "{}", metrics.render());
         assert!(MemoryBudget::default().reserve(usize::MAX).is_some());
     }
 }
