@@ -137,8 +137,8 @@ fn make_room(shared: &Shared) {
 
 /// Starts the thread of a connection.
 fn start(shared: &Arc<Shared>, stream: TcpStream) {
+    // Until its thread runs it is not the client we wait for: its request may have arrived.
     let open = Arc::new(Open { stream, waiting_since: AtomicU64::new(BUSY) });
-    open.waits(shared.uptime());
     let mut state = lock(&shared.connections.state);
     if state.stopping {
         return;
