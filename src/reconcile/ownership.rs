@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 
-use crate::inventory::contents::{Inventory, Stored};
+use crate::inventory::contents::Inventory;
 use crate::inventory::record::Record;
 use crate::resources::{ObjectKey, OpenstackConfig, Spec};
 use crate::threads::lock;
@@ -144,18 +144,9 @@ struct Table {
 struct Claim<'a> {
     age: &'a Age,
     realms: &'a Realms,
-    /// The cloud as the inventory spells it.
     provider_id: &'a str,
     node: &'a str,
     vm_id: &'a str,
-}
-
-impl Claim<'_> {
-    /// The record of the node and those of its VM.
-    fn records<'i>(&self, inventory: &'i Inventory) -> impl Iterator<Item = &'i Arc<Stored>> {
-        let of_node = inventory.get(self.provider_id, self.node);
-        of_node.into_iter().chain(inventory.by_instance(self.provider_id, self.vm_id))
-    }
 }
 
 impl Table {
@@ -244,11 +235,10 @@ impl Table {
         if let Some(older) = self.older(claim, inventory) {
             return Whose::Older(older);
         }
-        let is_younger = |stored: &Arc<Stored>| stored.version > began;
-        if self.waits(claim, slice)
-            || self.is_in_flight(claim)
-            || claim.records(inventory).any(is_younger)
-        {
+        let of_vm = inventory.by_vm(claim.vm_id).into_iter();
+        let of_node = inventory.get(claim.provider_id, claim.node).into_iter();
+        let is_out_of_date = of_vm.chain(of_node).any(|stored| stored.version > began);
+        if is_out_of_date || self.waits(claim, slice) || self.is_in_flight(claim) {
             return Whose::Later;
         }
         Whose::Mine
@@ -260,17 +250,12 @@ impl Table {
             self.named(other).is_some_and(|other| other.realms.meet(claim.realms))
         };
         let planner = self.planned.get(claim.node).into_iter().flatten().find(meets).cloned();
-        let of_cloud = claim.records(inventory);
-        let holders = of_cloud.filter_map(|stored| self.holder(&stored.record, claim.realms));
-        // Records of other clouds, for the same cluster.
-        let same_name = inventory.by_name(claim.node);
-        let elsewhere = same_name.iter().map(|stored| &stored.record).filter(|record| {
-            let is_target = |told: &str| told.eq_ignore_ascii_case(&claim.realms.target);
-            !record.provider_id.eq_ignore_ascii_case(&claim.realms.cloud)
-                && record.accepted_by.as_deref().is_some_and(is_target)
-        });
-        let elsewhere = elsewhere.filter_map(|record| self.holder(record, claim.realms));
-        let oldest = planner.into_iter().chain(holders).chain(elsewhere).min()?;
+        let of_node = inventory.get(claim.provider_id, claim.node).into_iter();
+        let of_vm = inventory.by_instance(claim.provider_id, claim.vm_id);
+        let of_target = inventory.by_target(&claim.realms.target, claim.node);
+        let records = of_node.chain(of_vm).chain(of_target);
+        let holders = records.filter_map(|stored| self.holder(&stored.record, claim.realms));
+        let oldest = planner.into_iter().chain(holders).min()?;
         (*oldest < *claim.age).then(|| oldest.key.clone())
     }
 

@@ -214,6 +214,37 @@ struct Item<'a> {
     node: &'a NodeConfig,
 }
 
+/// Nodes that may share requests, and aren't sent yet.
+struct List<'a> {
+    rest: &'a [Item<'a>],
+    /// Of refused requests; the last is the next.
+    halves: Vec<&'a [Item<'a>]>,
+    /// So many requests may still be made for halves.
+    left: usize,
+}
+
+impl<'a> List<'a> {
+    fn next(&mut self, limit: usize) -> Option<Batch<'a>> {
+        if let Some(half) = self.halves.pop() {
+            return Some(Batch::first_of(half, half.len()));
+        }
+        let batch = (!self.rest.is_empty()).then(|| Batch::first_of(self.rest, limit))?;
+        self.rest = &self.rest[batch.items.len()..];
+        Some(batch)
+    }
+
+    /// Puts the halves of a request back; false if it has none, or enough of them were sent.
+    fn halve(&mut self, batch: &Batch<'a>) -> bool {
+        if batch.items.len() < 2 || self.left < 2 {
+            return false;
+        }
+        self.left -= 2;
+        let (first, second) = batch.items.split_at(batch.items.len().div_ceil(2));
+        self.halves.extend([second, first]);
+        true
+    }
+}
+
 /// What came back for one request.
 enum Reply {
     /// An answer with the status of a success.
@@ -228,7 +259,7 @@ enum Reply {
     },
 }
 
-/// What may be the reason for a refusal; all but the last may not meet the halves of the request.
+/// What a request may have been refused for. The halves may pass, unless it is another reason.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Refusal {
     /// Its size, by the status.
@@ -260,19 +291,8 @@ impl Sending {
         may_act: &dyn Fn() -> bool,
         post: &dyn Fn(&Batch<'_>) -> Reply,
     ) {
-        let mut rest = items;
-        let mut requests_left = MAX_REQUESTS_FOR_HALVES;
-        let mut halves: Vec<&[Item<'_>]> = Vec::new();
-        loop {
-            let batch = match halves.pop() {
-                Some(half) => Batch::first_of(half, half.len()),
-                None if rest.is_empty() => return,
-                None => {
-                    let batch = Batch::first_of(rest, self.pace.limit);
-                    rest = &rest[batch.items.len()..];
-                    batch
-                }
-            };
+        let mut list = List { rest: items, halves: Vec::new(), left: MAX_REQUESTS_FOR_HALVES };
+        while let Some(batch) = list.next(self.pace.limit) {
             if self.stopped.is_none() && !may_act() {
                 self.stopped = Some("not sent, this replica may no longer act".to_owned());
             }
@@ -280,45 +300,33 @@ impl Sending {
                 self.delivery.refuse(batch.nodes(), why);
                 continue;
             }
-            let was_unanswered =
-                |node: &NodeConfig| self.pace.unanswered.remove(&node.node_name).is_some();
-            // All of them are looked at.
-            let unanswered = batch.nodes().map(was_unanswered).filter(|was| *was).count();
+            let count = batch.items.len();
+            let mut unanswered = 0;
+            for node in batch.nodes() {
+                unanswered += usize::from(self.pace.unanswered.remove(&node.node_name).is_some());
+            }
+            let is_again = unanswered == count;
             match post(&batch) {
                 Reply::Good(answer) => self.take(&batch, &answer),
-                Reply::Refused { kind, .. }
-                    if kind != Refusal::Other && batch.items.len() > 1 && requests_left >= 2 =>
-                {
-                    requests_left -= 2;
+                Reply::Refused { kind, .. } if kind != Refusal::Other && list.halve(&batch) => {
                     match kind {
-                        Refusal::TooLarge => self.lower(batch.items.len()),
+                        Refusal::TooLarge => self.lower(count),
                         Refusal::Reset => self.lower(self.pace.limit),
                         Refusal::NotValid | Refusal::Other => {}
                     }
-                    let (first, second) = batch.items.split_at(batch.items.len().div_ceil(2));
-                    halves.extend([second, first]);
                 }
                 Reply::Refused { message, kind, retry_after } => {
-                    if kind == Refusal::TooLarge && batch.items.len() == 1 {
+                    if kind == Refusal::TooLarge && count == 1 {
                         // It is for this node, so what was larger says nothing.
                         self.pace.limit = MAX_NODES;
                     }
-                    self.failed |= batch.items.len() > 1 || kind == Refusal::Other;
+                    self.failed |= count > 1 || kind == Refusal::Other;
                     self.delivery.retry_after = self.delivery.retry_after.max(retry_after);
                     self.delivery.refuse(batch.nodes(), &message);
                 }
                 Reply::NoAnswer { message, was_sent } => {
                     if was_sent {
-                        self.failed = true;
-                        let last = self.pace.unanswered.values().max().copied();
-                        let number = last.unwrap_or_default() + 1;
-                        let count = batch.items.len();
-                        if count > 1 {
-                            // What is lost once makes no small request smaller.
-                            self.lower(if unanswered == count { count } else { self.pace.limit });
-                        }
-                        let names = batch.nodes().map(|node| (node.node_name.clone(), number));
-                        self.pace.unanswered.extend(names);
+                        self.note_unanswered(&batch, is_again);
                     }
                     self.delivery.refuse(batch.nodes(), &message);
                     self.stopped =
@@ -326,6 +334,20 @@ impl Sending {
                 }
             }
         }
+    }
+
+    /// Viola had the request and didn't answer; `is_again` says that it didn't either when these nodes
+    /// were sent last.
+    fn note_unanswered(&mut self, batch: &Batch<'_>, is_again: bool) {
+        self.failed = true;
+        let count = batch.items.len();
+        if count > 1 {
+            // What is lost once makes no small request smaller.
+            self.lower(if is_again { count } else { self.pace.limit });
+        }
+        let last = self.pace.unanswered.values().max().copied().unwrap_or_default();
+        let names = batch.nodes().map(|node| (node.node_name.clone(), last + 1));
+        self.pace.unanswered.extend(names);
     }
 
     /// Node by node what an answer with the status of a success says.
@@ -367,13 +389,8 @@ fn refusal(what: &str, words: &str) -> String {
 /// The bodies of the requests that are made for the nodes of one object, ordered by name.
 pub fn bodies(nodes: &[&NodeConfig]) -> Vec<Vec<u8>> {
     let items: Vec<Item<'_>> = nodes.iter().map(|node| Item { object: 0, node }).collect();
-    let (mut rest, mut bodies) = (items.as_slice(), Vec::new());
-    while !rest.is_empty() {
-        let batch = Batch::first_of(rest, MAX_NODES);
-        rest = &rest[batch.items.len()..];
-        bodies.push(batch.body);
-    }
-    bodies
+    let mut list = List { rest: &items, halves: Vec::new(), left: 0 };
+    std::iter::from_fn(|| list.next(MAX_NODES)).map(|batch| batch.body).collect()
 }
 
 /// One request's nodes and its body.

@@ -380,10 +380,27 @@ fn over_a_restart_the_owner_in_another_cloud_keeps_the_clusters_node() {
 }
 
 #[test]
-fn ids_of_vms_compare_in_lower_case() {
-    let records = [told("worker-1", "VM-1", "old")];
-    let fixture = old_and_young().remembering(&records);
+fn ids_of_records_compare_in_lower_case() {
+    let upper = |id: &str| id.to_ascii_uppercase();
+    let there = Record { provider_id: upper(PROVIDER), ..told("worker-1", "VM-1", "old") };
+    let fixture = old_and_young().remembering(std::slice::from_ref(&there));
     assert_eq!(fixture.whose("young", "worker-1", "vm-2"), older("old"));
+    assert_eq!(fixture.whose("young", "renamed", "vm-1"), older("old"));
+    let young = for_cluster("Biz", in_cloud("elsewhere", object("young", 9, &["vm-2"])));
+    let old = for_cluster("BIZ", object("old", 0, &["vm-1"]));
+    let there = Record { accepted_by: Some("biz".to_owned()), ..there };
+    let fixture = known(&[old, young]).remembering(&[there]);
+    assert_eq!(fixture.whose("young", "worker-1", "vm-2"), older("old"));
+}
+
+#[test]
+fn a_plan_older_than_a_record_of_its_vm_in_another_cloud_is_later() {
+    // The cloud was registered anew; what its nodes were sent there says which ids ports have.
+    let there = Record { provider_id: "former".to_owned(), ..told("worker-1", "vm-1", "young") };
+    let fixture = old_and_young().remembering(&[there]);
+    let began = fixture.inventory.version() - 1;
+    let (decisions, _) = fixture.slice(&[("old", &[("worker-7", "vm-1")])], began);
+    assert_eq!(nodes(&decisions[0]), [("worker-7", Whose::Later)]);
 }
 
 // Rule 6: gone.
