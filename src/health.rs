@@ -54,8 +54,10 @@ impl Health {
 pub struct Probes {
     /// The loop's word.
     pub health: Arc<Health>,
-    /// The inventory, once this replica works.
+    /// The inventory, once this replica leads.
     pub store: Arc<std::sync::OnceLock<Arc<Store>>>,
+    /// How a replica is doing that doesn't lead (yet), or what is wrong.
+    pub standby: Box<dyn Fn() -> Result<String, String> + Send + Sync>,
     /// What /metrics shows.
     pub metrics: Arc<Metrics>,
     /// The time.
@@ -75,8 +77,10 @@ impl Probes {
         let stopping = self.health.stopping.load(Ordering::Relaxed);
         let mut ready = check("running", stopping.then(|| "the operator is stopping".to_owned()));
         let Some(store) = self.store.get() else {
-            lines.push("[+] standing by for the leader".to_owned());
-            return (ready, lines);
+            let standby = (self.standby)();
+            let sign = if standby.is_ok() { '+' } else { '-' };
+            lines.push(format!("[{sign}] {}", standby.as_ref().unwrap_or_else(|wrong| wrong)));
+            return (ready && standby.is_ok(), lines);
         };
         let state = store.state();
         let reason = state.reason().zip(state.since());

@@ -142,8 +142,7 @@ impl Api {
             Some(Access::NotConfigured(message)) => return Some(Response::error(503, &message)),
         }
         let leader = (self.leadership)()?;
-        let message =
-            format!("this replica does not lead and knows nothing: the leader is {leader}");
+        let message = format!("not the leader (leader: {leader})");
         Some(Response::error(503, &message).with("Retry-After", "5"))
     }
 

@@ -37,23 +37,34 @@ pub struct LeaderElection {
 pub struct LeaseHold {
     /// Uptime in milliseconds up to which we lead; 0 while we don't.
     until: Arc<AtomicU64>,
+    /// Uptime in milliseconds up to which what was read of the Lease counts.
+    known_until: Arc<AtomicU64>,
     clock: Clock,
 }
 
 impl LeaseHold {
     fn new(clock: Clock) -> LeaseHold {
-        LeaseHold { until: Arc::default(), clock }
+        LeaseHold { until: Arc::default(), known_until: Arc::default(), clock }
     }
 
     fn set(&self, until: Option<Duration>) {
-        let milliseconds = until.unwrap_or_default().as_millis();
-        self.until.store(u64::try_from(milliseconds).unwrap_or(u64::MAX), Ordering::SeqCst);
+        set(&self.until, until.unwrap_or_default());
     }
 
     /// May this replica act as the leader?
     pub fn is_held(&self) -> bool {
         self.clock.now().uptime < Duration::from_millis(self.until.load(Ordering::SeqCst))
     }
+
+    /// Was the Lease read or written so lately that this replica would notice its end?
+    pub fn is_known(&self) -> bool {
+        self.clock.now().uptime < Duration::from_millis(self.known_until.load(Ordering::SeqCst))
+    }
+}
+
+fn set(milliseconds: &AtomicU64, time: Duration) {
+    let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    milliseconds.store(time, Ordering::SeqCst);
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +88,7 @@ impl LeaderElection {
         let rng = fastrand::Rng::new();
         let hold = LeaseHold::new(clock.clone());
         let mut candidate = Candidate {
+            known_for: settings.timing.duration,
             collection: Resource::LEASES.collection(Some(&settings.namespace)),
             path: Resource::LEASES.object(&settings.namespace, &settings.name),
             election: Election::new(settings, rng),
@@ -120,6 +132,8 @@ struct Candidate<S> {
     collection: String,
     path: String,
     election: Election,
+    /// How long what was read of the Lease counts.
+    known_for: Duration,
     client: KubeClient,
     hold: LeaseHold,
     clock: Clock,
@@ -157,7 +171,11 @@ impl<S: FnMut(Leadership)> Candidate<S> {
                     Ok(Stop::Release) => return self.release(),
                 },
             };
-            let (next, news) = self.election.step(input, self.clock.now());
+            let now = self.clock.now();
+            if matches!(input, Input::Read(_) | Input::Written(_)) {
+                set(&self.hold.known_until, now.uptime + self.known_for);
+            }
+            let (next, news) = self.election.step(input, now);
             task = next;
             self.hold.set(self.election.leads_until());
             for leadership in news {

@@ -1,18 +1,18 @@
-//! The inventory's address on a replica that doesn't work: its leader's answer, or who that is.
+//! The inventory API on a standby: the leader's answer, or which replica that is.
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 use super::forward::Forwarder;
 use super::leader::Leader;
+use super::leadership::LeaderStatus;
 use crate::http::server::{Body, Handler, Request, Response};
 use crate::inventory::api::Api;
 
-/// The inventory's API, or the leader in our place.
+/// The inventory API of this replica or of the leader.
 pub(super) struct InventoryGate {
-    /// The API, once this replica works.
+    /// Set once this replica leads.
     pub(super) api: Arc<OnceLock<Api>>,
-    /// Who leads instead of us.
-    pub(super) leader: Arc<Mutex<Option<Leader>>>,
+    pub(super) leader: Arc<LeaderStatus>,
     pub(super) forwarder: Forwarder,
 }
 
@@ -25,15 +25,14 @@ impl Handler for InventoryGate {
             let body = Body::Static(b"{\"status\":\"ok\"}");
             return Response::new(200, body).with("Content-Type", "application/json");
         }
-        let leader = self.leader.lock().unwrap_or_else(|held| held.into_inner()).clone();
-        let leader = leader.unwrap_or_else(|| Leader::named("about to start here"));
-        let mut message =
-            format!("this replica does not lead and knows nothing: the leader is {}", leader.name);
+        let leader =
+            self.leader.other().unwrap_or_else(|| Leader::named("this replica, which starts"));
+        let mut message = format!("not the leader (leader: {})", leader.name);
         match leader.inventory.map(|address| self.forwarder.pass_on(request, address)) {
             None => {}
             Some(Ok(response)) => return response,
             Some(Err(reason)) => {
-                message.push_str(", which could not be asked: ");
+                message.push_str("; the leader could not be asked: ");
                 message.push_str(&reason);
             }
         }

@@ -1,8 +1,9 @@
-//! Who leads in our place, and where that replica's inventory answers. Pure.
+//! The replica that leads, and where its inventory API listens. Pure.
 //!
-//! The leader says so in an annotation of the Lease it holds. Whoever may write the Lease could say
-//! anything there, and what is passed on may carry a client's token: so only an address that a pod
-//! can have is believed, never a name or a URL, and none that means another host to each who reads it.
+//! The leader writes its address into an annotation of the Lease it holds. What may write the Lease
+//! could write anything there, and a request that is forwarded may carry a client's token. So only an
+//! address that a pod can have is used: no name, no URL, and no address that means another host on
+//! each host.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -14,26 +15,26 @@ const SHOWN_CHARACTERS: usize = 60;
 /// The replica that leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Leader {
-    /// Its name in the Lease, or what is known of it.
+    /// Its name in the Lease, or what is known instead.
     pub(super) name: String,
-    /// Where its inventory answers, if it said so.
+    /// Where its inventory API listens, if the Lease says so.
     pub(super) inventory: Option<SocketAddr>,
 }
 
 impl Leader {
-    /// One of whom no more than this is known.
+    /// One of which only the name is known.
     pub(super) fn named(name: &str) -> Leader {
         Leader { name: name.to_owned(), inventory: None }
     }
 
-    /// One whose Lease says this of its inventory; `own` is this replica's address. Also why that
-    /// isn't believed, if it isn't.
+    /// One with this address in its Lease, and why that isn't used, if so. `own` is this replica's
+    /// address.
     pub(super) fn read(
         name: &str,
-        said: Option<&str>,
+        address: Option<&str>,
         own: Option<IpAddr>,
     ) -> (Leader, Option<String>) {
-        let (inventory, problem) = match said.map(|text| read_address(text, own)) {
+        let (inventory, problem) = match address.map(|text| read_address(text, own)) {
             None => (None, None),
             Some(Ok(address)) => (Some(address), None),
             Some(Err(problem)) => (None, Some(problem)),
@@ -42,7 +43,7 @@ impl Leader {
     }
 }
 
-/// The address in the annotation, or why it isn't believed.
+/// The address in the annotation, or why it isn't used.
 fn read_address(text: &str, own: Option<IpAddr>) -> Result<SocketAddr, String> {
     let wrong = |what: &str| {
         let shown: String = text.chars().take(SHOWN_CHARACTERS).collect();
@@ -51,7 +52,7 @@ fn read_address(text: &str, own: Option<IpAddr>) -> Result<SocketAddr, String> {
     let Ok(address) = text.parse::<SocketAddr>() else {
         return wrong("is no IP address with a port");
     };
-    // An IPv4 address in IPv6's clothes means what it means without them.
+    // An IPv4 address mapped into IPv6 means what it means by itself.
     let ip = address.ip().to_canonical();
     let is_link_local = match ip {
         IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast(),
@@ -74,7 +75,7 @@ mod tests {
     use std::net::IpAddr;
 
     #[test]
-    fn addresses_that_a_pod_can_have_are_believed() {
+    fn addresses_that_a_pod_can_have_are_used() {
         for text in ["10.244.1.7:18081", "[fd00:10::7]:18081", "203.0.113.9:1"] {
             assert_eq!(read_address(text, None).unwrap().to_string(), text);
         }

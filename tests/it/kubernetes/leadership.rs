@@ -145,7 +145,7 @@ fn a_leader_that_cannot_renew_its_lease_ends_before_that_runs_out() {
     let (status, log) = leader.wait();
     let ended = world.journal().now_ms();
     assert_eq!(status.code(), Some(1));
-    assert!(log.contains("leadership was lost"), "{log}");
+    assert!(log.contains("lost leadership"), "{log}");
     let requests = world.journal().requests(Service::Kubernetes);
     let mut renewals = requests.iter().filter(|request| request.path().contains("/leases"));
     let renewed = renewals.rfind(|request| request.status.is_some()).unwrap().answered_ms;
@@ -256,4 +256,21 @@ fn a_leader_that_was_paused_does_not_finish_what_it_had_begun() {
     let (status, log) = leader.wait();
     assert_eq!(status.code(), Some(1), "{log}");
     assert_eq!(world.viola().received().len(), told, "it acted though another one leads");
+}
+
+#[test]
+fn a_standby_that_cannot_read_the_lease_is_not_ready() {
+    let world = World::of("three-nodes");
+    let refusal = super::refusal(403, "Forbidden", None);
+    world.faults().add(Fault::always(Service::Kubernetes, refusal).path_contains("/leases"));
+    let standby = replica(&world, "pod-a");
+    standby.line_with("leader election: Kubernetes GET");
+    let (status, text) = standby.health("/readyz");
+    assert_eq!(status, 503, "{text}");
+    assert!(text.contains("[-] the Lease can't be read"), "{text}");
+    assert_eq!(standby.health("/healthz").0, 200);
+    world.faults().clear();
+    standby.line_with("this replica leads");
+    world.wait_for_reason("NoChange");
+    assert_eq!(standby.health("/readyz").0, 200);
 }

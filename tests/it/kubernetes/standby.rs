@@ -130,7 +130,7 @@ fn a_leader_that_is_gone_is_named_until_the_standby_leads_and_answers_itself() {
 fn assert_names_the_leader(standby: &Operator, reason: &str) {
     let answer = standby.ask_inventory("GET", LIST, &[]);
     assert_eq!((answer.status, answer.headers["retry-after"].as_str()), (503, "5"), "{answer:?}");
-    assert!(answer.body.contains("the leader is pod-a_"), "{answer:?}");
+    assert!(answer.body.contains("(leader: pod-a_"), "{answer:?}");
     assert!(answer.body.contains(reason), "{reason}: {answer:?}");
 }
 
@@ -160,7 +160,7 @@ fn an_address_in_the_lease_that_no_pod_can_have_is_not_asked() {
         standby.line_with(&format!("of the Lease is ignored: {text:?}"));
         let (status, body) = standby.inventory(LIST);
         assert_eq!(status, 503, "{body}");
-        assert!(body.contains("the leader is ghost\""), "{body}");
+        assert!(body.contains("(leader: ghost)\""), "{body}");
     }
     // Only now that it is an address is there somebody to take the first connection.
     say(&address.to_string());
@@ -184,4 +184,17 @@ fn an_address_in_the_lease_that_no_pod_can_have_is_not_asked() {
     let head = ghost.join().unwrap();
     assert_eq!(head[0], "GET /v1/first HTTP/1.1", "it was asked before: {head:?}");
     assert!(head.iter().any(|line| line == "via: 1.1 multinic-operator"), "{head:?}");
+}
+
+#[test]
+fn while_a_former_leader_hangs_the_objects_say_what_is_in_the_way() {
+    let world = World::of("three-nodes");
+    let (leader, standby) = leader_and_standby(&world, &[]);
+    leader.signal("STOP");
+    let message = world.wait_for_reason("ConfigError");
+    assert!(message.contains("the former leader, which has not ended yet"), "{message}");
+    let (status, text) = standby.health("/readyz");
+    assert_eq!(status, 503, "{text}");
+    leader.kill();
+    world.wait_for_reason("NoChange");
 }

@@ -1,0 +1,166 @@
+//! The main thread of a replica that works: takes events, hands out passes and writes, stops in order.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select};
+
+use super::{End, Operator, effects};
+use crate::controller::{Controller, Event};
+use crate::kube::lease::Leadership;
+use crate::kube::watcher::Watcher;
+use crate::kube::writer::Writer;
+use crate::reconcile::{Context, Pass};
+
+/// Events taken before passes are handed out again.
+const EVENTS_AT_ONCE: usize = 256;
+/// As often the threads are looked after and the gauges over all objects worked out; the loop runs at
+/// least as often, so that a stuck one is noticed.
+pub(super) const CHECKS_EVERY: Duration = Duration::from_secs(5);
+
+/// Of the ten seconds that a stop may take: for running passes to end,
+const PASS_GRACE: Duration = Duration::from_secs(4);
+/// for passes that are aborted to notice it,
+const ABORT_GRACE: Duration = Duration::from_millis(1500);
+/// and for the last statuses.
+const WRITER_GRACE: Duration = Duration::from_millis(1500);
+
+/// The loop and what it connects.
+pub(super) struct MainLoop<'a> {
+    pub(super) operator: &'a Operator,
+    pub(super) controller: Controller,
+    pub(super) context: Arc<Context>,
+    pub(super) events: Receiver<Event>,
+    pub(super) passes: Sender<Pass>,
+    pub(super) workers: Vec<JoinHandle<()>>,
+    pub(super) writer: Writer,
+    pub(super) watchers: Vec<Watcher>,
+}
+
+impl MainLoop<'_> {
+    /// Runs until there is a reason to stop, and stops.
+    pub(super) fn run(mut self, news: &Receiver<Leadership>) -> End {
+        let end = self.run_until_end(news);
+        self.stop(end);
+        end
+    }
+
+    fn run_until_end(&mut self, news: &Receiver<Leadership>) -> End {
+        let operator = self.operator;
+        let mut checks_due = Duration::ZERO;
+        loop {
+            let now = operator.clock.now();
+            operator.health.turned(now.uptime);
+            if now.uptime >= checks_due {
+                checks_due = now.uptime + CHECKS_EVERY;
+                self.controller.publish_gauges(now);
+                if let Some(name) = self.ended_thread() {
+                    return End::ThreadEnded(name);
+                }
+            }
+            let due = self.controller.next_due().map_or(checks_due, |due| due.min(checks_due));
+            select! {
+                recv(operator.stop) -> asked => return End::of_signals(asked.ok()),
+                recv(news) -> leadership => match leadership {
+                    Ok(Leadership::Lost) => return End::LeadershipLost,
+                    Ok(_) => {}
+                    Err(_) => {
+                        // Nothing renews the Lease any more.
+                        log::error!("the thread leader-election ended unexpectedly");
+                        return End::LeadershipLost;
+                    }
+                },
+                recv(self.events) -> event => self.take(event.ok()),
+                default(due.saturating_sub(now.uptime)) => {}
+            }
+            self.dispatch();
+        }
+    }
+
+    /// A thread that isn't there any more, without which work would be left undone.
+    fn ended_thread(&self) -> Option<&'static str> {
+        if let Some(name) = self.operator.ended_server() {
+            return Some(name);
+        }
+        if self.watchers.iter().any(|watcher| watcher.join(Duration::ZERO)) {
+            return Some("watch");
+        }
+        if self.workers.iter().any(JoinHandle::is_finished) {
+            return Some("worker");
+        }
+        if self.context.store.has_lost_its_thread() {
+            return Some("inventory");
+        }
+        self.writer.has_lost_a_thread().then_some("kubernetes-writer")
+    }
+
+    fn take(&mut self, first: Option<Event>) {
+        let now = self.operator.clock.now();
+        for event in first.into_iter().chain(self.events.try_iter().take(EVENTS_AT_ONCE)) {
+            self.controller.handle(now, event);
+        }
+        if self.controller.scopes_listed() >= self.watchers.len() {
+            self.operator.health.listed();
+        }
+    }
+
+    fn dispatch(&mut self) {
+        for effect in self.controller.dispatch(self.operator.clock.now()) {
+            effects::perform(effect, &self.passes, &self.writer);
+        }
+    }
+
+    /// In order: no new pass, running ones end or are aborted at a safe point, the last statuses are
+    /// written. A POST that is aborted counts as not accepted, so its nodes are sent again.
+    fn stop(mut self, end: End) {
+        log::info!("stopping");
+        self.operator.health.stopping();
+        self.controller.stop();
+        let is_leading = end != End::LeadershipLost;
+        if !is_leading {
+            // Another replica may be writing by now, so nothing is finished.
+            self.writer.abandon();
+            self.abort_passes();
+        }
+        for watcher in &mut self.watchers {
+            watcher.stop();
+        }
+        if is_leading {
+            self.wait_for_workers(PASS_GRACE);
+        }
+        self.abort_passes();
+        self.wait_for_workers(ABORT_GRACE);
+        if !is_leading {
+            return;
+        }
+        // No events are taken any more: the writer needs room for what it still reports.
+        while self.events.try_recv().is_ok() {}
+        if !self.writer.stop(WRITER_GRACE) {
+            log::warn!("the last statuses could not be written");
+        }
+    }
+
+    fn abort_passes(&self) {
+        self.operator.may_act.store(false, Ordering::SeqCst);
+        self.context.cloud.shutdown();
+        self.context.viola.shutdown();
+    }
+
+    fn wait_for_workers(&mut self, limit: Duration) {
+        let clock = self.operator.clock.clone();
+        let until = clock.now().uptime + limit;
+        while self.controller.is_busy() {
+            let left = until.saturating_sub(clock.now().uptime);
+            match self.events.recv_timeout(left) {
+                Ok(event @ (Event::Finished { .. } | Event::PassEnded { .. })) => {
+                    self.controller.handle(clock.now(), event);
+                    self.dispatch();
+                }
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+}
