@@ -342,8 +342,9 @@ impl Store {
         let shown = disk.path.display();
         if disk.lock.is_none() {
             let reason = format!(
-                "{shown} is in use by another operator: run one replica, or give this one a file \
-                 of its own"
+                "{shown} is in use by another operator. With leader election that is the former \
+                 leader, which has not ended yet: delete its pod if it doesn't. Otherwise run one \
+                 replica, or give each a file of its own"
             );
             return Err(Trouble(Condition::Locked, reason));
         }
