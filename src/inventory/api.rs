@@ -23,6 +23,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::contents::{Inventory, Stored};
 use super::store::Store;
@@ -59,33 +60,14 @@ pub struct Api {
     leadership: Leadership,
     /// Differs from run to run, so that a version number is never taken for one of another run.
     run: u64,
-    whole_list: Mutex<WholeList>,
-    /// Held while an overview is made: what is copied for that isn't counted, so once is enough.
+    /// Held while an overview is made: what is copied for that isn't counted.
     overview_making: Mutex<()>,
 }
 
-/// The answer to the most frequent question, put together once per version.
-#[derive(Default)]
-struct WholeList {
-    version: Option<u64>,
-    items: Arc<[Arc<[u8]>]>,
-}
-
 #[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct OverviewAnswer<'a> {
-    store: StoreAnswer<'a>,
+struct OverviewAnswer {
+    store: Value,
     objects: Vec<ObjectState>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct StoreAnswer<'a> {
-    state: &'a str,
-    reason: Option<&'a str>,
-    since: Option<jiff::Timestamp>,
-    findings: Vec<String>,
-    records: usize,
 }
 
 impl Api {
@@ -103,7 +85,6 @@ impl Api {
             cors_origin: settings.cors_origin.filter(|origin| !origin.is_empty()),
             leadership,
             run: fastrand::u64(..),
-            whole_list: Mutex::default(),
             overview_making: Mutex::default(),
         }
     }
@@ -113,7 +94,7 @@ impl Api {
             return preflight();
         }
         if request.path == "/healthz" {
-            return json(200, Body::Static(b"{\"status\":\"ok\"}"))
+            return json_answer(200, Body::Static(b"{\"status\":\"ok\"}"))
                 .with("Cache-Control", "no-store");
         }
         if let Some(asset) = assets::answer(request) {
@@ -181,7 +162,7 @@ impl Api {
         }
         let items: Arc<[_]> = found.iter().map(|stored| stored.json.clone()).collect();
         let body = Body::List(items);
-        self.tagged(request, etag::of_content(&body.bytes()), || Ok(json(200, body)))
+        self.tagged(request, etag::of_content(&body.bytes()), || Ok(json_answer(200, body)))
     }
 
     fn list(
@@ -194,13 +175,13 @@ impl Api {
         let tag = format!("\"{:016x}-{}\"", self.run, inventory.version());
         self.tagged(request, tag, || {
             if query.is_everything() && request.path == NODE_CONFIGS {
-                return Ok(json(200, Body::List(self.whole_list(inventory))));
+                return Ok(json_answer(200, Body::List(inventory.list())));
             }
             let (found, next) = query.select(inventory);
             let reservation =
                 request.memory.reserve(found.len() * ITEM_BYTES).ok_or_else(Response::no_memory)?;
             let items = found.iter().map(|stored| item(stored).clone()).collect();
-            let response = json(200, Body::List(items)).holding(reservation);
+            let response = json_answer(200, Body::List(items)).holding(reservation);
             Ok(match next {
                 None => response,
                 Some(next) => response
@@ -210,32 +191,23 @@ impl Api {
         })
     }
 
-    fn whole_list(&self, inventory: &Inventory) -> Arc<[Arc<[u8]>]> {
-        let mut kept = self.whole_list.lock().unwrap_or_else(|held| held.into_inner());
-        if kept.version != Some(inventory.version()) {
-            let items = inventory.shown_from("", "").map(|stored| stored.json.clone()).collect();
-            *kept = WholeList { version: Some(inventory.version()), items };
-        }
-        kept.items.clone()
-    }
-
     fn overview_answer(&self, request: &Request) -> Result<Response, Response> {
         let making = self.overview_making.lock().unwrap_or_else(|held| held.into_inner());
         let state = self.store.state();
-        let store = StoreAnswer {
-            state: state.name(),
-            reason: state.reason(),
-            since: state.since(),
-            findings: self.store.findings(),
-            records: self.store.snapshot().shown_from("", "").count(),
-        };
+        let store = json!({
+            "state": state.name(),
+            "reason": state.reason(),
+            "since": state.since(),
+            "findings": self.store.findings(),
+            "records": self.store.snapshot().list().len(),
+        });
         let answer = OverviewAnswer { store, objects: self.overview.all() };
         let body = serde_json::to_vec(&answer).unwrap_or_default();
         let reservation =
             request.memory.reserve(body.capacity()).ok_or_else(Response::no_memory)?;
         drop((answer, making));
         let tag = etag::of_content(&body);
-        self.tagged(request, tag, || Ok(json(200, Body::Owned(body)).holding(reservation)))
+        self.tagged(request, tag, || Ok(json_answer(200, Body::Owned(body)).holding(reservation)))
     }
 
     /// The answer, or 304 if the client has it already.
@@ -282,6 +254,6 @@ fn preflight() -> Response {
     Response::new(204, Body::Empty).with("Allow", "GET, HEAD, OPTIONS")
 }
 
-fn json(status: u16, body: Body) -> Response {
+fn json_answer(status: u16, body: Body) -> Response {
     Response::new(status, body).with("Content-Type", "application/json")
 }

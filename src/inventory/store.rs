@@ -18,7 +18,7 @@
 mod state;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -63,6 +63,7 @@ pub struct Store {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
+#[derive(Default)]
 struct Memory {
     inventory: Arc<Inventory>,
     /// The inventory's version that must come to disk at once, and the one that has.
@@ -78,15 +79,19 @@ struct Memory {
 
 #[derive(Default)]
 struct DiskSide {
-    /// Where the file is, once its links were followed.
+    file: Option<OpenFile>,
+    is_closed: bool,
+}
+
+/// A file that was locked and read.
+struct OpenFile {
+    /// Where it is, once its links were followed.
     path: PathBuf,
-    lock: Option<Lock>,
-    is_loaded: bool,
-    has_written: bool,
+    _lock: Lock,
     /// Number of the last write.
     sequence: u64,
+    has_written: bool,
     journals: Vec<(PathBuf, bool)>,
-    is_closed: bool,
 }
 
 /// Why memory and disk aren't the same.
@@ -94,7 +99,7 @@ struct Trouble(Condition, String);
 
 impl From<DiskError> for Trouble {
     fn from(error: DiskError) -> Trouble {
-        Trouble(Condition::Unwritten, error.to_string())
+        Trouble(Condition::Unwritable, error.to_string())
     }
 }
 
@@ -102,50 +107,15 @@ impl Store {
     /// The inventory at `path`. Never fails and never waits: a thread opens the file, writes it, and
     /// tries a failing disk again; [`Store::state`] says what is wrong.
     pub fn open(path: &Path, clock: Clock, metrics: Arc<Metrics>) -> Arc<Store> {
-        Store::open_with_thread(Box::new(Disk), path, clock, metrics)
+        Store::new(Box::new(Disk), path, clock, metrics).start()
     }
 
-    /// [`Store::open`] on any file system.
-    pub fn open_with_thread(
-        files: Box<dyn Files>,
-        path: &Path,
-        clock: Clock,
-        metrics: Arc<Metrics>,
-    ) -> Arc<Store> {
-        let store = Arc::new(Store::new(files, path, clock, metrics));
-        let own = Arc::clone(&store);
-        match threads::spawn("inventory", move || own.keep()) {
-            Ok(handle) => *lock(&store.thread) = Some(handle),
-            Err(error) => log::error!("the inventory has no thread of its own: {error}"),
-        }
-        store
-    }
-
-    /// Opens it on any file system and without a thread: commits write by themselves, and
-    /// [`Store::retry`] is the caller's.
-    pub fn open_on(
-        files: Box<dyn Files>,
-        path: &Path,
-        clock: Clock,
-        metrics: Arc<Metrics>,
-    ) -> Store {
-        let store = Store::new(files, path, clock, metrics);
-        store.attempt();
-        store
-    }
-
-    fn new(files: Box<dyn Files>, path: &Path, clock: Clock, metrics: Arc<Metrics>) -> Store {
-        let reason = format!("{} is being read", path.display());
-        let memory = Memory {
-            inventory: Arc::default(),
-            needed: 0,
-            durable: 0,
-            is_resent: false,
-            state: StoreState { condition: Condition::Opening, since: clock.now().wall, reason },
-            findings: Vec::new(),
-            failures: 0,
-            is_stopping: false,
-        };
+    /// A store that isn't open yet, on any file system. Without [`Store::start`] commits write by
+    /// themselves, and [`Store::retry`] is the caller's, first of all to open it.
+    pub fn new(files: Box<dyn Files>, path: &Path, clock: Clock, metrics: Arc<Metrics>) -> Store {
+        let mut memory = Memory::default();
+        memory.state.since = clock.now().wall;
+        memory.state.reason = format!("{} is being read", path.display());
         Store {
             volume: Volume::new(files, clock.clone()),
             path: path.to_owned(),
@@ -158,11 +128,23 @@ impl Store {
         }
     }
 
+    /// Gives the store its thread.
+    pub fn start(self) -> Arc<Store> {
+        let store = Arc::new(self);
+        let own = Arc::clone(&store);
+        match threads::spawn("inventory", move || own.keep()) {
+            Ok(handle) => *lock(&store.thread) = Some(handle),
+            Err(error) => log::error!("the inventory has no thread of its own: {error}"),
+        }
+        store
+    }
+
     /// Waits until the file was opened, or that has failed, at most so long.
     pub fn wait_until_opened(&self, limit: Duration) {
-        let state = self.wait_while(limit, |memory| memory.state.condition == Condition::Opening);
-        if state.condition == Condition::Opening {
-            log::error!("{state}");
+        let is_opening = |memory: &Memory| memory.state.condition == Condition::Opening;
+        let memory = self.wait_while(limit, is_opening);
+        if is_opening(&memory) {
+            log::error!("{}", self.shown(&memory));
         }
     }
 
@@ -182,19 +164,22 @@ impl Store {
             true => memory.is_resent = true,
             false => memory.needed = version,
         }
+        self.changed.notify_all();
         let mut state = self.shown(&memory);
         drop(memory);
-        self.changed.notify_all();
         if state.is_healthy() && !only_resent {
             if lock(&self.thread).is_none() {
                 self.attempt();
             }
-            let is_waiting =
-                |memory: &Memory| memory.durable < version && memory.state.is_healthy();
-            state = self.wait_while(COMMIT_LONGEST, is_waiting);
-            if state.is_healthy() && lock(&self.memory).durable < version {
-                state.condition = Condition::Unwritten;
-                state.reason = format!("{} isn't written yet", self.path.display());
+            let memory = self.wait_while(COMMIT_LONGEST, |memory| {
+                memory.durable < version && memory.state.is_healthy()
+            });
+            if memory.durable < version {
+                state = self.shown(&memory);
+                if state.is_healthy() {
+                    state.condition = Condition::Unwritten;
+                    state.reason = format!("{} isn't written yet", self.path.display());
+                }
             }
         }
         self.report();
@@ -243,10 +228,10 @@ impl Store {
         lock(&self.memory).is_stopping = true;
         self.changed.notify_all();
         let is_open = |memory: &Memory| memory.state.condition != Condition::Closed;
-        let state = self.wait_while(CLOSE_LONGEST, is_open);
-        if state.condition != Condition::Closed {
-            log::error!("the inventory is left as it is, {state}");
-            lock(&self.memory).state = self.closed();
+        let mut memory = self.wait_while(CLOSE_LONGEST, is_open);
+        if is_open(&memory) {
+            log::error!("{}; the program ends without it", self.shown(&memory));
+            memory.state = self.closed();
             self.changed.notify_all();
         }
     }
@@ -284,10 +269,14 @@ impl Store {
         self.close();
     }
 
-    fn wait_while(&self, limit: Duration, is_waiting: impl Fn(&Memory) -> bool) -> StoreState {
+    fn wait_while(
+        &self,
+        limit: Duration,
+        is_waiting: impl Fn(&Memory) -> bool,
+    ) -> MutexGuard<'_, Memory> {
         let memory = lock(&self.memory);
         let waited = self.changed.wait_timeout_while(memory, limit, |memory| is_waiting(memory));
-        self.shown(&waited.unwrap_or_else(|held| held.into_inner()).0)
+        waited.unwrap_or_else(|held| held.into_inner()).0
     }
 
     /// Writes what memory has. The file is opened first, if it isn't open yet.
@@ -296,28 +285,29 @@ impl Store {
         if disk.is_closed {
             return;
         }
-        let result = self.open_file(&mut disk).and_then(|()| self.write(&mut disk));
+        let opened = if disk.file.is_none() { self.open_file().map(Some) } else { Ok(None) };
+        let result = opened.and_then(|opened| {
+            disk.file = opened.or(disk.file.take());
+            disk.file.as_mut().map_or(Ok(0), |file| self.write(file))
+        });
         let mut memory = lock(&self.memory);
         let since = memory.state.since().unwrap_or_else(|| self.clock.now().wall);
-        let state = match result {
+        let (condition, reason) = match result {
             Ok(version) => {
                 if memory.failures > 0 {
                     log::info!("{} is written again", self.path.display());
                 }
-                disk.has_written = true;
                 memory.durable = version;
                 memory.failures = 0;
-                StoreState { condition: Condition::Healthy, since, reason: String::new() }
+                (Condition::Healthy, String::new())
             }
-            Err(Trouble(mut condition, reason)) => {
-                if condition == Condition::Unwritten && !disk.has_written {
-                    condition = Condition::Unwritable;
-                }
+            Err(Trouble(condition, reason)) => {
                 memory.failures = memory.failures.saturating_add(1);
                 self.metrics.add("multinic_inventory_write_failures_total", &[], 1.0);
-                StoreState { condition, since, reason }
+                (condition, reason)
             }
         };
+        let state = StoreState { condition, since, reason };
         if memory.state != state && !state.is_healthy() {
             log::error!("{state}");
         }
@@ -329,36 +319,30 @@ impl Store {
         self.report();
     }
 
-    /// Locks and reads the file.
-    fn open_file(&self, disk: &mut DiskSide) -> Result<(), Trouble> {
-        if disk.lock.is_none() {
-            let path = self.volume.run("find", &self.path, |files| files.resolve(&self.path))?;
-            let folder = folder_of(&path);
-            self.volume.run("make the folder", folder, |files| files.create_folder(folder))?;
-            let lock_file = beside(&path, ".lock");
-            disk.lock = self.volume.run("lock", &lock_file, |files| files.lock(&lock_file))?;
-            disk.path = path;
-        }
-        let shown = disk.path.display();
-        if disk.lock.is_none() {
+    /// Locks and reads the file; what it holds becomes memory.
+    fn open_file(&self) -> Result<OpenFile, Trouble> {
+        let path = self.volume.run("find", &self.path, |files| files.resolve(&self.path))?;
+        let folder = folder_of(&path);
+        self.volume.run("make the folder", folder, |files| files.create_folder(folder))?;
+        let lock_file = beside(&path, ".lock");
+        let held = self.volume.run("lock", &lock_file, |files| files.lock(&lock_file))?;
+        let in_use = || {
             let reason = format!(
-                "{shown} is in use by another operator. With leader election that is the former \
+                "{} is in use by another operator. With leader election that is the former \
                  leader, which has not ended yet: delete its pod if it doesn't. Otherwise run one \
-                 replica, or give each a file of its own"
+                 replica, or give each a file of its own",
+                path.display()
             );
-            return Err(Trouble(Condition::Locked, reason));
-        }
-        if disk.is_loaded {
-            return Ok(());
-        }
-        let loaded = load(&self.volume, &disk.path).or_else(|error| match error {
+            Trouble(Condition::Locked, reason)
+        };
+        let held = held.ok_or_else(in_use)?;
+        let loaded = load(&self.volume, &path).or_else(|error| match error {
             LoadError::Unreadable(_) => Err(error),
             LoadError::Damaged(problem, aside) => {
                 log::error!("{problem}");
-                self.volume
-                    .run("set aside", &disk.path, |files| files.rename(&disk.path, &aside))?;
-                self.volume.sync_folder_of(&disk.path)?;
-                load(&self.volume, &disk.path)
+                self.volume.run("set aside", &path, |files| files.rename(&path, &aside))?;
+                self.volume.sync_folder_of(&path)?;
+                load(&self.volume, &path)
             }
         });
         let loaded = loaded.map_err(|error| Trouble(Condition::Unreadable, error.to_string()))?;
@@ -372,33 +356,36 @@ impl Store {
         let read = loaded.inventory.at_version(memory.inventory.version());
         memory.inventory = Arc::new(read.with(earlier.collect()).0);
         memory.findings = loaded.findings;
-        drop(memory);
-        (disk.sequence, disk.journals) = (loaded.sequence, loaded.journals);
-        disk.is_loaded = true;
-        Ok(())
+        let (sequence, journals) = (loaded.sequence, loaded.journals);
+        Ok(OpenFile { path, _lock: held, sequence, has_written: false, journals })
     }
 
     /// Memory becomes the file; gives the version it holds.
-    fn write(&self, disk: &mut DiskSide) -> Result<u64, Trouble> {
+    fn write(&self, file: &mut OpenFile) -> Result<u64, Trouble> {
         let mut memory = lock(&self.memory);
         memory.is_resent = false;
         let inventory = memory.inventory.clone();
         drop(memory);
-        disk.sequence = disk.sequence.saturating_add(1);
-        let (sequence, at) = (disk.sequence, self.clock.now().wall);
-        let took = self.volume.replace(&disk.path, |file| {
-            document::encode(&inventory, sequence, at, |piece| file.append(piece))
+        file.sequence = file.sequence.saturating_add(1);
+        let (sequence, at) = (file.sequence, self.clock.now().wall);
+        let written = self.volume.replace(&file.path, |opened| {
+            document::encode(&inventory, sequence, at, |piece| opened.append(piece))
+        });
+        let took = written.map_err(|error| match file.has_written {
+            true => Trouble(Condition::Unwritten, error.to_string()),
+            false => error.into(),
         })?;
+        file.has_written = true;
         self.metrics.observe("multinic_inventory_fsync_duration_seconds", &[], took);
         self.metrics.add("multinic_inventory_writes_total", &[], 1.0);
-        for (path, is_whole) in std::mem::take(&mut disk.journals) {
+        for (path, is_whole) in std::mem::take(&mut file.journals) {
             let kept = beside(&path, ".corrupt");
             // If this fails it is tried at the next start: commits are skipped by their numbers.
             let _ = self.volume.run("remove", &path, |files| match is_whole {
                 true => files.remove(&path),
                 false => files.rename(&path, &kept),
             });
-            self.volume.sync_folder_of(&path)?;
+            let _ = self.volume.sync_folder_of(&path);
         }
         Ok(inventory.version())
     }
@@ -409,7 +396,7 @@ impl Store {
         let mut disk = lock(&self.disk);
         disk.is_closed = true;
         lock(&self.memory).state = self.closed();
-        disk.lock = None;
+        disk.file = None;
         drop(disk);
         self.changed.notify_all();
     }

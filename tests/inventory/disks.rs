@@ -302,7 +302,7 @@ fn gated(path: &Path, operation: &'static str) -> (Arc<Store>, Gate, Arc<Metrics
     });
     gate.shut();
     let clock = invented_clock();
-    let store = Store::open_with_thread(Box::new(files), path, clock, metrics.clone());
+    let store = Store::new(Box::new(files), path, clock, metrics.clone()).start();
     (store, gate, metrics)
 }
 
@@ -357,8 +357,8 @@ fn storage_that_hangs_while_a_commit_is_written_holds_up_neither_commits_nor_the
         store.flush_and_close();
         assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
         assert_eq!(store.state().condition, Condition::Closed);
-        gate.open();
         first.join().unwrap().unwrap_err();
+        gate.open();
     });
 }
 

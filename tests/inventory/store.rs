@@ -188,7 +188,7 @@ fn commits_that_wait_at_the_same_time_share_one_write() {
         }
         Ok(())
     });
-    let store = Store::open_with_thread(Box::new(files), &path, invented_clock(), Arc::default());
+    let store = Store::new(Box::new(files), &path, invented_clock(), Arc::default()).start();
     store.wait_until_opened(std::time::Duration::from_secs(10));
     assert_eq!(writes.load(Ordering::SeqCst), 1);
     gate.shut();

@@ -43,7 +43,9 @@ pub(crate) fn get(store: &Store, node: &str) -> Option<Arc<Stored>> {
 
 /// A store without a thread, on any disk.
 pub(crate) fn open_on(files: impl Files + 'static, path: &Path) -> Store {
-    Store::open_on(Box::new(files), path, invented_clock(), Arc::<Metrics>::default())
+    let store = Store::new(Box::new(files), path, invented_clock(), Arc::<Metrics>::default());
+    store.retry();
+    store
 }
 
 /// An interface whose values follow from its port's number.

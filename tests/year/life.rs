@@ -61,7 +61,10 @@ impl Year {
         let metrics = Arc::new(Metrics::default());
         let open = || {
             let files = Box::new(self.disk.clone());
-            Store::open_on(files, Path::new(PATH), clock.clone(), Arc::clone(&metrics))
+            let path = Path::new(PATH);
+            let store = Store::new(files, path, clock.clone(), Arc::clone(&metrics));
+            store.retry();
+            store
         };
         let kind = "killed while starting";
         if !self.is_calm && self.random.u8(0..10) == 0 && !self.is_left_out(kind) {

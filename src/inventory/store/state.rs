@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 
 /// What the store can be relied on for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Condition {
     /// The program is stopping; nothing is written any more.
     Closed,
@@ -14,6 +14,7 @@ pub enum Condition {
     /// Another operator has the file; what it holds isn't known here.
     Locked,
     /// The file hasn't been read yet.
+    #[default]
     Opening,
     /// The file can't be read or used; what it holds isn't known.
     Unreadable,
@@ -35,7 +36,7 @@ pub(super) const CONDITIONS: [(Condition, &str); 7] = [
 ];
 
 /// The state of the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreState {
     /// In a word.
     pub condition: Condition,

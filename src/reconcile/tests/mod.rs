@@ -143,7 +143,8 @@ fn inventory(records: &[Record]) -> Arc<Inventory> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("inventory.json");
     let (clock, metrics) = (Clock::invented(at(0)), Arc::new(Metrics::default()));
-    let store = Store::open_on(Box::new(Disk), &path, clock, metrics);
+    let store = Store::new(Box::new(Disk), &path, clock, metrics);
+    store.retry();
     let results = store.commit(records.iter().cloned().map(Change::Upsert).collect());
     assert!(results.iter().all(Result::is_ok), "{results:?}");
     let inventory = store.snapshot();

@@ -31,7 +31,8 @@ fn operator(settings: &[(&str, &str)]) -> Operator {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("inventory.json");
     let files = Box::new(Disk);
-    let store = Store::open_on(files, &path, stage.clock.clone(), Arc::new(Metrics::default()));
+    let store = Store::new(files, &path, stage.clock.clone(), Arc::new(Metrics::default()));
+    store.retry();
     let context = Context {
         config: Arc::clone(&stage.config),
         cloud: Arc::clone(&stage.cloud),

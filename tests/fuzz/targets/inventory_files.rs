@@ -83,7 +83,9 @@ fn open(disk: &SimulatedDisk) -> Store {
     let wall = jiff::Timestamp::UNIX_EPOCH;
     let clock = Clock::invented(Now { uptime: Duration::ZERO, wall });
     let path = Path::new(DOCUMENT);
-    Store::open_on(Box::new(disk.clone()), path, clock, Arc::<Metrics>::default())
+    let store = Store::new(Box::new(disk.clone()), path, clock, Arc::<Metrics>::default());
+    store.retry();
+    store
 }
 
 fn read(disk: &SimulatedDisk, name: &str) -> Vec<u8> {

@@ -16,7 +16,8 @@ use super::inventory_files::{disk, sample};
 static API: LazyLock<Api> = LazyLock::new(|| {
     let now = Now { uptime: Duration::ZERO, wall: jiff::Timestamp::UNIX_EPOCH };
     let path = Path::new("/data/inventory.json");
-    let store = Store::open_on(disk(), path, Clock::invented(now), Arc::default());
+    let store = Store::new(disk(), path, Clock::invented(now), Arc::default());
+    store.retry();
     let named = |name: &str| {
         let record: Record = sample(name);
         Change::Upsert(record)
