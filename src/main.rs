@@ -16,9 +16,9 @@ fn main() -> ExitCode {
     let arguments = std::env::args_os().skip(1);
     let arguments = arguments.map(|argument| argument.to_string_lossy().into_owned());
     match command_line::parse(arguments) {
-        Ok(Command::Help) => say(&command_line::help(), ExitCode::SUCCESS),
+        Ok(Command::Help) => print(&command_line::help(), ExitCode::SUCCESS),
         Ok(Command::Version) => {
-            say(&format!("multinic-operator {}\n", env!("CARGO_PKG_VERSION")), ExitCode::SUCCESS)
+            print(&format!("multinic-operator {}\n", env!("CARGO_PKG_VERSION")), ExitCode::SUCCESS)
         }
         Ok(Command::Run) => with_settings(|config| {
             start_log(&config);
@@ -26,14 +26,14 @@ fn main() -> ExitCode {
         }),
         Ok(Command::Check) => with_settings(check),
         Ok(Command::Plan { object, json }) => with_settings(|config| plan(config, &object, json)),
-        Err(mistake) => complain(&mistake.to_string(), ExitCode::from(EXIT_BAD_CONFIGURATION)),
+        Err(mistake) => print_error(&mistake.to_string(), ExitCode::from(EXIT_BAD_CONFIGURATION)),
     }
 }
 
 fn with_settings(run: impl FnOnce(Config) -> ExitCode) -> ExitCode {
     match Config::read(|name| std::env::var_os(name)) {
         Ok(config) => run(config),
-        Err(report) => complain(&report.to_string(), ExitCode::from(EXIT_BAD_CONFIGURATION)),
+        Err(report) => print_error(&report.to_string(), ExitCode::from(EXIT_BAD_CONFIGURATION)),
     }
 }
 
@@ -41,7 +41,7 @@ fn check(config: Config) -> ExitCode {
     start_log_if_asked(&config);
     let report = check::run(&config);
     let code = if report.is_fine() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-    say(&report.to_string(), code)
+    print(&report.to_string(), code)
 }
 
 fn plan(config: Config, object: &ObjectKey, json: bool) -> ExitCode {
@@ -49,15 +49,15 @@ fn plan(config: Config, object: &ObjectKey, json: bool) -> ExitCode {
     match preview::run(&config, object, json) {
         Ok(shown) => {
             for note in shown.notes {
-                complain(&format!("note: {note}\n"), ExitCode::SUCCESS);
+                print_error(&format!("note: {note}\n"), ExitCode::SUCCESS);
             }
-            say(&shown.output, ExitCode::SUCCESS)
+            print(&shown.output, ExitCode::SUCCESS)
         }
-        Err(no_plan) => complain(&format!("{no_plan}\n"), ExitCode::FAILURE),
+        Err(no_plan) => print_error(&format!("{no_plan}\n"), ExitCode::FAILURE),
     }
 }
 
-/// The commands' results are their output; a log beside it is for whoever asks for one.
+/// The commands' results are their output; a log beside it is written only if `RUST_LOG` is set.
 fn start_log_if_asked(config: &Config) {
     if std::env::var_os("RUST_LOG").is_some() {
         start_log(config);
@@ -69,13 +69,13 @@ fn start_log(config: &Config) {
     logging::start(&config.log_filter, config.log_format, move || clock.now().wall);
 }
 
-/// To standard output; whoever reads it may go away early, as `head` does.
-fn say(text: &str, code: ExitCode) -> ExitCode {
+/// To standard output; its reader may end early, as `head` does.
+fn print(text: &str, code: ExitCode) -> ExitCode {
     let _ = std::io::stdout().write_all(text.as_bytes());
     code
 }
 
-fn complain(text: &str, code: ExitCode) -> ExitCode {
+fn print_error(text: &str, code: ExitCode) -> ExitCode {
     let _ = std::io::stderr().write_all(text.as_bytes());
     code
 }

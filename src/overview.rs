@@ -1,6 +1,4 @@
-//! What people are shown of the objects: written by the controller, read by the inventory's page.
-//!
-//! Nobody decides anything by it.
+//! What the inventory's page shows of the objects. The controller writes it; nothing is decided by it.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -22,15 +20,15 @@ pub struct ObjectState {
     pub provider_id: String,
     /// `True`, `False` or `Unknown`.
     pub ready: String,
-    /// Reason of the Ready condition; empty before the first sync.
+    /// Reason of the Ready condition; empty before the first pass.
     pub reason: String,
     /// Message of the Ready condition.
     pub message: String,
-    /// Nodes computed in the last sync.
+    /// Nodes computed in the last pass.
     pub nodes: Option<u32>,
-    /// The last sync that ended without an error.
+    /// The last pass that ended without an error.
     pub last_synced_at: Option<Timestamp>,
-    /// When the next sync is due; none while one runs.
+    /// When the next pass is due; none while one runs.
     pub next_due: Option<Timestamp>,
 }
 

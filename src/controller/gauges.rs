@@ -1,5 +1,5 @@
-//! What the metrics say of all objects together: how many are in which state, and since when the
-//! oldest trouble of each kind lasts.
+//! Gauges over all objects: how many are in which state, and since when the oldest trouble of each
+//! reason lasts.
 
 use std::collections::BTreeMap;
 
@@ -8,18 +8,18 @@ use jiff::Timestamp;
 use crate::metrics::Metrics;
 use crate::resources::Status;
 
-/// Of an object that no sync has ended for yet.
-const NOT_SYNCED: (&str, &str) = ("Unknown", "Pending");
+/// Of an object of which no pass has ended yet.
+const PENDING: (&str, &str) = ("Unknown", "Pending");
 
-/// Reports the objects, each with its status and its ports that are DOWN. What no object says any
-/// more is gone afterwards.
+/// Reports the objects, each with its status and its ports that are DOWN. States and reasons that no
+/// object has any more are removed.
 pub(super) fn report<'a>(metrics: &Metrics, objects: impl Iterator<Item = (&'a Status, usize)>) {
     let mut counts: BTreeMap<(&str, &str), f64> = BTreeMap::new();
     let mut troubles: BTreeMap<&str, Timestamp> = BTreeMap::new();
     let mut ports = 0;
     for (status, down_ports) in objects {
         let ready = status.condition("Ready");
-        let state = ready.map_or(NOT_SYNCED, |ready| (&ready.status, &ready.reason));
+        let state = ready.map_or(PENDING, |ready| (&ready.status, &ready.reason));
         *counts.entry(state).or_default() += 1.0;
         ports += down_ports;
         let Some(ready) = ready.filter(|ready| ready.status == "False") else { continue };

@@ -1,5 +1,5 @@
-//! Between the controller's words and the Kubernetes room's: observations and reports become
-//! events, effects become writes.
+//! Translates between the controller and `kube`: observations and reports become events, effects
+//! become writes.
 
 use std::collections::BTreeMap;
 
@@ -55,7 +55,7 @@ pub(super) fn event_of(secret: &SecretManifest, state: SecretState) -> Event {
     Event::SecretChecked { key, uid: owner.uid.clone(), note }
 }
 
-/// Does what the controller decided. Never waits: a job is only made for a free worker, and the
+/// Does what the controller decided. Never waits: a pass is only made for an idle worker, and the
 /// writer keeps what it can't write yet.
 pub(super) fn perform(effect: Effect, passes: &Sender<Pass>, writer: &Writer) {
     match effect {

@@ -1,37 +1,36 @@
-//! Passes a question for the inventory on to the leader, for a replica that doesn't lead and so
-//! knows nothing itself.
+//! Forwards a request for the inventory to the leader, which alone has the inventory.
 //!
-//! It decides nothing: the leader looks at the token, the query and the origin, and its answer is
-//! given as it came. What may pass in either direction is listed here; the rest stays behind. A
-//! replica that was itself asked by another one passes nothing on, so no question goes in circles.
+//! Nothing is decided here: the leader checks token, query and origin, and its answer is returned as it
+//! is. Only the headers listed here are forwarded, in either direction. A request that another replica
+//! forwarded isn't forwarded again, so none goes in circles.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::http::client::{Answer, Client, ClientOptions, Failure, Request as Question, Service};
+use crate::http::client::{Answer, Client, ClientOptions, Failure, Request as Forwarded, Service};
 use crate::http::server::{Body, Method, NO_MEMORY, Request, Reservation, Response};
 use crate::http::trust::Trust;
 use crate::http::url::{path_segment, query_value};
 use crate::metrics::Metrics;
 
-/// The leader answers from memory, or it is in trouble.
+/// The leader answers from memory, so it answers soon or not at all.
 const CALL_LIMIT: Duration = Duration::from_secs(3);
 /// Below the idle limit of the leader's server.
 const IDLE_LIMIT: Duration = Duration::from_secs(15);
-/// Answers above this are not passed on: each is held in memory until its client has taken it.
+/// Longer answers aren't forwarded: each is held in memory until its client has received it.
 const ANSWER_LIMIT_BYTES: usize = 8 * 1024 * 1024;
-/// What is asked for of the server's memory before an answer comes. The few that are longer take what
-/// the longest may, and are asked for a second time: as many as wait side by side with that much each
-/// would be more than the pod has.
+/// So much of the server's memory is reserved before an answer comes. For a longer one, of which there
+/// are few, [`ANSWER_LIMIT_BYTES`] is reserved and the leader asked again: reserved for each request,
+/// that would be more than the pod has.
 const SHORT_ANSWER_BYTES: usize = 512 * 1024;
-/// Questions that are passed on at a time. A leader that hangs must not take all connections along.
+/// Requests that are forwarded at a time. A leader that hangs must not use up all connections.
 const SIDE_BY_SIDE: usize = 16;
-/// How this program calls itself in `Via` (RFC 9110, 7.6.3), by which a circle is recognised.
+/// The name of this program in `Via` (RFC 9110, 7.6.3), which shows that a replica forwarded a request.
 const PSEUDONYM: &str = "multinic-operator";
-/// What of the leader's answer goes to the client, besides status and body.
-const PASSED_HEADERS: [&str; 17] = [
+/// Headers of the leader's answer that go to the client.
+const RESPONSE_HEADERS: [&str; 17] = [
     "Access-Control-Allow-Headers",
     "Access-Control-Allow-Methods",
     "Access-Control-Allow-Origin",
@@ -51,7 +50,7 @@ const PASSED_HEADERS: [&str; 17] = [
     "X-Continue",
 ];
 
-/// Asks leaders.
+/// Forwards requests to the leader.
 pub(super) struct Forwarder {
     client: Client,
     under_way: AtomicUsize,
@@ -73,35 +72,35 @@ impl Forwarder {
     ///
     /// # Errors
     /// Why there is none.
-    pub(super) fn pass_on(
+    pub(super) fn forward(
         &self,
         request: &Request,
         leader: SocketAddr,
     ) -> Result<Response, String> {
         if is_from_a_replica(request) {
-            return Err("it was another replica that asked".to_owned());
+            return Err("another replica forwarded this request".to_owned());
         }
-        let _place = self.place().ok_or("too many others are asking")?;
+        let _place = self.place().ok_or("too many requests are being forwarded")?;
         let url = format!("http://{leader}{}", target(request));
         let via = via(request);
         // A HEAD is asked as a GET: the length of an answer is known by its body, which our server
         // leaves out again.
         let method = if request.method == Method::Options { "OPTIONS" } else { "GET" };
-        let mut question = Question::reading(Service::Leader, method, &url)
+        let mut forwarded = Forwarded::reading(Service::Leader, method, &url)
             .answer_limit(SHORT_ANSWER_BYTES as u64)
             .header("via", &via);
         let optional = [("if-none-match", &request.if_none_match), ("origin", &request.origin)];
         for (name, value) in optional {
             if let Some(value) = value {
-                question = question.header(name, value);
+                forwarded = forwarded.header(name, value);
             }
         }
         if let Some(authorization) = &request.authorization {
-            question = question.secret_header("authorization", "", authorization);
+            forwarded = forwarded.secret_header("authorization", "", authorization);
         }
-        let (answer, reservation) = self.ask(question, request)?;
+        let (answer, reservation) = self.ask(forwarded, request)?;
         let mut response = Response::new(answer.status, Body::Empty);
-        for name in PASSED_HEADERS {
+        for name in RESPONSE_HEADERS {
             if let Some(value) = answer.header(name) {
                 response = response.with(name, value);
             }
@@ -110,19 +109,19 @@ impl Forwarder {
         Ok(response.holding(reservation))
     }
 
-    /// The answer, with what it holds of the memory that the client's server has for such.
+    /// The answer, and the reservation of the server's memory for it.
     fn ask(
         &self,
-        question: Question<'_>,
+        forwarded: Forwarded<'_>,
         request: &Request,
     ) -> Result<(Answer, Reservation), String> {
         let mut reservation = request.memory.reserve(SHORT_ANSWER_BYTES).ok_or(NO_MEMORY)?;
-        let mut result = self.client.call(&question);
+        let mut result = self.client.call(&forwarded);
         if result.as_ref().is_err_and(|error| error.failure == Failure::TooLarge) {
             if !reservation.grow(ANSWER_LIMIT_BYTES - SHORT_ANSWER_BYTES) {
                 return Err(NO_MEMORY.to_owned());
             }
-            result = self.client.call(&question.answer_limit(ANSWER_LIMIT_BYTES as u64));
+            result = self.client.call(&forwarded.answer_limit(ANSWER_LIMIT_BYTES as u64));
         }
         let mut answer = result.map_err(|error| match error.failure {
             Failure::TooLarge => {
@@ -142,7 +141,7 @@ impl Forwarder {
     }
 }
 
-/// One of the questions under way, given back when dropped.
+/// One of the requests under way, until it is dropped.
 struct Place<'a>(&'a AtomicUsize);
 
 impl Drop for Place<'_> {
@@ -156,13 +155,13 @@ fn is_from_a_replica(request: &Request) -> bool {
     hops.into_iter().any(|hop| hop.split_whitespace().nth(1) == Some(PSEUDONYM))
 }
 
-/// The way the request has come, with us at its end.
+/// `Via` of the request with this program at its end.
 fn via(request: &Request) -> String {
     let before = request.via.iter().map(|via| format!("{via}, "));
     before.chain([format!("1.1 {PSEUDONYM}")]).collect()
 }
 
-/// Path and query, escaped anew: what was read of them is passed on, not how it was written.
+/// Path and query, encoded again from what was read of them.
 fn target(request: &Request) -> String {
     if request.path == "*" {
         return "/".to_owned();
@@ -245,7 +244,7 @@ mod tests {
             }
         });
         let forwarder = Forwarder::new(Arc::default());
-        let reason = forwarder.pass_on(&request("/", &[], None), leader).unwrap_err();
+        let reason = forwarder.forward(&request("/", &[], None), leader).unwrap_err();
         assert!(reason.contains("exceeds 8 MiB"), "{reason}");
         drop(forwarder);
         talker.unwrap().join().unwrap();
@@ -256,7 +255,7 @@ mod tests {
         let forwarder = Forwarder::new(Arc::default());
         let handler = move |request: &Request| {
             forwarder
-                .pass_on(request, leader)
+                .forward(request, leader)
                 .unwrap_or_else(|reason| Response::error(503, &reason))
         };
         serve(Arc::new(handler), held_bytes)

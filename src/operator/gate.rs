@@ -28,7 +28,7 @@ impl Handler for InventoryGate {
         let leader =
             self.leader.other().unwrap_or_else(|| Leader::named("this replica, which starts"));
         let mut message = format!("not the leader (leader: {})", leader.name);
-        match leader.inventory.map(|address| self.forwarder.pass_on(request, address)) {
+        match leader.inventory.map(|address| self.forwarder.forward(request, address)) {
             None => {}
             Some(Ok(response)) => return response,
             Some(Err(reason)) => {
