@@ -34,8 +34,6 @@ pub(super) struct Connections {
 #[derive(Default)]
 struct State {
     open: Vec<Arc<Open>>,
-    /// How many have ever ended.
-    ended: u64,
     stopping: bool,
 }
 
@@ -85,18 +83,6 @@ impl Connections {
             lock(&self.state).open.iter().for_each(|open| open.close());
             self.wait(PLACE_WAIT, |state| state.open.is_empty());
         }
-    }
-
-    /// Closes the connections that have waited longest for their clients; says how many.
-    fn close_longest_waiting(&self, count: usize) -> usize {
-        let state = lock(&self.state);
-        let since = |open: &Open| open.waiting_since.load(Ordering::Relaxed);
-        let mut waiting: Vec<_> = state.open.iter().map(|open| (since(open), open)).collect();
-        waiting.retain(|(since, _)| *since != BUSY);
-        waiting.sort_unstable_by_key(|(since, _)| *since);
-        waiting.truncate(count);
-        waiting.iter().for_each(|(_, open)| open.close());
-        waiting.len()
     }
 
     /// Waits until something is so; says whether it came about within the limit.
@@ -150,7 +136,8 @@ fn start(shared: &Arc<Shared>, stream: TcpStream) {
         let listed = listed;
         // Closed before its place is given back.
         let open = open;
-        connection::serve(&listed.shared, &open);
+        // The client has gone: there is no one to tell.
+        let _ = connection::serve(&listed.shared, &open);
     });
     if let Err(error) = started {
         log::warn!("{}: no thread for a connection: {error}", shared.name);
@@ -158,28 +145,32 @@ fn start(shared: &Arc<Shared>, stream: TcpStream) {
     }
 }
 
+/// Closes the connections that have waited longest for their clients.
 fn close_longest_waiting(shared: &Shared, count: usize) {
-    let closed = shared.connections.close_longest_waiting(count);
-    (0..closed).for_each(|_| shared.refusals.count("made-room"));
+    let state = lock(&shared.connections.state);
+    let since = |open: &Open| open.waiting_since.load(Ordering::Relaxed);
+    let mut waiting: Vec<_> = state.open.iter().map(|open| (since(open), open)).collect();
+    waiting.retain(|(since, _)| *since != BUSY);
+    waiting.sort_unstable_by_key(|(since, _)| *since);
+    for (_, open) in waiting.into_iter().take(count) {
+        open.close();
+        shared.refusals.count("made-room");
+    }
 }
 
 /// After an accept that failed: a client that left before it was accepted is nothing; a shortage is
 /// answered by closing a connection.
 fn survive(shared: &Shared, error: &io::Error) {
-    let passing = [
-        io::ErrorKind::ConnectionAborted,
-        io::ErrorKind::ConnectionReset,
-        io::ErrorKind::Interrupted,
-    ];
-    if passing.contains(&error.kind()) {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    if matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
         return;
     }
     log::debug!("{}: accept: {error}", shared.name);
     shared.refusals.count("accept-failed");
-    let before = lock(&shared.connections.state).ended;
+    let before = lock(&shared.connections.state).open.len();
     close_longest_waiting(shared, 1);
     // Also where there was none to close, so that a lasting shortage costs nothing.
-    shared.connections.wait(SHORTAGE_PAUSE, |state| state.ended != before);
+    shared.connections.wait(SHORTAGE_PAUSE, |state| state.open.len() < before);
 }
 
 /// A connection's place in the list, given back when its thread ends, however it ends.
@@ -193,7 +184,6 @@ impl Drop for Listed {
         let connections = &self.shared.connections;
         let mut state = lock(&connections.state);
         state.open.retain(|other| Arc::as_ptr(other) != self.open.as_ptr());
-        state.ended += 1;
         drop(state);
         connections.changed.notify_all();
     }

@@ -9,12 +9,12 @@ use super::accept::Open;
 use super::head::{self, Head, Refusal};
 use super::{Body, Method, READING_METHODS, Response, Shared, answer};
 
-/// A write that waits longer comes back to look at its deadlines.
-const WRITE_SLICE: Duration = Duration::from_millis(250);
+/// A read or write that waits longer comes back to look at its deadline.
+const SLICE: Duration = Duration::from_secs(1);
 
 /// A reader that takes nothing of an answer for so long is given up: longer than an honest one on a
 /// slow line leaves the system's buffer as it is.
-const STALL: Duration = Duration::from_secs(4);
+const STALL: Duration = Duration::from_secs(3);
 
 /// How many pieces of an answer are handed to the system at a time: a hundred records or so.
 const WRITE_PIECES: usize = 256;
@@ -46,23 +46,20 @@ struct Connection<'a> {
     /// What was read and not used yet: its first `filled` bytes.
     buffer: Box<[u8]>,
     filled: usize,
-    read_timeout: Duration,
 }
 
-/// Serves a client until it goes, fails, or keeps us waiting too long.
-pub(super) fn serve(shared: &Shared, open: &Open) {
-    let prepared = open.stream.set_nodelay(true);
-    if prepared.and_then(|()| open.stream.set_write_timeout(Some(WRITE_SLICE))).is_err() {
-        return;
-    }
+/// Serves a client until it goes, fails, or keeps us waiting too long. An error means that it has gone.
+pub(super) fn serve(shared: &Shared, open: &Open) -> io::Result<()> {
+    open.stream.set_nodelay(true)?;
+    open.stream.set_read_timeout(Some(SLICE))?;
+    open.stream.set_write_timeout(Some(SLICE))?;
     let buffer = vec![0; shared.limits.head_bytes].into_boxed_slice();
-    let read_timeout = Duration::ZERO;
-    let mut connection = Connection { shared, open, buffer, filled: 0, read_timeout };
+    let mut connection = Connection { shared, open, buffer, filled: 0 };
     let mut first = true;
-    // An error means that the client has gone.
-    while let Ok(true) = connection.exchange(first) {
+    while connection.exchange(first)? {
         first = false;
     }
+    Ok(())
 }
 
 impl Connection<'_> {
@@ -75,9 +72,7 @@ impl Connection<'_> {
             Err(Stop::Gone) => return Ok(false),
             Err(Stop::Refused(refusal)) => return self.refuse(&refusal).map(|()| false),
         };
-        let (response, failed) = self.handle(&head);
-        let response = self.counted(response);
-        let close = head.close || failed || self.shared.connections.is_stopping();
+        let (response, close) = self.handle(&head);
         self.write(&response, head.request.method == Method::Head, close)?;
         Ok(!close)
     }
@@ -135,11 +130,9 @@ impl Connection<'_> {
     /// `TimedOut` at the deadline, `UnexpectedEof` if the client has gone.
     fn fill(&mut self, deadline: Duration) -> io::Result<()> {
         loop {
-            let left = deadline.saturating_sub(self.shared.uptime());
-            if left.is_zero() {
+            if self.shared.uptime() >= deadline {
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            self.set_read_timeout(left)?;
             match (&self.open.stream).read(&mut self.buffer[self.filled..]) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(read) => {
@@ -157,37 +150,23 @@ impl Connection<'_> {
         self.filled -= bytes;
     }
 
-    /// A system call only where it makes a difference: a limit may be overrun by a tenth.
-    fn set_read_timeout(&mut self, wanted: Duration) -> io::Result<()> {
-        let set = self.read_timeout;
-        if wanted > set || set - wanted > set / 10 {
-            self.open.stream.set_read_timeout(Some(wanted.max(Duration::from_millis(1))))?;
-            self.read_timeout = wanted;
-        }
-        Ok(())
-    }
-
+    /// The handler's answer, and whether the connection must end after it.
     fn handle(&self, head: &Head) -> (Response, bool) {
         let handler = &self.shared.handler;
-        match panic::catch_unwind(AssertUnwindSafe(|| handler.answer(&head.request))) {
-            Ok(response) => (response, false),
-            Err(_) => {
-                log::error!("{}: a request ended in a panic", self.shared.name);
-                (Response::error(500, "internal error"), true)
-            }
-        }
-    }
-
-    /// A long answer without a reservation is counted from here on.
-    fn counted(&self, response: Response) -> Response {
+        let handled = panic::catch_unwind(AssertUnwindSafe(|| handler.answer(&head.request)));
+        let Ok(response) = handled else {
+            log::error!("{}: a request ended in a panic", self.shared.name);
+            return (Response::error(500, "internal error"), true);
+        };
+        let close = head.close || self.shared.connections.is_stopping();
         match &response.body {
+            // A long answer without a reservation is counted from here on.
             Body::Owned(bytes) if bytes.len() > SHORT_BYTES && response.reservation.is_none() => {
-                match self.shared.memory.reserve(bytes.capacity()) {
-                    Some(reservation) => response.holding(reservation),
-                    None => Response::no_memory(),
-                }
+                let reserved = self.shared.memory.reserve(bytes.capacity());
+                let holding = |reservation| response.holding(reservation);
+                (reserved.map_or_else(Response::no_memory, holding), close)
             }
-            _ => response,
+            _ => (response, close),
         }
     }
 
