@@ -21,7 +21,7 @@ const LIST_WAIT: Duration = Duration::from_secs(30);
 
 /// How the operator is doing; the loop writes it, the probes read it.
 #[derive(Debug, Default)]
-pub struct Health {
+pub(crate) struct Health {
     last_turn_milliseconds: AtomicU64,
     listed: AtomicBool,
     stopping: AtomicBool,
@@ -29,18 +29,18 @@ pub struct Health {
 
 impl Health {
     /// The loop has turned.
-    pub fn turned(&self, uptime: Duration) {
+    pub(crate) fn turned(&self, uptime: Duration) {
         let milliseconds = u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX);
         self.last_turn_milliseconds.store(milliseconds, Ordering::Relaxed);
     }
 
     /// Every scope has been listed once.
-    pub fn listed(&self) {
+    pub(crate) fn listed(&self) {
         self.listed.store(true, Ordering::Relaxed);
     }
 
     /// A stop has begun.
-    pub fn stopping(&self) {
+    pub(crate) fn stopping(&self) {
         self.stopping.store(true, Ordering::Relaxed);
     }
 
@@ -51,17 +51,17 @@ impl Health {
 }
 
 /// Answers the probes.
-pub struct Probes {
+pub(crate) struct Probes {
     /// The loop's word.
-    pub health: Arc<Health>,
+    pub(crate) health: Arc<Health>,
     /// The inventory, once this replica leads.
-    pub store: Arc<std::sync::OnceLock<Arc<Store>>>,
+    pub(crate) store: Arc<std::sync::OnceLock<Arc<Store>>>,
     /// How a replica is doing that doesn't lead (yet), or what is wrong.
-    pub standby: Box<dyn Fn() -> Result<String, String> + Send + Sync>,
+    pub(crate) standby: Box<dyn Fn() -> Result<String, String> + Send + Sync>,
     /// What /metrics shows.
-    pub metrics: Arc<Metrics>,
+    pub(crate) metrics: Arc<Metrics>,
     /// The time.
-    pub clock: Clock,
+    pub(crate) clock: Clock,
 }
 
 impl Probes {

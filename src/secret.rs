@@ -39,11 +39,11 @@ impl fmt::Debug for Secret {
 
 /// What texts about one request must not show: the secrets it carried, and those its answer brought.
 #[derive(Clone, Debug, Default)]
-pub struct Secrets(Vec<Secret>);
+pub(crate) struct Secrets(Vec<Secret>);
 
 impl Secrets {
     /// These secrets.
-    pub fn of<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Secrets {
+    pub(crate) fn of<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Secrets {
         Secrets(secrets.into_iter().cloned().collect())
     }
 
@@ -56,7 +56,7 @@ impl Secrets {
     /// The text with `***` in place of every secret that it quotes: as it is, or in a spelling that
     /// it gets in JSON, HTML, a URL, base64 or an error of Rust's or Python's. Also in place of the
     /// beginning of one where the text was cut off. To be called before a text is shortened.
-    pub fn redacted(&self, text: &str) -> String {
+    pub(crate) fn redacted(&self, text: &str) -> String {
         let mut found = Vec::new();
         for Secret(secret) in self.0.iter().filter(|secret| secret.0.len() >= SHORTEST_BYTES) {
             find(text, secret, &mut found);

@@ -26,7 +26,7 @@ pub struct Login {
     /// How the user's domain was spelled when it worked.
     pub domain: DomainSpelling,
     /// What texts made of the catalog must not show.
-    pub secrets: Secrets,
+    pub(crate) secrets: Secrets,
 }
 
 /// Contrabass gives a domain without saying whether it is a name or an id.

@@ -1,6 +1,6 @@
 //! The HTTP client of every upstream and of the Kubernetes API.
 //!
-//! It decides once, for everybody: how TLS is verified, that each call has a limit, how large an
+//! It decides once, for all: how TLS is verified, that each call has a limit, how large an
 //! answer may be, that redirects are reported and never followed (they would carry `X-Auth-Token`
 //! to another host), how proxies are used, how a failure reads, and what texts about a request must
 //! not show: the secrets it carried, and a token that its answer brought. It knows no service's format.
@@ -30,7 +30,7 @@ use crate::metrics::Metrics;
 use crate::threads::lock;
 
 /// Answers above this are refused (3,000 ports with all their keys take about 3 MiB).
-pub const BODY_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
+pub(crate) const BODY_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
 /// Room made at once for an answer that says how long it is; for a longer one it grows.
 const BODY_ROOM_BYTES: u64 = 1024 * 1024;
 /// Long enough for a lost SYN to be repeated twice.
@@ -146,7 +146,7 @@ impl Client {
 
     /// Sends the request, without a body, and hands over the answer's body as it arrives.
     /// `silence_limit` bounds each read; the whole may last for ever.
-    pub fn stream(
+    pub(crate) fn stream(
         &self,
         request: &Request<'_>,
         silence_limit: Duration,
@@ -250,7 +250,7 @@ impl Client {
         }
         secure
             .get(&self.options, self.clock.now().uptime)
-            .map_err(|error| request.failed(Failure::Tls(error.to_string())))
+            .map_err(|reason| request.failed(Failure::Tls(reason)))
     }
 
     /// A call counts once, whether or not it took a second attempt.

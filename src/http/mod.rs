@@ -1,4 +1,4 @@
-//! HTTP: the only room that speaks to sockets.
+//! HTTP: the only module that uses sockets.
 //!
 //! [`client`], with its resolver and its trust, is the one that makes ureq send; [`server`] is the one
 //! user of tiny_http.

@@ -26,19 +26,19 @@ pub struct Proxies {
 
 /// A proxy that is asked by `CONNECT` over plain HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProxyServer {
+pub(crate) struct ProxyServer {
     /// The variable that names it, for messages.
-    pub variable: &'static str,
+    pub(crate) variable: &'static str,
     /// Its name or address; IPv6 in brackets.
-    pub host: String,
+    pub(crate) host: String,
     /// Its port.
-    pub port: u16,
+    pub(crate) port: u16,
     /// Who we are there: a user, and perhaps a password.
-    pub login: Option<(String, Option<Secret>)>,
+    pub(crate) login: Option<(String, Option<Secret>)>,
 }
 
 /// A variable, and what is wrong with it; never its value, which may hold a password.
-pub type Problem = (&'static str, String);
+pub(crate) type Problem = (&'static str, String);
 
 /// What goes directly.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +57,8 @@ enum Exception {
 
 impl Proxies {
     /// The variables that are read besides the usual three.
-    pub const LOWER_CASE_NAMES: [&str; 3] = [HTTP_NAMES[1], HTTPS_NAMES[1], EXCEPTION_NAMES[1]];
+    pub(crate) const LOWER_CASE_NAMES: [&str; 3] =
+        [HTTP_NAMES[1], HTTPS_NAMES[1], EXCEPTION_NAMES[1]];
 
     /// Reads the variables through `lookup`, which gives none for what is blank.
     pub fn read(lookup: impl Fn(&str) -> Option<String>) -> (Proxies, Vec<Problem>) {
@@ -93,7 +94,7 @@ impl Proxies {
 
     /// The proxy for this URL; none to go directly, as `localhost` and loopback addresses always
     /// do.
-    pub fn for_url(&self, url: &str) -> Option<&ProxyServer> {
+    pub(crate) fn for_url(&self, url: &str) -> Option<&ProxyServer> {
         let uri: Uri = url.parse().ok()?;
         let (proxy, usual_port) = match uri.scheme_str()? {
             "http" => (self.http.as_ref()?, 80),
@@ -113,7 +114,7 @@ impl Proxies {
     }
 
     /// Both proxies, each with the scheme of the URLs it is for.
-    pub fn all(&self) -> impl Iterator<Item = (&'static str, &ProxyServer)> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&'static str, &ProxyServer)> {
         let both = [("http", &self.http), ("https", &self.https)];
         both.into_iter().filter_map(|(scheme, proxy)| Some((scheme, proxy.as_ref()?)))
     }

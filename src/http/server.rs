@@ -125,19 +125,19 @@ pub struct Request {
     /// The query's pairs in order, resolved like the path, with `+` for a space.
     pub query: Vec<(String, String)>,
     /// `If-None-Match`; several lines are joined by commas.
-    pub if_none_match: Option<String>,
+    pub(crate) if_none_match: Option<String>,
     /// `Authorization`.
-    pub authorization: Option<Secret>,
+    pub(crate) authorization: Option<Secret>,
     /// `Origin`.
-    pub origin: Option<String>,
+    pub(crate) origin: Option<String>,
     /// `Via`: the proxies it has come through; several lines are joined by commas.
-    pub via: Option<String>,
+    pub(crate) via: Option<String>,
     /// `x-provider-id`: the cluster that posted nodes are for.
-    pub provider_id: Option<String>,
+    pub(crate) provider_id: Option<String>,
     /// The whole body.
     pub body: Vec<u8>,
     /// Where the memory for a long answer is reserved.
-    pub memory: MemoryBudget,
+    pub(crate) memory: MemoryBudget,
 }
 
 /// The bytes of an answer, without copying what is prepared.
@@ -186,7 +186,7 @@ impl Body {
 }
 
 /// Why there is no memory for a long answer.
-pub const NO_MEMORY: &str = "too many long answers wait for their readers";
+pub(crate) const NO_MEMORY: &str = "too many long answers wait for their readers";
 
 /// An answer.
 #[derive(Debug)]
@@ -199,7 +199,7 @@ pub struct Response {
     /// The content.
     pub body: Body,
     /// What the content holds of the memory for long answers.
-    pub reservation: Option<Reservation>,
+    pub(crate) reservation: Option<Reservation>,
 }
 
 impl Response {
@@ -210,13 +210,13 @@ impl Response {
 
     /// The same answer, with the memory that was reserved for it.
     #[must_use]
-    pub fn holding(mut self, reservation: Reservation) -> Response {
+    pub(crate) fn holding(mut self, reservation: Reservation) -> Response {
         self.reservation = Some(reservation);
         self
     }
 
     /// The answer instead of a long one for which there is no memory.
-    pub fn no_memory() -> Response {
+    pub(crate) fn no_memory() -> Response {
         Response::error(503, &format!("{NO_MEMORY}; try again, or ask for less at a time"))
             .with("Retry-After", "2")
     }
@@ -228,7 +228,7 @@ impl Response {
     }
 
     /// `{"error": "..."}`, as all errors look.
-    pub fn error(status: u16, message: &str) -> Response {
+    pub(crate) fn error(status: u16, message: &str) -> Response {
         let text = serde_json::json!({ "error": message }).to_string();
         Response::new(status, Body::Owned(text.into_bytes()))
             .with("Content-Type", "application/json")

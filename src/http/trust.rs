@@ -1,6 +1,5 @@
-//! Whom a TLS connection trusts: nobody is checked, a bundle of our own, or the system's roots.
+//! Which certificates a TLS connection accepts: all, those of a given bundle, or those of the system's.
 
-use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -16,7 +15,7 @@ const SYSTEM_BUNDLES: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// Whom to trust.
+/// Which certificates to accept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trust {
     /// Every certificate, also a forged one; the connection is encrypted and no more.
@@ -32,101 +31,67 @@ pub enum Trust {
     System,
 }
 
-/// Root certificates as read; `None` in `certificates` means that nothing is verified.
-pub struct Loaded {
-    /// The roots.
-    pub certificates: Option<Vec<Certificate<'static>>>,
-    /// The file's bytes, to notice that it changed (mounts swap symlinks, so times tell nothing).
-    pub fingerprint: Vec<u8>,
+/// Root certificates as read.
+pub(crate) struct Loaded {
+    /// None: nothing is verified.
+    pub(crate) certificates: Option<Vec<Certificate<'static>>>,
+    /// Differs if the file has other content (mounts swap symlinks, so times say nothing).
+    pub(crate) fingerprint: Vec<u8>,
 }
-
-/// Why no roots could be loaded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TrustError {
-    /// The file can't be read.
-    Unreadable {
-        /// Who named the file.
-        variable: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        reason: String,
-    },
-    /// The file has no certificate in it, or a broken one.
-    NoCertificate {
-        /// Who named the file.
-        variable: &'static str,
-        /// The file.
-        path: PathBuf,
-    },
-    /// None of the usual places has a bundle.
-    NoSystemBundle,
-}
-
-impl fmt::Display for TrustError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            TrustError::Unreadable { variable, path, reason } => {
-                write!(
-                    formatter,
-                    "{variable} names {}, which can't be read: {reason}",
-                    path.display()
-                )
-            }
-            TrustError::NoCertificate { variable, path } => write!(
-                formatter,
-                "{variable} names {}, which holds no usable PEM certificate",
-                path.display()
-            ),
-            TrustError::NoSystemBundle => formatter.write_str(
-                "no bundle of public root certificates was found; \
-                 set the service's _CA_FILE variable, or SSL_CERT_FILE",
-            ),
-        }
-    }
-}
-
-impl std::error::Error for TrustError {}
 
 impl Trust {
     /// Reads the roots; each call reads the file anew.
-    pub fn load(&self) -> Result<Loaded, TrustError> {
+    ///
+    /// # Errors
+    /// Why there are none, for a message.
+    pub(crate) fn load(&self) -> Result<Loaded, String> {
         let Some((variable, path)) = self.file()? else {
             return Ok(Loaded { certificates: None, fingerprint: Vec::new() });
         };
         let bytes = read(variable, path)?;
-        let certificates = certificates(&bytes);
-        let none = || TrustError::NoCertificate { variable, path: path.to_owned() };
-        Ok(Loaded { certificates: Some(certificates.ok_or_else(none)?), fingerprint: bytes })
+        let certificates = certificates(&bytes).ok_or_else(|| {
+            format!("{variable} names {}, which holds no usable PEM certificate", path.display())
+        })?;
+        Ok(Loaded { certificates: Some(certificates), fingerprint: fingerprint(&bytes) })
     }
 
-    /// What [`Trust::load`] would give as the fingerprint now, without a look at what it says.
-    pub fn fingerprint(&self) -> Result<Vec<u8>, TrustError> {
-        match self.file()? {
-            None => Ok(Vec::new()),
-            Some((variable, path)) => read(variable, path),
+    /// Has the file other content than [`Trust::load`] read, or can't it be read any more?
+    pub(crate) fn differs_from(&self, loaded: &[u8]) -> bool {
+        match self.file() {
+            Ok(None) => false,
+            Ok(Some((variable, path))) => {
+                !read(variable, path).is_ok_and(|bytes| fingerprint(&bytes) == loaded)
+            }
+            Err(_) => true,
         }
     }
 
     /// The file, and who named it; none where nothing is verified.
-    fn file(&self) -> Result<Option<(&'static str, &Path)>, TrustError> {
+    fn file(&self) -> Result<Option<(&'static str, &Path)>, String> {
         match self {
             Trust::Anyone => Ok(None),
             Trust::Bundle { variable, path } => Ok(Some((variable, path))),
             Trust::System => {
                 let found = SYSTEM_BUNDLES.iter().map(Path::new).find(|path| path.exists());
-                Ok(Some(("the system", found.ok_or(TrustError::NoSystemBundle)?)))
+                let path = found.ok_or(
+                    "no bundle of public root certificates was found; \
+                     set the service's _CA_FILE variable, or SSL_CERT_FILE",
+                )?;
+                Ok(Some(("the system", path)))
             }
         }
     }
 }
 
-fn read(variable: &'static str, path: &Path) -> Result<Vec<u8>, TrustError> {
-    fs::read(path).map_err(|error| TrustError::Unreadable {
-        variable,
-        path: path.to_owned(),
-        reason: error.to_string(),
+fn read(variable: &'static str, path: &Path) -> Result<Vec<u8>, String> {
+    fs::read(path).map_err(|error| {
+        format!("{variable} names {}, which can't be read: {error}", path.display())
     })
+}
+
+/// A digest: a bundle of public roots has 200 KB.
+fn fingerprint(bytes: &[u8]) -> Vec<u8> {
+    ring::digest::digest(&ring::digest::SHA256, bytes).as_ref().to_vec()
 }
 
 /// All certificates of a file; none if one is broken, or none is there that can be used.
@@ -145,7 +110,7 @@ fn certificates(bytes: &[u8]) -> Option<Vec<Certificate<'static>>> {
 }
 
 /// A TLS failure in words that say what to do about the certificates OpenStack labs really have.
-pub fn explain(error: &rustls::Error) -> String {
+pub(crate) fn explain(error: &rustls::Error) -> String {
     match error {
         rustls::Error::InvalidCertificate(reason) => explain_certificate(reason),
         rustls::Error::AlertReceived(AlertDescription::ProtocolVersion)

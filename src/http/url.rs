@@ -7,7 +7,7 @@ use ureq::http::Uri;
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A text as one segment of a path.
-pub fn path_segment(text: &str) -> String {
+pub(crate) fn path_segment(text: &str) -> String {
     match text {
         // Clients and proxies resolve these two away.
         "." => "%2E".to_owned(),
@@ -17,13 +17,13 @@ pub fn path_segment(text: &str) -> String {
 }
 
 /// A text as the value of a query.
-pub fn query_value(text: &str) -> String {
+pub(crate) fn query_value(text: &str) -> String {
     utf8_percent_encode(text, ESCAPED).to_string()
 }
 
 /// The base URL without slashes at its end and with `segment` as its last one, whether or not it
 /// already was.
-pub fn ending_in(base: &str, segment: &str) -> String {
+pub(crate) fn ending_in(base: &str, segment: &str) -> String {
     let base = base.trim().trim_end_matches('/');
     match base.rsplit('/').next() {
         Some(last) if last == segment => base.to_owned(),
@@ -33,7 +33,7 @@ pub fn ending_in(base: &str, segment: &str) -> String {
 
 /// Does the URL name a port that is none, such as `:99999`, `:abc` or an empty one? [`Uri`] keeps such
 /// a text and then says that there is no port, so that the scheme's own would be asked instead.
-pub fn has_bad_port(uri: &Uri) -> bool {
+pub(crate) fn has_bad_port(uri: &Uri) -> bool {
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     let host_and_port = authority.rsplit('@').next().unwrap_or_default();
     // The colons of an IPv6 address stand in brackets.
@@ -42,7 +42,7 @@ pub fn has_bad_port(uri: &Uri) -> bool {
 }
 
 /// The path of a URL, for messages.
-pub fn path_of(url: &str) -> &str {
+pub(crate) fn path_of(url: &str) -> &str {
     let after_scheme = url.find("://").map_or(0, |start| start + 3);
     let rest = &url[after_scheme..];
     let path = rest.find('/').map_or("/", |start| &rest[start..]);
@@ -50,7 +50,7 @@ pub fn path_of(url: &str) -> &str {
 }
 
 /// The URL as it may be shown: without the user and password, and the query, that it might hold.
-pub fn shown(url: &str) -> String {
+pub(crate) fn shown(url: &str) -> String {
     let url = url.split(['?', '#']).next().unwrap_or_default();
     let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));

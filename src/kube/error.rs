@@ -108,7 +108,7 @@ struct Details {
 impl ApiStatus {
     /// Reads the body of a refusal; `code` is the HTTP status and `retry_after` the header.
     /// Secrets that are quoted there are redacted.
-    pub fn of_answer(
+    pub(crate) fn of_answer(
         code: u16,
         retry_after: Option<Duration>,
         body: &[u8],

@@ -52,11 +52,11 @@ const OPERATORS_ADDRESS: &str = "HEALTH_ADDR";
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where it listens.
-    pub listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
     /// Namespace of the objects.
-    pub namespace: String,
+    pub(crate) namespace: String,
     /// The Kubernetes API.
-    pub kubernetes: Access,
+    pub(crate) kubernetes: Access,
     /// As env_logger reads it.
     pub log_filter: String,
     /// Text or JSON.

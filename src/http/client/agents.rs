@@ -1,4 +1,4 @@
-//! What ureq keeps for us, and for how long it is believed whom the CA file named.
+//! ureq's agents: the connections they keep, and for how long they use the certificates of a CA file.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use ureq::unversioned::transport::DefaultConnector;
 use super::{CONNECT_LIMIT, ClientOptions, INPUT_BYTES, OUTPUT_BYTES, USER_AGENT};
 use crate::clock::Clock;
 use crate::http::resolver::RememberingResolver;
-use crate::http::trust::{Trust, TrustError};
+use crate::http::trust::Trust;
 
-/// Whoever takes an authority out of a file waits for this at most.
+/// Certificates that were removed from a file stop being trusted within this time.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
-/// Two agents that differ in one thing. They are kept for as long as anybody uses them, so that a
+/// Two agents that differ in one thing. They are kept for as long as a call uses them, so that a
 /// shutdown reaches the calls of either.
 pub(super) struct Agents {
     /// Keeps connections.
@@ -40,7 +40,7 @@ impl Agents {
 #[derive(Default)]
 pub(super) struct SecureAgents {
     current: Option<Current>,
-    /// Replaced, but still in somebody's call.
+    /// Replaced, but still used by a call.
     replaced: Vec<Arc<Agents>>,
 }
 
@@ -52,12 +52,12 @@ struct Current {
 }
 
 impl SecureAgents {
-    /// Agents that believe whom the file names now, or named less than a minute ago.
+    /// Agents that trust the certificates which the file holds now, or held less than a minute ago.
     pub(super) fn get(
         &mut self,
         options: &ClientOptions,
         uptime: Duration,
-    ) -> Result<Arc<Agents>, TrustError> {
+    ) -> Result<Arc<Agents>, String> {
         self.replaced.retain(|agents| Arc::strong_count(agents) > 1);
         if self.current.as_ref().is_some_and(|current| uptime >= current.due) {
             self.forget_if_changed(&options.trust, uptime);
@@ -84,7 +84,7 @@ impl SecureAgents {
     pub(super) fn forget_if_changed(&mut self, trust: &Trust, uptime: Duration) -> bool {
         let Some(current) = &mut self.current else { return false };
         current.due = uptime.saturating_add(LOOK_EVERY);
-        if trust.fingerprint().is_ok_and(|fingerprint| fingerprint == current.fingerprint) {
+        if !trust.differs_from(&current.fingerprint) {
             return false;
         }
         self.replaced.extend(self.current.take().map(|current| current.agents));

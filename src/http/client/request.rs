@@ -76,12 +76,12 @@ impl<'a> Request<'a> {
     }
 
     /// A request by a method that changes nothing (`GET`, `OPTIONS`), which may be repeated likewise.
-    pub fn reading(service: Service, method: &'static str, url: &'a str) -> Request<'a> {
+    pub(crate) fn reading(service: Service, method: &'static str, url: &'a str) -> Request<'a> {
         Request { repeatable: true, ..Request::new(service, method, url, None) }
     }
 
     /// A request with a body (`POST`, `PUT`, `PATCH`), never repeated unless [`Request::repeatable`].
-    pub fn with_body(
+    pub(crate) fn with_body(
         service: Service,
         method: &'static str,
         url: &'a str,
@@ -113,7 +113,7 @@ impl<'a> Request<'a> {
     }
 
     /// Adds a header, or replaces the one of that name.
-    pub fn header(mut self, name: &'static str, value: &'a str) -> Request<'a> {
+    pub(crate) fn header(mut self, name: &'static str, value: &'a str) -> Request<'a> {
         self.headers.retain(|(known, _)| *known != name);
         self.headers.push((name, value));
         self
@@ -131,25 +131,25 @@ impl<'a> Request<'a> {
     }
 
     /// Names secrets in the body, or in an object of the same name: errors and answers are redacted.
-    pub fn carrying(mut self, secrets: impl IntoIterator<Item = &'a Secret>) -> Request<'a> {
+    pub(crate) fn carrying(mut self, secrets: impl IntoIterator<Item = &'a Secret>) -> Request<'a> {
         self.carried.extend(secrets);
         self
     }
 
     /// Says that doing it twice does no harm, so that a dead kept connection is tried again once.
-    pub fn repeatable(mut self) -> Request<'a> {
+    pub(crate) fn repeatable(mut self) -> Request<'a> {
         self.repeatable = true;
         self
     }
 
     /// Another limit than the client's for this call.
-    pub fn call_limit(mut self, limit: Duration) -> Request<'a> {
+    pub(crate) fn call_limit(mut self, limit: Duration) -> Request<'a> {
         self.call_limit = Some(limit);
         self
     }
 
     /// A smaller limit than [`BODY_LIMIT_BYTES`] for this call's answer.
-    pub fn answer_limit(mut self, bytes: u64) -> Request<'a> {
+    pub(crate) fn answer_limit(mut self, bytes: u64) -> Request<'a> {
         self.answer_limit = bytes;
         self
     }
@@ -205,7 +205,7 @@ impl<'a> Request<'a> {
     }
 
     /// The path, for messages, without a user and password that stand in the wrong place: nothing
-    /// that is asked for has an `@` of its own, and in a URL that can't be read nobody knows where a
+    /// that is asked for has an `@` of its own, and in a URL that can't be read no one knows where a
     /// password ends.
     fn path(&self) -> String {
         match self.url.parse::<Uri>() {
@@ -238,23 +238,23 @@ impl Answer {
     }
 
     /// What was asked, for messages: service, method, and path without its query.
-    pub fn asked(&self) -> &str {
+    pub(crate) fn asked(&self) -> &str {
         &self.asked
     }
 
     /// What texts made of this answer must not show. The client knows it, so that no one else has
     /// to: each message that quotes the answer goes through [`Secrets::redacted`] once.
-    pub fn secrets(&self) -> &Secrets {
+    pub(crate) fn secrets(&self) -> &Secrets {
         &self.secrets
     }
 
     /// A header's value where it is text.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
     /// `Retry-After` in its form of whole seconds, the only one these services send.
-    pub fn retry_after(&self) -> Option<Duration> {
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
         retry_after(&self.headers)
     }
 }
@@ -266,9 +266,9 @@ pub struct Stream {
     /// Header fields.
     pub headers: HeaderMap,
     /// What texts made of this answer must not show.
-    pub secrets: Secrets,
+    pub(crate) secrets: Secrets,
     /// The body. A read that exceeded its limit fails with an error [`super::is_read_timeout`] knows.
-    pub reader: Box<dyn Read + Send>,
+    pub(crate) reader: Box<dyn Read + Send>,
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {

@@ -42,7 +42,7 @@ impl Tunnel {
     }
 }
 
-/// What the library is told for this request.
+/// The proxy of this request, for the library.
 pub(super) fn proxy_of(
     request: &Request<'_>,
     tunnel: Option<&Tunnel>,

@@ -102,7 +102,7 @@ pub(super) fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
         }
         match accepted {
             Ok((stream, _)) => {
-                make_room(shared);
+                wait_for_place(shared);
                 start(shared, stream);
             }
             Err(error) => survive(shared, &error),
@@ -112,12 +112,12 @@ pub(super) fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
 
 /// Waits until there may be one more connection, and closes others for it. While every connection
 /// waits for an answer of ours, new ones wait in the kernel's queue.
-fn make_room(shared: &Shared) {
+fn wait_for_place(shared: &Shared) {
     let limit = shared.limits.connections;
-    let has_room = |state: &State| state.open.len() < limit || state.stopping;
-    while !shared.connections.wait(Duration::ZERO, has_room) {
+    let has_place = |state: &State| state.open.len() < limit || state.stopping;
+    while !shared.connections.wait(Duration::ZERO, has_place) {
         close_longest_waiting(shared, limit.div_ceil(CLOSED_SHARE));
-        shared.connections.wait(PLACE_WAIT, has_room);
+        shared.connections.wait(PLACE_WAIT, has_place);
     }
 }
 

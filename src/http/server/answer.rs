@@ -6,7 +6,7 @@ use tiny_http::{HTTPVersion, Header, StatusCode};
 
 use super::Response;
 
-/// Names the program; a version would only help whoever looks for old ones.
+/// Names the program; a version would only help those who look for old ones.
 const SERVER: (&str, &str) = ("Server", "multinic-operator");
 
 /// The bytes up to the body. tiny_http keeps the `Connection` header to itself and states a length

@@ -124,7 +124,7 @@ impl Connection<'_> {
         }
     }
 
-    /// Reads once into the buffer, which has room.
+    /// Reads once into the buffer, which has free space.
     ///
     /// # Errors
     /// `TimedOut` at the deadline, `UnexpectedEof` if the client has gone.

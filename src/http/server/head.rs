@@ -28,9 +28,9 @@ pub struct Head {
     /// Bytes of the body.
     pub length: usize,
     /// The client waits to hear that its body is wanted.
-    pub expects_continue: bool,
+    pub(crate) expects_continue: bool,
     /// The client wants no further answer on this connection.
-    pub close: bool,
+    pub(crate) close: bool,
 }
 
 /// A head that was not.
@@ -39,9 +39,9 @@ pub struct Refusal {
     /// The HTTP status to answer with.
     pub status: u16,
     /// One word for the metric.
-    pub reason: &'static str,
+    pub(crate) reason: &'static str,
     /// For the client: what is wrong with its request.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 impl Refusal {

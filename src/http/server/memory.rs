@@ -42,7 +42,7 @@ impl MemoryBudget {
     }
 
     /// Memory for an answer; none if the budget is spent.
-    pub fn reserve(&self, bytes: usize) -> Option<Reservation> {
+    pub(crate) fn reserve(&self, bytes: usize) -> Option<Reservation> {
         let mut reservation = Reservation { budget: self.clone(), bytes: 0 };
         reservation.grow(bytes).then_some(reservation)
     }
@@ -51,7 +51,7 @@ impl MemoryBudget {
 impl Reservation {
     /// Reserves more; says whether there was enough.
     #[must_use]
-    pub fn grow(&mut self, bytes: usize) -> bool {
+    pub(crate) fn grow(&mut self, bytes: usize) -> bool {
         let Counter { limit, held, refusals } = &*self.budget.0;
         let grown = |held: usize| held.checked_add(bytes).filter(|sum| sum <= limit);
         let enough = held.fetch_update(Ordering::SeqCst, Ordering::SeqCst, grown).is_ok();
@@ -63,7 +63,7 @@ impl Reservation {
     }
 
     /// Keeps no more than this.
-    pub fn shrink_to(&mut self, bytes: usize) {
+    pub(crate) fn shrink_to(&mut self, bytes: usize) {
         let surplus = self.bytes.saturating_sub(bytes);
         self.budget.0.held.fetch_sub(surplus, Ordering::SeqCst);
         self.bytes -= surplus;
