@@ -174,7 +174,7 @@ fn when_nothing_could_be_applied_the_answer_is_500_and_says_why() {
     assert_eq!(status, 500);
     let error = body["error"].as_str().unwrap();
     assert!(error.starts_with("none of 3 nodes could be applied: "), "{error}");
-    assert!(error.contains("verb patch on multinicnodeconfigs"), "{error}");
+    assert!(error.contains("cannot patch resource \"multinicnodeconfigs\""), "{error}");
     assert_eq!(body["errors"].as_array().unwrap().len(), 3);
 
     stand.kubernetes.allow_everything();
