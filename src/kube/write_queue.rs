@@ -227,8 +227,7 @@ impl<K: Ord + Clone, W: Clone> WriteQueue<K, W> {
         }
         if let Some(newer) = self.waiting.remove(key) {
             // It keeps its place and takes over the wait.
-            (entry.write, entry.order) = (newer.write, newer.order);
-            entry.priority = entry.priority.min(newer.priority);
+            (entry.write, entry.order, entry.priority) = (newer.write, newer.order, newer.priority);
         } else {
             self.added += 1;
             entry.order = self.added;

@@ -103,6 +103,13 @@ fn a_key_that_fails_waits_alone() {
     assert_eq!(names(&write_all(&mut queue, 0.0)), ["good"]);
     assert!(matches!(queue.next(at(0.0), true), Next::Wait(Some(wait)) if wait.as_millis() <= 200));
     assert_eq!(names(&write_all(&mut queue, 1.0)), ["bad"]);
+    // A newer write of the key waits as long.
+    put(&mut queue, "bad", 2);
+    next(&mut queue, 2.0);
+    put(&mut queue, "bad", 3);
+    fail(&mut queue, "bad", Failure::Retry, 2.0);
+    assert_eq!(next(&mut queue, 2.0), None);
+    assert_eq!(next(&mut queue, 3.0), Some(("bad".to_owned(), 3)));
 }
 
 #[test]
@@ -127,9 +134,41 @@ fn a_server_that_is_down_is_tried_with_one_write_and_then_left_alone() {
         }
     }
     assert!((20..60).contains(&attempts), "{attempts} attempts in ten minutes");
-    // The server is back: all are written within one back-off, and each once.
-    assert_eq!(write_all(&mut queue, now + 15.0).len(), 50);
+    // The server is back: after the first all others are written at once, and each once, however
+    // long its own wait would be.
+    let (key, _) = loop {
+        match queue.next(at(now), true) {
+            Next::Write(key, write) => break (key, write),
+            Next::Wait(Some(wait)) => now += wait.as_secs_f64().max(0.001),
+            other => panic!("{other:?}"),
+        }
+    };
+    succeed(&mut queue, &key, now);
+    assert_eq!(write_all(&mut queue, now).len(), 49);
     assert!(queue.is_empty());
+}
+
+#[test]
+fn after_an_outage_no_write_waits_for_what_was_the_servers_failure() {
+    for seed in 0..20 {
+        let mut queue = Queue::new(None, fastrand::Rng::with_seed(seed));
+        put(&mut queue, "a", 1);
+        put(&mut queue, "b", 1);
+        let (mut now, mut failures) = (0.0, 0);
+        let first = loop {
+            match queue.next(at(now), true) {
+                Next::Write(key, _) if failures == 20 => break key,
+                Next::Write(key, _) => {
+                    failures += 1;
+                    fail(&mut queue, &key, SERVER, now);
+                }
+                Next::Wait(Some(wait)) => now += wait.as_secs_f64() + 0.001,
+                other => panic!("{other:?}"),
+            }
+        };
+        succeed(&mut queue, &first, now);
+        assert_eq!(write_all(&mut queue, now).len(), 1, "seed {seed}");
+    }
 }
 
 #[test]
@@ -280,7 +319,8 @@ fn a_change_stays_one_when_a_refresh_takes_its_place() {
     assert_eq!(next(&mut queue, 0.0), Some(("a".to_owned(), 2)));
     // Whether the change in flight succeeds isn't known, so what follows it counts as one.
     refresh(&mut queue, "a", 3);
-    fail(&mut queue, "a", Failure::Retry, 0.0);
+    assert_eq!(next(&mut queue, 1.0).unwrap().0, "first");
+    succeed(&mut queue, "a", 1.0);
     assert_eq!(next(&mut queue, 1.0), Some(("a".to_owned(), 3)));
 }
 
@@ -329,9 +369,11 @@ fn a_drain_tries_each_once_more_and_ends_at_the_first_failure_of_the_server() {
     let mut queue = self::queue();
     put(&mut queue, "a", 1);
     put(&mut queue, "b", 1);
-    queue.drain();
     next(&mut queue, 0.0);
-    fail(&mut queue, "a", SERVER, 0.0);
+    fail(&mut queue, "a", Failure::Server { retry_after: Some(Duration::from_secs(60)) }, 0.0);
+    queue.drain();
+    assert_eq!(next(&mut queue, 0.0).unwrap().0, "b", "one attempt, whatever was asked for");
+    fail(&mut queue, "b", SERVER, 0.0);
     assert_eq!(queue.next(at(0.0), true), Next::End);
 }
 
@@ -347,6 +389,7 @@ fn a_queue_of_limited_attempts_gives_up_and_at_once_where_the_right_is_missing()
             attempts += 1;
         }
         assert_eq!(attempts, 5, "{failure:?}");
+        assert!(queue.is_empty() && queue.failing.is_empty(), "nothing is remembered of it");
     }
     let mut queue = limited();
     put(&mut queue, "a", 1);
@@ -374,6 +417,13 @@ fn the_log_hears_once_that_a_key_fails_and_once_that_it_is_written_again() {
     next(&mut queue, 600.0);
     said.push(succeed(&mut queue, "a", 600.0));
     assert_eq!(said, [true, false, false, false, false, true, false]);
+    // The next object of that key is another.
+    for _ in 0..2 {
+        put(&mut queue, "a", 1);
+        next(&mut queue, 700.0);
+        assert!(fail(&mut queue, "a", Failure::Invalid, 700.0));
+        forget(&mut queue, "a");
+    }
 }
 
 #[test]
