@@ -19,7 +19,7 @@ use crate::config::Intervals;
 use crate::metrics::{CONTROLLER, Metrics, QUEUE};
 use crate::overview::{ObjectState, Overview};
 use crate::queue::{Member, NextPass, Queue};
-use crate::reconcile::claims::Claims;
+use crate::reconcile::ownership::Ownership;
 use crate::reconcile::report::{self, Reason, Report};
 use crate::reconcile::schedule::{Facts, next_due};
 use crate::reconcile::{Lane, Outcome, Pass, Scope, Work};
@@ -29,7 +29,7 @@ use crate::resources::{DownPortRetry, ObjectKey, OpenstackConfig, Status};
 const WAIT_FOR_OLDER: Duration = Duration::from_secs(1);
 /// So long the first syncs wait for the lists of all namespaces, for which of two objects keeps a node
 /// depends on both. One that can't be listed stops the others no longer than that; what is recorded as
-/// its objects' own is safe with the claims.
+/// its objects' own is safe with the ownership table.
 const WAIT_FOR_LISTS: Duration = Duration::from_secs(10);
 
 /// Everything that can happen.
@@ -135,6 +135,8 @@ struct Tracked {
     secret_note: Option<SecretNote>,
     /// [`Work::building_since`].
     building_since: BTreeMap<String, Duration>,
+    /// [`Outcome::remembered`], as it was logged.
+    remembered: Vec<String>,
     /// RabbitMQ's access can't be used.
     rabbitmq_problem: Option<String>,
     unwritten: Option<String>,
@@ -150,7 +152,7 @@ pub struct Controller {
     intervals: Intervals,
     objects: BTreeMap<ObjectKey, Tracked>,
     queue: Queue<ObjectKey>,
-    claims: Arc<Claims>,
+    ownership: Arc<Ownership>,
     /// Objects that another pass was in the way of.
     waiting: BTreeSet<ObjectKey>,
     /// An object was reconciled since a pass last ended, so some may wait no longer.
@@ -175,7 +177,7 @@ impl Controller {
     pub fn new(
         intervals: Intervals,
         workers: usize,
-        claims: Arc<Claims>,
+        ownership: Arc<Ownership>,
         metrics: Arc<Metrics>,
         overview: Arc<Overview>,
     ) -> Controller {
@@ -183,7 +185,7 @@ impl Controller {
             intervals,
             objects: BTreeMap::new(),
             queue: Queue::new(workers),
-            claims,
+            ownership,
             waiting: BTreeSet::new(),
             was_reported: false,
             conflicting: BTreeSet::new(),
@@ -224,7 +226,7 @@ impl Controller {
     pub fn dispatch(&mut self, now: Now) -> Vec<Effect> {
         while self.begins_at().is_some_and(|from| now.uptime >= from) {
             let Some(next) = self.queue.next(now.uptime) else { break };
-            self.start(now, next);
+            self.start(next);
         }
         self.metrics.set("workqueue_depth", QUEUE, self.queue.depth() as f64);
         self.metrics.add("workqueue_adds_total", QUEUE, self.queue.take_became_due() as f64);
@@ -273,12 +275,12 @@ impl Controller {
             self.deleted(now, &key, &uid);
         }
         // Nothing of a scope is dispatched before all of it is known: which of two keeps a node
-        // depends on both. Claims hold what is recorded of the other scopes.
+        // depends on both. Ownership keeps what is recorded of the other scopes.
         for object in objects {
             self.applied(now, object);
         }
         if let Some(namespace) = &scope {
-            self.claims.listed(namespace);
+            self.ownership.listed(namespace);
         }
         self.listed.insert(scope);
     }
@@ -301,7 +303,7 @@ impl Controller {
     }
 
     fn appeared(&mut self, now: Now, object: OpenstackConfig) {
-        self.claims.know(&object);
+        self.ownership.know(&object);
         let key = object.key.clone();
         let object = Arc::new(object);
         let tracked = Tracked {
@@ -315,6 +317,7 @@ impl Controller {
             secret_source: None,
             secret_note: None,
             building_since: BTreeMap::new(),
+            remembered: Vec::new(),
             rabbitmq_problem: None,
             unwritten: None,
             over_limit: 0,
@@ -332,7 +335,7 @@ impl Controller {
         let forced = known.force != object.force;
         let acts = forced || known.generation != object.generation;
         if acts {
-            self.claims.know(&object);
+            self.ownership.know(&object);
         }
         let Some(tracked) = self.objects.get_mut(&key) else { return };
         tracked.shows_another = !tracked.status.is_shown_by(&object.status);
@@ -348,7 +351,7 @@ impl Controller {
     }
 
     fn deleted(&mut self, now: Now, key: &ObjectKey, uid: &str) {
-        self.claims.forget(uid);
+        self.ownership.forget(uid);
         if self.objects.get(key).is_none_or(|tracked| tracked.object.uid != uid) {
             return;
         }
@@ -363,9 +366,9 @@ impl Controller {
         }
     }
 
-    fn start(&mut self, now: Now, next: NextPass<ObjectKey>) {
+    fn start(&mut self, next: NextPass<ObjectKey>) {
         let NextPass { number, scope, lane, keys } = next;
-        let work: Vec<Work> = keys.iter().filter_map(|key| self.work_on(now, key, lane)).collect();
+        let work: Vec<Work> = keys.iter().filter_map(|key| self.work_on(key)).collect();
         if work.is_empty() {
             self.queue.ended(number);
         } else {
@@ -373,17 +376,12 @@ impl Controller {
         }
     }
 
-    /// What a pass has to know of an object; none while the object waits for an older one.
-    fn work_on(&mut self, now: Now, key: &ObjectKey, lane: Lane) -> Option<Work> {
+    /// What a pass has to know of an object.
+    fn work_on(&mut self, key: &ObjectKey) -> Option<Work> {
         let Some(tracked) = self.objects.get(key) else {
             self.queue.finish(key, None);
             return None;
         };
-        if self.claims.must_wait_for(&tracked.object.uid).is_some() {
-            self.put_off(now, key, lane);
-            self.count_result("requeue_after");
-            return None;
-        }
         self.waiting.remove(key);
         if let Some(waited) = self.queue.waited(key) {
             self.metrics.observe("workqueue_queue_duration_seconds", QUEUE, waited);
@@ -413,11 +411,6 @@ impl Controller {
     fn finished(&mut self, now: Now, work: &Work, outcome: Outcome, took: Duration) {
         self.count(now, &outcome, took);
         let key = &work.object.key;
-        let known = self.objects.get(key).filter(|known| known.object.uid == work.object.uid);
-        if known.is_some_and(|known| provider_of(&known.object) == provider_of(&work.object)) {
-            // Here and not in the sync, so that one that ended in a bug keeps nobody waiting.
-            self.claims.attempted(&work.object.uid);
-        }
         self.was_reported |= !outcome.later;
         let tracked = self.objects.get_mut(key).filter(|t| t.object.uid == work.object.uid);
         let Some(tracked) = tracked else { return self.queue.finish(key, None) };
@@ -439,6 +432,12 @@ impl Controller {
             tracked.down_ports = outcome.down_ports;
         }
         Self::secret(&mut self.effects, tracked, work, &outcome);
+        if tracked.remembered != outcome.remembered {
+            for names in &outcome.remembered {
+                log::warn!("{key}: {names}");
+            }
+            tracked.remembered.clone_from(&outcome.remembered);
+        }
         if outcome.later {
             let lane = self.queue.lane(key).unwrap_or(Lane::Retry);
             self.put_off(now, key, lane);

@@ -46,7 +46,7 @@ use crate::kube::writer::Writer;
 use crate::metrics::{CONTROLLER, Metrics};
 use crate::overview::Overview;
 use crate::reconcile::Context;
-use crate::reconcile::claims::Claims;
+use crate::reconcile::ownership::Ownership;
 use crate::resources::OPENSTACK_CONFIGS;
 use crate::targets::viola::Viola;
 use crate::{signals, worker};
@@ -55,6 +55,8 @@ use gate::InventoryGate;
 use leadership::LeaderStatus;
 use main_loop::{CHECKS_EVERY, MainLoop};
 
+/// A target that doesn't answer holds up no other.
+const TARGETS_SIDE_BY_SIDE: usize = 4;
 /// So long a start waits for the inventory's disk. After that no node is sent until it answers, and
 /// probes, statuses and the log say so.
 const STORE_GRACE: Duration = Duration::from_secs(6);
@@ -279,15 +281,15 @@ impl Operator {
         let (passes, taken) = bounded(self.config.workers);
         let mut workers = Vec::new();
         for number in 1..=self.config.workers {
-            let (context, metrics) = (Arc::clone(&context), Arc::clone(&self.metrics));
-            workers.push(worker::spawn(number, context, taken.clone(), events.clone(), metrics)?);
+            let context = Arc::clone(&context);
+            workers.push(worker::spawn(number, context, taken.clone(), events.clone())?);
         }
         let writer = self.writer(&events)?;
         let watchers = self.watchers(&events)?;
         let controller = Controller::new(
             self.config.intervals,
             self.config.workers,
-            Arc::clone(&context.claims),
+            Arc::clone(&context.ownership),
             Arc::clone(&self.metrics),
             Arc::clone(&self.overview),
         )
@@ -324,9 +326,11 @@ impl Operator {
         Context {
             config: Arc::clone(&self.config),
             cloud: Arc::new(Cloud::new(&self.config, self.clock.clone(), &clients)),
-            viola: Arc::new(Viola::new(&self.config, &clients)),
+            target: Arc::new(Viola::new(&self.config, &clients)),
+            targets_side_by_side: TARGETS_SIDE_BY_SIDE,
             store: Arc::clone(store),
-            claims: Arc::new(Claims::expecting(namespaces.map(str::to_owned))),
+            ownership: Arc::new(Ownership::expecting(namespaces.map(str::to_owned))),
+            metrics: Arc::clone(&self.metrics),
             clock: self.clock.clone(),
             may_act: Arc::new(move || may_act.load(Ordering::SeqCst) && leader.is_leading()),
         }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Kubernetes: objects ─┐
-//! inventory: records ──┼─▶ sync::{reading, plan, claims, changes} ─▶ Preview ─▶ text, or bodies
+//! inventory: records ──┼─▶ reconcile::{plan, ownership, changes} ─▶ Preview ─▶ text, or bodies
 //! the cloud: answers ──┘
 //! ```
 //!
@@ -11,7 +11,6 @@
 //! planned first, as the operator does after its start, and nodes of other objects are known by the
 //! inventory. [`outlook`], [`differences`] and [`text`] are pure.
 
-pub mod differences;
 mod forced;
 pub mod outlook;
 pub mod text;
@@ -23,7 +22,7 @@ use std::sync::Arc;
 use self::outlook::{Memory, Outlook};
 use crate::clock::Clock;
 use crate::cloud::Cloud;
-use crate::cloud::session::Answers;
+use crate::cloud::fetch::Fetch;
 use crate::config::Config;
 use crate::http::client::Clients;
 use crate::inventory::contents::Inventory;
@@ -33,10 +32,11 @@ use crate::kube::objects::RawObject;
 use crate::listing;
 use crate::metrics::Metrics;
 use crate::node_config::NodeConfig;
-use crate::reconcile::changes::{self, Occasion};
-use crate::reconcile::claims::{ClaimTable, Decision, Wanted};
-use crate::reconcile::plan::{Plan, plan};
-use crate::reconcile::reading::{Failed, Reading};
+use crate::reconcile::Failed;
+use crate::reconcile::changes::{self, SendContext};
+use crate::reconcile::ownership::{Decision, Ownership, Planned, Whose};
+use crate::reconcile::plan::{Plan, Sources, plan};
+use crate::reconcile::report::{Conflict, Reason};
 use crate::resources::{OPENSTACK_CONFIGS, ObjectKey, OpenstackConfig, Spec};
 
 /// Why there is no plan.
@@ -97,28 +97,42 @@ pub fn run(config: &Config, key: &ObjectKey, json: bool) -> Result<Shown, NoPlan
     }
     let (memory, inventory) = recall(config);
     let cloud = Arc::new(Cloud::new(config, clock.clone(), &Clients::new(&metrics)));
-    let planner = Planner { config, cloud: &cloud, inventory: &inventory, objects: &objects };
-    let mut table = ClaimTable::default();
-    for known in objects.values().filter(|known| !known.being_deleted) {
-        table.know(known);
+    let ownership = Arc::new(Ownership::default());
+    let living: Vec<&OpenstackConfig> =
+        objects.values().filter(|known| !known.being_deleted).collect();
+    living.iter().for_each(|known| ownership.know(known));
+    for older in older_of(object, &living) {
+        let planned = planned(config, &cloud, older, &inventory)
+            .map(|(_, plan)| decided(&ownership, older, &plan, &inventory));
+        if let Err(failed) = planned {
+            notes.push(format!(
+                "nodes of the older OpenstackConfig {} are known by the inventory only: {}: {}",
+                older.key,
+                failed.reason.name(),
+                failed.message
+            ));
+        }
+        ownership.ended(&older.uid, older.generation);
     }
-    planner.settle_older(&mut table, object, &mut notes);
-    let Planned { spec, answers, plan, decision } = planner.plan(&mut table, object)?;
-
-    let own = changes::own(&plan, &decision);
+    let (fetch, plan) = planned(config, &cloud, object, &inventory)?;
+    let spec = spec_of(object)?;
+    let answers = fetch.answers(spec).map_err(Failed::from)?;
+    let (own_names, conflicts) = decided(&ownership, object, &plan, &inventory);
+    let own: Vec<_> =
+        plan.nodes.iter().filter(|node| own_names.contains(&node.config.node_name)).collect();
     let forced_at = raw
         .iter()
         .find(|raw| raw.metadata.uid == object.uid)
         .and_then(|raw| forced::at(raw.body.get()));
-    let occasion = Occasion {
+    let send_context = SendContext {
         intervals: &config.intervals,
-        asked_until: forced_at,
+        forced_until: forced_at,
         down_ports: object.status.down_port_retry.as_ref(),
-        // Only the running operator knows what it sent in vain.
-        doubted: &BTreeSet::new(),
+        // Only the running operator knows which deliveries weren't confirmed.
+        unconfirmed: &BTreeSet::new(),
         now: clock.now().wall,
     };
-    let due = changes::due(spec, &own, &inventory, &occasion);
+    let due = changes::due(spec, &own, &inventory, &send_context);
     let outlook = Outlook {
         config,
         object,
@@ -127,7 +141,8 @@ pub fn run(config: &Config, key: &ObjectKey, json: bool) -> Result<Shown, NoPlan
         inventory: &inventory,
         answers: &answers,
         plan: &plan,
-        decision: &decision,
+        own: own.len(),
+        conflicts: &conflicts,
         due: &due,
         forced_at,
         notes,
@@ -140,7 +155,7 @@ pub fn run(config: &Config, key: &ObjectKey, json: bool) -> Result<Shown, NoPlan
 
 /// One body a line.
 fn bodies(outlook: &Outlook<'_>) -> String {
-    let nodes: Vec<&NodeConfig> = outlook.due.iter().map(|(node, _)| &*node.config).collect();
+    let nodes: Vec<&NodeConfig> = outlook.due.iter().map(|(node, _)| &node.config).collect();
     let mut text = String::new();
     for body in crate::targets::viola::bodies(&nodes) {
         text.push_str(&String::from_utf8_lossy(&body));
@@ -188,58 +203,90 @@ fn recall(config: &Config) -> (Memory, Inventory) {
     }
 }
 
-/// What plans are made with.
-struct Planner<'a> {
-    config: &'a Config,
-    cloud: &'a Arc<Cloud>,
-    inventory: &'a Inventory,
-    objects: &'a BTreeMap<ObjectKey, OpenstackConfig>,
-}
-
-/// What a sync would know before it posts.
-struct Planned<'a> {
-    spec: &'a Spec,
-    answers: Answers,
-    plan: Plan<'static>,
-    decision: Decision,
-}
-
-impl<'a> Planner<'a> {
-    /// Steps 1 to 10, as in a sync.
-    fn plan(
-        &self,
-        table: &mut ClaimTable,
-        object: &'a OpenstackConfig,
-    ) -> Result<Planned<'a>, Failed> {
-        let mut reading = Reading::new(self.config, self.cloud, object, false);
-        let (spec, subnet) = reading.check()?;
-        let answers = reading.read(spec, subnet)?;
-        let plan = plan(&reading.sources(spec, &answers, self.inventory)).into_owned();
-        let wanted =
-            Wanted { provider_id: &spec.provider_id, target: spec.target(), nodes: &plan.vms() };
-        let decision = table.claim(&object.uid, &wanted, self.inventory).unwrap_or_default();
-        Ok(Planned { spec, answers, plan, decision })
-    }
-
-    /// Older objects that name one of the same VMs have the first word, the oldest before all.
-    fn settle_older(
-        &self,
-        table: &mut ClaimTable,
-        object: &OpenstackConfig,
-        notes: &mut Vec<String>,
-    ) {
-        while let Some(key) = table.must_wait_for(&object.uid) {
-            let Some(older) = self.objects.get(&key) else { return };
-            self.settle_older(table, older, notes);
-            if let Err(failed) = self.plan(table, older) {
-                notes.push(format!(
-                    "nodes of the older OpenstackConfig {key} are known by the inventory only: \
-                     {}: {}",
-                    failed.reason.name(),
-                    failed.message
-                ));
-            }
-            table.attempted(&older.uid);
+/// Objects that decide before this one: those that are older and name one of its VMs, or a VM of
+/// such an object; the oldest first.
+fn older_of<'a>(
+    object: &'a OpenstackConfig,
+    objects: &[&'a OpenstackConfig],
+) -> Vec<&'a OpenstackConfig> {
+    let age = |object: &OpenstackConfig| (object.created, object.key.clone(), object.uid.clone());
+    let shares = |one: &OpenstackConfig, other: &OpenstackConfig| match (&one.spec, &other.spec) {
+        (Ok(one), Ok(other)) => {
+            one.provider_id.eq_ignore_ascii_case(&other.provider_id)
+                && one.vm_ids.iter().any(|id| other.vm_ids.contains(id))
+        }
+        _ => false,
+    };
+    let mut sorted = objects.to_vec();
+    sorted.sort_by_key(|other| std::cmp::Reverse(age(other)));
+    let mut found = vec![object];
+    for other in sorted {
+        let decides = |known: &&OpenstackConfig| age(other) < age(known) && shares(known, other);
+        if found.iter().any(decides) {
+            found.push(other);
         }
     }
+    found.remove(0);
+    found.reverse();
+    found
+}
+
+fn spec_of(object: &OpenstackConfig) -> Result<&Spec, Failed> {
+    object.spec.as_ref().map_err(|problem| Failed::new(Reason::ConfigError, problem.clone()))
+}
+
+/// Steps 1 to 10 of a pass of this object alone.
+fn planned<'a>(
+    config: &Config,
+    cloud: &'a Cloud,
+    object: &'a OpenstackConfig,
+    inventory: &Inventory,
+) -> Result<(Fetch<'a>, Plan), Failed> {
+    let spec = spec_of(object)?;
+    crate::reconcile::check_settings(config, spec)?;
+    let mut fetch = Fetch::new(cloud, &spec.provider_id, &spec.project_id, false);
+    fetch.slice(&[spec], &[spec])?;
+    let plan = plan(&Sources {
+        spec,
+        uid: &object.uid,
+        answers: &fetch.answers(spec)?,
+        statuses: config.openstack.port_statuses.as_deref(),
+        inventory,
+        building_since: &BTreeMap::new(),
+        uptime: std::time::Duration::ZERO,
+    });
+    Ok((fetch, plan))
+}
+
+/// The names of the nodes that the object manages, and those that others do.
+fn decided(
+    ownership: &Arc<Ownership>,
+    object: &OpenstackConfig,
+    plan: &Plan,
+    inventory: &Inventory,
+) -> (BTreeSet<String>, Vec<Conflict>) {
+    let vms = plan.vms();
+    let Ok(spec) = &object.spec else { return Default::default() };
+    let planned = Planned {
+        uid: &object.uid,
+        generation: object.generation,
+        provider_id: &spec.provider_id,
+        target: spec.target(),
+        nodes: vms.iter().map(|(name, vm_id)| (name.as_str(), vm_id.as_str())).collect(),
+    };
+    let snapshot = || Arc::new(inventory.clone());
+    let (decisions, _in_flight) = ownership.decide(&[planned], snapshot, inventory.version());
+    let (mut own, mut conflicts) = (BTreeSet::new(), Vec::new());
+    for decision in decisions {
+        let Decision::Nodes(nodes) = decision else { continue };
+        for (node_name, whose) in nodes {
+            let node_name = node_name.to_string();
+            match whose {
+                Whose::Mine => drop(own.insert(node_name)),
+                Whose::Older(manager) => conflicts.push(Conflict { node_name, manager }),
+                Whose::Later => {}
+            }
+        }
+    }
+    (own, conflicts)
 }

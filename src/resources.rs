@@ -86,7 +86,7 @@ impl Spec {
 }
 
 /// How the user names the subnet.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SubnetSelector {
     /// By Neutron's id.
     Id(String),

@@ -4,8 +4,6 @@
 //! one sync that don't depend on each other run on those of a [`pool`], which bounds how many of
 //! them the process has. For what is done now and then there is [`side_by_side`].
 
-pub mod pool;
-
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Mutex, MutexGuard};

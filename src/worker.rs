@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::controller::Event;
-use crate::metrics::{CONTROLLER, Metrics};
+use crate::metrics::CONTROLLER;
 use crate::reconcile::report::Reason;
 use crate::reconcile::{Context, Outcome, Pass, Work, reconcile};
 use crate::resources::ObjectKey;
@@ -24,11 +24,10 @@ pub fn spawn(
     context: Arc<Context>,
     passes: Receiver<Pass>,
     events: Sender<Event>,
-    metrics: Arc<Metrics>,
 ) -> io::Result<JoinHandle<()>> {
     let work = move || {
         for pass in passes {
-            run(&context, &pass, &events, &metrics);
+            run(&context, &pass, &events);
             if events.send(Event::PassEnded { number: pass.number }).is_err() {
                 return;
             }
@@ -38,12 +37,15 @@ pub fn spawn(
 }
 
 /// Reports each object of the pass once, whatever happens.
-fn run(context: &Context, pass: &Pass, events: &Sender<Event>, metrics: &Metrics) {
+fn run(context: &Context, pass: &Pass, events: &Sender<Event>) {
     let started = context.clock.now().uptime;
     let left: Mutex<BTreeSet<&ObjectKey>> =
         Mutex::new(pass.work.iter().map(|work| &work.object.key).collect());
     let report = |work: &Work, outcome: Outcome| {
         if lock(&left).remove(&work.object.key) {
+            if !outcome.later && !outcome.cut_short {
+                context.ownership.ended(&work.object.uid, work.object.generation);
+            }
             let took = context.clock.now().uptime.saturating_sub(started);
             let (work, outcome) = (Box::new(work.clone()), Box::new(outcome));
             // Without a receiver the process is ending.
@@ -52,7 +54,7 @@ fn run(context: &Context, pass: &Pass, events: &Sender<Event>, metrics: &Metrics
     };
     let result = catch_unwind(AssertUnwindSafe(|| reconcile(context, pass, &report)));
     if result.is_err() {
-        metrics.add("controller_runtime_reconcile_panics_total", &[CONTROLLER], 1.0);
+        context.metrics.add("controller_runtime_reconcile_panics_total", &[CONTROLLER], 1.0);
     }
     for work in &pass.work {
         let message = "the pass ended in a bug of the operator; its log has more";

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::report::Row;
 use super::{SIDE_BY_SIDE, advice};
 use crate::cloud::contrabass::Provider;
-use crate::cloud::session::probe::Login;
+use crate::cloud::session::Login;
 use crate::cloud::{Cloud, CloudError};
 use crate::config::Config;
 use crate::http::url::shown;
@@ -129,7 +129,7 @@ fn project_rows(
     project: &Project<'_>,
 ) -> Vec<Row> {
     let place = format!("project {project_id}");
-    let login = match cloud.probe_login(provider, project_id) {
+    let login = match cloud.log_in(provider, project_id, None) {
         Ok(login) => login,
         Err(error) => {
             let why = "Keystone must give a token and its catalog first";
@@ -141,9 +141,9 @@ fn project_rows(
     let mut rows = vec![Row::fine(KEYSTONE, &place, format!("logged in at {keystone}"))];
     let login = &login;
     let mut tasks: Vec<Task<'_, Row>> = Vec::new();
-    match login.neutron() {
-        Ok(endpoint) => {
-            rows.push(Row::fine(NEUTRON, &place, shown(endpoint)));
+    match cloud.neutron(login) {
+        Ok(neutron) => {
+            rows.push(Row::fine(NEUTRON, &place, shown(&neutron.endpoint)));
             for (selector, objects) in project {
                 tasks.push(Box::new(move || {
                     subnet_row(cloud, login, project_id, selector, objects)
@@ -182,15 +182,15 @@ fn subnet_row(
 
 fn nova_row(cloud: &Cloud, login: &Login, project_id: &str) -> Row {
     let place = format!("project {project_id}");
-    let Some(endpoint) = login.nova() else {
+    let Some(nova) = cloud.nova(login) else {
         return Row::skipped(
             NOVA,
             place,
             "the catalog has no compute endpoint: VMs go by their ids",
         );
     };
-    match cloud.probe_nova(login, project_id) {
-        Ok(()) => Row::fine(NOVA, place, format!("answers at {}", shown(endpoint))),
+    match nova.answers() {
+        Ok(()) => Row::fine(NOVA, place, format!("answers at {}", shown(&nova.endpoint))),
         Err(error) => failed(NOVA, &place, &error),
     }
 }

@@ -1,21 +1,23 @@
 //! The cloud as one object sees it: what Contrabass, Keystone, Neutron and Nova say.
 //!
-//! One upstream per file; [`session`] shares look-ups and logins among all objects of a provider;
-//! [`Cloud`] is what a sync asks. Nothing here knows Kubernetes, Viola or the inventory, and
-//! nothing is decided about nodes.
+//! One upstream per file. [`session`] shares look-ups and logins among all passes of a provider;
+//! [`fetch`] asks for everything that one pass needs. Nothing here knows Kubernetes, Viola or the
+//! inventory, and nothing is decided about nodes.
 
 pub mod answer;
+mod cache;
 pub mod catalog;
 pub mod cipher;
 pub mod contrabass;
 pub mod error;
+pub mod fetch;
 pub mod keystone;
-pub mod networks;
+
 pub mod neutron;
 pub mod nova;
+mod probe;
 mod service;
 pub mod session;
-pub mod shared;
 
 pub use error::{CloudError, Step};
 pub use session::Cloud;

@@ -2,10 +2,10 @@
 //!
 //! Two habits of Neutron shape this file. An admin's token sees every project and filters compare
 //! without regard to case, so every answer is compared again. And a list may be cut into pages
-//! whether or not that was asked for, so [`AllPorts`] can only be had once every page came.
+//! whether or not that was asked for, so [`PortsByVm`] is returned only once every page came.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -23,6 +23,8 @@ use crate::shared_texts::SharedTexts;
 /// The strictest common front end (uwsgi's default buffer) takes 4,096 bytes of request head and
 /// closes the connection on anything larger, which looks like a network failure.
 const HEAD_LIMIT_BYTES: usize = 3_600;
+/// Characters of a UUID.
+const UUID_LENGTH: usize = 36;
 /// Before each VM's id.
 const DEVICE_ID_KEY: &str = "&device_id=";
 /// Fits every front end that was measured.
@@ -68,8 +70,6 @@ pub struct Subnet {
 pub struct Port {
     /// Its id.
     pub id: String,
-    /// The VM it belongs to, in lower case.
-    pub device_id: Arc<str>,
     /// In lower case.
     pub mac_address: String,
     /// In upper case: ACTIVE, DOWN, BUILD, ERROR, ...
@@ -80,47 +80,9 @@ pub struct Port {
     pub fixed_ips: Vec<(Arc<str>, IpAddr)>,
 }
 
-/// Every port of the VMs that were asked for. [`Neutron::ports`] makes one when each page of its
-/// request came, and [`AllPorts::all`] of those when each request did: planning from half an answer
-/// is impossible.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AllPorts(Vec<Port>);
-
-impl AllPorts {
-    /// The ports, ordered by id.
-    pub fn iter(&self) -> impl Iterator<Item = &Port> {
-        self.0.iter()
-    }
-
-    /// Puts the answers to several requests together; one failure fails the whole.
-    pub fn all(parts: Vec<Result<AllPorts, CloudError>>) -> Result<AllPorts, CloudError> {
-        let mut whole = Vec::new();
-        for part in parts {
-            whole.append(&mut part?.0);
-        }
-        Ok(AllPorts::sorted(whole))
-    }
-
-    /// Each port once: of one that came twice, because rows moved between two pages, the later
-    /// answer.
-    fn sorted(mut ports: Vec<Port>) -> AllPorts {
-        ports.sort_by(|left, right| left.id.cmp(&right.id));
-        ports.dedup_by(|later, kept| {
-            let twice = later.id == kept.id;
-            if twice {
-                std::mem::swap(later, kept);
-            }
-            twice
-        });
-        AllPorts(ports)
-    }
-
-    /// For tests of what is decided from ports.
-    #[cfg(test)]
-    pub fn of(ports: Vec<Port>) -> AllPorts {
-        AllPorts::sorted(ports)
-    }
-}
+/// The ports of each VM that was asked for, ordered by id, or why one of them can't be read.
+/// [`Neutron::ports`] returns it only when each page of the list came.
+pub(crate) type PortsByVm = HashMap<String, Result<Vec<Port>, CloudError>>;
 
 #[derive(Deserialize)]
 struct SubnetBody {
@@ -136,12 +98,11 @@ struct SubnetPage {
 
 #[derive(Deserialize)]
 struct NetworkBody {
-    network: Network,
+    network: GivenNetwork,
 }
 
-/// A network, as far as nodes are concerned.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Network {
+#[derive(Deserialize)]
+struct GivenNetwork {
     id: String,
     #[serde(default)]
     mtu: Option<u32>,
@@ -149,15 +110,18 @@ pub struct Network {
     subnets: Option<Vec<String>>,
 }
 
-impl Network {
-    /// Its MTU, in bytes; none if Neutron doesn't tell. Some releases write 0 for that.
-    pub fn mtu(&self) -> Option<u32> {
-        self.mtu.filter(|mtu| *mtu > 0)
-    }
+/// A network, as far as nodes are concerned.
+#[derive(Clone, Debug)]
+pub(crate) struct Network {
+    /// In bytes, or why it isn't known: an invented one would break the node's traffic.
+    pub(crate) mtu: Result<u32, CloudError>,
+    subnets: Vec<String>,
+}
 
-    /// Does it say that the subnet is one of its own?
-    pub fn lists(&self, subnet_id: &str) -> bool {
-        self.subnets.iter().flatten().any(|id| same(id, subnet_id))
+impl Network {
+    /// Is the subnet one of the network's?
+    pub(crate) fn lists(&self, subnet_id: &str) -> bool {
+        self.subnets.iter().any(|id| same(id, subnet_id))
     }
 }
 
@@ -173,11 +137,11 @@ struct PortPage<'a> {
 #[derive(Deserialize)]
 struct GivenPort<'a> {
     #[serde(borrow)]
-    id: Text<'a>,
+    id: Option<Text<'a>>,
     device_id: Option<Text<'a>>,
-    mac_address: Text<'a>,
+    mac_address: Option<Text<'a>>,
     status: Option<Text<'a>>,
-    network_id: Text<'a>,
+    network_id: Option<Text<'a>>,
     #[serde(default)]
     fixed_ips: Option<Vec<FixedIp<'a>>>,
     #[serde(default)]
@@ -269,87 +233,87 @@ impl Neutron {
         }
     }
 
-    /// A network; none if Neutron says that there is no such network.
-    pub fn network(&self, network_id: &str) -> Result<Option<Network>, CloudError> {
-        let url = self.network_url(network_id);
+    /// A network. One that doesn't exist has no subnets and no MTU.
+    pub(crate) fn network(&self, network_id: &str) -> Result<Network, CloudError> {
+        let url = format!("{}/networks/{}", self.endpoint, path_segment(network_id));
         let answer = self.service().get(&url, Step::Subnet)?;
+        let wrong = |what: &str| answer::wrong(&answer, Step::Subnet, what);
         if is_not_found(&answer, "NetworkNotFound") {
-            return Ok(None);
+            let mtu = Err(wrong("HTTP 404: there is no such network"));
+            return Ok(Network { mtu, subnets: Vec::new() });
         }
-        let body: NetworkBody = answer::read(&answer, Step::Subnet)?;
-        if !same(&body.network.id, network_id) {
-            let what = format!("answered with network {}", body.network.id);
-            return Err(answer::wrong(&answer, Step::Subnet, &what));
+        let NetworkBody { network } = answer::read(&answer, Step::Subnet)?;
+        if !same(&network.id, network_id) {
+            return Err(wrong(&format!("answered with network {}", network.id)));
         }
-        Ok(Some(body.network))
-    }
-
-    /// The MTU that this answer of [`Neutron::network`] gives; a made-up one would break the node's
-    /// traffic.
-    pub fn mtu_in(&self, network_id: &str, network: Option<&Network>) -> Result<u32, CloudError> {
-        let network = network
-            .ok_or_else(|| self.wrong_network(network_id, "HTTP 404: there is no such network"))?;
-        network.mtu().ok_or_else(|| self.wrong_network(network_id, "the network has no MTU"))
-    }
-
-    fn network_url(&self, network_id: &str) -> String {
-        format!("{}/networks/{}", self.endpoint, path_segment(network_id))
-    }
-
-    fn wrong_network(&self, network_id: &str, what: &str) -> CloudError {
-        self.service().wrong(&self.network_url(network_id), Step::Subnet, what)
+        // Some releases write 0 for an MTU that isn't known.
+        let mtu = network.mtu.filter(|mtu| *mtu > 0);
+        let mtu = mtu.ok_or_else(|| wrong("the network has no MTU"));
+        Ok(Network { mtu, subnets: network.subnets.unwrap_or_default() })
     }
 
     /// The VMs in groups, each small enough for one request: the head stays within the limit,
-    /// however long ids and token are. An id that is too long beside them goes alone.
-    pub fn groups<'a>(&self, project_id: &str, vm_ids: &'a [String]) -> Vec<&'a [String]> {
+    /// however long ids and token are. An id that isn't a UUID goes alone: what Neutron answers to
+    /// it concerns no other VM.
+    pub(crate) fn groups(&self, project_id: &str, vm_ids: &[&str]) -> Vec<Vec<String>> {
         let used = HEAD_BASE_BYTES
             + self.endpoint.len()
             + self.token.expose().len()
             + query_value(project_id).len()
             + PORT_FIELDS.len();
-        let room = HEAD_LIMIT_BYTES.saturating_sub(used);
-        let (mut groups, mut rest) = (Vec::new(), vm_ids);
-        while !rest.is_empty() {
-            let (group, others) = rest.split_at(how_many_fit(rest, room));
-            groups.push(group);
-            rest = others;
-        }
-        groups
+        let room = HEAD_LIMIT_BYTES.saturating_sub(used) / (DEVICE_ID_KEY.len() + UUID_LENGTH);
+        let (uuids, others): (Vec<&str>, Vec<&str>) = vm_ids.iter().partition(|id| is_uuid(id));
+        let owned = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<String>>();
+        let shared = uuids.chunks(room.clamp(1, MAX_DEVICE_IDS)).map(owned);
+        shared.chain(others.chunks(1).map(owned)).collect()
     }
 
     /// Every port of these VMs (lower-case ids, none blank) in the project; one request a page.
-    pub fn ports(&self, project_id: &str, vm_ids: &[String]) -> Result<AllPorts, CloudError> {
-        let wanted: BTreeMap<&str, Arc<str>> = vm_ids
-            .iter()
-            .filter(|id| !id.trim().is_empty())
-            .map(|id| (id.as_str(), Arc::from(id.as_str())))
-            .collect();
-        if wanted.is_empty() {
-            return Ok(AllPorts(Vec::new()));
-        }
+    pub(crate) fn ports(
+        &self,
+        project_id: &str,
+        vm_ids: &[String],
+    ) -> Result<PortsByVm, CloudError> {
         let mut url = format!("{}/ports?project_id={}", self.endpoint, query_value(project_id));
-        for vm_id in wanted.keys() {
+        for vm_id in vm_ids {
             url.push_str(DEVICE_ID_KEY);
             url.push_str(&query_value(vm_id));
         }
         url.push_str(PORT_FIELDS);
         let mut texts = SharedTexts::default();
-        let take = |answer: &Answer, found: &mut Vec<Port>| {
+        let take = |answer: &Answer, found: &mut PortsByVm| {
             let page: PortPage<'_> = answer::read(answer, Step::Ports)?;
-            found.reserve(page.ports.len());
             for given in page.ports {
                 let project =
                     in_project(given.project_id.as_deref(), given.tenant_id.as_deref(), project_id);
-                let device_id = given.device_id.as_deref().unwrap_or_default().to_ascii_lowercase();
-                if project && let Some(device_id) = wanted.get(device_id.as_str()) {
-                    let wrong = |what: String| answer::wrong(answer, Step::Ports, &what);
-                    found.push(port(&given, device_id, &mut texts).map_err(wrong)?);
+                // Whose port it is can't be said, so nothing can be said of any of these VMs.
+                let device_id = given
+                    .device_id
+                    .as_deref()
+                    .ok_or_else(|| answer::wrong(answer, Step::Ports, "a port has no device_id"))?;
+                let device_id = device_id.to_ascii_lowercase();
+                if !project || !vm_ids.contains(&device_id) {
+                    continue;
+                }
+                let ports = found.entry(device_id).or_insert_with(|| Ok(Vec::new()));
+                match (port(&given, &mut texts), &mut *ports) {
+                    (Ok(port), Ok(ports)) => ports.push(port),
+                    (Err(what), _) => {
+                        *ports = Err(answer::wrong(answer, Step::Ports, &what));
+                    }
+                    (Ok(_), Err(_)) => {}
                 }
             }
             Ok(page.ports_links)
         };
-        self.service().pages(&url, Step::Ports, take).map(AllPorts::sorted)
+        let mut found = self.service().pages(&url, Step::Ports, take)?;
+        for vm_id in vm_ids {
+            let ports = found.entry(vm_id.clone()).or_insert_with(|| Ok(Vec::new()));
+            if let Ok(ports) = ports {
+                *ports = each_once(std::mem::take(ports));
+            }
+        }
+        Ok(found)
     }
 
     fn service(&self) -> TokenService<'_> {
@@ -358,28 +322,42 @@ impl Neutron {
     }
 }
 
-/// How many of the first VMs' ids fit into so much room in a URL; one at least, and no more than
-/// every front end takes.
-fn how_many_fit(vm_ids: &[String], room: usize) -> usize {
-    let sizes = vm_ids.iter().map(|id| DEVICE_ID_KEY.len() + query_value(id).len());
-    let ends = sizes.scan(0, |end, size| {
-        *end += size;
-        Some(*end)
+/// Each port once, ordered by id: of one that came twice, because rows moved between two pages, the
+/// later answer.
+fn each_once(mut ports: Vec<Port>) -> Vec<Port> {
+    ports.sort_by(|left, right| left.id.cmp(&right.id));
+    ports.dedup_by(|later, kept| {
+        let twice = later.id == kept.id;
+        if twice {
+            std::mem::swap(later, kept);
+        }
+        twice
     });
-    ends.take(MAX_DEVICE_IDS).take_while(|end| *end <= room).count().max(1)
+    ports
+}
+
+fn is_uuid(text: &str) -> bool {
+    let fits = |(at, byte): (usize, u8)| match at {
+        8 | 13 | 18 | 23 => byte == b'-',
+        _ => byte.is_ascii_hexdigit(),
+    };
+    text.len() == UUID_LENGTH && text.bytes().enumerate().all(fits)
 }
 
 /// The port, or what is wrong with it.
-fn port(
-    given: &GivenPort<'_>,
-    device_id: &Arc<str>,
-    texts: &mut SharedTexts,
-) -> Result<Port, String> {
-    let fail = |what: String| format!("port {}: {what}", &*given.id);
-    let mac_address = given.mac_address.trim().to_ascii_lowercase();
-    if !is_mac_address(&mac_address) {
-        return Err(fail(format!("{:?} is no MAC address", &*given.mac_address)));
+fn port(given: &GivenPort<'_>, texts: &mut SharedTexts) -> Result<Port, String> {
+    let id = given.id.as_deref().unwrap_or_default();
+    let fail = |what: String| format!("port {id}: {what}");
+    if id.is_empty() {
+        return Err("a port has no id".to_owned());
     }
+    let given_mac = given.mac_address.as_deref().unwrap_or_default();
+    let mac_address = given_mac.trim().to_ascii_lowercase();
+    if !is_mac_address(&mac_address) {
+        return Err(fail(format!("{given_mac:?} is no MAC address")));
+    }
+    let network_id =
+        given.network_id.as_deref().ok_or_else(|| fail("it has no network_id".to_owned()))?;
     let mut fixed_ips = Vec::with_capacity(given.fixed_ips.as_ref().map_or(0, Vec::len));
     for fixed_ip in given.fixed_ips.iter().flatten() {
         let text = fixed_ip.ip_address.trim();
@@ -389,12 +367,11 @@ fn port(
     }
     let status = given.status.as_deref().unwrap_or_default().trim().to_ascii_uppercase();
     Ok(Port {
-        device_id: Arc::clone(device_id),
         mac_address,
         status: texts.shared(&status),
-        network_id: texts.shared(&given.network_id),
+        network_id: texts.shared(network_id),
         fixed_ips,
-        id: given.id.to_owned(),
+        id: id.to_owned(),
     })
 }
 
@@ -415,22 +392,29 @@ fn is_not_found(answer: &Answer, kind: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{AllPorts, Port, is_mac_address};
+    use super::{Port, each_once, is_mac_address, is_uuid};
 
     #[test]
     fn a_port_that_came_twice_is_there_once_as_it_came_last() {
         let port = |id: &str, status: &str| Port {
             id: id.to_owned(),
-            device_id: "vm".into(),
             mac_address: "fa:16:3e:00:00:01".to_owned(),
             status: status.into(),
             network_id: "network".into(),
             fixed_ips: Vec::new(),
         };
-        let first = AllPorts::of(vec![port("b", "BUILD"), port("a", "DOWN"), port("b", "ACTIVE")]);
-        let all = AllPorts::all(vec![Ok(first), Ok(AllPorts::of(vec![port("a", "ACTIVE")]))]);
-        let all: Vec<Port> = all.unwrap().iter().cloned().collect();
-        assert_eq!(all, vec![port("a", "ACTIVE"), port("b", "ACTIVE")]);
+        let all = each_once(vec![port("b", "BUILD"), port("a", "DOWN"), port("b", "ACTIVE")]);
+        assert_eq!(all, [port("a", "DOWN"), port("b", "ACTIVE")]);
+    }
+
+    #[test]
+    fn a_uuid_has_its_dashes_in_their_places() {
+        assert!(is_uuid("0a1b2c3d-0000-4000-8000-00000000000F"));
+        for text in
+            ["", "vm-1", "0a1b2c3d00004000800000000000000F", "0a1b2c3d-0000-4000-8000-00000000000g"]
+        {
+            assert!(!is_uuid(text), "{text}");
+        }
     }
 
     #[test]

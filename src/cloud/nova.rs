@@ -18,10 +18,10 @@ use super::service::{Link, TokenService};
 use crate::http::client::{Answer, Client, Service};
 use crate::http::url::path_segment;
 use crate::secret::Secret;
-use crate::threads::pool::{Pool, Task};
+use crate::threads::{Task, side_by_side};
 
-/// Requests one sync may have open at Nova at the same time.
-pub(super) const SIDE_BY_SIDE: usize = 4;
+/// Requests one pass may have open at Nova at the same time.
+const SIDE_BY_SIDE: usize = 4;
 
 /// Costs to the service in milliseconds, measured on Nova 26 (Zed): of one server's details,
 const SHOW_MS: usize = 125;
@@ -45,8 +45,6 @@ pub struct Nova {
     pub token: Arc<Secret>,
     /// Metadata key that holds the node name.
     pub metadata_key: Option<Arc<str>>,
-    /// Threads for requests side by side.
-    pub threads: Pool,
 }
 
 /// What Nova says of one VM.
@@ -58,6 +56,8 @@ pub enum ServerName {
     Unknown,
     /// Nova couldn't say. That is not "no name".
     Failed(CloudError),
+    /// The catalog has no compute endpoint.
+    NoEndpoint,
 }
 
 /// The answers for all VMs, and what was learned on the way.
@@ -236,17 +236,15 @@ impl Nova {
         vm_ids: &[String],
         ask: fn(&Self, &str) -> Result<ServerName, CloudError>,
     ) -> ServerNames {
-        let tasks = vm_ids
-            .iter()
-            .map(|id| {
-                let (nova, id) = (self.clone(), id.clone());
-                Box::new(move || {
-                    let name = ask(&nova, &id).unwrap_or_else(ServerName::Failed);
-                    (id, name)
-                }) as Task<(String, ServerName)>
-            })
-            .collect();
-        let names = self.threads.side_by_side(SIDE_BY_SIDE, tasks).into_iter().collect();
+        let task = |id: &String| {
+            let id = id.clone();
+            Box::new(move || {
+                let name = ask(self, &id).unwrap_or_else(ServerName::Failed);
+                (id, name)
+            }) as Task<'_, (String, ServerName)>
+        };
+        let tasks = vm_ids.iter().map(task).collect();
+        let names = side_by_side(SIDE_BY_SIDE, tasks).into_iter().collect();
         ServerNames { names, project_size: None }
     }
 

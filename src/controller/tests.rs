@@ -12,7 +12,7 @@ use crate::cloud::contrabass::RabbitMq;
 use crate::config::Intervals;
 use crate::metrics::Metrics;
 use crate::overview::Overview;
-use crate::reconcile::claims::Claims;
+use crate::reconcile::ownership::Ownership;
 use crate::reconcile::report::Reason;
 use crate::reconcile::{Lane, Outcome, Work};
 use crate::resources::{ObjectKey, OpenstackConfig, Spec, Status, SubnetSelector};
@@ -143,9 +143,9 @@ fn world_of(workers: usize) -> World {
         down_port_fast_retries: 5,
         resync: None,
     };
-    let (claims, overview) = (Arc::new(Claims::default()), Arc::new(Overview::default()));
+    let (ownership, overview) = (Arc::new(Ownership::default()), Arc::new(Overview::default()));
     let metrics = Arc::new(Metrics::default());
-    let controller = Controller::new(intervals, workers, claims, metrics, Arc::clone(&overview));
+    let controller = Controller::new(intervals, workers, ownership, metrics, Arc::clone(&overview));
     World {
         controller,
         now: Now { uptime: seconds(1), wall: "2026-01-02T03:04:05Z".parse().unwrap() },
@@ -671,53 +671,44 @@ fn a_younger_object_of_another_cloud_is_woken_too_for_both_may_send_to_one_clust
     assert_eq!(world.syncing(), ["young"]);
 }
 
+/// Another pass was in the way of some of its nodes.
+fn in_the_way(work: &Work) -> Outcome {
+    Outcome { later: true, ..unchanged(work) }
+}
+
 #[test]
-fn a_younger_object_with_the_same_vm_waits_for_the_older_ones_first_sync() {
+fn an_object_that_another_pass_was_in_the_way_of_is_due_when_that_pass_ends() {
     let mut world = world();
-    let young = younger(with_vms(&["vm of old"], object("young")));
-    // In whatever order a list has them.
-    world.list(&[young, object("old")]);
+    world.apply(object("old"));
+    world.apply(younger(object("young")));
+    world.finish("young", in_the_way);
+    assert!(world.written.is_empty(), "no status says so");
     assert_eq!(world.syncing(), ["old"]);
-    // Well or not: an older object that fails mustn't hold the younger one up for ever.
-    world.finish("old", down);
+    world.finish("old", unchanged);
     assert_eq!(world.syncing(), ["young"]);
     world.finish("young", unchanged);
     assert!(world.running.is_empty(), "woken once, not twice");
 }
 
 #[test]
-fn a_younger_object_that_waits_is_synced_at_once_when_the_older_one_goes() {
+fn an_object_that_another_pass_was_in_the_way_of_is_due_after_a_second_at_the_latest() {
     let mut world = world();
-    let young = younger(with_vms(&["vm of old"], object("young")));
-    world.list(&[object("old"), young]);
-    assert_eq!(world.syncing(), ["old"]);
-    world.delete(&object("old"));
+    world.apply(object("old"));
+    world.apply(younger(object("young")));
+    world.finish("young", in_the_way);
+    world.now = world.now.after(seconds(1));
+    world.turn();
     assert_eq!(world.syncing(), ["old", "young"]);
 }
 
 #[test]
-fn an_object_that_no_longer_has_to_wait_is_synced_once() {
+fn an_object_that_another_pass_was_in_the_way_of_is_due_when_the_older_object_goes() {
     let mut world = world();
-    let young = || younger(with_vms(&["vm of old"], object("young")));
-    world.list(&[object("old"), young()]);
-    world.apply(generation(2, with_vms(&["another"], object("young"))));
-    world.finish("young", unchanged);
-    assert_eq!(world.syncing(), ["old"]);
-    world.finish("old", unchanged);
-    assert!(world.running.is_empty(), "{:?}", world.syncing());
-}
-
-#[test]
-fn a_sync_begun_in_another_cloud_is_not_the_first_one_in_this() {
-    let mut world = world();
-    world.list(&[in_cloud("elsewhere", object("old"))]);
-    world.apply(generation(2, object("old")));
-    world.apply(younger(with_vms(&["vm of old"], object("young"))));
-    assert_eq!(world.syncing(), ["old"]);
-    world.finish("old", unchanged);
-    assert_eq!(world.syncing(), ["old"], "the younger one still waits");
-    world.finish("old", unchanged);
-    assert_eq!(world.syncing(), ["young"]);
+    world.apply(object("old"));
+    world.apply(younger(object("young")));
+    world.finish("young", in_the_way);
+    world.delete(&object("old"));
+    assert_eq!(world.syncing(), ["old", "young"], "the pass of the deleted object still runs");
 }
 
 #[test]

@@ -54,9 +54,15 @@ pub struct ReservedId {
 }
 
 impl Record {
-    /// Was it ever accepted? What wasn't is shown by no API.
-    pub(crate) fn was_accepted(&self) -> bool {
+    /// Was it ever accepted? A record that wasn't reserves interface ids, and no API shows it.
+    pub fn was_accepted(&self) -> bool {
         self.accepted_by.as_deref() != Some("")
+    }
+
+    /// Was it accepted by this target? Files of the Go operator don't say by which; it sent by the
+    /// same rule, so their records count as accepted by the target that the object names now.
+    pub(crate) fn is_accepted_by(&self, target: &str) -> bool {
+        self.accepted_by.as_ref().is_none_or(|by| by.eq_ignore_ascii_case(target))
     }
 
     /// The ports that have an id on the node, or keep one.

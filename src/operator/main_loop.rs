@@ -145,7 +145,7 @@ impl MainLoop<'_> {
     fn abort_passes(&self) {
         self.operator.may_act.store(false, Ordering::SeqCst);
         self.context.cloud.shutdown();
-        self.context.viola.shutdown();
+        self.context.target.shutdown();
     }
 
     fn wait_for_workers(&mut self, limit: Duration) {

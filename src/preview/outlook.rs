@@ -2,17 +2,16 @@
 
 use jiff::Timestamp;
 
+use crate::cloud::fetch::Answers;
 use crate::cloud::neutron::Port;
-use crate::cloud::session::Answers;
 use crate::config::Config;
 use crate::inventory::contents::Inventory;
 use crate::inventory::record::Record;
 use crate::node_config::MAX_INTERFACES;
-use crate::preview::differences;
-use crate::reconcile::changes::Why;
-use crate::reconcile::claims::Decision;
-use crate::reconcile::plan::{Plan, PlannedNode, Unusable, usable};
-use crate::reconcile::report::{Summary, Verdict, verdict};
+use crate::reconcile::changes::SendReason;
+use crate::reconcile::differences;
+use crate::reconcile::plan::{Plan, PlannedNode, Unconfirmed, Unusable, usable};
+use crate::reconcile::report::{Conflict, Summary, Verdict, verdict};
 use crate::resources::{OpenstackConfig, Spec};
 use crate::targets::viola::Delivery;
 
@@ -43,13 +42,15 @@ pub struct Outlook<'a> {
     /// What nodes were told before.
     pub inventory: &'a Inventory,
     /// What the cloud said.
-    pub answers: &'a Answers,
+    pub answers: &'a Answers<'a>,
     /// What each node should be told.
-    pub plan: &'a Plan<'a>,
-    /// Which nodes are the object's own.
-    pub decision: &'a Decision,
+    pub plan: &'a Plan,
+    /// How many of the nodes the object manages.
+    pub own: usize,
+    /// Nodes that older objects manage.
+    pub conflicts: &'a [Conflict],
     /// Nodes that would be sent.
-    pub due: &'a [(&'a PlannedNode<'a>, Why)],
+    pub due: &'a [(&'a PlannedNode, SendReason)],
     /// When the force annotation was set.
     pub forced_at: Option<Timestamp>,
     /// What else a person should know.
@@ -71,7 +72,7 @@ impl Outlook<'_> {
     /// What would become of the node, and why.
     pub fn fate(&self, node: &PlannedNode) -> Fate {
         let name = &node.config.node_name;
-        if let Some(conflict) = self.decision.conflicts.iter().find(|c| c.node_name == *name) {
+        if let Some(conflict) = self.conflicts.iter().find(|c| c.node_name == *name) {
             return Fate::Others(conflict.manager.to_string());
         }
         let due = self.due.iter().find(|(due, _)| due.config.node_name == *name);
@@ -81,12 +82,14 @@ impl Outlook<'_> {
         }
     }
 
-    fn reasons(&self, node: &PlannedNode, why: Why) -> Vec<String> {
+    fn reasons(&self, node: &PlannedNode, why: SendReason) -> Vec<String> {
         let name = &node.config.node_name;
         let record = self.inventory.get(&self.spec.provider_id, name).map(|stored| &stored.record);
         match (why, record) {
-            (Why::Changed, Some(record)) => differences::between(record, node, self.spec.target()),
-            (Why::Changed, None) => {
+            (SendReason::Changed, Some(record)) => {
+                differences::between(record, node, self.spec.target())
+            }
+            (SendReason::Changed, None) => {
                 let known =
                     self.inventory.by_instance(&self.spec.provider_id, &node.config.instance_id);
                 match known.first() {
@@ -97,7 +100,7 @@ impl Outlook<'_> {
                     None => vec!["new: nothing says that Viola ever accepted it".to_owned()],
                 }
             }
-            (Why::Again, record) => {
+            (SendReason::Resync, record) => {
                 vec![match self.forced_at.filter(|forced| accepted_by(record, *forced)) {
                     Some(forced) => format!(
                         "the force-reconcile annotation was set at {forced}, after it was \
@@ -108,7 +111,7 @@ impl Outlook<'_> {
                         .to_owned(),
                 }]
             }
-            (Why::DownPorts, _) => {
+            (SendReason::DownPorts, _) => {
                 vec![format!("DOWN ports are due again: {}", node.down_ports.join(", "))]
             }
         }
@@ -117,7 +120,7 @@ impl Outlook<'_> {
     /// Would any node be sent because of the force annotation alone?
     pub fn is_forced(&self) -> bool {
         self.forced_at.is_some_and(|forced| {
-            self.due.iter().filter(|(_, why)| *why == Why::Again).any(|(node, _)| {
+            self.due.iter().filter(|(_, why)| *why == SendReason::Resync).any(|(node, _)| {
                 let name = &node.config.node_name;
                 let stored = self.inventory.get(&self.spec.provider_id, name);
                 accepted_by(stored.map(|stored| &stored.record), forced)
@@ -127,7 +130,7 @@ impl Outlook<'_> {
 
     /// Ports and VMs that become no interface and no node, a line each.
     pub fn left_out(&self) -> Vec<String> {
-        let Plan { without_ports, unknown: _, absent, nameless, twins, .. } = self.plan;
+        let Plan { without_ports, absent, unresolved, superseded, duplicate_names, .. } = self.plan;
         let mut lines = Vec::new();
         for vm_id in &self.spec.vm_ids {
             lines.extend(self.left_out_ports(vm_id));
@@ -135,10 +138,15 @@ impl Outlook<'_> {
         let unknown = "unknown to Nova, and no usable port";
         lines.extend(absent.iter().map(|vm_id| format!("VM {vm_id}: {unknown}")));
         lines.extend(without_ports.iter().map(|vm_id| format!("VM {vm_id}: no usable port")));
-        for (vm_id, error) in nameless {
+        for Unconfirmed { node_name, vm_id, why } in superseded {
+            lines.push(format!(
+                "VM {vm_id}: another VM has its last known name {node_name:?} ({why})"
+            ));
+        }
+        for (vm_id, error) in unresolved {
             lines.push(format!("VM {vm_id}: its name isn't known: {error}"));
         }
-        for (name, vm_ids) in twins {
+        for (name, vm_ids) in duplicate_names {
             let vm_ids = vm_ids.join(", ");
             lines.push(format!("VMs {vm_ids}: they share the node name {name:?}"));
         }
@@ -149,8 +157,8 @@ impl Outlook<'_> {
         let statuses = self.config.openstack.port_statuses.as_deref();
         let node = self.plan.nodes.iter().find(|node| node.config.instance_id == vm_id);
         let of = node.map_or_else(|| format!("VM {vm_id}"), |node| node.config.node_name.clone());
-        let ports = self.answers.ports.iter().filter(|port| *port.device_id == *vm_id);
-        let why = |port: &Port| match usable(port, &self.answers.subnet, statuses) {
+        let ports = self.answers.vms.iter().filter(|vm| vm.id == vm_id).flat_map(|vm| vm.ports);
+        let why = |port: &Port| match usable(port, self.answers.subnet, statuses) {
             Err(Unusable::OtherNetwork) => Some("on another network".to_owned()),
             Err(Unusable::NoAddress) => Some("no fixed ip".to_owned()),
             Err(Unusable::OtherSubnet) => Some("its fixed ips are in other subnets".to_owned()),
@@ -179,10 +187,10 @@ impl Outlook<'_> {
         let delivery = Delivery { accepted, ..Delivery::default() };
         verdict(&Summary {
             plan: self.plan,
-            conflicts: &self.decision.conflicts,
-            nodes: self.decision.granted.len(),
+            conflicts: self.conflicts,
+            nodes: self.own,
             delivery: &delivery,
-            again: self.due.iter().filter(|(_, why)| *why != Why::Changed).count(),
+            again: self.due.iter().filter(|(_, why)| *why != SendReason::Changed).count(),
         })
     }
 }

@@ -10,7 +10,7 @@ use crate::targets::viola::PATH;
 pub fn of(outlook: &Outlook<'_>) -> String {
     let mut lines = head(outlook);
     for node in &outlook.plan.nodes {
-        let NodeConfig { node_name, instance_id, .. } = &*node.config;
+        let NodeConfig { node_name, instance_id, .. } = &node.config;
         let (fate, reasons) = match outlook.fate(node) {
             Fate::Sent(reasons) => ("would be sent".to_owned(), reasons),
             Fate::Unchanged => ("unchanged, would not be sent".to_owned(), Vec::new()),
@@ -39,7 +39,7 @@ pub fn of(outlook: &Outlook<'_>) -> String {
 
 fn head(outlook: &Outlook<'_>) -> Vec<String> {
     let Outlook { config, object, spec, answers, inventory, due, plan, .. } = outlook;
-    let subnet = &answers.subnet;
+    let subnet = answers.subnet;
     let name = subnet.name.as_deref().unwrap_or_default();
     let path = config.inventory.path.display();
     let memory = match &outlook.memory {
@@ -91,10 +91,11 @@ pub fn notes(outlook: &Outlook<'_>) -> Vec<String> {
     notes.extend(
         outlook
             .plan
-            .unknown
+            .by_id
             .iter()
             .map(|vm_id| format!("VM {vm_id} is unknown to Nova and goes by its id")),
     );
+    notes.extend(crate::reconcile::report::remembered(&outlook.plan.remembered));
     if outlook.is_forced() {
         notes.push(
             "an operator that was started after the annotation was set doesn't count it".to_owned(),

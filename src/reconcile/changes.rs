@@ -1,115 +1,77 @@
-//! Which nodes must be sent (SPEC 5, step 11). Pure.
+//! Which nodes must be sent, and what is recorded of them afterwards (steps 11 and 12). Pure.
 
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::claims::Decision;
 use super::down_ports;
-use super::plan::{Plan, PlannedNode};
+use super::plan::PlannedNode;
 use crate::config::Intervals;
 use crate::inventory::contents::Inventory;
-use crate::inventory::record::Record;
+use crate::inventory::record::{Change, Owner, Record, ReservedId};
 use crate::node_config::NodeConfig;
 use crate::resources::{DownPortRetry, Spec};
 
 /// Why a node is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Why {
-    /// Viola was told something else, or nothing, or for another cluster.
+pub enum SendReason {
+    /// The target accepted another configuration, or none.
     Changed,
-    /// Somebody asked for it, or the interval of resends is over.
-    Again,
+    /// The force annotation was set, or the resync interval is over.
+    Resync,
     /// It has DOWN ports.
     DownPorts,
 }
 
-/// What makes unchanged nodes be sent again in this pass.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Resend {
-    /// Whatever was accepted up to this moment is sent again.
-    pub accepted_until: Option<Timestamp>,
-    /// Nodes with DOWN ports are sent again.
-    pub down_ports: bool,
-    /// The time of this pass.
-    pub now: Timestamp,
-}
-
-/// What a pass knows of resends before it looks at its nodes.
+/// What makes unchanged nodes be sent again.
 #[derive(Clone, Copy, Debug)]
-pub struct Occasion<'a> {
+pub struct SendContext<'a> {
     /// How often nodes are sent again.
     pub intervals: &'a Intervals,
-    /// Somebody asked for whatever was accepted up to this moment.
-    pub asked_until: Option<Timestamp>,
+    /// Nodes that were accepted up to this moment are sent again.
+    pub forced_until: Option<Timestamp>,
     /// Resends for DOWN ports so far.
     pub down_ports: Option<&'a DownPortRetry>,
-    /// Nodes of which Viola may hold something else than what it was seen to accept.
-    pub doubted: &'a BTreeSet<String>,
+    /// Nodes whose last delivery wasn't confirmed: the target may hold another configuration than
+    /// the recorded one.
+    pub unconfirmed: &'a BTreeSet<String>,
     /// The time of this pass.
     pub now: Timestamp,
 }
 
-impl Occasion<'_> {
-    fn resend(&self, down_hash: Option<&str>) -> Resend {
-        let Occasion { intervals, asked_until, down_ports, now, .. } = *self;
-        // Too long ago, or asked for.
-        let by_interval = intervals.resync.and_then(|interval| now.checked_sub(interval).ok());
-        Resend {
-            accepted_until: asked_until.into_iter().chain(by_interval).max(),
-            down_ports: down_hash
-                .is_some_and(|hash| down_ports::is_due(down_ports, hash, intervals, now)),
-            now,
-        }
-    }
-}
-
-/// The nodes of a plan that are the object's own.
-pub fn own<'a>(plan: &'a Plan<'_>, decision: &Decision) -> Vec<&'a PlannedNode<'a>> {
-    let granted = |node: &&PlannedNode<'_>| decision.granted.contains(&node.config.node_name);
-    plan.nodes.iter().filter(granted).collect()
-}
-
-/// Was one of the nodes, or its VM under another name, sent for anybody since the inventory had this
-/// version? Then what the plan was made from may be older than what Viola was told.
-pub fn were_sent_since(
-    spec: &Spec,
-    own: &[&PlannedNode<'_>],
-    inventory: &Inventory,
-    version: u64,
-) -> bool {
-    if inventory.version() == version {
-        return false;
-    }
-    own.iter().any(|node| {
-        let NodeConfig { node_name, instance_id, .. } = &*node.config;
-        let told = inventory.get(&spec.provider_id, node_name).into_iter();
-        let mut told = told.chain(inventory.by_instance(&spec.provider_id, instance_id));
-        told.any(|stored| stored.version > version)
-    })
-}
-
-/// The nodes that must be sent now, and why.
+/// The nodes that must be sent now, and why. `own` are the nodes that the object manages.
 pub fn due<'a>(
     spec: &Spec,
-    own: &[&'a PlannedNode<'a>],
+    own: &[&'a PlannedNode],
     inventory: &Inventory,
-    occasion: &Occasion<'_>,
-) -> Vec<(&'a PlannedNode<'a>, Why)> {
-    let resend = occasion.resend(down_hash(spec, own, inventory).as_deref());
-    let why = |node: &PlannedNode<'_>| {
+    context: &SendContext<'_>,
+) -> Vec<(&'a PlannedNode, SendReason)> {
+    let SendContext { intervals, forced_until, now, .. } = *context;
+    let by_interval = intervals.resync.and_then(|interval| now.checked_sub(interval).ok());
+    let accepted_until = forced_until.into_iter().chain(by_interval).max();
+    let is_due = |hash: &str| down_ports::is_due(context.down_ports, hash, intervals, now);
+    let down_ports = down_hash(spec, own, inventory).is_some_and(|hash| is_due(&hash));
+    let reason = |node: &PlannedNode| {
         let name = &node.config.node_name;
-        // What Viola holds of a doubted node isn't known, so no record speaks for it.
-        let stored = inventory.get(&spec.provider_id, name);
-        let stored = stored.filter(|_| !occasion.doubted.contains(name));
-        why(node, stored.map(|stored| &stored.record), spec.target(), resend)
+        let record = accepted_record(spec, name, inventory);
+        let record = record.filter(|_| !context.unconfirmed.contains(name));
+        let Some(record) = record else { return Some(SendReason::Changed) };
+        if record.config != node.config || !record.is_accepted_by(spec.target()) {
+            return Some(SendReason::Changed);
+        }
+        // A record from the future is older than it says: the clock was set back since.
+        let is_old = |until| record.updated_at <= until || record.updated_at > now;
+        if accepted_until.is_some_and(is_old) {
+            return Some(SendReason::Resync);
+        }
+        (down_ports && !node.down_ports.is_empty()).then_some(SendReason::DownPorts)
     };
-    own.iter().filter_map(|node| Some((*node, why(node)?))).collect()
+    own.iter().filter_map(|node| Some((*node, reason(node)?))).collect()
 }
 
-/// Of the DOWN ports of nodes that Viola has accepted at some time; none if there are none.
-pub fn down_hash(spec: &Spec, own: &[&PlannedNode<'_>], inventory: &Inventory) -> Option<String> {
-    let is_known = |name: &str| inventory.get(&spec.provider_id, name).is_some();
+/// Of the DOWN ports of nodes that were accepted at some time; none if there are none.
+pub fn down_hash(spec: &Spec, own: &[&PlannedNode], inventory: &Inventory) -> Option<String> {
+    let is_known = |name: &str| accepted_record(spec, name, inventory).is_some();
     let ids: Vec<&str> = own
         .iter()
         .filter(|node| !node.down_ports.is_empty() && is_known(&node.config.node_name))
@@ -118,24 +80,145 @@ pub fn down_hash(spec: &Spec, own: &[&PlannedNode<'_>], inventory: &Inventory) -
     (!ids.is_empty()).then(|| down_ports::hash(ids))
 }
 
-/// Must the node be sent to the cluster behind `target`?
-pub fn why(
-    node: &PlannedNode<'_>,
-    record: Option<&Record>,
-    target: &str,
-    resend: Resend,
-) -> Option<Why> {
-    let Some(record) = record else { return Some(Why::Changed) };
-    // Files of the replaced program don't say for whom a record was accepted; it sent by the same
-    // rule, so they count as accepted for whom the object names now.
-    let same_target = record.accepted_by.as_deref().is_none_or(|accepted| accepted == target);
-    if record.config != *node.config || !same_target {
-        return Some(Why::Changed);
+/// The moment at which the oldest accepted node must be sent again.
+pub fn resync_at(
+    spec: &Spec,
+    own: &[&PlannedNode],
+    inventory: &Inventory,
+    intervals: &Intervals,
+) -> Option<Timestamp> {
+    let interval = intervals.resync?;
+    let accepted = own
+        .iter()
+        .filter_map(|node| accepted_record(spec, &node.config.node_name, inventory))
+        .map(|record| record.updated_at);
+    accepted.min()?.checked_add(interval).ok()
+}
+
+fn accepted_record<'a>(
+    spec: &Spec,
+    node_name: &str,
+    inventory: &'a Inventory,
+) -> Option<&'a Record> {
+    let stored = inventory.get(&spec.provider_id, node_name);
+    stored.map(|stored| &stored.record).filter(|record| record.was_accepted())
+}
+
+/// What is recorded of one object's nodes after a delivery.
+pub struct Recorded<'a> {
+    /// What the object asks for.
+    pub spec: &'a Spec,
+    /// The object.
+    pub owner: &'a Owner,
+    /// The nodes that the object manages.
+    pub own: &'a [&'a PlannedNode],
+    /// Those of them that were sent.
+    pub sent: &'a [&'a PlannedNode],
+    /// Names of the nodes that were accepted.
+    pub accepted: &'a BTreeSet<String>,
+    /// When they were sent: what is forced while a delivery is under way is sent after it.
+    pub sent_at: Timestamp,
+    /// The inventory before the changes.
+    pub inventory: &'a Inventory,
+}
+
+impl Recorded<'_> {
+    /// The changes of the inventory.
+    pub fn changes(&self) -> Vec<Change> {
+        let (accepted, refused): (Vec<&PlannedNode>, Vec<&PlannedNode>) =
+            self.sent.iter().partition(|node| self.accepted.contains(&node.config.node_name));
+        let mut changes: Vec<Change> =
+            accepted.iter().flat_map(|node| self.replaced(node, &accepted)).collect();
+        changes.extend(accepted.into_iter().map(|node| Change::Upsert(self.accepted_node(node))));
+        changes.extend(refused.into_iter().filter_map(|node| self.reservation(node)));
+        changes.extend(self.owner_changes());
+        changes
     }
-    // A record from the future is older than it says: the clock was set back since.
-    let accepted_by = |moment| record.updated_at <= moment || record.updated_at > resend.now;
-    if resend.accepted_until.is_some_and(accepted_by) {
-        return Some(Why::Again);
+
+    /// Records that an accepted node replaces: those of its VM under another node name, and those
+    /// that this object had written while its cloud was registered under another id.
+    fn replaced(&self, node: &PlannedNode, accepted: &[&PlannedNode]) -> Vec<Change> {
+        let records = self.inventory.by_vm(&node.config.instance_id).into_iter();
+        let replaced = records.map(|stored| &stored.record).filter(|record| {
+            let is_own = record.owner.as_ref().is_some_and(|owner| owner.uid == self.owner.uid);
+            match record.provider_id.eq_ignore_ascii_case(&self.spec.provider_id) {
+                true => accepted.iter().all(|other| other.config.node_name != record.node_name),
+                false => is_own,
+            }
+        });
+        let remove = |record: &Record| Change::Remove {
+            provider_id: record.provider_id.clone(),
+            node_name: record.node_name.clone(),
+        };
+        replaced.map(remove).collect()
     }
-    (resend.down_ports && !node.down_ports.is_empty()).then_some(Why::DownPorts)
+
+    fn accepted_node(&self, node: &PlannedNode) -> Record {
+        Record {
+            provider_id: self.spec.provider_id.clone(),
+            node_name: node.config.node_name.clone(),
+            instance_id: node.config.instance_id.clone(),
+            last_config_hash: node.config.hash(),
+            config: node.config.clone(),
+            updated_at: self.sent_at,
+            accepted_by: Some(self.spec.target().to_owned()),
+            owner: Some(self.owner.clone()),
+            down_ports: node.down_ports.clone(),
+            left_out_ports: u32::try_from(node.over_limit).unwrap_or(u32::MAX),
+            reserved_ids: node.reserved.clone(),
+        }
+    }
+
+    /// A node that was sent and not accepted may have been configured all the same, so the ids it
+    /// was sent stay reserved for its ports.
+    fn reservation(&self, node: &PlannedNode) -> Option<Change> {
+        let stored = self.inventory.get(&self.spec.provider_id, &node.config.node_name);
+        let mut record = match stored {
+            Some(stored) => stored.record.clone(),
+            None => Record {
+                config: NodeConfig { interfaces: Vec::new(), ..node.config.clone() },
+                last_config_hash: String::new(),
+                accepted_by: Some(String::new()),
+                down_ports: Vec::new(),
+                left_out_ports: 0,
+                reserved_ids: Vec::new(),
+                ..self.accepted_node(node)
+            },
+        };
+        let is_recorded = |port_id: &str, id: u8| {
+            record.config.interfaces.iter().any(|one| one.port_id == port_id && one.id == id)
+        };
+        let sent = node.config.interfaces.iter();
+        let sent = sent.filter(|interface| !is_recorded(&interface.port_id, interface.id));
+        let reserved = sent
+            .map(|interface| ReservedId { port_id: interface.port_id.clone(), id: interface.id });
+        let reserved: Vec<ReservedId> = reserved.collect();
+        let mut ids = record.reserved_ids.clone();
+        ids.retain(|kept| {
+            !reserved.iter().any(|new| new.port_id == kept.port_id || new.id == kept.id)
+        });
+        ids.extend(reserved);
+        if stored.is_some() && ids == record.reserved_ids {
+            return None;
+        }
+        record.reserved_ids = ids;
+        Some(Change::Upsert(record))
+    }
+
+    /// Unchanged nodes that another object had sent are recorded as this object's: after a restart
+    /// nothing else says who manages them.
+    fn owner_changes(&self) -> Vec<Change> {
+        let sent: BTreeSet<&str> =
+            self.sent.iter().map(|node| node.config.node_name.as_str()).collect();
+        let names = self.own.iter().map(|node| node.config.node_name.as_str());
+        let records = names
+            .filter(|name| !sent.contains(name))
+            .filter_map(|name| self.inventory.get(&self.spec.provider_id, name))
+            .map(|stored| &stored.record);
+        let is_other = |record: &&Record| {
+            record.owner.as_ref().is_none_or(|owner| owner.uid != self.owner.uid)
+        };
+        let taken = |record: &Record| Record { owner: Some(self.owner.clone()), ..record.clone() };
+        records.filter(is_other).map(|record| Change::Upsert(taken(record))).collect()
+    }
 }

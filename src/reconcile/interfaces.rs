@@ -93,32 +93,4 @@ impl Assigned<'_> {
         };
         self.ports.iter().map(interface).collect()
     }
-
-    /// Are these [`Assigned::interfaces`]? Answered without making them: nearly always they are.
-    pub fn are(&self, interfaces: &[Interface], subnet: &Subnet, mtu: u32) -> bool {
-        let is = |(interface, (id, attached)): (&Interface, &(u8, Attached<'_>))| {
-            // Taken apart, so that a field more can't be forgotten here.
-            let Interface {
-                id: told_id,
-                name,
-                port_id,
-                mac_address,
-                address,
-                cidr,
-                mtu: told_mtu,
-                network_id,
-                subnet_id,
-            } = interface;
-            told_id == id
-                && *name == Interface::name_of(*id)
-                && *port_id == attached.port.id
-                && *mac_address == attached.port.mac_address
-                && *address == attached.address
-                && *cidr == subnet.cidr
-                && *told_mtu == mtu
-                && *network_id == subnet.network_id
-                && *subnet_id == subnet.id
-        };
-        interfaces.len() == self.ports.len() && interfaces.iter().zip(&self.ports).all(is)
-    }
 }

@@ -1,76 +1,92 @@
-//! From what the cloud said to what each node should be told (SPEC 5, steps 8 to 10). Pure.
+//! What each node should have, from the answers of the cloud and the inventory (steps 8 to 10). Pure.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::interfaces::{Attached, assign};
+use super::interfaces::{Assigned, Attached, assign};
+use crate::cloud::fetch::{Answers, Vm};
 use crate::cloud::neutron::{Port, Subnet, same};
 use crate::cloud::nova::ServerName;
-use crate::cloud::session::Answers;
-use crate::inventory::contents::{Inventory, Stored};
+use crate::inventory::contents::Inventory;
 use crate::inventory::record::{Record, ReservedId};
-use crate::node_config::NodeConfig;
+use crate::node_config::{Interface, NodeConfig};
+use crate::resources::Spec;
+
+/// A port that is BUILD for so long is named in the status.
+const STUCK_AFTER: Duration = Duration::from_secs(3600);
 
 /// What a plan is made from.
 #[derive(Clone, Copy)]
 pub struct Sources<'a> {
-    /// The cloud.
-    pub provider_id: &'a str,
-    /// The VMs, in lower case, each once.
-    pub vm_ids: &'a [String],
-    /// What the cloud said, whole.
-    pub answers: &'a Answers,
+    /// What the object asks for.
+    pub spec: &'a Spec,
+    /// The object's uid.
+    pub uid: &'a str,
+    /// What Neutron and Nova answered, whole.
+    pub answers: &'a Answers<'a>,
     /// Port statuses that count, in upper case; none for all.
     pub statuses: Option<&'a [String]>,
-    /// What nodes were told before: keeps ids and names stable.
+    /// What was accepted before: keeps ids and names stable.
     pub inventory: &'a Inventory,
+    /// [`Work::building_since`](super::Work::building_since).
+    pub building_since: &'a BTreeMap<String, Duration>,
+    /// The time of the pass.
+    pub uptime: Duration,
 }
 
-/// What each node should be told, and who was left out.
+/// What each node of an object should have, and what is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Plan<'a> {
+pub struct Plan {
     /// Nodes with at least one interface, ordered by name.
-    pub nodes: Vec<PlannedNode<'a>>,
+    pub nodes: Vec<PlannedNode>,
     /// VMs without a usable port in the subnet.
     pub without_ports: Vec<String>,
-    /// VMs that Nova doesn't know, with ports; they go by their id.
-    pub unknown: Vec<String>,
+    /// Nodes whose name is the last known one, because Nova doesn't confirm it.
+    pub remembered: Vec<Unconfirmed>,
+    /// VMs with ports that go by their id: Nova doesn't know them, and no name was ever known.
+    pub by_id: Vec<String>,
     /// VMs that Nova doesn't know, without a usable port: deleted, or never there.
     pub absent: Vec<String>,
     /// Ports left out for their status: node, status, how many.
     pub by_status: BTreeMap<(String, String), usize>,
-    /// VMs whose name Nova couldn't tell and nobody remembers, and why.
-    pub nameless: Vec<(String, String)>,
+    /// VMs that are left out because Nova couldn't tell their name, and its answer.
+    pub unresolved: Vec<(String, String)>,
+    /// VMs that are left out because another VM has their last known name.
+    pub superseded: Vec<Unconfirmed>,
     /// Names that several VMs share, and those VMs; none of them is sent.
-    pub twins: BTreeMap<String, Vec<String>>,
+    pub duplicate_names: BTreeMap<String, Vec<String>>,
+    /// [`Work::building_since`](super::Work::building_since) after this pass.
+    pub building_since: BTreeMap<String, Duration>,
+    /// Ports that are BUILD for an hour: node and port id.
+    pub stuck: Vec<(String, String)>,
 }
 
-impl Plan<'_> {
+/// A VM whose last known name is used in place of Nova's answer.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Unconfirmed {
+    /// The name.
+    pub node_name: String,
+    /// The VM.
+    pub vm_id: String,
+    /// Why Nova doesn't confirm it.
+    pub why: String,
+}
+
+impl Plan {
     /// Its nodes by name, and the VM of each.
-    pub fn vms(&self) -> BTreeMap<&str, &str> {
+    pub fn vms(&self) -> BTreeMap<String, String> {
         let configs = self.nodes.iter().map(|node| &node.config);
-        configs.map(|config| (config.node_name.as_str(), config.instance_id.as_str())).collect()
-    }
-
-    /// The same, borrowing nothing.
-    pub fn into_owned(self) -> Plan<'static> {
-        let owned = |node: PlannedNode<'_>| {
-            let PlannedNode { config, down_ports, over_limit, reserved } = node;
-            let config = Cow::Owned(config.into_owned());
-            PlannedNode { config, down_ports, over_limit, reserved }
-        };
-        let Plan { nodes, without_ports, unknown, absent, by_status, nameless, twins } = self;
-        let nodes = nodes.into_iter().map(owned).collect();
-        Plan { nodes, without_ports, unknown, absent, by_status, nameless, twins }
+        configs.map(|config| (config.node_name.clone(), config.instance_id.clone())).collect()
     }
 }
 
-/// One node to be told about.
+/// One node to be configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlannedNode<'a> {
-    /// What it should be told; borrowed from the inventory if that is what it was told before.
-    pub config: Cow<'a, NodeConfig>,
+pub struct PlannedNode {
+    /// What it should have.
+    pub config: NodeConfig,
     /// Ids of its interfaces' ports with status DOWN, sorted.
     pub down_ports: Vec<String>,
     /// Ports over the limit of interfaces.
@@ -79,28 +95,52 @@ pub struct PlannedNode<'a> {
     pub reserved: Vec<ReservedId>,
 }
 
-/// Makes the plan. The same answers and the same inventory give the same plan.
-pub fn plan<'a>(sources: &Sources<'a>) -> Plan<'a> {
+/// Where a node's name comes from.
+enum Name {
+    Confirmed(String),
+    Remembered(String, String),
+    VmId(String),
+}
+
+/// Makes the plan. The same sources give the same plan.
+pub fn plan(sources: &Sources<'_>) -> Plan {
     let mut plan = Plan::default();
-    let ports = ports_by_vm(sources.answers);
-    let mut nodes: BTreeMap<String, Vec<(&String, Option<PlannedNode<'_>>)>> = BTreeMap::new();
-    for vm_id in sources.vm_ids {
-        let Some(name) = node_name(sources, vm_id, &mut plan) else { continue };
-        let vm_ports = ports.get(vm_id.as_str()).map(Vec::as_slice).unwrap_or_default();
-        let node = node(sources, vm_id, &name, vm_ports, &mut plan);
-        nodes.entry(name).or_default().push((vm_id, node));
+    let mut by_name: BTreeMap<String, Vec<(&Vm<'_>, Name)>> = BTreeMap::new();
+    for vm in &sources.answers.vms {
+        match name_of(sources, vm) {
+            Ok(name) => {
+                let (Name::Confirmed(text) | Name::Remembered(text, _) | Name::VmId(text)) = &name;
+                by_name.entry(text.clone()).or_default().push((vm, name));
+            }
+            Err(error) => plan.unresolved.push((vm.id.to_owned(), error)),
+        }
     }
-    for (name, mut vms) in nodes {
+    for (name, mut vms) in by_name {
+        // A remembered name never stands against a confirmed one.
+        if vms.len() > 1 && vms.iter().any(|(_, name)| matches!(name, Name::Confirmed(_))) {
+            vms.retain(|(vm, of)| match of {
+                Name::Remembered(_, why) => {
+                    plan.superseded.push(unconfirmed(&name, vm, why));
+                    false
+                }
+                Name::Confirmed(_) | Name::VmId(_) => true,
+            });
+        }
         if vms.len() > 1 {
-            plan.twins.insert(name, vms.into_iter().map(|(vm_id, _)| vm_id.clone()).collect());
-        } else if let Some((vm_id, node)) = vms.pop() {
-            let names = &sources.answers.servers.names;
-            let is_unknown = names.get(vm_id) == Some(&ServerName::Unknown);
-            match (&node, is_unknown) {
-                (Some(_), false) => {}
-                (Some(_), true) => plan.unknown.push(vm_id.clone()),
-                (None, false) => plan.without_ports.push(vm_id.clone()),
-                (None, true) => plan.absent.push(vm_id.clone()),
+            let vm_ids = vms.iter().map(|(vm, _)| vm.id.to_owned()).collect();
+            plan.duplicate_names.insert(name, vm_ids);
+        } else if let Some((vm, of)) = vms.pop() {
+            let node = node(sources, vm, &name, &mut plan);
+            let is_unknown = *vm.name == ServerName::Unknown;
+            match (node.is_some(), of) {
+                (true, Name::Confirmed(_)) => {}
+                (true, Name::Remembered(_, why)) => {
+                    plan.remembered.push(unconfirmed(&name, vm, &why));
+                }
+                (true, Name::VmId(_)) if is_unknown => plan.by_id.push(vm.id.to_owned()),
+                (true, Name::VmId(_)) => {}
+                (false, _) if is_unknown => plan.absent.push(vm.id.to_owned()),
+                (false, _) => plan.without_ports.push(vm.id.to_owned()),
             }
             plan.nodes.extend(node);
         }
@@ -108,87 +148,107 @@ pub fn plan<'a>(sources: &Sources<'a>) -> Plan<'a> {
     plan
 }
 
-fn ports_by_vm(answers: &Answers) -> BTreeMap<&str, Vec<&Port>> {
-    let mut by_vm: BTreeMap<&str, Vec<&Port>> = BTreeMap::new();
-    for port in answers.ports.iter() {
-        by_vm.entry(&port.device_id).or_default().push(port);
-    }
-    by_vm
+fn unconfirmed(name: &str, vm: &Vm<'_>, why: &str) -> Unconfirmed {
+    Unconfirmed { node_name: name.to_owned(), vm_id: vm.id.to_owned(), why: why.to_owned() }
 }
 
-/// The VM's node name, or none if it must be left out of this pass.
-fn node_name(sources: &Sources<'_>, vm_id: &str, plan: &mut Plan<'_>) -> Option<String> {
-    match sources.answers.servers.names.get(vm_id) {
-        Some(ServerName::Known(Some(name))) => Some(name.clone()),
-        // Without a compute service nobody was asked.
-        Some(ServerName::Known(None) | ServerName::Unknown) | None => Some(vm_id.to_owned()),
-        Some(ServerName::Failed(error)) => {
-            // "Nova can't say" is not "no name": posting the id would make up a node.
-            // The replaced program did post it, and left a newer record of that name behind.
-            let known = sources.inventory.by_instance(sources.provider_id, vm_id);
-            let last = known.into_iter().max_by_key(|stored| {
-                let Record { node_name, updated_at, .. } = &stored.record;
-                (!node_name.eq_ignore_ascii_case(vm_id), *updated_at)
-            });
-            if last.is_none() {
-                plan.nameless.push((vm_id.to_owned(), error.to_string()));
-            }
-            last.map(|stored| stored.record.node_name.clone())
+/// The VM's node name. An error is Nova's, about a VM of which no name was ever known: its id would
+/// be an invented node.
+fn name_of(sources: &Sources<'_>, vm: &Vm<'_>) -> Result<Name, String> {
+    let (why, may_use_id) = match vm.name {
+        ServerName::Known(Some(name)) => return Ok(Name::Confirmed(name.clone())),
+        ServerName::Known(None) => return Ok(Name::VmId(vm.id.to_owned())),
+        ServerName::Unknown => ("Nova doesn't know its VM".to_owned(), true),
+        ServerName::NoEndpoint => ("the catalog has no compute endpoint".to_owned(), true),
+        ServerName::Failed(error) => (error.to_string(), false),
+    };
+    let records = sources.inventory.by_vm(vm.id).into_iter().map(|stored| &stored.record);
+    let last = records
+        .max_by_key(|record| (!record.node_name.eq_ignore_ascii_case(vm.id), record.updated_at));
+    match last {
+        Some(last) if !last.node_name.eq_ignore_ascii_case(vm.id) => {
+            Ok(Name::Remembered(last.node_name.clone(), why))
         }
+        Some(_) => Ok(Name::VmId(vm.id.to_owned())),
+        None if may_use_id => Ok(Name::VmId(vm.id.to_owned())),
+        None => Err(why),
     }
 }
 
-fn node<'a>(
-    sources: &Sources<'a>,
-    vm_id: &str,
-    name: &str,
-    ports: &[&Port],
-    plan: &mut Plan<'a>,
-) -> Option<PlannedNode<'a>> {
-    let Sources { provider_id, inventory, answers, .. } = *sources;
-    let (subnet, mtu) = (&answers.subnet, answers.mtu);
+fn node(sources: &Sources<'_>, vm: &Vm<'_>, name: &str, plan: &mut Plan) -> Option<PlannedNode> {
+    let Sources { answers, spec, inventory, .. } = *sources;
+    let Answers { subnet, mtu, .. } = *answers;
+    let told = inventory.get(&spec.provider_id, name).map(|stored| &stored.record);
+    let told = told.or_else(|| {
+        let mut records = inventory.by_vm(vm.id).into_iter().map(|stored| &stored.record);
+        records.find(|record| record.node_name == name && is_ours(sources, record))
+    });
     let (mut attached, mut left_out) = (Vec::new(), Vec::new());
-    for port in ports {
+    // Neutron sets ACTIVE ports to BUILD for seconds when an agent restarts, so a port that the node
+    // has stays as it is.
+    let mut kept: Vec<&Interface> = Vec::new();
+    for port in vm.ports {
         match usable(port, subnet, sources.statuses) {
             Ok(address) => attached.push(Attached { port, address }),
-            Err(why) => {
-                left_out.push(*port);
-                if why == Unusable::Status {
+            Err(Unusable::Status) => {
+                if let Some(interface) = told_interface(sources, told, vm.id, port) {
+                    kept.push(interface);
+                    attached.push(Attached { port, address: interface.address });
+                    note_building(sources, name, port, plan);
+                } else {
+                    left_out.push(port);
                     let key = (name.to_owned(), port.status.to_string());
                     *plan.by_status.entry(key).or_default() += 1;
                 }
             }
+            Err(_) => left_out.push(port),
         }
     }
     if attached.is_empty() {
         return None;
     }
-    let told = inventory.get(provider_id, name);
-    let mut records = inventory.by_instance(provider_id, vm_id);
-    records.extend(told);
-    let assigned = assign(&attached, &left_out, &remembered_ids(vm_id, records));
-    let down = assigned.ports.iter().filter(|(_, attached)| *attached.port.status == *"DOWN");
+    let assigned = assign(&attached, &left_out, &remembered_ids(sources, vm, told));
+    let mut interfaces = assigned.interfaces(subnet, mtu);
+    for interface in &mut interfaces {
+        if let Some(kept) = kept.iter().find(|kept| kept.port_id == interface.port_id) {
+            *interface =
+                Interface { id: interface.id, name: interface.name.clone(), ..(*kept).clone() };
+        }
+    }
+    let Assigned { ports, reserved, over_limit } = assigned;
+    let down = ports.iter().filter(|(_, attached)| *attached.port.status == *"DOWN");
     let mut down_ports: Vec<String> = down.map(|(_, down)| down.port.id.clone()).collect();
     down_ports.sort_unstable();
-    let told = told.map(|stored| &stored.record.config);
-    let unchanged = told.filter(|told| {
-        told.node_name == name
-            && told.instance_id == vm_id
-            && assigned.are(&told.interfaces, subnet, mtu)
-    });
-    let config = match unchanged {
-        Some(told) => Cow::Borrowed(told),
-        None => Cow::Owned(NodeConfig {
-            node_name: name.to_owned(),
-            instance_id: vm_id.to_owned(),
-            interfaces: assigned.interfaces(subnet, mtu),
-        }),
-    };
-    let reserved = assigned.reserved.iter();
     let reserved =
-        reserved.map(|(port_id, id)| ReservedId { port_id: (*port_id).to_owned(), id: *id });
+        reserved.iter().map(|(port_id, id)| ReservedId { port_id: (*port_id).to_owned(), id: *id });
     let reserved = reserved.collect();
-    Some(PlannedNode { config, down_ports, over_limit: assigned.over_limit, reserved })
+    let (node_name, instance_id) = (name.to_owned(), vm.id.to_owned());
+    let config = NodeConfig { node_name, instance_id, interfaces };
+    Some(PlannedNode { config, down_ports, over_limit, reserved })
+}
+
+/// The interface that the node has for a port that is BUILD.
+fn told_interface<'a>(
+    sources: &Sources<'_>,
+    told: Option<&'a Record>,
+    vm_id: &str,
+    port: &Port,
+) -> Option<&'a Interface> {
+    let told = told.filter(|record| {
+        record.instance_id.eq_ignore_ascii_case(vm_id)
+            && record.config.ids_are_ours()
+            && record.is_accepted_by(sources.spec.target())
+    })?;
+    let is_meant = |interface: &&Interface| same(&interface.port_id, &port.id);
+    (*port.status == *"BUILD").then(|| told.config.interfaces.iter().find(is_meant)).flatten()
+}
+
+fn note_building(sources: &Sources<'_>, node_name: &str, port: &Port, plan: &mut Plan) {
+    let since = sources.building_since.get(&port.id).copied().unwrap_or(sources.uptime);
+    plan.building_since.insert(port.id.clone(), since);
+    if sources.uptime.saturating_sub(since) >= STUCK_AFTER {
+        plan.stuck.push((node_name.to_owned(), port.id.clone()));
+    }
 }
 
 /// Why a port of a VM becomes no interface.
@@ -209,7 +269,7 @@ pub fn usable(
     port: &Port,
     subnet: &Subnet,
     statuses: Option<&[String]>,
-) -> Result<std::net::IpAddr, Unusable> {
+) -> Result<IpAddr, Unusable> {
     if !same(&port.network_id, &subnet.network_id) {
         return Err(Unusable::OtherNetwork);
     }
@@ -226,19 +286,45 @@ fn is_allowed(status: &str, allowed: Option<&[String]>) -> bool {
     allowed.is_none_or(|allowed| allowed.iter().any(|wanted| wanted == status))
 }
 
-/// The ids the VM's ports were given by these records, those under its node name and, should it
-/// have been renamed, under its former one; what counts most is at the end: what the VM's own
-/// records say, and of these what was told last. Another VM's record speaks for the ports that
-/// came from there with the name, not for those that were here before.
-fn remembered_ids<'a>(vm_id: &str, mut records: Vec<&'a Arc<Stored>>) -> Vec<(&'a str, u8)> {
-    records.sort_by_key(|stored| (stored.record.instance_id == vm_id, stored.record.updated_at));
-    records.dedup_by(|later, earlier| Arc::ptr_eq(later, earlier));
-    let ours = records.into_iter().map(|stored| &stored.record);
-    let ours = ours.filter(|record| record.config.ids_are_ours());
-    ours.flat_map(remembered_by).collect()
+/// Does the record speak of the cluster or the cloud that the object names, or was it the object
+/// that had it sent? The cloud may have been registered under another id since.
+fn is_ours(sources: &Sources<'_>, record: &Record) -> bool {
+    record.provider_id.eq_ignore_ascii_case(&sources.spec.provider_id)
+        || record.owner.as_ref().is_some_and(|owner| owner.uid == sources.uid)
+        || (record.accepted_by.is_some() && record.is_accepted_by(sources.spec.target()))
 }
 
-/// Reservations first: the node was told of these ports before it was told of its interfaces.
+/// The ids that the VM's ports have by the inventory. Later entries count more: those of the VM's
+/// own records, and of these what was accepted last. The record of another VM with the node's name
+/// speaks for the ports that came from there with the name. Records of another cluster speak for
+/// ports that are in the subnet only: they reserve nothing here.
+fn remembered_ids<'a>(
+    sources: &Sources<'a>,
+    vm: &Vm<'_>,
+    told: Option<&'a Record>,
+) -> Vec<(&'a str, u8)> {
+    let mut records: Vec<&Record> =
+        sources.inventory.by_vm(vm.id).into_iter().map(|stored| &stored.record).collect();
+    records.extend(told.filter(|told| !told.instance_id.eq_ignore_ascii_case(vm.id)));
+    records.retain(|record| record.config.ids_are_ours());
+    let rank = |record: &&Record| {
+        let is_own = record.instance_id.eq_ignore_ascii_case(vm.id);
+        (is_ours(sources, record), is_own, record.updated_at)
+    };
+    records.sort_by_key(rank);
+    let is_in_subnet = |port_id: &str| {
+        let mut ports = vm.ports.iter();
+        let subnet = sources.answers.subnet;
+        ports.any(|port| port.id == port_id && usable(port, subnet, None).is_ok())
+    };
+    let ids = |record: &'a Record| {
+        let is_ours = is_ours(sources, record);
+        remembered_by(record).filter(move |(port_id, _)| is_ours || is_in_subnet(port_id))
+    };
+    records.into_iter().flat_map(ids).collect()
+}
+
+/// Reservations first: the node had these ports before it had its interfaces.
 fn remembered_by(record: &Record) -> impl Iterator<Item = (&str, u8)> {
     let reserved = record.reserved_ids.iter().map(|kept| (kept.port_id.as_str(), kept.id));
     let told = record.config.interfaces.iter().map(|one| (one.port_id.as_str(), one.id));

@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::claims::Conflict;
-use super::plan::Plan;
+use super::plan::{Plan, Unconfirmed};
 use crate::clock::{Now, to_seconds_text};
 use crate::cloud::Step;
 use crate::cloud::answer::shortened;
-use crate::resources::{Condition, DownPortRetry, Status};
+use crate::resources::{Condition, DownPortRetry, ObjectKey, Status};
 use crate::targets::viola::Delivery;
 
 /// Names listed in a message before the rest is only counted.
@@ -111,10 +110,19 @@ pub struct Verdict {
     pub message: String,
 }
 
-/// What a whole pass came to.
+/// A node that another object manages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// The node.
+    pub node_name: String,
+    /// The older object.
+    pub manager: ObjectKey,
+}
+
+/// What a pass did for one object whose answers were whole.
 pub struct Summary<'a> {
     /// What was planned.
-    pub plan: &'a Plan<'a>,
+    pub plan: &'a Plan,
     /// Nodes left to older objects.
     pub conflicts: &'a [Conflict],
     /// How many nodes the object manages.
@@ -136,9 +144,9 @@ pub fn verdict(summary: &Summary<'_>) -> Verdict {
     let well = nodes.saturating_sub(refused);
     let reason = if !delivery.problems.is_empty() {
         Reason::ViolaPostError
-    } else if !conflicts.is_empty() || !plan.twins.is_empty() {
+    } else if !conflicts.is_empty() || !plan.duplicate_names.is_empty() {
         Reason::NodeConflict
-    } else if !plan.nameless.is_empty() {
+    } else if !plan.unresolved.is_empty() {
         Reason::NovaError
     } else if sent > 0 {
         Reason::Synced
@@ -156,11 +164,13 @@ pub fn verdict(summary: &Summary<'_>) -> Verdict {
         }
         parts.push(done);
     }
-    if !plan.unknown.is_empty() {
-        let vms = count(plan.unknown.len(), "VM");
-        let go = if plan.unknown.len() == 1 { "goes by its id" } else { "go by their ids" };
-        parts.push(format!("{vms} unknown to Nova {go} ({})", listed(&plan.unknown)));
+    if !plan.by_id.is_empty() {
+        let vms = count(plan.by_id.len(), "VM");
+        let go = if plan.by_id.len() == 1 { "goes by its id" } else { "go by their ids" };
+        parts.push(format!("{vms} unknown to Nova {go} ({})", listed(&plan.by_id)));
     }
+    parts.extend(remembered(&plan.remembered));
+    parts.extend(stuck(plan));
     let left_out = left_out(plan);
     if !left_out.is_empty() {
         parts.push(format!("left out: {}", left_out.join(", ")));
@@ -174,29 +184,57 @@ fn problems(summary: &Summary<'_>) -> Vec<String> {
         let message = shortened(&problem.message, ANSWER_LIMIT);
         format!("{message} (not accepted: {})", listed(&problem.nodes))
     });
-    let twins = plan.twins.iter().map(|(name, vm_ids)| {
+    let duplicates = plan.duplicate_names.iter().map(|(name, vm_ids)| {
         format!("VMs {} share the node name {name:?}, none of them is sent", listed(vm_ids))
     });
     let conflicts = conflicts.iter().map(|Conflict { node_name, manager }| {
         format!("node {node_name} is managed by the older OpenstackConfig {manager}")
     });
-    let mut by_message: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for (vm_id, message) in &plan.nameless {
-        by_message.entry(message).or_default().insert(vm_id);
-    }
-    let nameless = by_message.into_iter().map(|(message, vm_ids)| {
-        let vm_ids: Vec<String> = vm_ids.into_iter().map(str::to_owned).collect();
+    let unresolved = by_reason(plan.unresolved.iter().map(|(vm_id, why)| (&**why, &**vm_id)));
+    let unresolved = unresolved.into_iter().map(|(message, vm_ids)| {
         let message = shortened(message, ANSWER_LIMIT);
         format!("{message} (left out, their names aren't known: {})", listed(&vm_ids))
     });
     let mut problems = few_of(ANSWERS_SHOWN, refused.collect(), "more such answers of Viola");
-    problems.extend(few(twins.collect(), "more names are shared by several VMs"));
+    problems.extend(few(duplicates.collect(), "more names are shared by several VMs"));
     problems.extend(few(conflicts.collect(), "more nodes are managed by older objects"));
-    problems.extend(few_of(ANSWERS_SHOWN, nameless.collect(), "more such answers of Nova"));
+    problems.extend(few_of(ANSWERS_SHOWN, unresolved.collect(), "more such answers of Nova"));
     problems
 }
 
-fn left_out(plan: &Plan<'_>) -> Vec<String> {
+/// What is said of each reason, ordered.
+fn by_reason<'a>(
+    items: impl Iterator<Item = (&'a str, &'a str)>,
+) -> BTreeMap<&'a str, Vec<String>> {
+    let mut reasons: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for (reason, item) in items {
+        reasons.entry(reason).or_default().insert(item);
+    }
+    let owned = |items: BTreeSet<&str>| items.into_iter().map(str::to_owned).collect();
+    reasons.into_iter().map(|(reason, items)| (reason, owned(items))).collect()
+}
+
+/// Which nodes go by a name that Nova doesn't confirm, and why, a text for each reason.
+pub fn remembered(names: &[Unconfirmed]) -> Vec<String> {
+    let reasons = by_reason(names.iter().map(|name| (&*name.why, &*name.node_name)));
+    let text = |(why, nodes): (&str, Vec<String>)| {
+        let (what, why) = (count(nodes.len(), "node"), shortened(why, ANSWER_LIMIT));
+        let go = if nodes.len() == 1 { "goes by its" } else { "go by their" };
+        format!("{what} {go} last known name ({}): {why}", listed(&nodes))
+    };
+    few_of(ANSWERS_SHOWN, reasons.into_iter().map(text).collect(), "more such answers of Nova")
+}
+
+fn stuck(plan: &Plan) -> Vec<String> {
+    let text = |(node, port): &(String, String)| format!("port {port} of {node}");
+    let ports: Vec<String> = plan.stuck.iter().map(text).collect();
+    if ports.is_empty() {
+        return Vec::new();
+    }
+    vec![format!("BUILD for over an hour, unchanged so long: {}", listed(&ports))]
+}
+
+fn left_out(plan: &Plan) -> Vec<String> {
     let mut parts = Vec::new();
     if !plan.absent.is_empty() {
         let vms = count(plan.absent.len(), "VM");
@@ -207,6 +245,10 @@ fn left_out(plan: &Plan<'_>) -> Vec<String> {
         let vms = count(plan.without_ports.len(), "VM");
         parts.push(format!("{vms} without ports in the subnet ({})", listed(&plan.without_ports)));
     }
+    let superseded = plan.superseded.iter().map(|Unconfirmed { node_name, vm_id, why }| {
+        format!("VM {vm_id}, whose last known name {node_name} another VM has ({why})")
+    });
+    parts.extend(few(superseded.collect(), "more VMs whose names other VMs have"));
     let statuses = plan
         .by_status
         .iter()

@@ -22,6 +22,9 @@ pub trait Target: Send + Sync {
     /// The nodes of the cluster whose last delivery wasn't seen to be accepted: whether the cluster
     /// has what the inventory records isn't known.
     fn unconfirmed(&self, target: &str) -> BTreeSet<String>;
+
+    /// Ends every request; the operator is stopping.
+    fn shutdown(&self);
 }
 
 /// What became of the nodes that were sent.

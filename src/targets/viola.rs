@@ -86,11 +86,6 @@ impl Viola {
         answer.map(|answer| answer.status).map_err(|error| error.to_string())
     }
 
-    /// Cuts every call short; the operator is stopping.
-    pub fn shutdown(&self) {
-        self.client.shutdown();
-    }
-
     fn post(&self, url: &str, target: &str, batch: &Batch<'_>) -> Reply {
         let request =
             Request::with_body(Service::Viola, "POST", url, "application/json", &batch.body)
@@ -178,6 +173,10 @@ impl Target for Viola {
 
     fn unconfirmed(&self, target: &str) -> BTreeSet<String> {
         lock(&self.clusters).get(target).map(|known| known.unconfirmed.clone()).unwrap_or_default()
+    }
+
+    fn shutdown(&self) {
+        self.client.shutdown();
     }
 }
 

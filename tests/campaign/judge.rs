@@ -9,7 +9,7 @@ use multinic_operator::resources::Spec;
 use simulated_cloud::{CloudState, LoggedRequest, Service};
 
 use crate::answers::{Answers, Told};
-use crate::books::{Card, cards, cards_of, node_name, subnets};
+use crate::books::{Card, cards, cards_of, confirmed_name, node_name, subnets};
 
 /// What happened this long ago, in ms, may still be unknown to the operator, or this much sooner.
 const PAD: u64 = 2_000;
@@ -230,10 +230,13 @@ impl Judge {
             .iter()
             .map(|cloud| node_name(cloud, &spec.project_id, vm, self.name_key))
             .collect();
+        let is_unknown = |cloud: &&CloudState| {
+            confirmed_name(cloud, &spec.project_id, vm, self.name_key).is_none()
+        };
         let goes_by = |name: &String| {
-            names.contains(name)
-                || (self.nova_may_be_silent(from, at, &clouds)
-                    && self.ever_had_that_name(spec, node))
+            let may_be_remembered =
+                self.nova_may_be_silent(from, at, &clouds) || clouds.iter().any(is_unknown);
+            names.contains(name) || (may_be_remembered && self.ever_had_that_name(spec, node))
         };
         if !goes_by(&node.node_name) {
             return Err(format!("VM {vm} is named {names:?}"));
@@ -250,7 +253,20 @@ impl Judge {
                 known.map(|known| cards(cloud, spec, known, vm, &STATUSES)).unwrap_or_default()
             })
             .collect();
-        let ever: BTreeSet<&Card> = seen.iter().flatten().collect();
+        // A port that is BUILD now stays as its node has it.
+        let building: BTreeSet<&str> = clouds
+            .iter()
+            .flat_map(|cloud| cloud.ports.of_device(vm))
+            .filter(|port| port.status == "BUILD")
+            .map(|port| port.id.as_str())
+            .collect();
+        let last = self.answers.last(&spec.provider_id, vm).map(|last| cards_of(&last.config));
+        let kept: BTreeSet<Card> = last
+            .into_iter()
+            .flatten()
+            .filter(|card| building.contains(card.port.as_str()))
+            .collect();
+        let ever: BTreeSet<&Card> = seen.iter().flatten().chain(&kept).collect();
         if let Some(invented) = sent.iter().find(|card| !ever.contains(card)) {
             return Err(format!("the cloud never said {invented:?}; it said {ever:?}"));
         }
@@ -268,7 +284,7 @@ impl Judge {
             let said = |cloud: &&CloudState| {
                 cloud.network(&interface.network_id).is_some_and(|n| n.mtu == interface.mtu)
             };
-            if !earlier.iter().any(said) {
+            if !earlier.iter().any(said) && !building.contains(interface.port_id.as_str()) {
                 return Err(format!("MTU {} was never said", interface.mtu));
             }
         }

@@ -94,7 +94,7 @@ fn cases() -> Vec<Case> {
         case("ports: too long a request", PORTS, FaultKind::Status { status: 414, headers: Vec::new(), body: Vec::new() }, "NeutronPortError", "HTTP 414"),
         case("ports: MAC is none", PORTS, body(&port(json!({"mac_address": "unknown"}))), "NeutronPortError", "no MAC address"),
         case("ports: address is none", PORTS, body(&port(json!({"fixed_ips": [{"subnet_id": "c1f4a7d2-0b95-4e68-8d3c-2a9e6b517f04", "ip_address": "10.20.0"}]}))), "NeutronPortError", "no IP address"),
-        case("ports: null MAC", PORTS, body(&port(json!({"mac_address": null}))), "NeutronPortError", "can't be read"),
+        case("ports: null MAC", PORTS, body(&port(json!({"mac_address": null}))), "NeutronPortError", "is no MAC address"),
         case("ports: addresses of another type", PORTS, body(&port(json!({"fixed_ips": "10.20.0.10"}))), "NeutronPortError", "can't be read"),
         case("servers: 500", SERVERS, status(500, &json!({"computeFault": {"code": 500, "message": "no cell"}})), "NovaError", "HTTP 500: no cell"),
         case("servers: HTML", SERVERS, html(), "NovaError", "HTML"),

@@ -72,12 +72,10 @@ fn polls(world: &World, wanted: usize) -> Vec<Vec<LoggedRequest>> {
     parts.skip(1).take(wanted).collect()
 }
 
-fn is_posted(world: &World, objects: usize) {
-    let posted = |log: &[LoggedRequest]| {
-        let posts = log.iter().filter(|r| r.service == Service::Viola && r.status.is_some());
-        posts.count() >= objects
-    };
-    assert!(world.journal().wait_for(posted, SOON * 3), "not every object was posted");
+/// Viola holds so many nodes.
+fn is_held(world: &World, nodes: usize) {
+    let is_held = |_: &[LoggedRequest]| world.held().len() >= nodes;
+    assert!(world.journal().wait_for(is_held, SOON * 3), "not every node was posted");
 }
 
 fn of_path<'a>(log: &'a [LoggedRequest], text: &str) -> Vec<&'a LoggedRequest> {
@@ -115,9 +113,10 @@ fn with_a_known_token_and_network_a_new_object_waits_for_two_answers() {
     world.kubernetes().load(vec![population.object(1)]);
     world.wait_for_reason_of(NAMESPACE, &name(1), "Synced");
     let log = upstream(&world.journal().all());
-    // The ports and the servers, and then the POST.
+    // The network, the ports and the servers, and then the POST.
     assert_eq!(waves(&log), 2, "{log:#?}");
-    assert_eq!(of_path(&log, "/networks/").len(), 0);
+    assert_eq!(of_path(&log, "/networks/").len(), 1);
+    assert_eq!(of_path(&log, "/subnets/").len(), 0);
     assert_eq!(world.journal().count(Service::Keystone), 0);
 }
 
@@ -127,15 +126,14 @@ fn an_unchanged_poll_is_one_wave_of_four_requests() {
         let world = start(&Population::new(1, vms, 3));
         slow_down(&world);
         let _operator = Operator::start(&world, &POLLING);
-        // The network's MTU is believed for two and a half intervals, so some of these ask for it.
         let polls = polls(&world, 5);
         assert_eq!(polls.len(), 5);
         for poll in &polls {
             assert_eq!(waves(poll), 1, "{vms} VMs: {poll:#?}");
             assert_eq!(poll.len(), 4, "{vms} VMs: {poll:#?}");
+            // The network's answer has the MTU and lists the subnet.
+            assert_eq!(of_path(poll, "/networks/").len(), 1, "{vms} VMs: {poll:#?}");
         }
-        let log: Vec<LoggedRequest> = polls.into_iter().flatten().collect();
-        assert!(!of_path(&log, "/networks/").is_empty() && !of_path(&log, "/subnets/").is_empty());
     }
 }
 
@@ -169,58 +167,81 @@ fn a_poll_of_a_subnet_given_by_name_asks_for_it_and_for_its_network_side_by_side
         // A name may mean another subnet by now, so the network's answer can't stand for it.
         assert_eq!(waves(poll), 1, "{poll:#?}");
         assert_eq!(of_path(poll, "/subnets?").len(), 1, "{poll:#?}");
-        assert_eq!(poll.len(), 4 + of_path(poll, "/networks/").len(), "{poll:#?}");
+        assert_eq!(of_path(poll, "/networks/").len(), 1, "{poll:#?}");
+        assert_eq!(poll.len(), 5, "{poll:#?}");
     }
-    // The network's MTU is believed for two and a half intervals.
-    assert!(polls.iter().any(|poll| of_path(poll, "/networks/").len() == 1), "{polls:#?}");
 }
 
 #[test]
-fn a_subnet_that_vanishes_is_noticed_by_a_poll_that_asks_for_its_network() {
+fn a_subnet_that_vanishes_is_noticed_by_the_next_poll() {
     let world = start(&Population::new(1, 1, 1));
     let _operator = Operator::start(&world, &POLLING);
-    let count = |log: &[LoggedRequest], text| of_path(log, text).len();
-    // The MTU is believed for two and a half intervals: after two polls that asked for the subnet
-    // the next one asks for the network. The first sync asked for both.
-    let network_is_next = |log: &[LoggedRequest]| {
-        let last = log.iter().rposition(|request| request.target.contains("/networks/"));
-        let passes = count(log, "/networks/") + count(log, "/subnets/") - 1;
-        last.is_some_and(|last| count(&log[last..], "/subnets/") == 2)
-            && count(log, "/ports?") == passes
-            && log.iter().all(|r| r.status.is_some() || r.service == Service::Kubernetes)
-    };
-    world.wait_for_posts(1);
-    assert!(world.journal().wait_for(network_is_next, SOON));
+    world.wait_for_reason_of(NAMESPACE, &name(0), "NoChange");
     world.edit(|state| state.subnets.clear());
     world.journal().clear();
     world.wait_for_reason_of(NAMESPACE, &name(0), "SubnetNotFound");
     let log = world.journal().all();
-    assert_eq!(count(&log, "/networks/"), 1, "{log:#?}");
-    assert_eq!(count(&log, "/ports?"), 1, "it took more than one poll: {log:#?}");
+    let count = |text| of_path(&log, text).len();
+    assert_eq!(count("/networks/"), 1, "{log:#?}");
+    assert_eq!(count("/ports?"), 1, "it took more than one poll: {log:#?}");
 }
 
 #[test]
-fn another_mtu_is_noticed_within_three_polls() {
+fn another_mtu_is_noticed_by_the_next_poll() {
     let world = start(&Population::new(1, 1, 1));
     let _operator = Operator::start(&world, &POLLING);
-    world.wait_for_posts(1);
+    world.wait_for_reason_of(NAMESPACE, &name(0), "NoChange");
     world.edit(|state| state.networks[0].mtu = 9_000);
     world.journal().clear();
     world.wait_for_posts(1);
     assert_eq!(world.held()[0].2["interfaces"][0]["mtu"], 9_000);
     let asked = world.journal().all().iter().filter(|r| r.target.contains("/ports?")).count();
-    assert!(asked <= 4, "it took {asked} polls");
+    assert!(asked <= 2, "it took {asked} polls");
 }
 
 #[test]
-fn two_hundred_objects_of_one_project_log_in_once_and_are_each_posted_once() {
+fn a_forced_sync_sends_the_mtu_of_now() {
+    let world = start(&Population::new(1, 1, 1));
+    let _operator = Operator::start(&world, &CALM);
+    world.wait_for_posts(1);
+    world.edit(|state| state.networks[0].mtu = 9_000);
+    world.force("now");
+    world.wait_for_posts(2);
+    assert_eq!(world.held()[0].2["interfaces"][0]["mtu"], 9_000);
+}
+
+/// Requests to OpenStack and POSTs of the first round of these objects.
+fn first_round(population: &Population, nodes: usize) -> (usize, usize) {
+    let world = start(population);
+    let _operator = Operator::start(&world, &CALM);
+    is_held(&world, nodes);
+    let openstack = |log: &[LoggedRequest]| {
+        let asked = [Service::Keystone, Service::Neutron, Service::Nova];
+        log.iter().filter(|request| asked.contains(&request.service)).count()
+    };
+    let first = world.journal().all();
+    let posts = first.iter().filter(|request| request.service == Service::Viola).count();
+    (openstack(&first), posts)
+}
+
+#[test]
+fn requests_of_a_round_grow_with_the_vms_and_not_with_the_objects() {
+    // Of the first round: one login, one subnet and its network beside ports and names.
+    let (requests, posts) = first_round(&Population::new(200, 10, 3), 2_000);
+    assert!(requests <= 60, "200 objects of 10 VMs: {requests}");
+    assert!(posts <= 5, "200 objects of 10 VMs: {posts} POSTs");
+    let (requests, posts) = first_round(&Population::new(1_000, 3, 3), 3_000);
+    assert!(requests <= 80, "1,000 objects of 3 VMs: {requests}");
+    assert!(posts <= 10, "1,000 objects of 3 VMs: {posts} POSTs");
+}
+
+#[test]
+fn two_hundred_objects_of_one_project_log_in_once() {
     let world = start(&Population::new(200, 3, 3));
     let _operator = Operator::start(&world, &CALM);
-    is_posted(&world, 200);
+    is_held(&world, 600);
     assert_eq!(world.journal().count(Service::Keystone), 1);
     assert_eq!(world.journal().count(Service::Contrabass), 1);
-    assert_eq!(world.journal().count(Service::Viola), 200);
-    assert_eq!(world.held().len(), 600);
     // Four workers with eight questions each.
     for service in UPSTREAM {
         let most = world.journal().in_flight_maximum(service);
@@ -270,14 +291,14 @@ fn a_provider_that_hangs_delays_no_object_of_another() {
     let fault = Fault::always(Service::Contrabass, FaultKind::Hang).path_contains(&hanging);
     world.faults().add(fault);
     let _operator = Operator::start(&world, &QUICK);
-    // Its six objects are polled again and again, also whenever only hanging ones are due, and
-    // long before the 30 s after which a hanging call is given up.
-    let polled = |log: &[LoggedRequest]| of_path(log, "/ports?").len() >= 120;
+    // Its six objects are polled again and again, together, long before the 30 s after which a
+    // hanging call is given up.
+    let polled = |log: &[LoggedRequest]| of_path(log, "/ports?").len() >= 20;
     assert!(world.journal().wait_for(polled, SOON), "the hanging provider took all workers");
     let log = world.journal().all();
     assert!(posted_providers(&log).iter().all(|id| *id == other), "the other one did hang");
     world.faults().clear();
-    is_posted(&world, 12);
+    is_held(&world, 12);
 }
 
 #[test]
@@ -290,8 +311,8 @@ fn an_overloaded_provider_is_left_alone_as_long_as_it_asks_and_nobody_else_is() 
         world.faults().add(Fault::always(Service::Contrabass, kind).path_contains(&overloaded));
         let _operator = Operator::start(&world, &QUICK);
         let ports = |log: &[LoggedRequest]| of_path(log, "/ports?").len();
-        // Each of the others has been polled many times meanwhile.
-        assert!(world.journal().wait_for(|log| ports(log) >= 120, SOON));
+        // The others have been polled many times meanwhile.
+        assert!(world.journal().wait_for(|log| ports(log) >= 20, SOON));
         let log = world.journal().all();
         let asked = of_path(&log, &overloaded).len();
         // One question is shared by whoever asks within half an error interval.

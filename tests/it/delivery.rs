@@ -57,7 +57,7 @@ fn only_the_node_that_changed_is_sent() {
 }
 
 #[test]
-fn a_port_that_is_built_anew_comes_back_as_the_card_it_was_also_after_a_restart() {
+fn a_port_in_error_comes_back_as_the_card_it_was_also_after_a_restart() {
     let world = World::of("three-nodes");
     let operator = Operator::start(&world, &QUICK);
     world.wait_for_reason("NoChange");
@@ -79,7 +79,7 @@ fn a_port_that_is_built_anew_comes_back_as_the_card_it_was_also_after_a_restart(
     };
     let before = ids();
     assert_eq!((before.len(), before[0].0.as_str(), before[0].1), (2, port, 0));
-    set_status("BUILD");
+    set_status("ERROR");
     world.wait_for_posts(2);
     // The next poll begins once the sync that sent it has ended.
     wait_for_polls(&world, 1);

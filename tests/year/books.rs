@@ -131,26 +131,76 @@ pub(crate) fn cards(
         .collect()
 }
 
-/// A VM's node name. A server of another project is as good as none.
-pub(crate) fn node_name(cloud: &CloudState, project: &str, vm: &str, name_key: bool) -> String {
+/// The node name that Nova confirms of a VM. A server of another project is as good as none.
+pub(crate) fn confirmed_name(
+    cloud: &CloudState,
+    project: &str,
+    vm: &str,
+    name_key: bool,
+) -> Option<String> {
     let server = cloud.servers.get(vm).map(|(_, server)| server);
-    let Some(server) = server.filter(|server| server.project_id == project) else {
-        return vm.to_owned();
-    };
+    let server = server.filter(|server| server.project_id == project)?;
     let metadata = server.metadata.get(NAME_KEY).filter(|_| name_key);
-    metadata.unwrap_or(&server.name).trim().to_owned()
+    Some(metadata.unwrap_or(&server.name).trim().to_owned())
 }
 
-pub(crate) fn cards_of(config: &NodeConfig) -> BTreeSet<Card> {
-    let card = |interface: &multinic_operator::node_config::Interface| Card {
+/// The same, or the VM's id.
+pub(crate) fn node_name(cloud: &CloudState, project: &str, vm: &str, name_key: bool) -> String {
+    confirmed_name(cloud, project, vm, name_key).unwrap_or_else(|| vm.to_owned())
+}
+
+/// The last known name of a VM, which counts while Nova doesn't confirm one.
+pub(crate) fn last_known_name(inventory: &Inventory, vm: &str) -> Option<String> {
+    let records = inventory.by_vm(vm).into_iter().map(|stored| &stored.record);
+    let named = records.filter(|record| !record.node_name.eq_ignore_ascii_case(vm));
+    named.max_by_key(|record| record.updated_at).map(|record| record.node_name.clone())
+}
+
+/// Interfaces that the node has for ports that are BUILD now: they stay as they are.
+pub(crate) fn kept_interfaces<'a>(
+    cloud: &CloudState,
+    spec: &Spec,
+    vm: &str,
+    node: &str,
+    inventory: &'a Inventory,
+) -> Vec<&'a multinic_operator::node_config::Interface> {
+    let Some(subnet) = subnets(cloud, spec).first().copied() else { return Vec::new() };
+    let building = cards(cloud, spec, subnet, vm, &["BUILD"]);
+    let record = inventory.get(&spec.provider_id, node).map(|stored| &stored.record);
+    let record = record.filter(|record| {
+        record.instance_id == vm && record.accepted_by.as_deref() == Some(spec.target())
+    });
+    let interfaces = record.into_iter().flat_map(|record| &record.config.interfaces);
+    interfaces.filter(|one| building.iter().any(|card| card.port == one.port_id)).collect()
+}
+
+fn card_of(interface: &multinic_operator::node_config::Interface) -> Card {
+    Card {
         port: interface.port_id.clone(),
         mac: interface.mac_address.clone(),
         address: interface.address,
         cidr: interface.cidr.to_string(),
         network: interface.network_id.to_string(),
         subnet: interface.subnet_id.to_string(),
-    };
-    config.interfaces.iter().map(card).collect()
+    }
+}
+
+pub(crate) fn cards_of(config: &NodeConfig) -> BTreeSet<Card> {
+    config.interfaces.iter().map(card_of).collect()
+}
+
+/// What a node should have: its VM's ports in the subnet, and those that stay as they are.
+pub(crate) fn wanted_cards(
+    cloud: &CloudState,
+    spec: &Spec,
+    subnet: &Subnet,
+    (vm, node): (&str, &str),
+    inventory: &Inventory,
+) -> BTreeSet<Card> {
+    let mut wanted = cards(cloud, spec, subnet, vm, &["ACTIVE", "DOWN"]);
+    let kept = kept_interfaces(cloud, spec, vm, node, inventory);
+    wanted.extend(kept.into_iter().map(card_of));
+    wanted
 }
 
 impl Books {
@@ -186,9 +236,14 @@ impl Books {
         }
         let mut names: BTreeSet<String> =
             clouds.iter().map(|cloud| node_name(cloud, &spec.project_id, vm, name_key)).collect();
-        if sight.nova_failed {
-            let known = inventory.by_instance(&spec.provider_id, vm);
+        let confirmed =
+            |cloud: &&CloudState| confirmed_name(cloud, &spec.project_id, vm, name_key).is_some();
+        if sight.nova_failed || !clouds.iter().all(confirmed) {
+            let known = inventory.by_vm(vm);
             names.extend(known.iter().map(|stored| stored.record.node_name.clone()));
+            if !clouds.iter().any(confirmed) && last_known_name(inventory, vm).is_some() {
+                names.remove(vm);
+            }
         }
         if !names.contains(&node.node_name) {
             return fail(format!("VM {vm} is named {names:?}"));
@@ -201,6 +256,12 @@ impl Books {
         let mut last = String::new();
         for subnet in clouds.iter().flat_map(|cloud| subnets(cloud, spec)) {
             let [before, after] = clouds.map(|cloud| cards(cloud, spec, subnet, vm, statuses));
+            let kept = clouds.map(|cloud| {
+                let kept = kept_interfaces(cloud, spec, vm, &node.node_name, inventory);
+                kept.into_iter().map(card_of).collect::<BTreeSet<Card>>()
+            });
+            let [before, after] = [before.union(&kept[0]), after.union(&kept[1])]
+                .map(|cards| cards.cloned().collect::<BTreeSet<Card>>());
             let known: BTreeSet<Card> = before.union(&after).cloned().collect();
             let ports = |cards: &BTreeSet<Card>| -> BTreeSet<String> {
                 cards.iter().map(|card| card.port.clone()).collect()
@@ -218,7 +279,14 @@ impl Books {
             return fail(last);
         }
         let since = at.saturating_sub(sight.mtu_life);
+        let kept = clouds.map(|cloud| {
+            let kept = kept_interfaces(cloud, spec, vm, &node.node_name, inventory);
+            kept.into_iter().map(|one| (one.port_id.as_str(), one.mtu)).collect::<Vec<_>>()
+        });
         for interface in &node.interfaces {
+            if kept.concat().contains(&(interface.port_id.as_str(), interface.mtu)) {
+                continue;
+            }
             let history = self.mtus.get(&*interface.network_id).cloned().unwrap_or_default();
             let current = history.iter().rposition(|(from, _)| *from <= since).unwrap_or(0);
             if !history[current..].iter().any(|(_, mtu)| *mtu == interface.mtu) {
@@ -393,7 +461,8 @@ impl Books {
     /// (d): after a start, everything acknowledged is there, and nothing that Viola never accepted.
     /// What the operator has lost with its memory is known to it no more.
     pub(crate) fn check_found(&mut self, found: &Inventory) -> Result<(), String> {
-        for ((provider, node), record) in &self.durable {
+        let accepted = |(_, record): &(&Key, &Record)| record.was_accepted();
+        for ((provider, node), record) in self.durable.iter().filter(accepted) {
             let newer = |known: &Record| {
                 let told = |told: &&Told| told.config == known.config;
                 // When the same was accepted again, that is written with the next change.

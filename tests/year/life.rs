@@ -14,7 +14,6 @@ use multinic_operator::inventory::store::Store;
 use multinic_operator::metrics::Metrics;
 use multinic_operator::overview::Overview;
 use multinic_operator::reconcile::Context;
-use multinic_operator::reconcile::claims::Claims;
 use multinic_operator::targets::viola::Viola;
 
 use crate::driver::{Broken, PATH, Process, Year, text_of};
@@ -87,9 +86,11 @@ impl Year {
         let context = Context {
             config: Arc::clone(&self.config),
             cloud: Arc::new(Cloud::new(&self.config, clock.clone(), &clients)),
-            viola: Arc::new(Viola::new(&self.config, &clients)),
+            target: Arc::new(Viola::new(&self.config, &clients)),
+            targets_side_by_side: 1,
             store,
-            claims: Arc::new(Claims::default()),
+            ownership: Arc::default(),
+            metrics: Arc::clone(&metrics),
             clock,
             may_act: Arc::new(move || allowed.load(Ordering::SeqCst)),
         };
@@ -97,7 +98,7 @@ impl Year {
         let controller = Controller::new(
             self.config.intervals,
             self.config.workers,
-            Arc::clone(&context.claims),
+            Arc::clone(&context.ownership),
             Arc::clone(&metrics),
             Arc::clone(&overview),
         );

@@ -7,7 +7,7 @@ use multinic_operator::inventory::contents::Inventory;
 use multinic_operator::resources::{OpenstackConfig, Spec, SubnetSelector};
 use simulated_cloud::CloudState;
 
-use crate::books::{Card, cards, node_name, subnets};
+use crate::books::{Card, confirmed_name, last_known_name, subnets, wanted_cards};
 
 /// What an object should come to.
 #[derive(Debug, Default)]
@@ -62,17 +62,28 @@ fn plan(
     cloud: &CloudState,
     spec: &Spec,
     name_key: bool,
+    inventory: &Inventory,
 ) -> (BTreeMap<String, (String, BTreeSet<Card>)>, bool) {
     let Some(subnet) = subnets(cloud, spec).first().copied() else { return Default::default() };
-    let mut by_name: BTreeMap<String, Vec<&String>> = BTreeMap::new();
+    let mut by_name: BTreeMap<String, Vec<(&String, bool)>> = BTreeMap::new();
     for vm in &spec.vm_ids {
-        by_name.entry(node_name(cloud, &spec.project_id, vm, name_key)).or_default().push(vm);
+        let confirmed = confirmed_name(cloud, &spec.project_id, vm, name_key);
+        let remembered = confirmed.is_none().then(|| last_known_name(inventory, vm)).flatten();
+        let is_remembered = remembered.is_some();
+        let name = confirmed.or(remembered).unwrap_or_else(|| vm.clone());
+        by_name.entry(name).or_default().push((vm, is_remembered));
+    }
+    for vms in by_name.values_mut() {
+        if vms.iter().any(|(_, is_remembered)| !is_remembered) {
+            vms.retain(|(_, is_remembered)| !is_remembered);
+        }
     }
     let twins = by_name.values().any(|vms| vms.len() > 1);
     let single = by_name.into_iter().filter(|(_, vms)| vms.len() == 1);
     let nodes = single.map(|(name, vms)| {
-        let cards = cards(cloud, spec, subnet, vms[0], &["ACTIVE", "DOWN"]);
-        (name, (vms[0].clone(), cards))
+        let vm = vms[0].0;
+        let cards = wanted_cards(cloud, spec, subnet, (vm, &name), inventory);
+        (name, (vm.clone(), cards))
     });
     (nodes.filter(|(_, (_, cards))| !cards.is_empty()).collect(), twins)
 }
@@ -94,7 +105,7 @@ pub(crate) fn expected(
     if let Some((reason, true)) = obstacle_here {
         return failing(reason);
     }
-    let (nodes, twins) = plan(cloud, spec, name_key);
+    let (nodes, twins) = plan(cloud, spec, name_key, inventory);
     let mut expected = Expected { conflicts: twins, ..Expected::default() };
     let older = || all.iter().filter(|other| age(other) < age(object));
     // What such an object claimed when it could be read it claims still.
@@ -118,7 +129,7 @@ pub(crate) fn expected(
             match obstacle(cloud, theirs) {
                 // What it claimed in its last whole reading it claims still, if there was one.
                 Some(_) => drop(expected.doubtful.insert(name.clone())),
-                None => is_taken |= plan(cloud, theirs, name_key).0.contains_key(&name),
+                None => is_taken |= plan(cloud, theirs, name_key, inventory).0.contains_key(&name),
             }
             is_taken |= of_name.into_iter().chain(of_vm.iter().copied()).any(|stored| {
                 stored.record.owner.as_ref().is_some_and(|owner| owner.uid == other.uid)

@@ -60,6 +60,9 @@ impl Year {
         let thread = std::thread::Builder::new().name("pass".to_owned()).spawn(move || {
             // Only one thread runs at a time: the pass goes on when the driver has taken note.
             let report = |work: &Work, outcome: Outcome| {
+                if !outcome.later && !outcome.cut_short {
+                    context.ownership.ended(&work.object.uid, work.object.generation);
+                }
                 let (taken, is_taken) = channel();
                 let (work, outcome) = (Box::new(work.clone()), Box::new(outcome));
                 let _ = to_driver.send(News::Reported(work, outcome, taken));
@@ -123,6 +126,11 @@ impl Year {
         loop {
             let is_over = match news.recv().map_err(|_| "the pass fell silent".to_owned())? {
                 News::Ended(ended) => Some(ended),
+                // A pass that is sending to several targets when its process is killed.
+                News::Post(post) if self.process.is_none() || self.lives != life => {
+                    let _ = post.answer.send(None);
+                    None
+                }
                 News::Post(post) => {
                     let mut watched = self.sky.state().pass.take().unwrap();
                     let seen = watched.seen.clone();

@@ -7,7 +7,7 @@ mod keystone;
 mod neutron;
 mod nova;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,11 +15,14 @@ use serde_json::{Value, json};
 use ureq::http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::error::CloudError;
-use super::session::{Answers, Cloud, Query};
+use super::fetch::Fetch;
+use super::neutron::Port;
+use super::nova::ServerName;
+use super::session::Cloud;
 use crate::clock::{Clock, Now};
 use crate::config::Config;
 use crate::http::client::{Answer, Clients, Failure, Request, Service, Transport};
-use crate::resources::SubnetSelector;
+use crate::resources::{Spec, SubnetSelector};
 
 pub(crate) const PROVIDER: &str = "provider-1";
 pub(crate) const PROJECT: &str = "project-1";
@@ -196,17 +199,38 @@ pub(crate) fn stage(settings: &[(&str, &str)]) -> Stage {
     Stage { services, clients, clock, config, cloud }
 }
 
+/// What [`Fetch::answers`] says, without what it borrows.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) ports: Vec<Port>,
+    pub(crate) names: HashMap<String, ServerName>,
+}
+
+/// What an object with this subnet and these VMs asks for.
+pub(crate) fn spec(subnet: SubnetSelector, vm_ids: &[&str]) -> Spec {
+    Spec {
+        subnet: Some(subnet),
+        vm_ids: vm_ids.iter().map(|id| (*id).to_owned()).collect(),
+        provider_id: PROVIDER.to_owned(),
+        project_id: PROJECT.to_owned(),
+        k8s_provider_id: None,
+    }
+}
+
 impl Stage {
     /// All that is asked about these VMs and the subnet.
-    fn ask(&self, vm_ids: &[&str]) -> Result<Answers, CloudError> {
+    fn ask(&self, vm_ids: &[&str]) -> Result<Asked, CloudError> {
         self.ask_with(SubnetSelector::Id(SUBNET.to_owned()), vm_ids)
     }
 
-    fn ask_with(&self, subnet: SubnetSelector, vm_ids: &[&str]) -> Result<Answers, CloudError> {
-        let found = self.cloud.provider(PROVIDER, PROJECT, None)?;
-        let login = self.cloud.log_in(&found.provider, PROJECT, None)?;
-        let vm_ids = vm_ids.iter().map(|id| (*id).to_owned()).collect();
-        let query = Query { project_id: PROJECT.to_owned(), subnet, vm_ids };
-        self.cloud.ask(&found, &login, query)?.answers
+    fn ask_with(&self, subnet: SubnetSelector, vm_ids: &[&str]) -> Result<Asked, CloudError> {
+        let spec = spec(subnet, vm_ids);
+        let mut fetch = Fetch::new(&self.cloud, PROVIDER, PROJECT, false);
+        fetch.slice(&[&spec], &[&spec])?;
+        let answers = fetch.answers(&spec)?;
+        Ok(Asked {
+            ports: answers.vms.iter().flat_map(|vm| vm.ports).cloned().collect(),
+            names: answers.vms.iter().map(|vm| (vm.id.to_owned(), vm.name.clone())).collect(),
+        })
     }
 }

@@ -10,7 +10,6 @@ use crate::cloud::nova::{Nova, ServerName};
 use crate::http::client::{ClientOptions, Service};
 use crate::http::trust::Trust;
 use crate::secret::Secret;
-use crate::threads::pool::Pool;
 
 const BY_METADATA: [(&str, &str); 1] = [("OPENSTACK_NODE_NAME_METADATA_KEY", "node")];
 
@@ -21,7 +20,7 @@ fn known(name: &str) -> ServerName {
 /// What the VMs are called.
 fn names<const N: usize>(stage: &Stage, vm_ids: [&str; N]) -> [ServerName; N] {
     let answers = stage.ask(&vm_ids).unwrap();
-    vm_ids.map(|id| answers.servers.names[id].clone())
+    vm_ids.map(|id| answers.names[id].clone())
 }
 
 /// Nova lists these servers,
@@ -117,7 +116,6 @@ fn nova(stage: &Stage) -> Nova {
         project_id: PROJECT.into(),
         token: Arc::new(Secret::new("made-up-token".to_owned())),
         metadata_key: Some("node".into()),
-        threads: Pool::new(1),
     }
 }
 

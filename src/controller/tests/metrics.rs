@@ -1,8 +1,6 @@
 //! What the controller tells the metrics.
 
-use super::{
-    World, down, in_project, object, seconds, synced, unchanged, with_vms, world, world_of, younger,
-};
+use super::{World, down, in_project, object, seconds, synced, unchanged, world, world_of};
 use crate::reconcile::Outcome;
 
 impl World {
@@ -50,13 +48,11 @@ fn the_metrics_tell_how_long_objects_waited_and_how_their_syncs_ended() {
 }
 
 #[test]
-fn an_object_that_waits_for_an_older_one_is_counted_as_put_off() {
+fn an_object_that_another_pass_was_in_the_way_of_is_counted_as_postponed() {
     let mut world = world();
-    let vms = ["vm-1"];
-    world.list(&[with_vms(&vms, younger(object("b"))), with_vms(&vms, object("a"))]);
-    assert_eq!(world.syncing(), ["a"]);
+    world.apply(object("a"));
+    world.finish("a", |work| Outcome { later: true, ..unchanged(work) });
     assert_eq!(world.results("requeue_after"), 1.0);
-    assert_eq!(world.queue_metric("queue_duration_seconds_count"), 1.0);
 }
 
 #[test]

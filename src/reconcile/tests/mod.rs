@@ -3,16 +3,14 @@
 //! This file has the builders: a cloud in a few words, records of the inventory, invented time.
 
 mod changes;
-mod claims;
 mod down_ports;
 mod interfaces;
 mod ownership;
+mod passes;
 mod plan;
-mod reading;
 mod report;
 mod schedule;
 
-use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,11 +73,10 @@ fn address(number: u8) -> IpAddr {
     IpAddr::from([10, 0, 0, number])
 }
 
-/// An ACTIVE port of the VM in the subnet; the number makes its MAC and its address.
-fn port(id: &str, vm_id: &str, number: u8) -> Port {
+/// An ACTIVE port in the subnet; the number makes its MAC and its address.
+fn port(id: &str, number: u8) -> Port {
     Port {
         id: id.to_owned(),
-        device_id: vm_id.into(),
         mac_address: mac(number),
         status: "ACTIVE".into(),
         network_id: NETWORK.into(),
@@ -153,9 +150,9 @@ fn inventory(records: &[Record]) -> Arc<Inventory> {
 }
 
 /// A node that should be told about these ports, of which some are DOWN.
-fn planned(node: &str, vm_id: &str, ports: &[(&str, u8)], down: &[&str]) -> PlannedNode<'static> {
+fn planned(node: &str, vm_id: &str, ports: &[(&str, u8)], down: &[&str]) -> PlannedNode {
     PlannedNode {
-        config: Cow::Owned(node_config(node, vm_id, ports)),
+        config: node_config(node, vm_id, ports),
         down_ports: down.iter().map(|id| (*id).to_owned()).collect(),
         over_limit: 0,
         reserved: Vec::new(),

@@ -1,49 +1,51 @@
 //! From what the cloud said to what each node should be told (SPEC 5, steps 8 to 10).
 
-use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::{
-    NETWORK, PROVIDER, SUBNET, address, inventory, legacy_record, node_config, port, record,
-    subnet, wall,
+    NETWORK, SUBNET, address, intervals, inventory, legacy_record, node_config, object, owner,
+    port, record, subnet, wall,
 };
-use crate::cloud::neutron::{AllPorts, Port};
-use crate::cloud::nova::{ServerName, ServerNames};
-use crate::cloud::session::Answers;
+use crate::cloud::fetch::{Answers, Vm};
+use crate::cloud::neutron::Port;
+use crate::cloud::nova::ServerName;
 use crate::cloud::{CloudError, Step};
 use crate::inventory::record::{Record, ReservedId};
-use crate::reconcile::changes::{Resend, why};
-use crate::reconcile::plan::{Plan, PlannedNode, Sources, Unusable, plan, usable};
+use crate::reconcile::changes::{SendContext, due};
+use crate::reconcile::plan::{Plan, PlannedNode, Sources, Unconfirmed, Unusable, plan, usable};
+use crate::resources::Spec;
 
 /// A cloud as one pass finds it.
 struct Scene {
-    names: Vec<(String, Option<ServerName>)>,
-    ports: Vec<Port>,
+    names: Vec<(String, ServerName)>,
+    ports: BTreeMap<String, Vec<Port>>,
     records: Vec<Record>,
     statuses: Option<Vec<String>>,
 }
 
 /// VMs and what Nova calls them.
 fn cloud(vms: &[(&str, &str)]) -> Scene {
-    let names = vms.iter().map(|(vm_id, name)| {
-        ((*vm_id).to_owned(), Some(ServerName::Known(Some((*name).to_owned()))))
-    });
+    let names = vms
+        .iter()
+        .map(|(vm_id, name)| ((*vm_id).to_owned(), ServerName::Known(Some((*name).to_owned()))));
     Scene {
         names: names.collect(),
-        ports: Vec::new(),
+        ports: BTreeMap::new(),
         records: Vec::new(),
         statuses: Some(vec!["ACTIVE".to_owned(), "DOWN".to_owned()]),
     }
 }
 
 impl Scene {
-    /// One more VM; none says that Nova wasn't asked.
-    fn vm(mut self, vm_id: &str, name: Option<ServerName>) -> Scene {
+    /// One more VM.
+    fn vm(mut self, vm_id: &str, name: ServerName) -> Scene {
         self.names.push((vm_id.to_owned(), name));
         self
     }
 
-    fn port(mut self, port: Port) -> Scene {
-        self.ports.push(port);
+    fn port(mut self, vm_id: &str, port: Port) -> Scene {
+        self.ports.entry(vm_id.to_owned()).or_default().push(port);
         self
     }
 
@@ -52,49 +54,64 @@ impl Scene {
         self
     }
 
-    fn plan(self) -> Plan<'static> {
-        self.planned(|plan| plan.clone().into_owned())
+    fn plan(self) -> Plan {
+        self.plan_of(&spec())
     }
 
-    /// What is seen of the plan while what it borrows is still there.
-    fn planned<T>(self, look: impl FnOnce(&Plan<'_>) -> T) -> T {
-        let vm_ids: Vec<String> = self.names.iter().map(|(vm_id, _)| vm_id.clone()).collect();
-        let names = self.names.into_iter().filter_map(|(vm_id, name)| Some((vm_id, name?)));
-        let answers = Answers {
-            subnet: subnet(),
-            mtu: 1450,
-            ports: AllPorts::of(self.ports),
-            servers: ServerNames { names: names.collect(), project_size: None },
-        };
-        let inventory = inventory(&self.records);
-        look(&plan(&Sources {
-            provider_id: PROVIDER,
-            vm_ids: &vm_ids,
+    fn plan_of(&self, spec: &Spec) -> Plan {
+        self.plan_at(spec, &BTreeMap::new(), Duration::ZERO)
+    }
+
+    fn plan_at(
+        &self,
+        spec: &Spec,
+        building_since: &BTreeMap<String, Duration>,
+        uptime: Duration,
+    ) -> Plan {
+        let vm = |(id, name): &'_ (String, ServerName)| (id.clone(), name.clone());
+        let vms: Vec<(String, ServerName)> = self.names.iter().map(vm).collect();
+        let none = Vec::new();
+        let vms = vms.iter().map(|(id, name)| {
+            let ports = self.ports.get(id).unwrap_or(&none);
+            Vm { id, name, ports }
+        });
+        let subnet = subnet();
+        let answers = Answers { subnet: &subnet, mtu: 1450, vms: vms.collect() };
+        plan(&Sources {
+            spec,
+            uid: "edge",
             answers: &answers,
             statuses: self.statuses.as_deref(),
-            inventory: &inventory,
-        }))
+            inventory: &inventory(&self.records),
+            building_since,
+            uptime,
+        })
     }
 }
 
-fn failed() -> Option<ServerName> {
-    Some(ServerName::Failed(CloudError::new(Step::Nova, "Nova GET /servers: HTTP 503")))
+/// What the object asks for, as far as plans depend on it.
+fn spec() -> Spec {
+    object("edge", 0, &["vm-1"]).spec.unwrap()
 }
 
-fn node_names<'a>(plan: &'a Plan<'_>) -> Vec<&'a str> {
+fn failed() -> ServerName {
+    ServerName::Failed(CloudError::new(Step::Nova, "Nova GET /servers: HTTP 503"))
+}
+
+fn node_names(plan: &Plan) -> Vec<&str> {
     plan.nodes.iter().map(|node| node.config.node_name.as_str()).collect()
 }
 
 /// Port and id of the one node there is.
-fn ids<'a>(plan: &'a Plan<'_>) -> Vec<(&'a str, u8)> {
+fn ids(plan: &Plan) -> Vec<(&str, u8)> {
     let [PlannedNode { config, .. }] = plan.nodes.as_slice() else { panic!("{plan:?}") };
     config.interfaces.iter().map(|one| (one.port_id.as_str(), one.id)).collect()
 }
 
 /// What is remembered once the one node of the plan was accepted.
-fn sent(plan: &Plan<'_>) -> Record {
+fn sent(plan: &Plan) -> Record {
     let [node] = plan.nodes.as_slice() else { panic!("{plan:?}") };
-    let config = node.config.clone().into_owned();
+    let config = node.config.clone();
     Record {
         reserved_ids: node.reserved.clone(),
         config,
@@ -105,7 +122,7 @@ fn sent(plan: &Plan<'_>) -> Record {
 #[test]
 fn a_node_goes_by_the_name_nova_gives_and_nodes_are_sorted_by_it() {
     let scene = cloud(&[("vm-1", "worker-b"), ("vm-2", "worker-a")]);
-    let plan = scene.port(port("p1", "vm-1", 1)).port(port("p2", "vm-2", 2)).plan();
+    let plan = scene.port("vm-1", port("p1", 1)).port("vm-2", port("p2", 2)).plan();
     assert_eq!(node_names(&plan), ["worker-a", "worker-b"]);
     assert_eq!(plan.nodes[0].config.instance_id, "vm-2");
     assert_eq!(plan.nodes[0].config.interfaces[0].port_id, "p2");
@@ -113,39 +130,66 @@ fn a_node_goes_by_the_name_nova_gives_and_nodes_are_sorted_by_it() {
 
 #[test]
 fn a_vm_without_a_name_goes_by_its_id() {
-    let nameless = Some(ServerName::Known(None));
-    let plan = cloud(&[]).vm("vm-1", nameless).port(port("p1", "vm-1", 1)).plan();
+    let nameless = ServerName::Known(None);
+    let plan = cloud(&[]).vm("vm-1", nameless).port("vm-1", port("p1", 1)).plan();
     assert_eq!(node_names(&plan), ["vm-1"]);
-    assert!(plan.unknown.is_empty());
+    assert!(plan.by_id.is_empty());
+}
+
+fn unconfirmed(node_name: &str, vm_id: &str, why: &str) -> Unconfirmed {
+    Unconfirmed { node_name: node_name.to_owned(), vm_id: vm_id.to_owned(), why: why.to_owned() }
 }
 
 #[test]
-fn a_vm_that_nova_does_not_know_goes_by_its_id_even_if_it_once_had_a_name() {
-    let scene = cloud(&[]).vm("vm-1", Some(ServerName::Unknown)).port(port("p1", "vm-1", 1));
-    let plan = scene.remembers(record("worker-1", "vm-1", &[("p1", 0)])).plan();
-    assert_eq!(node_names(&plan), ["vm-1"]);
-    assert_eq!(plan.unknown, ["vm-1"]);
+fn a_vm_that_nova_does_not_know_keeps_its_last_known_name_and_it_is_said() {
+    let scene = || cloud(&[]).vm("vm-1", ServerName::Unknown).port("vm-1", port("p1", 1));
+    let plan = scene().remembers(record("worker-1", "vm-1", &[("p1", 0)])).plan();
+    assert_eq!(node_names(&plan), ["worker-1"]);
+    assert_eq!(plan.remembered, [unconfirmed("worker-1", "vm-1", "Nova doesn't know its VM")]);
+    assert!(plan.by_id.is_empty());
+    let plan = scene().plan();
+    assert_eq!(
+        (node_names(&plan), plan.by_id.as_slice()),
+        (vec!["vm-1"], ["vm-1".to_owned()].as_slice())
+    );
 }
 
 #[test]
-fn without_a_compute_endpoint_every_vm_goes_by_its_id() {
-    let plan = cloud(&[]).vm("vm-1", None).port(port("p1", "vm-1", 1)).plan();
-    assert_eq!(node_names(&plan), ["vm-1"]);
-    assert!(plan.unknown.is_empty(), "nobody was asked");
+fn without_a_compute_endpoint_a_vm_keeps_its_last_known_name_or_goes_by_its_id() {
+    let scene = || cloud(&[]).vm("vm-1", ServerName::NoEndpoint).port("vm-1", port("p1", 1));
+    assert_eq!(node_names(&scene().plan()), ["vm-1"]);
+    assert!(scene().plan().by_id.is_empty(), "no service was asked");
+    let plan = scene().remembers(record("worker-1", "vm-1", &[("p1", 0)])).plan();
+    assert_eq!(node_names(&plan), ["worker-1"]);
+    let why = "the catalog has no compute endpoint";
+    assert_eq!(plan.remembered, [unconfirmed("worker-1", "vm-1", why)]);
+}
+
+#[test]
+fn a_remembered_name_never_stands_against_a_confirmed_one() {
+    for name in [ServerName::Unknown, failed(), ServerName::NoEndpoint] {
+        let scene = cloud(&[("vm-2", "worker-1")]).vm("vm-1", name);
+        let scene = scene.remembers(record("worker-1", "vm-1", &[("p1", 0)]));
+        let plan = scene.port("vm-1", port("p1", 1)).port("vm-2", port("p2", 2)).plan();
+        assert_eq!(node_names(&plan), ["worker-1"]);
+        assert_eq!(plan.nodes[0].config.instance_id, "vm-2");
+        assert_eq!(plan.superseded[0].vm_id, "vm-1");
+        assert!(plan.duplicate_names.is_empty());
+    }
 }
 
 #[test]
 fn while_nova_fails_a_vm_keeps_the_name_it_was_last_known_by() {
-    let scene = cloud(&[]).vm("vm-1", failed()).port(port("p1", "vm-1", 1));
+    let scene = cloud(&[]).vm("vm-1", failed()).port("vm-1", port("p1", 1));
     let plan = scene.remembers(record("worker-1", "vm-1", &[("p1", 0)])).plan();
     assert_eq!(node_names(&plan), ["worker-1"]);
-    assert!(plan.nameless.is_empty());
+    assert!(plan.unresolved.is_empty());
 }
 
 #[test]
 fn of_two_remembered_names_the_later_one_is_the_last_known() {
     let later = Record { updated_at: wall(60), ..record("b-new", "vm-1", &[("p1", 0)]) };
-    let scene = cloud(&[]).vm("vm-1", failed()).port(port("p1", "vm-1", 1));
+    let scene = cloud(&[]).vm("vm-1", failed()).port("vm-1", port("p1", 1));
     let plan = scene.remembers(later).remembers(record("a-old", "vm-1", &[("p1", 0)])).plan();
     assert_eq!(node_names(&plan), ["b-new"]);
 }
@@ -153,7 +197,7 @@ fn of_two_remembered_names_the_later_one_is_the_last_known() {
 #[test]
 fn a_record_by_the_vms_id_is_its_last_known_name_only_where_there_is_no_other() {
     let by_id = Record { updated_at: wall(60), ..legacy_record("vm-1", "vm-1", &[("p1", 1)]) };
-    let scene = || cloud(&[]).vm("vm-1", failed()).port(port("p1", "vm-1", 1));
+    let scene = || cloud(&[]).vm("vm-1", failed()).port("vm-1", port("p1", 1));
     let named = legacy_record("worker-1", "vm-1", &[("p1", 1)]);
     let plan = scene().remembers(by_id.clone()).remembers(named).plan();
     assert_eq!(node_names(&plan), ["worker-1"]);
@@ -164,69 +208,58 @@ fn a_record_by_the_vms_id_is_its_last_known_name_only_where_there_is_no_other() 
 }
 
 #[test]
-fn a_name_remembered_for_another_cloud_is_not_this_vms_name() {
+fn a_name_is_remembered_whatever_the_cloud_is_called() {
     let elsewhere =
         Record { provider_id: "elsewhere".to_owned(), ..record("worker-9", "vm-1", &[("p1", 0)]) };
-    let scene = cloud(&[]).vm("vm-1", failed()).port(port("p1", "vm-1", 1));
-    let plan = scene.remembers(elsewhere).plan();
-    assert!(plan.nodes.is_empty());
+    let scene = cloud(&[]).vm("vm-1", failed()).port("vm-1", port("p1", 1));
+    assert_eq!(node_names(&scene.remembers(elsewhere).plan()), ["worker-9"]);
 }
 
 #[test]
 fn while_nova_fails_a_vm_nobody_remembers_is_left_out_and_the_others_go_on() {
     let scene = cloud(&[("vm-2", "worker-2")]).vm("vm-1", failed());
-    let plan = scene.port(port("p1", "vm-1", 1)).port(port("p2", "vm-2", 2)).plan();
+    let plan = scene.port("vm-1", port("p1", 1)).port("vm-2", port("p2", 2)).plan();
     assert_eq!(node_names(&plan), ["worker-2"]);
     let why = "Nova GET /servers: HTTP 503".to_owned();
-    assert_eq!(plan.nameless, [("vm-1".to_owned(), why)]);
-    assert!(plan.without_ports.is_empty() && plan.twins.is_empty());
+    assert_eq!(plan.unresolved, [("vm-1".to_owned(), why)]);
+    assert!(plan.without_ports.is_empty() && plan.duplicate_names.is_empty());
 }
 
 #[test]
 fn of_two_vms_with_one_name_neither_is_sent_and_the_others_go_on() {
     let scene = cloud(&[("vm-1", "twin"), ("vm-2", "twin"), ("vm-3", "worker-3")]);
-    let ports = [port("p1", "vm-1", 1), port("p2", "vm-2", 2), port("p3", "vm-3", 3)];
-    let plan = ports.into_iter().fold(scene, Scene::port).plan();
+    let scene = scene.port("vm-1", port("p1", 1)).port("vm-2", port("p2", 2));
+    let plan = scene.port("vm-3", port("p3", 3)).plan();
     assert_eq!(node_names(&plan), ["worker-3"]);
-    assert_eq!(plan.twins["twin"], ["vm-1", "vm-2"]);
-}
-
-#[test]
-fn a_remembered_name_makes_twins_too() {
-    let scene = cloud(&[("vm-2", "worker-1")]).vm("vm-1", failed());
-    let scene = scene.remembers(record("worker-1", "vm-1", &[("p1", 0)]));
-    let plan = scene.port(port("p1", "vm-1", 1)).port(port("p2", "vm-2", 2)).plan();
-    assert!(plan.nodes.is_empty());
-    assert_eq!(plan.twins["worker-1"].len(), 2);
+    assert_eq!(plan.duplicate_names["twin"], ["vm-1", "vm-2"]);
 }
 
 #[test]
 fn a_vm_without_ports_is_not_sent_and_counted() {
     let plan = cloud(&[("vm-1", "worker-1"), ("vm-2", "worker-2")]);
-    let plan = plan.port(port("p2", "vm-2", 2)).plan();
+    let plan = plan.port("vm-2", port("p2", 2)).plan();
     assert_eq!(node_names(&plan), ["worker-2"]);
     assert_eq!(plan.without_ports, ["vm-1"]);
 }
 
 #[test]
 fn a_vm_that_nova_does_not_know_and_that_has_no_ports_is_absent() {
-    let scene = cloud(&[("vm-2", "worker-2")]).vm("vm-1", Some(ServerName::Unknown));
-    let plan = scene.port(port("p2", "vm-2", 2)).plan();
+    let scene = cloud(&[("vm-2", "worker-2")]).vm("vm-1", ServerName::Unknown);
+    let plan = scene.port("vm-2", port("p2", 2)).plan();
     assert_eq!(node_names(&plan), ["worker-2"]);
     assert_eq!(plan.absent, ["vm-1"]);
-    assert!(plan.unknown.is_empty() && plan.without_ports.is_empty());
+    assert!(plan.by_id.is_empty() && plan.without_ports.is_empty());
 }
 
 #[test]
 fn only_ports_of_an_allowed_status_count_and_the_others_are_told() {
-    let scene = cloud(&[("vm-1", "worker-1")]).port(port("p1", "vm-1", 1));
-    let of_status =
-        |id, number, status: &str| Port { status: status.into(), ..port(id, "vm-1", number) };
+    let scene = cloud(&[("vm-1", "worker-1")]).port("vm-1", port("p1", 1));
+    let of_status = |id, number, status: &str| Port { status: status.into(), ..port(id, number) };
     let scene = scene
-        .port(of_status("p2", 2, "DOWN"))
-        .port(of_status("p3", 3, "BUILD"))
-        .port(of_status("p4", 4, "BUILD"))
-        .port(of_status("p5", 5, "ERROR"));
+        .port("vm-1", of_status("p2", 2, "DOWN"))
+        .port("vm-1", of_status("p3", 3, "BUILD"))
+        .port("vm-1", of_status("p4", 4, "BUILD"))
+        .port("vm-1", of_status("p5", 5, "ERROR"));
     let plan = scene.plan();
     assert_eq!(ids(&plan), [("p1", 0), ("p2", 1)]);
     assert_eq!(plan.nodes[0].down_ports, ["p2"]);
@@ -237,8 +270,8 @@ fn only_ports_of_an_allowed_status_count_and_the_others_are_told() {
 
 #[test]
 fn with_every_status_allowed_none_is_left_out() {
-    let building = Port { status: "BUILD".into(), ..port("p1", "vm-1", 1) };
-    let mut scene = cloud(&[("vm-1", "worker-1")]).port(building);
+    let building = Port { status: "BUILD".into(), ..port("p1", 1) };
+    let mut scene = cloud(&[("vm-1", "worker-1")]).port("vm-1", building);
     scene.statuses = None;
     let plan = scene.plan();
     assert_eq!(ids(&plan), [("p1", 0)]);
@@ -248,14 +281,19 @@ fn with_every_status_allowed_none_is_left_out() {
 #[test]
 fn ports_on_another_network_or_in_another_subnet_are_none_of_ours() {
     let scene = cloud(&[("vm-1", "worker-1")]);
-    let elsewhere = Port { network_id: "other".into(), ..port("p1", "vm-1", 1) };
+    let elsewhere = Port { network_id: "other".into(), ..port("p1", 1) };
     let fixed_ips = vec![("other".into(), address(2))];
-    let beside = Port { fixed_ips, ..port("p2", "vm-1", 2) };
-    let bare = Port { fixed_ips: Vec::new(), ..port("p3", "vm-1", 3) };
+    let beside = Port { fixed_ips, ..port("p2", 2) };
+    let bare = Port { fixed_ips: Vec::new(), ..port("p3", 3) };
     // A status that counts for nothing here must not be told either.
     let building = Port { status: "BUILD".into(), ..elsewhere.clone() };
     let building = Port { id: "p4".to_owned(), ..building };
-    let plan = scene.port(elsewhere).port(beside).port(bare).port(building).plan();
+    let plan = scene
+        .port("vm-1", elsewhere)
+        .port("vm-1", beside)
+        .port("vm-1", bare)
+        .port("vm-1", building)
+        .plan();
     assert!(plan.nodes.is_empty() && plan.by_status.is_empty());
     assert_eq!(plan.without_ports, ["vm-1"]);
 }
@@ -263,7 +301,7 @@ fn ports_on_another_network_or_in_another_subnet_are_none_of_ours() {
 #[test]
 fn a_port_that_cannot_be_used_says_why() {
     let why = |port: Port| usable(&port, &subnet(), Some(&["ACTIVE".to_owned()]));
-    let fine = port("p1", "vm-1", 1);
+    let fine = port("p1", 1);
     assert_eq!(why(fine.clone()), Ok(address(1)));
     let elsewhere = Port { network_id: "other".into(), ..fine.clone() };
     assert_eq!(why(elsewhere), Err(Unusable::OtherNetwork));
@@ -274,18 +312,11 @@ fn a_port_that_cannot_be_used_says_why() {
 }
 
 #[test]
-fn a_port_of_another_vm_is_nobodys_interface() {
-    let scene = cloud(&[("vm-1", "worker-1")]).port(port("p1", "vm-1", 1));
-    let plan = scene.port(port("p2", "vm-2", 2)).port(port("p3", "", 3)).plan();
-    assert_eq!(ids(&plan), [("p1", 0)]);
-}
-
-#[test]
 fn of_several_addresses_in_the_subnet_the_lowest_by_number_counts() {
     let ours = |number| (SUBNET.into(), address(number));
     let lowest_elsewhere = ("other".into(), address(1));
     let fixed_ips = vec![ours(100), lowest_elsewhere, ours(9), ours(20)];
-    let scene = cloud(&[("vm-1", "worker-1")]).port(Port { fixed_ips, ..port("p1", "vm-1", 1) });
+    let scene = cloud(&[("vm-1", "worker-1")]).port("vm-1", Port { fixed_ips, ..port("p1", 1) });
     assert_eq!(scene.plan().nodes[0].config.interfaces[0].address, address(9));
 }
 
@@ -294,9 +325,9 @@ fn ids_in_upper_case_are_the_same_ids() {
     let shouting = Port {
         network_id: NETWORK.to_uppercase().into(),
         fixed_ips: vec![(SUBNET.to_uppercase().into(), address(1))],
-        ..port("p1", "vm-1", 1)
+        ..port("p1", 1)
     };
-    let plan = cloud(&[("vm-1", "worker-1")]).port(shouting).plan();
+    let plan = cloud(&[("vm-1", "worker-1")]).port("vm-1", shouting).plan();
     let interface = &plan.nodes[0].config.interfaces[0];
     assert_eq!((&*interface.network_id, &*interface.subnet_id), (NETWORK, SUBNET));
 }
@@ -305,10 +336,10 @@ fn ids_in_upper_case_are_the_same_ids() {
 fn a_node_is_as_it_was_told_before_only_if_its_vm_is_the_same_too() {
     let told = [("p1", 1)];
     let plan_of = |told: Record| {
-        cloud(&[("vm-1", "worker-1")]).remembers(told).port(port("p1", "vm-1", 1)).plan()
+        cloud(&[("vm-1", "worker-1")]).remembers(told).port("vm-1", port("p1", 1)).plan()
     };
     let same = plan_of(record("worker-1", "vm-1", &told));
-    assert_eq!(*same.nodes[0].config, node_config("worker-1", "vm-1", &told));
+    assert_eq!(same.nodes[0].config, node_config("worker-1", "vm-1", &told));
     let of_another_vm = plan_of(record("worker-1", "vm-2", &told));
     assert_eq!(of_another_vm.nodes[0].config.instance_id, "vm-1");
     let longer_mtu = plan_of({
@@ -320,41 +351,30 @@ fn a_node_is_as_it_was_told_before_only_if_its_vm_is_the_same_too() {
 }
 
 #[test]
-fn a_node_that_is_as_it_was_told_before_is_not_copied() {
-    let is_borrowed = |mtu| {
-        let mut told = record("worker-1", "vm-1", &[("p1", 1)]);
-        told.config.interfaces[0].mtu = mtu;
-        let scene = cloud(&[("vm-1", "worker-1")]).remembers(told).port(port("p1", "vm-1", 1));
-        scene.planned(|plan| matches!(plan.nodes[0].config, Cow::Borrowed(_)))
-    };
-    assert!(is_borrowed(1450));
-    assert!(!is_borrowed(9_000));
-}
-
-#[test]
 fn a_port_keeps_the_id_the_inventory_remembers() {
     let scene = cloud(&[("vm-1", "worker-1")]).remembers(record("worker-1", "vm-1", &[("p2", 0)]));
-    let plan = scene.port(port("p1", "vm-1", 1)).port(port("p2", "vm-1", 2)).plan();
+    let plan = scene.port("vm-1", port("p1", 1)).port("vm-1", port("p2", 2)).plan();
     assert_eq!(ids(&plan), [("p2", 0), ("p1", 1)]);
 }
 
 #[test]
 fn a_port_that_is_built_anew_keeps_its_id_over_several_posts() {
-    let building = Port { status: "BUILD".into(), ..port("p1", "vm-1", 1) };
-    let broken = Port { status: "ERROR".into(), ..building.clone() };
-    let bare = Port { fixed_ips: Vec::new(), ..building.clone() };
-    let elsewhere = Port { network_id: "other".into(), ..building.clone() };
-    for away in [building, broken, bare, elsewhere] {
-        let scene = || cloud(&[("vm-1", "worker-1")]).port(port("p2", "vm-1", 2));
+    let broken = Port { status: "ERROR".into(), ..port("p1", 1) };
+    let bare = Port { fixed_ips: Vec::new(), ..broken.clone() };
+    let elsewhere = Port { network_id: "other".into(), ..broken.clone() };
+    for away in [broken, bare, elsewhere] {
+        let scene = || cloud(&[("vm-1", "worker-1")]).port("vm-1", port("p2", 2));
         let told = record("worker-1", "vm-1", &[("p1", 0), ("p2", 1)]);
-        let plan = scene().port(away.clone()).remembers(told).plan();
+        let plan = scene().port("vm-1", away.clone()).remembers(told).plan();
         assert_eq!(ids(&plan), [("p2", 1)], "{away:?}");
-        let plan = scene().port(away.clone()).port(port("p3", "vm-1", 3)).remembers(sent(&plan));
+        let plan =
+            scene().port("vm-1", away.clone()).port("vm-1", port("p3", 3)).remembers(sent(&plan));
         let plan = plan.plan();
         assert_eq!(ids(&plan), [("p2", 1), ("p3", 2)], "{away:?}");
-        let plan = scene().port(away).port(port("p4", "vm-1", 4)).remembers(sent(&plan)).plan();
+        let plan =
+            scene().port("vm-1", away).port("vm-1", port("p4", 4)).remembers(sent(&plan)).plan();
         assert_eq!(ids(&plan), [("p2", 1), ("p4", 2)], "a port that is gone leaves its id behind");
-        let plan = scene().port(port("p1", "vm-1", 1)).remembers(sent(&plan)).plan();
+        let plan = scene().port("vm-1", port("p1", 1)).remembers(sent(&plan)).plan();
         assert_eq!(ids(&plan), [("p1", 0), ("p2", 1)]);
         assert!(plan.nodes[0].reserved.is_empty());
     }
@@ -362,19 +382,20 @@ fn a_port_that_is_built_anew_keeps_its_id_over_several_posts() {
 
 #[test]
 fn a_port_keeps_its_id_though_all_its_node_has_is_built_anew() {
-    let building = Port { status: "BUILD".into(), ..port("p1", "vm-1", 1) };
+    let broken = Port { status: "ERROR".into(), ..port("p1", 1) };
     let told = record("worker-1", "vm-1", &[("p1", 0)]);
-    let scene = || cloud(&[("vm-1", "worker-1")]).port(building.clone());
+    let scene = || cloud(&[("vm-1", "worker-1")]).port("vm-1", broken.clone());
     assert!(scene().remembers(told.clone()).plan().nodes.is_empty());
-    let plan = scene().remembers(told).port(port("p0", "vm-1", 0)).plan();
+    let plan = scene().remembers(told).port("vm-1", port("p0", 0)).plan();
     assert_eq!(ids(&plan), [("p0", 1)]);
 }
 
 #[test]
 fn an_id_kept_for_a_port_goes_with_its_vm_to_another_name() {
-    let building = Port { status: "BUILD".into(), ..port("p1", "vm-1", 1) };
+    let broken = Port { status: "ERROR".into(), ..port("p1", 1) };
     let before = record("before", "vm-1", &[("p1", 0), ("p2", 1)]);
-    let scene = |name| cloud(&[("vm-1", name)]).port(building.clone()).port(port("p2", "vm-1", 2));
+    let scene =
+        |name| cloud(&[("vm-1", name)]).port("vm-1", broken.clone()).port("vm-1", port("p2", 2));
     let plan = scene("before").remembers(before).plan();
     let plan = scene("after").remembers(sent(&plan)).plan();
     assert_eq!(plan.nodes[0].reserved, [ReservedId { port_id: "p1".to_owned(), id: 0 }]);
@@ -382,16 +403,21 @@ fn an_id_kept_for_a_port_goes_with_its_vm_to_another_name() {
 
 #[test]
 fn a_reservation_alone_makes_a_node_no_other_one() {
-    let building = Port { status: "BUILD".into(), ..port("p1", "vm-1", 1) };
-    let scene = || cloud(&[("vm-1", "worker-1")]).port(port("p2", "vm-1", 2));
+    let broken = Port { status: "ERROR".into(), ..port("p1", 1) };
+    let scene = || cloud(&[("vm-1", "worker-1")]).port("vm-1", port("p2", 2));
     let told = record("worker-1", "vm-1", &[("p1", 0), ("p2", 1)]);
-    let with = sent(&scene().port(building).remembers(told).plan());
+    let with = sent(&scene().port("vm-1", broken).remembers(told).plan());
     assert_eq!(with.reserved_ids.len(), 1);
-    scene().remembers(with.clone()).planned(|plan| {
-        assert!(matches!(plan.nodes[0].config, Cow::Borrowed(_)));
-        assert!(plan.nodes[0].reserved.is_empty(), "the port is gone");
-        assert_eq!(why(&plan.nodes[0], Some(&with), PROVIDER, Resend::default()), None);
-    });
+    let plan = scene().remembers(with.clone()).plan();
+    assert!(plan.nodes[0].reserved.is_empty(), "the port is gone");
+    let context = SendContext {
+        intervals: &intervals(),
+        forced_until: None,
+        down_ports: None,
+        unconfirmed: &BTreeSet::new(),
+        now: wall(60),
+    };
+    assert!(due(&spec(), &[&plan.nodes[0]], &inventory(&[with]), &context).is_empty());
 }
 
 #[test]
@@ -400,14 +426,14 @@ fn what_another_vm_was_told_under_the_name_does_not_renumber_ports_that_were_her
         Record { updated_at: wall(60), ..record("worker-1", "vm-1", &[("came", 3), ("away", 0)]) };
     let scene = cloud(&[("vm-2", "worker-1")]).remembers(theirs);
     let scene = scene.remembers(record("before", "vm-2", &[("stayed", 3)]));
-    let plan = scene.port(port("came", "vm-2", 1)).port(port("stayed", "vm-2", 2)).plan();
+    let plan = scene.port("vm-2", port("came", 1)).port("vm-2", port("stayed", 2)).plan();
     assert_eq!(ids(&plan), [("came", 0), ("stayed", 3)]);
 }
 
 #[test]
 fn a_renamed_vm_keeps_the_ids_of_its_ports() {
     let scene = cloud(&[("vm-1", "renamed")]).remembers(record("before", "vm-1", &[("p2", 0)]));
-    let plan = scene.port(port("p1", "vm-1", 1)).port(port("p2", "vm-1", 2)).plan();
+    let plan = scene.port("vm-1", port("p1", 1)).port("vm-1", port("p2", 2)).plan();
     assert_eq!(node_names(&plan), ["renamed"]);
     assert_eq!(ids(&plan), [("p2", 0), ("p1", 1)]);
 }
@@ -415,7 +441,7 @@ fn a_renamed_vm_keeps_the_ids_of_its_ports() {
 #[test]
 fn a_port_moved_to_the_vm_that_replaced_its_nodes_former_one_keeps_its_id() {
     let scene = cloud(&[("vm-2", "worker-1")]).remembers(record("worker-1", "vm-1", &[("p2", 3)]));
-    let plan = scene.port(port("p1", "vm-2", 1)).port(port("p2", "vm-2", 2)).plan();
+    let plan = scene.port("vm-2", port("p1", 1)).port("vm-2", port("p2", 2)).plan();
     assert_eq!(ids(&plan), [("p1", 0), ("p2", 3)]);
 }
 
@@ -423,23 +449,93 @@ fn a_port_moved_to_the_vm_that_replaced_its_nodes_former_one_keeps_its_id() {
 fn of_two_records_the_one_told_last_counts_most() {
     let later = Record { updated_at: wall(60), ..record("a-late", "vm-1", &[("p1", 5)]) };
     let scene = cloud(&[("vm-1", "worker-1")]).remembers(later);
-    let plan = scene.remembers(record("z-early", "vm-1", &[("p1", 2)])).port(port("p1", "vm-1", 1));
+    let plan = scene.remembers(record("z-early", "vm-1", &[("p1", 2)])).port("vm-1", port("p1", 1));
     assert_eq!(ids(&plan.plan()), [("p1", 5)]);
 }
 
 #[test]
-fn ids_of_another_cloud_are_not_remembered_here() {
-    let elsewhere =
-        Record { provider_id: "elsewhere".to_owned(), ..record("worker-1", "vm-1", &[("p1", 4)]) };
-    let scene = cloud(&[("vm-1", "worker-1")]).remembers(elsewhere);
-    assert_eq!(ids(&scene.port(port("p1", "vm-1", 1)).plan()), [("p1", 0)]);
+fn ids_stay_when_the_cloud_is_registered_under_another_id() {
+    let elsewhere = |target: &str, uid: &str| Record {
+        provider_id: "elsewhere".to_owned(),
+        accepted_by: Some(target.to_owned()),
+        owner: Some(owner(uid)),
+        ..record("worker-1", "vm-1", &[("p1", 4), ("p2", 0)])
+    };
+    for before in [elsewhere("elsewhere", "edge"), elsewhere("provider-1", "another")] {
+        let building = Port { status: "ERROR".into(), ..port("p2", 2) };
+        let scene = cloud(&[("vm-1", "worker-1")]).remembers(before);
+        let scene = scene.port("vm-1", port("p1", 1)).port("vm-1", building);
+        let plan = scene.port("vm-1", port("p3", 3)).plan();
+        assert_eq!(ids(&plan), [("p3", 1), ("p1", 4)], "multinic0 stays that of p2");
+    }
+}
+
+#[test]
+fn another_clusters_record_numbers_ports_of_the_subnet_and_reserves_nothing() {
+    let elsewhere = Record {
+        provider_id: "elsewhere".to_owned(),
+        accepted_by: Some("elsewhere".to_owned()),
+        owner: Some(owner("another")),
+        ..record("worker-1", "vm-1", &[("p1", 4), ("p2", 0)])
+    };
+    let beside = Port { network_id: "other".into(), ..port("p2", 2) };
+    let scene = cloud(&[("vm-1", "worker-1")]).remembers(elsewhere).port("vm-1", beside);
+    let plan = scene.port("vm-1", port("p1", 1)).port("vm-1", port("p3", 3)).plan();
+    assert_eq!(ids(&plan), [("p3", 0), ("p1", 4)]);
+}
+
+#[test]
+fn ids_and_names_are_the_same_in_either_case() {
+    let shouting = Record {
+        provider_id: "PROVIDER-1".to_owned(),
+        accepted_by: Some("PROVIDER-1".to_owned()),
+        ..record("worker-1", "VM-1", &[("p2", 0)])
+    };
+    let scene = cloud(&[("vm-1", "worker-1")]).remembers(shouting);
+    let plan = scene.port("vm-1", port("p1", 1)).port("vm-1", port("p2", 2)).plan();
+    assert_eq!(ids(&plan), [("p2", 0), ("p1", 1)]);
+}
+
+#[test]
+fn a_port_that_is_build_for_seconds_stays_as_the_node_has_it() {
+    let told = {
+        let mut told = record("worker-1", "vm-1", &[("p1", 0), ("p2", 1)]);
+        told.config.interfaces[0].mtu = 9_000;
+        told
+    };
+    let building = |id: &str, number| Port { status: "BUILD".into(), ..port(id, number) };
+    let scene = cloud(&[("vm-1", "worker-1")]).remembers(told.clone());
+    let scene = scene.port("vm-1", building("p1", 7)).port("vm-1", port("p2", 1));
+    let scene = scene.port("vm-1", building("p3", 3));
+    let plan = scene.plan_of(&spec());
+    assert_eq!(ids(&plan), [("p1", 0), ("p2", 1)], "a new port waits");
+    assert_eq!(plan.nodes[0].config.interfaces[0], told.config.interfaces[0], "all of it stays");
+    assert!(plan.nodes[0].down_ports.is_empty() && plan.nodes[0].reserved.is_empty());
+    assert_eq!(plan.by_status.into_values().sum::<usize>(), 1);
+    let hour = Duration::from_secs(3_600);
+    let since = BTreeMap::from([("p1".to_owned(), Duration::ZERO)]);
+    assert_eq!(plan.building_since, since);
+    assert!(scene.plan_at(&spec(), &since, hour - Duration::from_secs(1)).stuck.is_empty());
+    let stuck = scene.plan_at(&spec(), &since, hour).stuck;
+    assert_eq!(stuck, [("worker-1".to_owned(), "p1".to_owned())]);
+}
+
+#[test]
+fn a_build_port_that_another_cluster_was_told_of_waits_here() {
+    let told = Record {
+        accepted_by: Some("elsewhere".to_owned()),
+        ..record("worker-1", "vm-1", &[("p1", 0)])
+    };
+    let building = Port { status: "BUILD".into(), ..port("p1", 1) };
+    let scene = cloud(&[("vm-1", "worker-1")]).remembers(told).port("vm-1", building);
+    assert!(scene.plan().nodes.is_empty());
 }
 
 #[test]
 fn ids_of_the_replaced_program_count_from_one_and_are_not_kept() {
     let legacy = legacy_record("worker-1", "vm-1", &[("p2", 1), ("p1", 2)]);
     let scene = cloud(&[("vm-1", "worker-1")]).remembers(legacy);
-    let plan = scene.port(port("p1", "vm-1", 1)).port(port("p2", "vm-1", 2)).plan();
+    let plan = scene.port("vm-1", port("p1", 1)).port("vm-1", port("p2", 2)).plan();
     assert_eq!(ids(&plan), [("p1", 0), ("p2", 1)]);
 }
 
@@ -447,16 +543,16 @@ fn ids_of_the_replaced_program_count_from_one_and_are_not_kept() {
 fn ids_of_the_replaced_program_are_not_kept_under_a_former_name_either() {
     let legacy = legacy_record("before", "vm-1", &[("p1", 2)]);
     let scene = cloud(&[("vm-1", "worker-1")]).remembers(legacy);
-    assert_eq!(ids(&scene.port(port("p1", "vm-1", 1)).plan()), [("p1", 0)]);
+    assert_eq!(ids(&scene.port("vm-1", port("p1", 1)).plan()), [("p1", 0)]);
 }
 
 #[test]
 fn ports_over_the_limit_are_counted_and_their_down_status_is_nobodys_concern() {
-    let down = |number: u8| Port {
-        status: "DOWN".into(),
-        ..port(&format!("p{number:02}"), "vm-1", number)
-    };
-    let scene = (0..12).map(down).fold(cloud(&[("vm-1", "worker-1")]), Scene::port);
+    let down =
+        |number: u8| Port { status: "DOWN".into(), ..port(&format!("p{number:02}"), number) };
+    let scene = (0..12)
+        .map(down)
+        .fold(cloud(&[("vm-1", "worker-1")]), |scene, port| scene.port("vm-1", port));
     let plan = scene.plan();
     assert_eq!(plan.nodes[0].over_limit, 2);
     let sent: Vec<&str> = ids(&plan).iter().map(|(port_id, _)| *port_id).collect();

@@ -3,15 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{at, key, planned, wall};
-use crate::reconcile::claims::Conflict;
 use crate::reconcile::plan::Plan;
-use crate::reconcile::report::{Reason, Report, Summary, Verdict, next, verdict};
+use crate::reconcile::report::{Conflict, Reason, Report, Summary, Verdict, next, verdict};
 use crate::resources::{DownPortRetry, Status};
 use crate::targets::viola::{Delivery, Problem};
 
 /// A pass over these nodes, of which Viola accepted some.
 struct Pass {
-    plan: Plan<'static>,
+    plan: Plan,
     conflicts: Vec<Conflict>,
     delivery: Delivery,
     again: usize,
@@ -113,7 +112,7 @@ fn nodes_that_viola_refused_are_named_and_not_counted_as_synced_or_unchanged() {
 #[test]
 fn a_vm_that_goes_by_its_id_is_told_of_but_was_not_left_out() {
     let mut pass = pass(&["6f1c"], &["6f1c"]);
-    pass.plan.unknown.push("6f1c".to_owned());
+    pass.plan.by_id.push("6f1c".to_owned());
     assert_eq!(pass.reason(), Reason::Synced);
     assert_eq!(pass.message(), "synced 1 node; 1 VM unknown to Nova goes by its id (6f1c)");
 }
@@ -138,9 +137,9 @@ fn a_conflict_names_the_node_and_its_manager() {
 }
 
 #[test]
-fn twins_are_a_conflict_that_names_both() {
+fn duplicate_names_are_a_conflict_that_names_both() {
     let mut pass = pass(&["worker-0"], &[]);
-    pass.plan.twins.insert("twin".to_owned(), vec!["vm-1".to_owned(), "vm-2".to_owned()]);
+    pass.plan.duplicate_names.insert("twin".to_owned(), vec!["vm-1".to_owned(), "vm-2".to_owned()]);
     assert_eq!(pass.reason(), Reason::NodeConflict);
     for part in ["\"twin\"", "vm-1", "vm-2", "none of them is sent", "1 node unchanged"] {
         assert!(pass.message().contains(part), "{part}: {}", pass.message());
@@ -151,8 +150,8 @@ fn twins_are_a_conflict_that_names_both() {
 fn vms_without_a_known_name_are_an_error_of_nova_and_each_message_stands_once() {
     let mut pass = pass(&["worker-0"], &["worker-0"]);
     for vm_id in ["vm-1", "vm-2"] {
-        let nameless = (vm_id.to_owned(), "Nova GET /servers: HTTP 503".to_owned());
-        pass.plan.nameless.push(nameless);
+        let unresolved = (vm_id.to_owned(), "Nova GET /servers: HTTP 503".to_owned());
+        pass.plan.unresolved.push(unresolved);
     }
     assert_eq!(pass.reason(), Reason::NovaError);
     let message = pass.message();
@@ -163,7 +162,7 @@ fn vms_without_a_known_name_are_an_error_of_nova_and_each_message_stands_once() 
 #[test]
 fn a_failed_post_outweighs_a_conflict_and_a_conflict_outweighs_nova() {
     let mut pass = pass(&["worker-0", "worker-1"], &[]).conflict("worker-0", "older");
-    pass.plan.nameless.push(("vm-9".to_owned(), "Nova is down".to_owned()));
+    pass.plan.unresolved.push(("vm-9".to_owned(), "Nova is down".to_owned()));
     assert_eq!(pass.reason(), Reason::NodeConflict);
     let pass = pass.refused(&["worker-1"], "Viola is down");
     assert_eq!(pass.reason(), Reason::ViolaPostError);
@@ -177,7 +176,9 @@ fn equal_failures_give_equal_messages_in_whatever_order_they_came() {
     let with = |vms: [&str; 2]| {
         let mut pass = pass(&[], &[]);
         for vm_id in vms {
-            pass.plan.nameless.push((vm_id.to_owned(), format!("Nova GET /servers/{vm_id}: 500")));
+            pass.plan
+                .unresolved
+                .push((vm_id.to_owned(), format!("Nova GET /servers/{vm_id}: 500")));
         }
         pass.message()
     };
@@ -195,21 +196,21 @@ fn long_lists_are_shortened_and_the_end_of_the_message_is_never_lost() {
         assert!(!message.contains("-099"), "{message}");
     };
     many(|pass| pass.plan.without_ports = numbered("vm", 100));
-    many(|pass| pass.plan.unknown = numbered("vm", 100));
+    many(|pass| pass.plan.by_id = numbered("vm", 100));
     many(|pass| pass.plan.absent = numbered("vm", 100));
     many(|pass| {
         let statuses = numbered("worker", 100).into_iter().map(|node| (node, "BUILD".to_owned()));
         pass.plan.by_status = statuses.map(|key| (key, 1)).collect();
     });
     many(|pass| {
-        let twins = |name: String| (name, numbered("vm", 100));
-        pass.plan.twins =
-            numbered("worker", 100).into_iter().map(twins).collect::<BTreeMap<_, _>>();
+        let duplicate_names = |name: String| (name, numbered("vm", 100));
+        pass.plan.duplicate_names =
+            numbered("worker", 100).into_iter().map(duplicate_names).collect::<BTreeMap<_, _>>();
     });
     many(|pass| {
         let words = "Nova said something long that says little of what it was about. ".repeat(4);
-        let nameless = |vm_id: String| (vm_id.clone(), format!("GET /servers/{vm_id}: {words}"));
-        pass.plan.nameless = numbered("vm", 100).into_iter().map(nameless).collect();
+        let unresolved = |vm_id: String| (vm_id.clone(), format!("GET /servers/{vm_id}: {words}"));
+        pass.plan.unresolved = numbered("vm", 100).into_iter().map(unresolved).collect();
     });
     many(|pass| {
         for node in numbered("worker", 100) {
@@ -277,7 +278,7 @@ fn the_transition_time_moves_only_when_the_status_does() {
         (Reason::Synced, "synced"),
         (Reason::NoChange, "unchanged"),
         (Reason::NovaError, "down"),
-        (Reason::NodeConflict, "twins"),
+        (Reason::NodeConflict, "duplicate_names"),
         (Reason::Synced, "synced"),
     ]);
     let times = |kind| all.iter().map(|status| since(status, kind)).collect::<Vec<_>>();

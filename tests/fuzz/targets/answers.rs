@@ -1,20 +1,20 @@
 //! The answers of Contrabass, Keystone, Neutron, Nova and Viola: one of them says anything, the
 //! others what they should.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use multinic_operator::clock::{Clock, Now};
 use multinic_operator::cloud::Cloud;
+use multinic_operator::cloud::fetch::Fetch;
 use multinic_operator::config::Config;
 use multinic_operator::http::client::{Answer, Clients, Failure, Request, Service, Transport};
 use multinic_operator::inventory::contents::Inventory;
 use multinic_operator::kube::objects::Page;
 use multinic_operator::node_config::{MAX_INTERFACES, NodeConfig};
 use multinic_operator::reconcile::plan::{Sources, plan};
-use multinic_operator::reconcile::reading::Reading;
 use multinic_operator::resources::OpenstackConfig;
 use multinic_operator::targets::Target;
 use multinic_operator::targets::viola::Viola;
@@ -140,10 +140,11 @@ pub fn run(data: &[u8]) {
     let clients = Clients::new(&Arc::default()).over(voice);
     let wall = "2026-11-23T00:00:00Z".parse().unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     let clock = Clock::invented(Now { uptime: Duration::ZERO, wall });
-    let cloud = Arc::new(Cloud::new(&CONFIG, clock, &clients));
-    let mut reading = Reading::new(&CONFIG, &cloud, &OBJECT, true);
-    let Ok((spec, subnet)) = reading.check() else { unreachable!("the object is well formed") };
-    let answers = match reading.read(spec, subnet) {
+    let cloud = Cloud::new(&CONFIG, clock, &clients);
+    let Ok(spec) = &OBJECT.spec else { unreachable!("the object is well formed") };
+    let mut fetch = Fetch::new(&cloud, &spec.provider_id, &spec.project_id, true);
+    let fetched = fetch.slice(&[spec], &[spec]);
+    let answers = match fetched.and_then(|()| fetch.answers(spec)) {
         Ok(answers) => answers,
         Err(failed) => {
             // A service may echo what it was told, and only that.
@@ -159,13 +160,15 @@ pub fn run(data: &[u8]) {
     };
     let inventory = Inventory::default();
     let plan = plan(&Sources {
-        provider_id: &spec.provider_id,
-        vm_ids: &spec.vm_ids,
+        spec,
+        uid: &OBJECT.uid,
         answers: &answers,
         statuses: CONFIG.openstack.port_statuses.as_deref(),
         inventory: &inventory,
+        building_since: &BTreeMap::new(),
+        uptime: Duration::ZERO,
     });
-    let nodes: Vec<&NodeConfig> = plan.nodes.iter().map(|node| &*node.config).collect();
+    let nodes: Vec<&NodeConfig> = plan.nodes.iter().map(|node| &node.config).collect();
     nodes.iter().for_each(|node| check(node));
     let delivery =
         Viola::new(&CONFIG, &clients).deliver("cluster", std::slice::from_ref(&nodes), &|| true);

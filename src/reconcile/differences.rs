@@ -7,8 +7,8 @@ use crate::node_config::{Interface, NodeConfig};
 use crate::reconcile::plan::PlannedNode;
 
 /// In words, one difference each; empty if there is none.
-pub fn between(record: &Record, node: &PlannedNode<'_>, target: &str) -> Vec<String> {
-    let now = &*node.config;
+pub fn between(record: &Record, node: &PlannedNode, target: &str) -> Vec<String> {
+    let now = &node.config;
     let mut differences = Vec::new();
     if let Some(accepted) = record.accepted_by.as_deref().filter(|accepted| *accepted != target) {
         differences
@@ -71,8 +71,6 @@ fn fields(was: &Interface, is: &Interface) -> [(&'static str, String, String); 8
 #[cfg(test)]
 mod tests {
     use super::between;
-    use std::borrow::Cow;
-
     use jiff::Timestamp;
 
     use crate::inventory::record::{Record, ReservedId};
@@ -113,13 +111,8 @@ mod tests {
         }
     }
 
-    fn planned(config: &NodeConfig, reserved: Vec<ReservedId>) -> PlannedNode<'_> {
-        PlannedNode {
-            config: Cow::Borrowed(config),
-            down_ports: Vec::new(),
-            over_limit: 0,
-            reserved,
-        }
+    fn planned(config: &NodeConfig, reserved: Vec<ReservedId>) -> PlannedNode {
+        PlannedNode { config: config.clone(), down_ports: Vec::new(), over_limit: 0, reserved }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Steps 2 to 8 over services that answer by a script: whose answer counts when several fail at once.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
@@ -11,9 +11,8 @@ use crate::cloud::tests::{PROVIDER, Stage, port, provider, refused, reply, stage
 use crate::http::client::Service;
 use crate::inventory::files::Disk;
 use crate::inventory::record::Record;
-use crate::reconcile::claims::Claims;
 use crate::reconcile::report::Reason;
-use crate::reconcile::{Context, Outcome, Work, sync};
+use crate::reconcile::{Context, Lane, Outcome, Pass, Scope, Work, reconcile};
 use crate::resources::OpenstackConfig;
 use crate::targets::viola::Viola;
 
@@ -36,14 +35,16 @@ fn operator(settings: &[(&str, &str)]) -> Operator {
     let context = Context {
         config: Arc::clone(&stage.config),
         cloud: Arc::clone(&stage.cloud),
-        viola: Arc::new(Viola::new(&stage.config, &stage.clients)),
+        target: Arc::new(Viola::new(&stage.config, &stage.clients)),
+        targets_side_by_side: 1,
         store: Arc::new(store),
-        claims: Arc::new(Claims::default()),
+        ownership: Arc::default(),
+        metrics: Arc::default(),
         clock: stage.clock.clone(),
         may_act: Arc::new(|| true),
     };
     let object = object("a", 0, &["vm-1"]);
-    context.claims.know(&object);
+    context.ownership.know(&object);
     Operator { stage, context, object: Arc::new(object), _folder: folder }
 }
 
@@ -53,7 +54,11 @@ impl Operator {
         let (resend_accepted_until, down_port_retry) = (None, None);
         let building_since = BTreeMap::new();
         let work = Work { object, resend_accepted_until, down_port_retry, building_since };
-        sync(&self.context, &work, false)
+        let (number, lane, work) = (1, Lane::Poll, vec![work]);
+        let pass = Pass { number, scope: Scope::of(&self.object), lane, work };
+        let outcome = Mutex::new(None);
+        reconcile(&self.context, &pass, &|_, reported| *outcome.lock().unwrap() = Some(reported));
+        outcome.into_inner().unwrap().unwrap()
     }
 
     fn later(&self, seconds: u64) {
@@ -153,7 +158,7 @@ fn a_new_password_that_costs_two_starts_over_is_found_in_the_same_pass() {
 fn a_nova_that_asks_to_be_left_alone_is_heard_the_longest_of_its_wishes() {
     let mut operator = operator(&[]);
     operator.object = Arc::new(object("a", 0, &["vm-1", "vm-2"]));
-    operator.context.claims.know(&operator.object);
+    operator.context.ownership.know(&operator.object);
     let busy = |pause| {
         reply(429, json!({"overLimit": {"message": "slow down"}})).with("retry-after", pause)
     };

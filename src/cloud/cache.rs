@@ -1,0 +1,201 @@
+//! Answers by key: each key is asked for once at a time, and its answer is kept for a while.
+//!
+//! While one thread asks, others that need the same answer wait for it and take it, good or bad.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::error::CloudError;
+use crate::threads::lock;
+
+/// Entries that weren't used for this long are dropped.
+const FORGET_AFTER: Duration = Duration::from_secs(3600);
+
+/// Answers by key.
+pub(super) struct Cache<K, V> {
+    slots: Mutex<HashMap<K, Arc<Slot<V>>>>,
+    /// Counts over all keys, so that a serial never comes twice.
+    serials: AtomicU64,
+}
+
+struct Slot<V> {
+    /// Held during the request.
+    asking: Mutex<()>,
+    /// Held for no I/O.
+    known: Mutex<Option<Known<V>>>,
+    used_at: Mutex<Duration>,
+}
+
+/// An answer and how long it may be used.
+pub(super) struct Known<V> {
+    pub(super) result: Result<Arc<V>, CloudError>,
+    /// Moves with each answer; distinguishes two equal ones.
+    pub(super) serial: u64,
+    /// Uptime.
+    pub(super) fresh_until: Duration,
+}
+
+impl<V> Clone for Known<V> {
+    fn clone(&self) -> Self {
+        let Known { result, serial, fresh_until } = self;
+        Known { result: result.clone(), serial: *serial, fresh_until: *fresh_until }
+    }
+}
+
+impl<K, V> Default for Cache<K, V> {
+    fn default() -> Self {
+        Cache { slots: Mutex::default(), serials: AtomicU64::default() }
+    }
+}
+
+impl<K: Clone + Eq + Hash, V> Cache<K, V> {
+    /// The cached answer if it is fresh at `uptime` and newer than the serial `outdated`; otherwise
+    /// what `ask` returns: the result and the uptime until which it is fresh.
+    pub(super) fn get(
+        &self,
+        key: &K,
+        uptime: Duration,
+        outdated: Option<u64>,
+        ask: impl FnOnce() -> (Result<V, CloudError>, Duration),
+    ) -> Known<V> {
+        let slot = self.slot(key, uptime);
+        let is_newer = |known: &Known<V>| outdated.is_none_or(|serial| known.serial > serial);
+        let before = lock(&slot.known).clone();
+        if let Some(known) = before.as_ref().filter(|known| known.fresh_until > uptime)
+            && is_newer(known)
+        {
+            return known.clone();
+        }
+        let asking = lock(&slot.asking);
+        let serial_before = before.map_or(0, |known| known.serial);
+        // A thread that waited takes the answer it waited for, however short its life.
+        if let Some(known) = &*lock(&slot.known)
+            && known.serial > serial_before
+            && is_newer(known)
+        {
+            return known.clone();
+        }
+        let (result, fresh_until) = ask();
+        let serial = self.serials.fetch_add(1, Ordering::Relaxed) + 1;
+        let known = Known { result: result.map(Arc::new), serial, fresh_until };
+        *lock(&slot.known) = Some(known.clone());
+        drop(asking);
+        known
+    }
+
+    /// The last answer, fresh or not.
+    pub(super) fn last(&self, key: &K) -> Option<Known<V>> {
+        let slot = lock(&self.slots).get(key).cloned()?;
+        lock(&slot.known).clone()
+    }
+
+    /// Makes an answer fresh until `until` at the latest.
+    pub(super) fn shorten(&self, key: &K, until: Duration) {
+        let slot = lock(&self.slots).get(key).cloned();
+        if let Some(slot) = slot
+            && let Some(known) = &mut *lock(&slot.known)
+        {
+            known.fresh_until = known.fresh_until.min(until);
+        }
+    }
+
+    /// Drops cached failures, so that the next question is asked.
+    pub(super) fn forget_failures(&self, of: impl Fn(&K) -> bool) {
+        for (key, slot) in &*lock(&self.slots) {
+            let mut known = lock(&slot.known);
+            if of(key) && known.as_ref().is_some_and(|known| known.result.is_err()) {
+                *known = None;
+            }
+        }
+    }
+
+    fn slot(&self, key: &K, uptime: Duration) -> Arc<Slot<V>> {
+        let mut slots = lock(&self.slots);
+        if !slots.contains_key(key) {
+            slots.retain(|_, slot| {
+                Arc::strong_count(slot) > 1 || *lock(&slot.used_at) + FORGET_AFTER > uptime
+            });
+        }
+        let slot = slots.entry(key.clone()).or_insert_with(|| {
+            let (asking, known, used_at) = Default::default();
+            Arc::new(Slot { asking, known, used_at })
+        });
+        *lock(&slot.used_at) = uptime;
+        Arc::clone(slot)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cache;
+    use crate::cloud::{CloudError, Step};
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    type Numbers = Cache<&'static str, u32>;
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn an_answer_is_kept_as_long_as_its_asker_says() {
+        let cache = Numbers::default();
+        let first = cache.get(&"k", at(0), None, || (Ok(1), at(10)));
+        let second = cache.get(&"k", at(9), None, || (Ok(2), at(99)));
+        let third = cache.get(&"k", at(10), None, || (Ok(3), at(99)));
+        assert_eq!((*first.result.unwrap(), *second.result.unwrap()), (1, 1));
+        assert_eq!((*third.result.unwrap(), third.serial), (3, 2));
+    }
+
+    #[test]
+    fn an_outdated_answer_is_asked_for_again_although_it_is_fresh() {
+        let cache = Numbers::default();
+        let old = cache.get(&"k", at(0), None, || (Ok(1), at(10)));
+        let new = cache.get(&"k", at(1), Some(old.serial), || (Ok(2), at(10)));
+        assert_eq!(*new.result.unwrap(), 2);
+    }
+
+    #[test]
+    fn threads_that_ask_at_once_cause_one_request_and_share_its_failure() {
+        let (cache, asked, started) = (Numbers::default(), AtomicUsize::new(0), Barrier::new(8));
+        let down = || CloudError::new(Step::Keystone, "down");
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    started.wait();
+                    let answer = cache.get(&"k", at(0), None, || {
+                        asked.fetch_add(1, Ordering::SeqCst);
+                        (Err(down()), at(5))
+                    });
+                    assert_eq!(answer.result, Err(down()));
+                });
+            }
+        });
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn the_last_answer_can_be_read_while_another_thread_asks_anew() {
+        let cache = Numbers::default();
+        cache.get(&"k", at(0), None, || (Ok(1), at(1)));
+        cache.get(&"k", at(2), None, || {
+            assert_eq!(*cache.last(&"k").unwrap().result.unwrap(), 1);
+            (Ok(2), at(9))
+        });
+    }
+
+    #[test]
+    fn a_panic_of_the_asker_lets_the_others_go_on() {
+        let cache = Numbers::default();
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            cache.get(&"k", at(0), None, || panic!("a bug"));
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(*cache.get(&"k", at(0), None, || (Ok(1), at(1))).result.unwrap(), 1);
+    }
+}

@@ -1,0 +1,389 @@
+//! Steps 2 to 8: everything that a pass asks before anything is decided. Nothing is sent or written.
+//!
+//! A pass asks in rounds. [`Fetch::missing`] says what isn't known yet, the requests of a round run
+//! side by side, and their answers may show that one more round is needed (the network of a subnet
+//! that was never seen before). Subnets and names are asked for once a pass, ports once a slice.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::contrabass::RabbitMq;
+use super::error::{CloudError, Step};
+use super::neutron::{Network, Neutron, Port, PortsByVm, Subnet};
+use super::nova::{ServerName, ServerNames};
+use super::session::{Cloud, FoundProvider, Login};
+use crate::resources::{Spec, SubnetSelector};
+use crate::threads::{Task, side_by_side};
+
+/// Requests that one pass may have open at the same time; Nova's own are not counted.
+const SIDE_BY_SIDE: usize = 8;
+/// How often a slice may begin. It starts over when the provider's answer turns out to be outdated,
+/// and one change shows twice at most: in the answer that comes beside the other requests or after a
+/// refused password, and then in a cached token that is refused.
+const MAX_ATTEMPTS: usize = 3;
+/// A slice without a fault is complete after three rounds.
+const MAX_ROUNDS: usize = 8;
+
+/// What Neutron and Nova answered about one object, whole.
+#[derive(Clone, Debug)]
+pub struct Answers<'a> {
+    /// The subnet.
+    pub subnet: &'a Subnet,
+    /// MTU of its network, in bytes.
+    pub mtu: u32,
+    /// The VMs, in the order of the spec.
+    pub vms: Vec<Vm<'a>>,
+}
+
+/// What Neutron and Nova answered about one VM.
+#[derive(Clone, Copy, Debug)]
+pub struct Vm<'a> {
+    /// Its id, in lower case.
+    pub id: &'a str,
+    /// Its name.
+    pub name: &'a ServerName,
+    /// All its ports in the project, ordered by id.
+    pub ports: &'a [Port],
+}
+
+/// The requests of one pass.
+pub struct Fetch<'a> {
+    cloud: &'a Cloud,
+    /// The provider's id as the oldest object spells it.
+    provider_id: &'a str,
+    project_id: &'a str,
+    provider: Option<FoundProvider>,
+    subnets: BTreeMap<SubnetSelector, Result<Subnet, CloudError>>,
+    networks: BTreeMap<Arc<str>, Result<Network, CloudError>>,
+    names: HashMap<String, ServerName>,
+    ports: PortsByVm,
+}
+
+/// One request, or a few of which each depends on the one before.
+enum Question {
+    Provider,
+    Subnet(SubnetSelector),
+    Network(Arc<str>),
+    Names(Vec<String>),
+    Ports(Vec<String>),
+}
+
+enum Answer {
+    Provider(Result<FoundProvider, CloudError>),
+    Subnet(SubnetSelector, Result<Subnet, CloudError>),
+    Network(Arc<str>, Result<Network, CloudError>),
+    Names(Vec<String>, ServerNames),
+    Ports(Vec<String>, Result<PortsByVm, CloudError>),
+}
+
+impl Answer {
+    /// Was the token refused? Then the question, so that it can be asked again.
+    fn refused(&self) -> Option<Question> {
+        let is_refused = |error: Option<&CloudError>| error.is_some_and(|error| error.refused);
+        match self {
+            Answer::Provider(_) => None,
+            Answer::Subnet(selector, result) => {
+                is_refused(result.as_ref().err()).then(|| Question::Subnet(selector.clone()))
+            }
+            Answer::Network(id, result) => {
+                is_refused(result.as_ref().err()).then(|| Question::Network(Arc::clone(id)))
+            }
+            Answer::Names(vm_ids, names) => {
+                names.refuse_the_token().then(|| Question::Names(vm_ids.clone()))
+            }
+            Answer::Ports(vm_ids, result) => {
+                is_refused(result.as_ref().err()).then(|| Question::Ports(vm_ids.clone()))
+            }
+        }
+    }
+}
+
+impl<'a> Fetch<'a> {
+    /// Nothing is asked yet. For a `fresh` pass cached failures don't count.
+    pub fn new(
+        cloud: &'a Cloud,
+        provider_id: &'a str,
+        project_id: &'a str,
+        fresh: bool,
+    ) -> Fetch<'a> {
+        if fresh {
+            cloud.forget_failures(provider_id, project_id);
+        }
+        Fetch {
+            cloud,
+            provider_id,
+            project_id,
+            provider: None,
+            subnets: BTreeMap::new(),
+            networks: BTreeMap::new(),
+            names: HashMap::new(),
+            ports: HashMap::new(),
+        }
+    }
+
+    /// Asks for everything that the objects of a slice need. The first slice asks for the subnets
+    /// and names of all objects of the pass as well.
+    ///
+    /// # Errors
+    /// If there is no access to the cloud. What concerns single objects is in [`Fetch::answers`].
+    pub fn slice(&mut self, pass: &[&Spec], slice: &[&Spec]) -> Result<(), CloudError> {
+        let (mut outdated, mut password_refused) = (None, false);
+        self.ports.clear();
+        for _ in 0..MAX_ATTEMPTS {
+            let found = self.cloud.provider(self.provider_id, self.project_id, None)?;
+            self.provider = Some(found.clone());
+            let login = match self.cloud.log_in(&found.provider, self.project_id, outdated) {
+                Err(error) if error.refused && !password_refused => {
+                    // The password may have been changed: Contrabass is asked again, once.
+                    password_refused = true;
+                    let (id, project_id) = (self.provider_id, self.project_id);
+                    let again = self.cloud.provider(id, project_id, Some(found.serial))?;
+                    if again.provider == found.provider {
+                        return Err(error);
+                    }
+                    self.cloud.forget_failures(id, project_id);
+                    continue;
+                }
+                login => login?,
+            };
+            match self.ask(pass, slice, &found, login, &mut outdated)? {
+                Access::Current => return Ok(()),
+                Access::Outdated => {
+                    self.subnets.clear();
+                    self.networks.clear();
+                    self.names.clear();
+                    self.ports.clear();
+                }
+            }
+        }
+        let message = "Contrabass describes the provider differently each time it is asked";
+        Err(CloudError::new(Step::Contrabass, message))
+    }
+
+    /// Rounds of requests until nothing is missing. `outdated` is the serial of a login whose token
+    /// was refused and replaced; one is replaced in a slice, and only what it was refused is asked
+    /// again.
+    fn ask(
+        &mut self,
+        pass: &[&Spec],
+        slice: &[&Spec],
+        found: &FoundProvider,
+        mut login: Login,
+        outdated: &mut Option<u64>,
+    ) -> Result<Access, CloudError> {
+        let mut neutron = self.cloud.neutron(&login)?;
+        let mut refused = Vec::new();
+        let mut is_asked = !found.old;
+        for _ in 0..MAX_ROUNDS {
+            let mut questions = std::mem::take(&mut refused);
+            if questions.is_empty() {
+                questions = self.missing(pass, slice, &neutron);
+            }
+            if !std::mem::replace(&mut is_asked, true) {
+                questions.push(Question::Provider);
+            }
+            if questions.is_empty() {
+                break;
+            }
+            for answer in self.round(questions, &neutron, &login) {
+                if let Answer::Provider(current) = answer {
+                    let current = current?;
+                    if current.provider != found.provider {
+                        // Answers and errors came from an access that Contrabass has replaced.
+                        return Ok(Access::Outdated);
+                    }
+                    self.provider = Some(current);
+                } else if outdated.is_none()
+                    && let Some(question) = answer.refused()
+                {
+                    refused.push(question);
+                } else {
+                    self.take(answer);
+                }
+            }
+            if !refused.is_empty() {
+                *outdated = Some(login.serial);
+                match self.cloud.log_in(&found.provider, self.project_id, *outdated) {
+                    // A refused password is handled where a slice begins.
+                    Err(error) if error.refused => return Ok(Access::Outdated),
+                    renewed => login = renewed?,
+                }
+                neutron = self.cloud.neutron(&login)?;
+            }
+        }
+        if self.has_failed(slice) {
+            self.cloud.catalog_may_be_old(&found.provider, &login);
+        }
+        Ok(Access::Current)
+    }
+
+    /// What isn't known yet: the subnets of the pass and their networks, the names of its VMs, and
+    /// the ports of the slice's.
+    fn missing(&mut self, pass: &[&Spec], slice: &[&Spec], neutron: &Neutron) -> Vec<Question> {
+        let (mut subnets, mut networks) = (BTreeSet::new(), BTreeSet::new());
+        for selector in pass.iter().filter_map(|spec| spec.subnet.as_ref()) {
+            match self.subnets.get(selector) {
+                Some(Ok(subnet)) => networks.insert(Arc::clone(&subnet.network_id)),
+                Some(Err(_)) => continue,
+                None => match self.cloud.known_subnet(neutron, self.project_id, selector) {
+                    // A network lists its subnets, so one answer has the MTU and says that the
+                    // subnet is still there.
+                    Some(known) if matches!(selector, SubnetSelector::Id(_)) => {
+                        match self.networks.get(&known.network_id) {
+                            Some(Ok(network)) if network.lists(&known.id) => {
+                                self.subnets.insert(selector.clone(), Ok(known));
+                                continue;
+                            }
+                            Some(Err(error)) => {
+                                self.subnets.insert(selector.clone(), Err(error.clone()));
+                                continue;
+                            }
+                            Some(Ok(_)) => subnets.insert(selector.clone()),
+                            None => networks.insert(Arc::clone(&known.network_id)),
+                        }
+                    }
+                    // A name may mean another subnet by now.
+                    Some(known) => {
+                        networks.insert(Arc::clone(&known.network_id));
+                        subnets.insert(selector.clone())
+                    }
+                    None => subnets.insert(selector.clone()),
+                },
+            };
+        }
+        networks.retain(|id| !self.networks.contains_key(id));
+        let of = |specs: &[&'_ Spec], is_known: &dyn Fn(&String) -> bool| -> BTreeSet<String> {
+            let vm_ids = specs.iter().flat_map(|spec| &spec.vm_ids);
+            vm_ids.filter(|id| !is_known(id)).cloned().collect()
+        };
+        let names: Vec<String> = of(pass, &|id| self.names.contains_key(id)).into_iter().collect();
+        let ports = of(slice, &|id| self.ports.contains_key(id));
+        let ports: Vec<&str> = ports.iter().map(String::as_str).collect();
+        let mut questions: Vec<Question> = subnets.into_iter().map(Question::Subnet).collect();
+        questions.extend(networks.into_iter().map(Question::Network));
+        questions.extend((!names.is_empty()).then_some(Question::Names(names)));
+        questions.extend(neutron.groups(self.project_id, &ports).into_iter().map(Question::Ports));
+        questions
+    }
+
+    fn round(&self, questions: Vec<Question>, neutron: &Neutron, login: &Login) -> Vec<Answer> {
+        let task = |question: Question| {
+            Box::new(move || self.put(question, neutron, login)) as Task<'_, Answer>
+        };
+        side_by_side(SIDE_BY_SIDE, questions.into_iter().map(task).collect())
+    }
+
+    fn put(&self, question: Question, neutron: &Neutron, login: &Login) -> Answer {
+        match question {
+            Question::Provider => Answer::Provider(self.cloud.ask_provider(self.provider_id, None)),
+            Question::Subnet(selector) => {
+                let subnet = match &selector {
+                    SubnetSelector::Id(id) => neutron.subnet_by_id(id),
+                    SubnetSelector::Name(name) => neutron.subnet_by_name(self.project_id, name),
+                };
+                if let Ok(subnet) = &subnet {
+                    self.cloud.remember_subnet(neutron, self.project_id, &selector, subnet);
+                }
+                Answer::Subnet(selector, subnet)
+            }
+            Question::Network(id) => {
+                let network = neutron.network(&id);
+                Answer::Network(id, network)
+            }
+            Question::Names(vm_ids) => {
+                let names = self.server_names(&vm_ids, login);
+                Answer::Names(vm_ids, names)
+            }
+            Question::Ports(vm_ids) => {
+                let ports = neutron.ports(self.project_id, &vm_ids);
+                Answer::Ports(vm_ids, ports)
+            }
+        }
+    }
+
+    fn server_names(&self, vm_ids: &[String], login: &Login) -> ServerNames {
+        let Some(nova) = self.cloud.nova(login) else {
+            let names = vm_ids.iter().map(|id| (id.clone(), ServerName::NoEndpoint)).collect();
+            return ServerNames { names, project_size: None };
+        };
+        let names = nova.names(vm_ids, self.cloud.project_size(&nova));
+        if let Some(size) = names.project_size {
+            self.cloud.remember_project_size(&nova, size);
+        }
+        names
+    }
+
+    fn take(&mut self, answer: Answer) {
+        match answer {
+            Answer::Provider(_) => {}
+            Answer::Subnet(selector, subnet) => {
+                self.subnets.insert(selector, subnet);
+            }
+            Answer::Network(id, network) => {
+                self.networks.insert(id, network);
+            }
+            Answer::Names(_, names) => self.names.extend(names.names),
+            Answer::Ports(_, Ok(ports)) => self.ports.extend(ports),
+            Answer::Ports(vm_ids, Err(error)) => {
+                self.ports.extend(vm_ids.into_iter().map(|id| (id, Err(error.clone()))));
+            }
+        }
+    }
+
+    fn has_failed(&self, slice: &[&Spec]) -> bool {
+        let failed = |id: &String| {
+            matches!(self.ports.get(id), Some(Err(_)))
+                || matches!(self.names.get(id), Some(ServerName::Failed(_)))
+        };
+        self.subnets.values().any(Result::is_err)
+            || self.networks.values().any(Result::is_err)
+            || slice.iter().flat_map(|spec| &spec.vm_ids).any(failed)
+    }
+
+    /// The answers about one object of the slice, or the first failure among them: an object is
+    /// never planned from a part of its answers. That Nova couldn't name a VM is no failure here.
+    pub fn answers<'b>(&'b self, spec: &'b Spec) -> Result<Answers<'b>, CloudError> {
+        let unasked = |step| CloudError::new(step, "there is no answer after all requests");
+        let selector = spec.subnet.as_ref().ok_or_else(|| unasked(Step::Subnet))?;
+        let subnet = self.subnets.get(selector).ok_or_else(|| unasked(Step::Subnet))?;
+        let subnet = subnet.as_ref().map_err(Clone::clone)?;
+        let network = self.networks.get(&subnet.network_id);
+        let network = network.ok_or_else(|| unasked(Step::Subnet))?;
+        let mtu = network.as_ref().map_err(Clone::clone)?.mtu.clone()?;
+        let vm = |id: &'b String| -> Result<Vm<'b>, CloudError> {
+            let ports = self.ports.get(id).ok_or_else(|| unasked(Step::Ports))?;
+            let ports = ports.as_ref().map_err(Clone::clone)?;
+            let name = self.names.get(id).ok_or_else(|| unasked(Step::Nova))?;
+            Ok(Vm { id, name, ports })
+        };
+        let vms = spec.vm_ids.iter().map(vm).collect::<Result<_, _>>()?;
+        Ok(Answers { subnet, mtu, vms })
+    }
+
+    /// How long Nova asked to be left alone, though the object may do with known names.
+    pub fn retry_after(&self, spec: &Spec) -> Option<Duration> {
+        let failed = spec.vm_ids.iter().filter_map(|id| match self.names.get(id) {
+            Some(ServerName::Failed(error)) => error.retry_after,
+            _ => None,
+        });
+        failed.max()
+    }
+
+    /// RabbitMQ's access, or why it can't be used, with the serial of Contrabass' answer (step 3).
+    pub fn rabbitmq(&self) -> Option<(u64, Result<RabbitMq, String>)> {
+        let found = self.provider.as_ref()?;
+        let access = match (&found.provider.rabbitmq, &found.provider.rabbitmq_problem) {
+            (Some(rabbitmq), _) => Ok(rabbitmq.clone()),
+            (None, Some(problem)) => Err(problem.clone()),
+            (None, None) => return None,
+        };
+        Some((found.serial, access))
+    }
+}
+
+/// Whether answers came from the access that Contrabass describes now.
+enum Access {
+    Current,
+    Outdated,
+}

@@ -1,0 +1,164 @@
+//! The unit of work: objects of one scope and one lane, reconciled together by one worker.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::report::{Reason, Verdict};
+use crate::cloud::CloudError;
+use crate::cloud::contrabass::RabbitMq;
+use crate::resources::{DownPortRetry, OpenstackConfig};
+
+/// Which objects may share one fetch.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Scope {
+    /// The cloud, by its Contrabass id in lower case; empty for objects whose spec can't be read.
+    pub provider_id: String,
+    /// The OpenStack project.
+    pub project_id: String,
+}
+
+impl Scope {
+    /// The scope of an object.
+    pub fn of(object: &OpenstackConfig) -> Scope {
+        match &object.spec {
+            Ok(spec) => Scope {
+                provider_id: spec.provider_id.to_ascii_lowercase(),
+                project_id: spec.project_id.clone(),
+            },
+            Err(_) => Scope::default(),
+        }
+    }
+}
+
+/// Why objects are due. Lanes never mix in one pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Lane {
+    /// New, changed or forced: cached failures don't count.
+    Fresh,
+    /// The last pass failed.
+    Retry,
+    /// By time.
+    Poll,
+}
+
+/// Objects of one scope and one lane that are reconciled together, by one worker.
+#[derive(Clone, Debug)]
+pub struct Pass {
+    /// Names the pass in [`crate::controller::Event::PassEnded`].
+    pub number: u64,
+    /// What the objects share.
+    pub scope: Scope,
+    /// Why they are due.
+    pub lane: Lane,
+    /// The objects, the oldest first.
+    pub work: Vec<Work>,
+}
+
+/// One object of a pass.
+#[derive(Clone, Debug)]
+pub struct Work {
+    /// The object as it is at the start.
+    pub object: Arc<OpenstackConfig>,
+    /// Nodes that were accepted up to this moment are sent again.
+    pub resend_accepted_until: Option<Timestamp>,
+    /// Resends for DOWN ports so far.
+    pub down_port_retry: Option<DownPortRetry>,
+    /// Ports that their node was told of and that were BUILD in the last pass, with the uptime at
+    /// which that was seen first.
+    pub building_since: BTreeMap<String, Duration>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// In a word and a sentence.
+    pub verdict: Verdict,
+    /// Nodes computed; none if it didn't come to that.
+    pub nodes: Option<u32>,
+    /// Nodes were sent because they differ from what Viola had.
+    pub changed: bool,
+    /// Nodes Viola accepted in this pass.
+    pub sent: usize,
+    /// Everything that should have been sent again was accepted.
+    pub resent: bool,
+    /// Resends for DOWN ports from here on.
+    pub down_port_retry: Option<DownPortRetry>,
+    /// DOWN ports of nodes that are this object's.
+    pub down_ports: usize,
+    /// Ports over the limit of interfaces.
+    pub over_limit: usize,
+    /// When the oldest accepted node must be sent again.
+    pub resync_at: Option<Timestamp>,
+    /// A service asked to be left alone for so long.
+    pub retry_after: Option<Duration>,
+    /// RabbitMQ's access and the serial of the answer it came with, or why it can't be used.
+    pub rabbitmq: Option<(u64, Result<RabbitMq, String>)>,
+    /// The inventory couldn't be written.
+    pub unwritten: Option<String>,
+    /// [`Work::building_since`] after this pass.
+    pub building_since: BTreeMap<String, Duration>,
+    /// Which nodes go by a name that Nova doesn't confirm, and why.
+    pub remembered: Vec<String>,
+    /// Another pass is in the way of some of the object's nodes. The object is due again soon, and
+    /// its status doesn't change.
+    pub later: bool,
+    /// The operator is stopping, or the object was changed meanwhile; this says nothing about the
+    /// object.
+    pub cut_short: bool,
+}
+
+impl Outcome {
+    /// The outcome of an object for which nothing was decided: what was known before stays.
+    pub fn failed(work: &Work, reason: Reason, message: impl Into<String>) -> Outcome {
+        Outcome::of(work, Verdict { reason, message: message.into() })
+    }
+
+    pub(super) fn of(work: &Work, verdict: Verdict) -> Outcome {
+        Outcome {
+            verdict,
+            nodes: None,
+            changed: false,
+            sent: 0,
+            resent: false,
+            down_port_retry: work.down_port_retry.clone(),
+            down_ports: 0,
+            over_limit: 0,
+            resync_at: None,
+            retry_after: None,
+            rabbitmq: None,
+            unwritten: None,
+            building_since: work.building_since.clone(),
+            remembered: Vec::new(),
+            later: false,
+            cut_short: false,
+        }
+    }
+}
+
+/// An object whose pass ended before it had a plan.
+#[derive(Clone, Debug)]
+pub struct Failed {
+    /// For the Ready condition.
+    pub reason: Reason,
+    /// What was asked of which service, and what came back.
+    pub message: String,
+    /// How long the service asked to be left alone.
+    pub retry_after: Option<Duration>,
+}
+
+impl From<CloudError> for Failed {
+    fn from(error: CloudError) -> Failed {
+        let CloudError { step, message, retry_after, .. } = error;
+        Failed { reason: step.into(), message, retry_after }
+    }
+}
+
+impl Failed {
+    /// A failure that asks for no pause.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Failed {
+        Failed { reason, message: message.into(), retry_after: None }
+    }
+}

@@ -1,0 +1,244 @@
+//! Steps 11 to 13: sends what differs, records what was accepted, and says what came of it.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
+use jiff::Timestamp;
+
+use super::changes::{self, Recorded, SendContext, SendReason};
+use super::ownership::InFlight;
+use super::plan::{Plan, PlannedNode};
+use super::report::{self, Conflict, Summary};
+use super::{Context, Outcome, Report, Work, differences, down_ports};
+use crate::inventory::contents::Inventory;
+use crate::inventory::record::{Change, Owner};
+use crate::node_config::NodeConfig;
+use crate::resources::Spec;
+use crate::targets::Delivery;
+use crate::threads::lock;
+
+/// An object of a slice with its plan, and what it may send of it.
+pub(super) struct Decided<'a> {
+    pub(super) work: &'a Work,
+    pub(super) spec: &'a Spec,
+    pub(super) plan: Plan,
+    /// Names of the nodes that the object manages.
+    pub(super) own: BTreeSet<String>,
+    /// Nodes that older objects manage.
+    pub(super) conflicts: Vec<Conflict>,
+    /// Another pass is in the way of some nodes.
+    pub(super) later: bool,
+}
+
+/// What is sent of one object.
+struct Sending<'a> {
+    object: &'a Decided<'a>,
+    own: Vec<&'a PlannedNode>,
+    due: Vec<(&'a PlannedNode, SendReason)>,
+}
+
+/// Sends the nodes of these objects that differ to their target, in one delivery, and records what
+/// was accepted in one commit. Objects with nothing to send don't wait for it.
+pub(super) fn send(
+    context: &Context,
+    target: &str,
+    objects: &[Decided<'_>],
+    in_flight: &Mutex<InFlight>,
+    report: Report<'_>,
+) {
+    let inventory = context.store.snapshot();
+    let now = context.clock.now().wall;
+    let unconfirmed = context.target.unconfirmed(target);
+    let sendings =
+        objects.iter().map(|object| Sending::of(object, context, &inventory, &unconfirmed, now));
+    let (unchanged, due): (Vec<Sending<'_>>, Vec<Sending<'_>>) =
+        sendings.partition(|sending| sending.due.is_empty());
+    settle(context, &unchanged, &Delivery::default(), now, report);
+    if !due.is_empty() {
+        // What is forced while a delivery is under way is sent after it.
+        let sent_at = context.clock.now().wall;
+        let nodes: Vec<Vec<&NodeConfig>> = due.iter().map(Sending::configs).collect();
+        let delivery = context.target.deliver(target, &nodes, &*context.may_act);
+        log_delivery(target, &due, &delivery, &inventory);
+        settle(context, &due, &delivery, sent_at, report);
+    }
+    lock(in_flight).end(target);
+}
+
+/// Records what was accepted, in one commit, and then reports the objects.
+fn settle(
+    context: &Context,
+    sendings: &[Sending<'_>],
+    delivery: &Delivery,
+    sent_at: Timestamp,
+    report: Report<'_>,
+) {
+    let inventory = context.store.snapshot();
+    let changes = sendings.iter().flat_map(|sending| {
+        // Without a delivery, only the owner of a record may change, which is the leader's to say.
+        match !sending.due.is_empty() || (context.may_act)() {
+            true => sending.changes(delivery, &inventory, sent_at),
+            false => Vec::new(),
+        }
+    });
+    let unwritten = commit(context, changes.collect());
+    let inventory = context.store.snapshot();
+    for sending in sendings {
+        let outcome = sending.outcome(context, delivery, &inventory, sent_at);
+        report(sending.object.work, Outcome { unwritten: unwritten.clone(), ..outcome });
+    }
+}
+
+/// Step 12. Returns what is wrong with the inventory, if anything is: it keeps what it couldn't
+/// write and goes on trying.
+fn commit(context: &Context, changes: Vec<Change>) -> Option<String> {
+    let results = context.store.commit(changes);
+    if let Some(error) = results.into_iter().find_map(Result::err) {
+        log::error!("the inventory can't be written: {error}");
+    }
+    let state = context.store.state();
+    state.reason().map(|reason| format!("the inventory isn't on disk: {reason}"))
+}
+
+impl<'a> Sending<'a> {
+    fn of(
+        object: &'a Decided<'a>,
+        context: &Context,
+        inventory: &Inventory,
+        unconfirmed: &BTreeSet<String>,
+        now: Timestamp,
+    ) -> Sending<'a> {
+        let is_own = |node: &&PlannedNode| object.own.contains(&node.config.node_name);
+        let own: Vec<&PlannedNode> = object.plan.nodes.iter().filter(is_own).collect();
+        let send_context = SendContext {
+            intervals: &context.config.intervals,
+            forced_until: object.work.resend_accepted_until,
+            down_ports: object.work.down_port_retry.as_ref(),
+            unconfirmed,
+            now,
+        };
+        let due = changes::due(object.spec, &own, inventory, &send_context);
+        Sending { object, own, due }
+    }
+
+    fn configs(&self) -> Vec<&NodeConfig> {
+        self.due.iter().map(|(node, _)| &node.config).collect()
+    }
+
+    fn changes(
+        &self,
+        delivery: &Delivery,
+        inventory: &Inventory,
+        sent_at: Timestamp,
+    ) -> Vec<Change> {
+        let object = &self.object.work.object;
+        let owner = Owner {
+            namespace: object.key.namespace.clone(),
+            name: object.key.name.clone(),
+            uid: object.uid.clone(),
+        };
+        let sent: Vec<&PlannedNode> = self.due.iter().map(|(node, _)| *node).collect();
+        let recorded = Recorded {
+            spec: self.object.spec,
+            owner: &owner,
+            own: &self.own,
+            sent: &sent,
+            accepted: &delivery.accepted,
+            sent_at,
+            inventory,
+        };
+        recorded.changes()
+    }
+
+    /// `inventory` has what was accepted in this pass.
+    fn outcome(
+        &self,
+        context: &Context,
+        delivery: &Delivery,
+        inventory: &Inventory,
+        now: Timestamp,
+    ) -> Outcome {
+        let Sending { object, own, due } = self;
+        let Decided { work, spec, plan, conflicts, later, .. } = object;
+        let names = due.iter().map(|(node, _)| node.config.node_name.as_str()).collect();
+        let delivery = delivery.of(&names);
+        let intervals = &context.config.intervals;
+        let is_accepted = |node: &PlannedNode| delivery.accepted.contains(&node.config.node_name);
+        let accepted = |wanted: SendReason| {
+            due.iter().filter(|(node, reason)| *reason == wanted && is_accepted(node)).count()
+        };
+        let (changed, for_down_ports) =
+            (accepted(SendReason::Changed), accepted(SendReason::DownPorts));
+        let with_down_ports =
+            due.iter().any(|(node, _)| !node.down_ports.is_empty() && is_accepted(node));
+        let summary = Summary {
+            plan,
+            conflicts,
+            nodes: own.len(),
+            delivery: &delivery,
+            again: accepted(SendReason::Resync) + for_down_ports,
+        };
+        let down_port_retry = down_ports::next(
+            work.down_port_retry.as_ref(),
+            changes::down_hash(spec, own, inventory),
+            for_down_ports > 0,
+            with_down_ports,
+            intervals,
+            now,
+        );
+        Outcome {
+            nodes: Some(u32::try_from(own.len()).unwrap_or(u32::MAX)),
+            changed: changed > 0,
+            sent: delivery.accepted.len(),
+            resent: delivery.problems.is_empty() && !later,
+            down_port_retry,
+            down_ports: own.iter().map(|node| node.down_ports.len()).sum(),
+            over_limit: own.iter().map(|node| node.over_limit).sum(),
+            resync_at: changes::resync_at(spec, own, inventory, intervals),
+            retry_after: delivery.retry_after,
+            building_since: plan.building_since.clone(),
+            remembered: report::remembered(&plan.remembered),
+            later: *later,
+            ..Outcome::of(work, report::verdict(&summary))
+        }
+    }
+}
+
+/// One line for the delivery, and one for each node whose configuration changed.
+fn log_delivery(
+    target: &str,
+    sendings: &[Sending<'_>],
+    delivery: &Delivery,
+    inventory: &Inventory,
+) {
+    let sent: usize = sendings.iter().map(|sending| sending.due.len()).sum();
+    if sent == 0 {
+        return;
+    }
+    let due =
+        || sendings.iter().flat_map(|sending| sending.due.iter().map(move |due| (sending, due)));
+    let count = |wanted: SendReason| due().filter(|(_, (_, reason))| *reason == wanted).count();
+    let (changed, resync, down_ports) =
+        (count(SendReason::Changed), count(SendReason::Resync), count(SendReason::DownPorts));
+    log::info!(
+        "sent to {target}: {}, {} accepted ({changed} changed, {resync} for a resync, \
+         {down_ports} with DOWN ports)",
+        report::count(sent, "node"),
+        delivery.accepted.len(),
+    );
+    for (sending, (node, reason)) in due() {
+        let name = &node.config.node_name;
+        if *reason != SendReason::Changed || !delivery.accepted.contains(name) {
+            continue;
+        }
+        let record = inventory.get(&sending.object.spec.provider_id, name);
+        let record = record.map(|stored| &stored.record).filter(|record| record.was_accepted());
+        let what = match record {
+            Some(record) => differences::between(record, node, target).join("; "),
+            None => {
+                format!("new, with {}", report::count(node.config.interfaces.len(), "interface"))
+            }
+        };
+        log::info!("{}: node {name} accepted by {target}: {what}", sending.object.work.object.key);
+    }
+}
