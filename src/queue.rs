@@ -12,7 +12,9 @@
 //! - A cloud holds at most half of the workers while there are others, and of due passes those of the
 //!   cloud with the fewest running ones go first. One slow cloud can't hold up the others.
 //! - Fresh goes before Retry and Poll, the scope with the oldest object first. The last idle worker is
-//!   for a scope without a Fresh pass: one slow scope can't hold up the new objects of the others.
+//!   for a scope without a Fresh pass: one slow scope can't hold up the new objects of the others. While
+//!   a Fresh pass runs, the next one of its scope starts [`SPACING`] after it at the earliest: objects
+//!   that are created together are in one or two passes, and don't take all workers if they hang.
 //! - Retry and Poll: one pass each of a scope at a time, the scope with the fewest VMs first. They leave
 //!   one worker idle for Fresh, and one of their cloud's share.
 //! - Nothing starves: what has been due for [`PATIENCE`] goes first, the longest due before the others;
@@ -27,8 +29,11 @@ use jiff::Timestamp;
 
 use crate::reconcile::{Lane, Scope};
 
-/// After so long, who was due first goes first.
+/// A batch that has been due for so long goes before those that became due after it.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Between the starts of two Fresh passes of one scope, while the first one runs.
+const SPACING: Duration = Duration::from_millis(250);
 
 /// What the order depends on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,9 +73,18 @@ pub struct Queue<K> {
     /// Exactly the keys in [`State::Due`]; none is empty.
     due: BTreeMap<(Scope, Lane), Batch<K>>,
     /// The passes that are with a worker, by number.
-    running: BTreeMap<u64, (Scope, Lane)>,
+    running: BTreeMap<u64, Running>,
+    /// When a batch that could have started at the last look may start.
+    spaced_until: Option<Duration>,
     passes: u64,
     became_due: u64,
+}
+
+#[derive(Debug)]
+struct Running {
+    scope: Scope,
+    lane: Lane,
+    since: Duration,
 }
 
 #[derive(Debug)]
@@ -124,6 +138,7 @@ impl<K: Clone + Ord + Hash> Queue<K> {
             waiting: BTreeSet::new(),
             due: BTreeMap::new(),
             running: BTreeMap::new(),
+            spaced_until: None,
             passes: 0,
             became_due: 0,
         }
@@ -160,7 +175,8 @@ impl<K: Clone + Ord + Hash> Queue<K> {
     /// The next pass, if one may start. Its keys are busy until [`Queue::finish`], its worker until
     /// [`Queue::ended`].
     pub fn next(&mut self, now: Duration) -> Option<NextPass<K>> {
-        self.ripen(now);
+        self.update_due(now);
+        self.spaced_until = self.spaced_until(now);
         let (scope, lane) = self.choose(now)?;
         let keys = self.keys_of(self.due.get(&(scope.clone(), lane))?);
         for key in &keys {
@@ -173,7 +189,8 @@ impl<K: Clone + Ord + Hash> Queue<K> {
             }
         }
         self.passes += 1;
-        self.running.insert(self.passes, (scope.clone(), lane));
+        let running = Running { scope: scope.clone(), lane, since: now };
+        self.running.insert(self.passes, running);
         Some(NextPass { number: self.passes, scope, lane, keys })
     }
 
@@ -206,10 +223,11 @@ impl<K: Clone + Ord + Hash> Queue<K> {
         }
     }
 
-    /// When the next waiting key becomes due; `None` if none waits. Keys that are due already wait
-    /// for a worker, not for time.
+    /// When [`Queue::next`] may have another pass by time alone; `None` if it won't. Most keys that are
+    /// due wait for a worker and not for time.
     pub fn next_due(&self) -> Option<Duration> {
-        self.waiting.first().map(|(at, _)| *at)
+        let waiting = self.waiting.first().map(|(at, _)| *at);
+        waiting.into_iter().chain(self.spaced_until).min()
     }
 
     /// When a key is due next, if that is planned.
@@ -269,44 +287,63 @@ impl<K: Clone + Ord + Hash> Queue<K> {
     }
 
     fn choose(&self, now: Duration) -> Option<(Scope, Lane)> {
-        let idle = self.workers.checked_sub(self.running.len()).filter(|idle| *idle > 0)?;
-        let share = if self.has_several_clouds() { self.workers.div_ceil(2) } else { self.workers };
-        let polls = self.running.values().filter(|(_, lane)| *lane != Lane::Fresh).count();
+        let polls = self.running.values().filter(|pass| pass.lane != Lane::Fresh).count();
         let has_waited = |batch: &Batch<K>| now.saturating_sub(batch.since) >= PATIENCE;
         let starves =
             |lane: Lane, batch: &Batch<K>| lane != Lane::Fresh && polls == 0 && has_waited(batch);
-        let may_start = |scope: &Scope, lane: Lane, batch: &Batch<K>| {
-            let of_cloud = self.running_of_cloud(scope, |_| true);
-            let alike = self.running.values().any(|it| it.0 == *scope && it.1 == lane);
-            of_cloud < share
-                && match lane {
-                    Lane::Fresh => idle > 1 || !alike || self.scopes.len() <= 1,
-                    Lane::Retry | Lane::Poll => {
-                        let of_cloud = self.running_of_cloud(scope, |lane| lane != Lane::Fresh);
-                        let leaves_one = idle > 1 || self.workers == 1 || starves(lane, batch);
-                        !alike && of_cloud < (share - 1).max(1) && leaves_one
-                    }
-                }
-        };
         let rank = |scope: &Scope, lane: Lane, batch: &Batch<K>| {
             let class = if starves(lane, batch) { 0 } else { 1 + usize::from(lane != Lane::Fresh) };
             let since = if has_waited(batch) { batch.since } else { Duration::MAX };
+            let of_cloud = self.running_of_cloud(scope).count();
             let oldest = batch.keys.first().map(|(created, _)| *created);
             let (oldest, vms) = if lane == Lane::Fresh { (oldest, 0) } else { (None, batch.vms) };
-            (class, since, self.running_of_cloud(scope, |_| true), oldest, vms)
+            (class, since, of_cloud, oldest, vms)
         };
         self.due
             .iter()
-            .filter(|((scope, lane), batch)| may_start(scope, *lane, batch))
+            .filter(|((scope, lane), batch)| {
+                self.may_start(scope, *lane, starves(*lane, batch))
+                    && self.spaced(scope, *lane).is_none_or(|from| from <= now)
+            })
             .min_by_key(|((scope, lane), batch)| rank(scope, *lane, batch))
             .map(|(place, _)| place.clone())
     }
 
-    fn running_of_cloud(&self, scope: &Scope, counts: impl Fn(Lane) -> bool) -> usize {
-        let of_cloud = |(other, lane): &&(Scope, Lane)| {
-            other.provider_id == scope.provider_id && counts(*lane)
-        };
-        self.running.values().filter(of_cloud).count()
+    /// Is there a worker for a pass of that scope and lane?
+    fn may_start(&self, scope: &Scope, lane: Lane, starves: bool) -> bool {
+        let idle = self.workers.saturating_sub(self.running.len());
+        let share = if self.has_several_clouds() { self.workers.div_ceil(2) } else { self.workers };
+        if idle == 0 || self.running_of_cloud(scope).count() >= share {
+            return false;
+        }
+        let runs_alike = self.running_alike(scope, lane).next().is_some();
+        match lane {
+            Lane::Fresh => idle > 1 || !runs_alike || self.scopes.len() <= 1,
+            Lane::Retry | Lane::Poll => {
+                let polls = self.running_of_cloud(scope).filter(|it| it.lane != Lane::Fresh);
+                let leaves_one = idle > 1 || self.workers == 1 || starves;
+                !runs_alike && leaves_one && polls.count() < (share - 1).max(1)
+            }
+        }
+    }
+
+    /// From when on a pass of that scope and lane may start, because of those that run.
+    fn spaced(&self, scope: &Scope, lane: Lane) -> Option<Duration> {
+        let running = self.running_alike(scope, lane).filter(|_| lane == Lane::Fresh);
+        running.map(|pass| pass.since + SPACING).max()
+    }
+
+    fn spaced_until(&self, now: Duration) -> Option<Duration> {
+        let may_start = self.due.keys().filter(|(scope, lane)| self.may_start(scope, *lane, false));
+        may_start.filter_map(|(scope, lane)| self.spaced(scope, *lane)).filter(|at| *at > now).min()
+    }
+
+    fn running_of_cloud(&self, scope: &Scope) -> impl Iterator<Item = &Running> {
+        self.running.values().filter(|pass| pass.scope.provider_id == scope.provider_id)
+    }
+
+    fn running_alike(&self, scope: &Scope, lane: Lane) -> impl Iterator<Item = &Running> {
+        self.running.values().filter(move |pass| pass.lane == lane && pass.scope == *scope)
     }
 
     /// Objects whose spec can't be read have no cloud, and need none.
@@ -317,7 +354,7 @@ impl<K: Clone + Ord + Hash> Queue<K> {
         clouds.any(|cloud| Some(cloud) != first)
     }
 
-    fn ripen(&mut self, now: Duration) {
+    fn update_due(&mut self, now: Duration) {
         while let Some((at, _)) = self.waiting.first()
             && *at <= now
             && let Some((at, key)) = self.waiting.pop_first()

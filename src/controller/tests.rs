@@ -379,6 +379,7 @@ fn a_new_object_is_reconciled_at_once_during_a_slow_poll_of_a_thousand() {
 fn a_spec_changed_in_the_middle_of_a_pass_is_looked_at_once_its_old_one_is_reported() {
     let mut world = world();
     world.list(&[object("a"), object("b")]);
+    world.wait(1);
     world.apply(generation(2, object("a")));
     assert_eq!(world.passes.len(), 1, "it is in one pass at most");
     world.report("a", synced);
@@ -671,42 +672,14 @@ fn a_younger_object_of_another_cloud_is_woken_too_for_both_may_send_to_one_clust
     assert_eq!(world.syncing(), ["young"]);
 }
 
-/// Another pass was in the way of some of its nodes.
-fn in_the_way(work: &Work) -> Outcome {
-    Outcome { later: true, ..unchanged(work) }
-}
-
-#[test]
-fn an_object_that_another_pass_was_in_the_way_of_is_due_when_that_pass_ends() {
-    let mut world = world();
-    world.apply(object("old"));
-    world.apply(younger(object("young")));
-    world.finish("young", in_the_way);
-    assert!(world.written.is_empty(), "no status says so");
-    assert_eq!(world.syncing(), ["old"]);
-    world.finish("old", unchanged);
-    assert_eq!(world.syncing(), ["young"]);
-    world.finish("young", unchanged);
-    assert!(world.running.is_empty(), "woken once, not twice");
-}
-
-#[test]
-fn an_object_that_another_pass_was_in_the_way_of_is_due_after_a_second_at_the_latest() {
-    let mut world = world();
-    world.apply(object("old"));
-    world.apply(younger(object("young")));
-    world.finish("young", in_the_way);
-    world.now = world.now.after(seconds(1));
-    world.turn();
-    assert_eq!(world.syncing(), ["old", "young"]);
-}
-
 #[test]
 fn an_object_that_another_pass_was_in_the_way_of_is_due_when_the_older_object_goes() {
     let mut world = world();
     world.apply(object("old"));
+    world.wait(1);
     world.apply(younger(object("young")));
-    world.finish("young", in_the_way);
+    world.finish("young", later);
+    world.now = world.now.after(Duration::from_millis(500));
     world.delete(&object("old"));
     assert_eq!(world.syncing(), ["old", "young"], "the pass of the deleted object still runs");
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use proptest::prelude::*;
 
-use super::{Member, NextPass, PATIENCE, Queue};
+use super::{Member, NextPass, PATIENCE, Queue, SPACING};
 use crate::reconcile::Lane::{self, Fresh, Poll, Retry};
 use crate::reconcile::Scope;
 
@@ -76,9 +76,11 @@ fn with_a_limit_the_rest_is_in_the_next_pass() {
     let mut queue = Queue::new(8);
     queue.set_batch_limit(2);
     for (second, key) in ["a", "b", "c"].into_iter().enumerate() {
-        queue.add(&key, created(second as i64, "cloud"), Fresh, T0);
+        queue.add(&key, created(second as i64, "cloud"), Poll, T0);
     }
-    assert_eq!(queue.take_all(T0), [vec!["a", "b"], vec!["c"]]);
+    let first = queue.next(T0).unwrap();
+    queue.ended(first.number);
+    assert_eq!((first.keys, queue.take(T0)), (vec!["a", "b"], vec!["c"]));
 }
 
 #[test]
@@ -110,7 +112,7 @@ fn a_key_removed_while_in_a_pass_is_forgotten_and_a_successor_waits_for_its_end(
     queue.add(&"a", of("cloud"), Fresh, T0);
     assert_eq!(queue.next(T0), None);
     queue.finish(&"a", Some((at(60), Poll)));
-    assert_eq!(queue.take(T0), ["a"]);
+    assert_eq!(queue.take(at(1)), ["a"]);
     queue.remove(&"a");
     queue.finish(&"a", Some((at(60), Poll)));
     assert_eq!(queue.next(at(100)), None);
@@ -239,10 +241,38 @@ fn a_scope_whose_passes_hang_leaves_the_last_worker_to_the_others() {
 #[test]
 fn where_there_is_one_scope_its_new_objects_may_have_every_worker() {
     let mut queue = Queue::new(3);
-    for key in ["a", "b", "c"] {
-        queue.add(&key, of("cloud"), Fresh, T0);
-        assert_eq!(queue.take(T0), [key]);
+    for (second, key) in ["a", "b", "c"].into_iter().enumerate() {
+        queue.add(&key, of("cloud"), Fresh, at(second as u64));
+        assert_eq!(queue.take(at(second as u64)), [key]);
     }
+}
+
+#[test]
+fn objects_that_are_created_together_and_hang_take_two_workers() {
+    let mut queue = Queue::new(4);
+    let mut taken = Vec::new();
+    for (number, key) in ["a", "b", "c", "d", "e"].into_iter().enumerate() {
+        let now = Duration::from_millis(number as u64 * 40);
+        queue.add(&key, of("cloud"), Fresh, now);
+        taken.extend(queue.take_all(now));
+    }
+    assert_eq!(taken, [["a"]]);
+    assert_eq!(queue.next_due(), Some(SPACING));
+    assert_eq!(queue.take_all(SPACING), [["b", "c", "d", "e"]]);
+    assert_eq!(queue.next_due(), None);
+    queue.add(&"new", of("cloud"), Fresh, at(5));
+    assert_eq!(queue.take(at(5)), ["new"]);
+}
+
+#[test]
+fn a_new_object_does_not_wait_for_the_time_between_passes_once_none_runs() {
+    let mut queue = Queue::new(4);
+    queue.add(&"a", of("cloud"), Fresh, T0);
+    let first = queue.next(T0).unwrap();
+    queue.add(&"b", of("cloud"), Fresh, T0);
+    assert_eq!(queue.next(T0), None);
+    queue.ended(first.number);
+    assert_eq!(queue.take(T0), ["b"]);
 }
 
 /// Every second, each of many scopes has a new object; each pass takes a second.
