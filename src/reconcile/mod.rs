@@ -131,7 +131,7 @@ pub fn reconcile(context: &Context, pass: &Pass, report: Report<'_>) {
 pub fn check<'a>(context: &Context, work: &'a Work) -> Result<&'a Spec, Failed> {
     let config_error = |message: String| Failed::new(Reason::ConfigError, message);
     let spec = work.object.spec.as_ref().map_err(|problem| config_error(problem.clone()))?;
-    check_settings(&context.config, spec)?;
+    check_settings(&context.config.all_missing(), spec)?;
     let state = context.store.state();
     if state.remembers() {
         return Ok(spec);
@@ -142,8 +142,7 @@ pub fn check<'a>(context: &Context, work: &'a Work) -> Result<&'a Spec, Failed> 
 }
 
 /// Are the settings there, and does the spec name a subnet?
-pub fn check_settings(config: &Config, spec: &Spec) -> Result<(), Failed> {
-    let missing = config.all_missing();
+pub(crate) fn check_settings(missing: &[&str], spec: &Spec) -> Result<(), Failed> {
     if !missing.is_empty() {
         let message = format!("the operator's settings lack {}", missing.join(", "));
         return Err(Failed::new(Reason::ConfigError, message));

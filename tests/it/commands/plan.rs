@@ -85,6 +85,15 @@ fn comes_true(scenario: Scenario) -> Result<(), String> {
     if sent == planned { Ok(()) } else { Err(format!("sent {sent:#?}\nplanned {planned:#?}")) }
 }
 
+#[test]
+fn a_plan_needs_no_viola() {
+    let world = World::of("three-nodes");
+    let key = key_of(&world);
+    let finished = run_alone(&world, &[("VIOLA_ENDPOINT", "")], &["plan", &key]);
+    assert_eq!(finished.code, 0, "{}", finished.errors);
+    assert_eq!(foreseen(&finished).0, "Synced");
+}
+
 /// The nodes of a request's body, each as JSON.
 fn nodes_of(body: &str) -> Vec<String> {
     let nodes: Vec<Value> = serde_json::from_str(body).unwrap();
