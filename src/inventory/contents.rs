@@ -4,6 +4,8 @@
 use std::cmp::Ordering;
 use std::sync::{Arc, OnceLock};
 
+use ring::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
+
 use super::record::{Change, Record};
 use super::timeline::Timeline;
 
@@ -18,13 +20,19 @@ pub struct Stored {
     pub timeline: Arc<[u8]>,
     /// The inventory's version that came with it; 0 if it was read from a file.
     pub version: u64,
+    /// SHA-256 of `json` and `timeline`.
+    pub(super) digest: [u8; SHA256_OUTPUT_LEN],
 }
 
 impl Stored {
     pub(super) fn new(record: Record, timeline: Arc<[u8]>, version: u64) -> Stored {
         // Strings, numbers and lists only: serialisation has nothing to fail on.
-        let json = serde_json::to_vec(&record).unwrap_or_default().into();
-        Stored { record, json, timeline, version }
+        let json: Arc<[u8]> = serde_json::to_vec(&record).unwrap_or_default().into();
+        let mut context = Context::new(&SHA256);
+        context.update(&json);
+        context.update(&timeline);
+        let digest = context.finish().as_ref().try_into().unwrap_or_default();
+        Stored { record, json, timeline, version, digest }
     }
 
     fn compare(&self, provider_id: &str, node_name: &str) -> Ordering {
@@ -33,14 +41,17 @@ impl Stored {
     }
 }
 
+/// Positions of records by the hash of what they are looked up by; made when they are needed.
+type Positions = OnceLock<Vec<(u64, u32)>>;
+
 /// All records at one moment. Ids of providers, targets, VMs and ports are compared without case.
 #[derive(Clone, Debug, Default)]
 pub struct Inventory {
     version: u64,
     /// Ordered by provider and node name, each once.
     records: Vec<Arc<Stored>>,
-    /// Positions of records by the hash of each name and id that is looked up; made when needed.
-    positions: OnceLock<Vec<(u64, u32)>>,
+    names_and_vms: Positions,
+    ports: Positions,
     /// The most frequent answer.
     list: OnceLock<Arc<[Arc<[u8]>]>>,
 }
@@ -113,12 +124,12 @@ impl Inventory {
 
     /// The records of a node name, of any provider.
     pub fn by_name(&self, node_name: &str) -> Vec<&Arc<Stored>> {
-        self.find(node_name, |record| record.node_name == node_name)
+        self.find_name_or_vm(node_name, |record| record.node_name == node_name)
     }
 
     /// The records of a node name that this target accepted.
     pub fn by_target(&self, target: &str, node_name: &str) -> Vec<&Arc<Stored>> {
-        self.find(node_name, |record| {
+        self.find_name_or_vm(node_name, |record| {
             let accepted_by = record.accepted_by.as_deref().unwrap_or_default();
             record.node_name == node_name && accepted_by.eq_ignore_ascii_case(target)
         })
@@ -127,7 +138,9 @@ impl Inventory {
     /// The records of a VM, of any provider: more than one while it is being renamed, or if its
     /// cloud was registered under another id.
     pub fn by_vm(&self, instance_id: &str) -> Vec<&Arc<Stored>> {
-        self.find(instance_id, |record| record.instance_id.eq_ignore_ascii_case(instance_id))
+        self.find_name_or_vm(instance_id, |record| {
+            record.instance_id.eq_ignore_ascii_case(instance_id)
+        })
     }
 
     /// The records of a VM of one provider.
@@ -139,7 +152,13 @@ impl Inventory {
 
     /// The records, of any provider, in which a port has an id, or one kept for it.
     pub fn by_port(&self, port_id: &str) -> Vec<&Arc<Stored>> {
-        self.find(port_id, |record| record.ports().any(|port| port.eq_ignore_ascii_case(port_id)))
+        let has_it = |port: &str| port.eq_ignore_ascii_case(port_id);
+        self.find(
+            &self.ports,
+            |record| record.ports().collect(),
+            port_id,
+            |record| record.ports().any(has_it),
+        )
     }
 
     /// The inventory after the changes of one commit, and whether they only say that the same was
@@ -175,14 +194,25 @@ impl Inventory {
         self.records.binary_search_by(|stored| stored.compare(provider_id, node_name))
     }
 
-    /// The records that have a name or id and are wanted, in order.
-    fn find(&self, key: &str, is_wanted: impl Fn(&Record) -> bool) -> Vec<&Arc<Stored>> {
-        let positions = self.positions.get_or_init(|| {
+    fn find_name_or_vm(&self, key: &str, is_wanted: impl Fn(&Record) -> bool) -> Vec<&Arc<Stored>> {
+        fn keys(record: &Record) -> Vec<&str> {
+            vec![&record.node_name, &record.instance_id]
+        }
+        self.find(&self.names_and_vms, keys, key, is_wanted)
+    }
+
+    /// The records that have a key and are wanted, in order.
+    fn find(
+        &self,
+        positions: &Positions,
+        keys: fn(&Record) -> Vec<&str>,
+        key: &str,
+        is_wanted: impl Fn(&Record) -> bool,
+    ) -> Vec<&Arc<Stored>> {
+        let positions = positions.get_or_init(|| {
             let mut positions = Vec::new();
             for (stored, position) in self.records.iter().zip(0..) {
-                let record = &stored.record;
-                let keys = [record.node_name.as_str(), &record.instance_id];
-                let keys = keys.into_iter().chain(record.ports());
+                let keys = keys(&stored.record).into_iter();
                 positions.extend(keys.map(|key| (hash(key), position)));
             }
             positions.sort_unstable();

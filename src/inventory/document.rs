@@ -101,10 +101,7 @@ pub fn encode(
 
 fn digest(inventory: &Inventory) -> String {
     let mut context = Context::new(&SHA256);
-    for stored in inventory.iter() {
-        context.update(&stored.json);
-        context.update(&stored.timeline);
-    }
+    inventory.iter().for_each(|stored| context.update(&stored.digest));
     hexadecimal(context.finish().as_ref())
 }
 
