@@ -4,10 +4,14 @@
 //! one sync that don't depend on each other run on those of a [`pool`], which bounds how many of
 //! them the process has. For what is done now and then there is [`side_by_side`].
 
+use std::convert::Infallible;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
 /// Enough for TLS, JSON of the deepest nesting serde_json allows, and unoptimised builds.
 const STACK_BYTES: usize = 512 * 1024;
@@ -18,6 +22,28 @@ pub fn spawn<T: Send + 'static>(
     body: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
     thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(body)
+}
+
+/// A thread whose end can be waited for.
+pub(crate) struct Thread {
+    /// Disconnected once the thread has ended, by a panic too.
+    ended: Receiver<Infallible>,
+}
+
+impl Thread {
+    pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<Thread> {
+        let (alive, ended) = bounded::<Infallible>(0);
+        spawn(name, move || {
+            body();
+            drop(alive);
+        })?;
+        Ok(Thread { ended })
+    }
+
+    /// Waits for the end; says whether it came.
+    pub(crate) fn has_ended_within(&self, limit: Duration) -> bool {
+        matches!(self.ended.recv_timeout(limit), Err(RecvTimeoutError::Disconnected))
+    }
 }
 
 /// A piece of work of [`side_by_side`].

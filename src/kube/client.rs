@@ -54,14 +54,6 @@ pub struct KubeClient {
     may_write: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
 }
 
-/// What came of a server-side apply.
-pub(crate) struct Applied<T> {
-    /// Was there no such object before?
-    pub(crate) is_new: bool,
-    /// The object as it is now.
-    pub(crate) object: T,
-}
-
 /// What all clients of one API server share.
 struct Session {
     access: Access,
@@ -196,14 +188,15 @@ impl KubeClient {
         Ok(self.write("update", path, "", JSON, object)?.1)
     }
 
-    /// Server-side apply: what `object` says is ours from now on, taken from others by force.
+    /// Server-side apply: what `object` says is ours from now on, taken from others by force. Gives
+    /// whether there was no such object before, and the object as it is now.
     pub(crate) fn apply<T: DeserializeOwned>(
         &self,
         path: &str,
         object: &impl Serialize,
-    ) -> Result<Applied<T>, KubeError> {
+    ) -> Result<(bool, T), KubeError> {
         let (status, object) = self.write("patch", path, "&force=true", APPLY_PATCH, object)?;
-        Ok(Applied { is_new: status == 201, object })
+        Ok((status == 201, object))
     }
 
     /// A JSON merge patch; lists are replaced as a whole.

@@ -1,12 +1,7 @@
 //! Threads that make the writes of one [`WriteQueue`].
 
-use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::JoinHandle;
-use std::time::Duration;
-
-use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
 use super::error::KubeError;
 use super::events::EventText;
@@ -14,7 +9,7 @@ use super::objects::ObjectReference;
 use super::write_queue::{Failure, Next, WriteQueue};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::threads::{self, lock};
+use crate::threads::{Thread, lock};
 
 /// The object that a write is about; of an Event also what it says.
 pub(crate) type Key = (ObjectReference, Option<EventText>);
@@ -32,9 +27,7 @@ pub(crate) struct LaneContext {
 /// One kind of write, with a queue, a back-off and threads of its own, so that it holds up no other.
 pub(crate) struct Lane {
     shared: Arc<Shared>,
-    threads: Vec<JoinHandle<()>>,
-    /// Disconnected once all threads have ended.
-    ended: Receiver<Infallible>,
+    threads: Vec<Thread>,
 }
 
 struct Shared {
@@ -57,15 +50,10 @@ impl Lane {
         let queue = Mutex::new(WriteQueue::new(attempts, fastrand::Rng::new()));
         let context = context.clone();
         let shared = Arc::new(Shared { kind, queue, changed: Condvar::new(), context });
-        let (alive, ended) = bounded::<Infallible>(0);
-        let mut lane = Lane { shared, threads: Vec::new(), ended };
+        let mut lane = Lane { shared, threads: Vec::new() };
         for _ in 0..threads {
-            let (shared, alive) = (Arc::clone(&lane.shared), alive.clone());
-            let thread = threads::spawn(&format!("kube-{kind}"), move || {
-                shared.run();
-                drop(alive);
-            });
-            match thread {
+            let shared = Arc::clone(&lane.shared);
+            match Thread::spawn(&format!("kube-{kind}"), move || shared.run()) {
                 Ok(thread) => lane.threads.push(thread),
                 Err(error) if lane.threads.is_empty() => return Err(error),
                 Err(_) => break,
@@ -97,14 +85,8 @@ impl Lane {
         lock(&self.shared.queue).is_empty()
     }
 
-    /// Has a thread ended? Unless the lane was stopped that is a bug.
-    pub(crate) fn has_lost_a_thread(&self) -> bool {
-        self.threads.iter().any(JoinHandle::is_finished)
-    }
-
-    /// Waits for the end of all threads; says whether it came.
-    pub(crate) fn has_ended_within(&self, limit: Duration) -> bool {
-        matches!(self.ended.recv_timeout(limit), Err(RecvTimeoutError::Disconnected))
+    pub(crate) fn threads(&self) -> &[Thread] {
+        &self.threads
     }
 }
 

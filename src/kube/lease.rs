@@ -19,7 +19,7 @@ use super::error::KubeError;
 use super::resource::Resource;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::threads;
+use crate::threads::Thread;
 use election::{Election, Input, Task};
 pub use election::{Leadership, LeaseSettings, LeaseTiming};
 
@@ -27,8 +27,9 @@ pub use election::{Leadership, LeaseSettings, LeaseTiming};
 pub struct LeaderElection {
     client: KubeClient,
     hold: LeaseHold,
-    stop: Sender<Stop>,
-    ended: Receiver<std::convert::Infallible>,
+    /// Asks for the Lease to be released; dropped, it ends the thread without that.
+    stop: Sender<()>,
+    thread: Thread,
 }
 
 /// Whether the Lease is ours at this moment. It is up to the clock and not to the election's thread:
@@ -67,11 +68,6 @@ fn set(milliseconds: &AtomicU64, time: Duration) {
     milliseconds.store(time, Ordering::SeqCst);
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stop {
-    Release,
-}
-
 impl LeaderElection {
     /// Starts the thread. `sink` runs on it and must return quickly: while it runs, the Lease isn't
     /// renewed.
@@ -84,7 +80,6 @@ impl LeaderElection {
     ) -> io::Result<LeaderElection> {
         let client = client.with_own_connections();
         let (stop, stopped) = bounded(1);
-        let (alive, ended) = bounded(0);
         let rng = fastrand::Rng::new();
         let hold = LeaseHold::new(clock.clone());
         let mut candidate = Candidate {
@@ -101,11 +96,8 @@ impl LeaderElection {
             read_trouble: String::new(),
             write_trouble: String::new(),
         };
-        threads::spawn("leader-election", move || {
-            candidate.run();
-            drop(alive);
-        })?;
-        Ok(LeaderElection { client, hold, stop, ended })
+        let thread = Thread::spawn("leader-election", move || candidate.run())?;
+        Ok(LeaderElection { client, hold, stop, thread })
     }
 
     /// Tells at any time whether the Lease is ours.
@@ -117,8 +109,8 @@ impl LeaderElection {
     /// the thread. To be called when all work has stopped. Takes at most `limit`; says whether the
     /// thread has ended by then.
     pub fn release(self, limit: Duration) -> bool {
-        let _ = self.stop.try_send(Stop::Release);
-        matches!(self.ended.recv_timeout(limit), Err(RecvTimeoutError::Disconnected))
+        let _ = self.stop.try_send(());
+        self.thread.has_ended_within(limit)
     }
 }
 
@@ -138,7 +130,7 @@ struct Candidate<S> {
     hold: LeaseHold,
     clock: Clock,
     metrics: Arc<Metrics>,
-    stopped: Receiver<Stop>,
+    stopped: Receiver<()>,
     sink: S,
     /// What the log last said of reads that failed, until one succeeds; and of writes likewise. Each
     /// by itself: with the right to read the Lease but not to write it the log would say so every other
@@ -168,7 +160,7 @@ impl<S: FnMut(Leadership)> Candidate<S> {
                 Task::Wait(wait) => match self.stopped.recv_timeout(wait) {
                     Err(RecvTimeoutError::Timeout) => Input::Waited,
                     Err(RecvTimeoutError::Disconnected) => return,
-                    Ok(Stop::Release) => return self.release(),
+                    Ok(()) => return self.release(),
                 },
             };
             let now = self.clock.now();

@@ -36,7 +36,7 @@ pub(crate) fn write(
         "status": status,
     });
     let Answer { metadata, status: found } = match client.apply::<Answer>(&path, &body) {
-        Ok(applied) => applied.object,
+        Ok((_, answer)) => answer,
         Err(error) if error.status().is_not_found() || error.status().is_other_uid() => {
             return Ok(());
         }

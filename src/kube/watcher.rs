@@ -16,7 +16,7 @@ use super::watch::{Action, End, Failure, Input, Observation, Timing, WatchMachin
 use crate::clock::Clock;
 use crate::http::client::is_read_timeout;
 use crate::metrics::Metrics;
-use crate::threads;
+use crate::threads::Thread;
 
 /// What a watcher watches, and how.
 #[derive(Clone, Debug)]
@@ -35,7 +35,7 @@ pub struct WatchSettings {
 pub struct Watcher {
     client: KubeClient,
     stop: Option<Sender<Infallible>>,
-    ended: Receiver<Infallible>,
+    thread: Thread,
 }
 
 impl Watcher {
@@ -51,7 +51,6 @@ impl Watcher {
         // Connections of its own, for a stop ends all of them at once.
         let client = client.with_own_connections().with_call_limit(settings.timing.list_limit);
         let (stop, stopped) = bounded(0);
-        let (alive, ended) = bounded::<Infallible>(0);
         let machine = WatchMachine::new(
             settings.namespace.clone(),
             settings.timing.clone(),
@@ -69,11 +68,8 @@ impl Watcher {
             sink,
             ignored: 0,
         };
-        threads::spawn(name, move || {
-            loop_.run();
-            drop(alive);
-        })?;
-        Ok(Watcher { client, stop: Some(stop), ended })
+        let thread = Thread::spawn(name, move || loop_.run())?;
+        Ok(Watcher { client, stop: Some(stop), thread })
     }
 
     /// Tells the thread to end, also if it is blocked in a read. Observations may still come until
@@ -85,7 +81,7 @@ impl Watcher {
 
     /// Waits for the thread's end, at most for `limit`; says whether it has ended.
     pub fn join(&self, limit: Duration) -> bool {
-        matches!(self.ended.recv_timeout(limit), Err(RecvTimeoutError::Disconnected))
+        self.thread.has_ended_within(limit)
     }
 }
 

@@ -18,7 +18,7 @@ use super::status_writer;
 use super::write_queue::Priority;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::threads::lock;
+use crate::threads::{Thread, lock};
 
 /// Statuses that are written at once: 80 a second to an API server 50 ms away.
 const STATUS_THREADS: usize = 4;
@@ -165,13 +165,17 @@ impl Writer {
     /// Has a thread ended? Unless the writer was stopped that is a bug, and something is no longer
     /// written.
     pub fn has_lost_a_thread(&self) -> bool {
-        self.lanes().iter().any(|lane| lane.has_lost_a_thread())
+        self.threads().any(|thread| thread.has_ended_within(Duration::ZERO))
     }
 
     fn have_ended_within(&self, limit: Duration) -> bool {
         let until = self.clock.now().uptime.saturating_add(limit);
         let left = || until.saturating_sub(self.clock.now().uptime);
-        self.lanes().iter().all(|lane| lane.has_ended_within(left()))
+        self.threads().all(|thread| thread.has_ended_within(left()))
+    }
+
+    fn threads(&self) -> impl Iterator<Item = &Thread> {
+        self.lanes().into_iter().flat_map(Lane::threads)
     }
 
     fn lanes(&self) -> [&Lane; 3] {

@@ -130,9 +130,9 @@ impl Applier {
     fn apply(&self, node: &Node, labels: Labels) -> Result<(bool, State), KubeError> {
         let path = MULTI_NIC_NODE_CONFIGS.object(&self.namespace, &node.node_name);
         let body = object::object(node, &labels, &self.namespace);
-        let applied = self.client.apply::<Object>(&path, &body)?;
-        let Metadata { uid, generation } = applied.object.metadata;
-        Ok((applied.is_new, State { uid, generation, labels }))
+        let (is_new, object) = self.client.apply::<Object>(&path, &body)?;
+        let Metadata { uid, generation } = object.metadata;
+        Ok((is_new, State { uid, generation, labels }))
     }
 }
 
