@@ -26,7 +26,7 @@ pub struct Access {
 impl Access {
     /// Access of a pod: `host` and `port` are `KUBERNETES_SERVICE_HOST` and `_PORT`. The address is
     /// used as it is, without DNS; the API server's certificate names it.
-    pub fn in_cluster(host: &str, port: u16) -> Access {
+    pub(crate) fn in_cluster(host: &str, port: u16) -> Access {
         let host = match host.contains(':') && !host.starts_with('[') {
             true => format!("[{host}]"),
             false => host.to_owned(),

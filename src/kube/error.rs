@@ -147,12 +147,12 @@ impl ApiStatus {
     }
 
     /// The version or continue token is too old: list again.
-    pub fn is_expired(&self) -> bool {
+    pub(crate) fn is_expired(&self) -> bool {
         self.code == 410 || self.reason == "Expired" || self.reason == "Gone"
     }
 
     /// The version is one the server hasn't reached; older servers say so in the message only.
-    pub fn is_too_large_resource_version(&self) -> bool {
+    pub(crate) fn is_too_large_resource_version(&self) -> bool {
         self.has_cause("ResourceVersionTooLarge")
             || self.message.contains("Too large resource version")
     }
@@ -178,29 +178,29 @@ impl ApiStatus {
     }
 
     /// The object changed in between: read again and retry.
-    pub fn is_conflict(&self) -> bool {
+    pub(crate) fn is_conflict(&self) -> bool {
         self.code == 409 && self.reason == "Conflict" && !self.is_field_manager_conflict()
     }
 
     /// Another manager owns a field: retrying can't help.
-    pub fn is_field_manager_conflict(&self) -> bool {
+    pub(crate) fn is_field_manager_conflict(&self) -> bool {
         self.has_cause("FieldManagerConflict")
     }
 
     /// The name is taken.
-    pub fn is_already_exists(&self) -> bool {
+    pub(crate) fn is_already_exists(&self) -> bool {
         self.code == 409 && self.reason == "AlreadyExists"
     }
 
     /// The uid that was sent along isn't the object's: it was deleted and created again. A refused
     /// precondition, or, where the uid counts as a change, a field that can't be changed.
-    pub fn is_other_uid(&self) -> bool {
+    pub(crate) fn is_other_uid(&self) -> bool {
         (self.is_conflict() && self.message.contains("UID in precondition"))
             || (self.code == 422 && self.message.contains("metadata.uid"))
     }
 
     /// What was sent can't be accepted, however often it is sent.
-    pub fn is_invalid(&self) -> bool {
+    pub(crate) fn is_invalid(&self) -> bool {
         matches!(self.code, 400 | 405 | 406 | 413 | 415 | 422)
     }
 
@@ -219,7 +219,7 @@ impl KubeError {
     }
 
     /// Is the trouble with the server or the way to it, rather than with this one object?
-    pub fn is_server_trouble(&self) -> bool {
+    pub(crate) fn is_server_trouble(&self) -> bool {
         match self {
             KubeError::Unreadable { .. } => false,
             KubeError::Refused { status, .. } => matches!(status.code, 401 | 429 | 502..=504),

@@ -58,7 +58,7 @@ impl LeaseHold {
     }
 
     /// Was the Lease read or written so lately that this replica would notice its end?
-    pub fn is_known(&self) -> bool {
+    pub(crate) fn is_known(&self) -> bool {
         self.clock.now().uptime < Duration::from_millis(self.known_until.load(Ordering::SeqCst))
     }
 }

@@ -156,7 +156,7 @@ pub struct ObjectReference {
 
 impl ObjectReference {
     /// The same object as the owner of another. It blocks nothing: that would need a further right.
-    pub fn as_owner(&self) -> OwnerReference {
+    pub(crate) fn as_owner(&self) -> OwnerReference {
         OwnerReference {
             api_version: self.resource.api_version(),
             kind: self.resource.kind.to_owned(),

@@ -27,7 +27,7 @@ impl Resource {
         Resource { group: "coordination.k8s.io", version: "v1", plural: "leases", kind: "Lease" };
 
     /// What objects carry as `apiVersion`.
-    pub fn api_version(&self) -> String {
+    pub(crate) fn api_version(&self) -> String {
         match self.group {
             "" => self.version.to_owned(),
             group => format!("{group}/{}", self.version),

@@ -68,7 +68,11 @@ struct Discovered {
 }
 
 /// May we do this in the namespace, or in all of them at once?
-pub fn may(client: &KubeClient, right: &Right, namespace: Option<&str>) -> Result<bool, KubeError> {
+pub(crate) fn may(
+    client: &KubeClient,
+    right: &Right,
+    namespace: Option<&str>,
+) -> Result<bool, KubeError> {
     let Right { verb, resource, subresource, name } = *right;
     let review = json!({
         "apiVersion": REVIEWS.api_version(),
@@ -88,12 +92,12 @@ pub fn may(client: &KubeClient, right: &Right, namespace: Option<&str>) -> Resul
 }
 
 /// The server's version, such as `v1.35.6`.
-pub fn server_version(client: &KubeClient) -> Result<String, KubeError> {
+pub(crate) fn server_version(client: &KubeClient) -> Result<String, KubeError> {
     client.get::<Version>("/version").map(|version| version.git_version)
 }
 
 /// Are the kind and its status served, that is: is the CRD installed?
-pub fn is_served(client: &KubeClient, resource: &Resource) -> Result<bool, KubeError> {
+pub(crate) fn is_served(client: &KubeClient, resource: &Resource) -> Result<bool, KubeError> {
     let path = format!("/apis/{}/{}", resource.group, resource.version);
     let served = match client.get::<Discovery>(&path) {
         Ok(discovery) => discovery.resources,

@@ -237,7 +237,7 @@ impl<K: Ord + Clone, W: Clone> WriteQueue<K, W> {
     }
 
     /// Gives each write one more attempt, and then ends.
-    pub fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         if self.mode == Mode::Running {
             self.mode = Mode::Draining;
             self.blocked_until = Duration::ZERO;
@@ -253,12 +253,12 @@ impl<K: Ord + Clone, W: Clone> WriteQueue<K, W> {
     }
 
     /// How many writes wait.
-    pub fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
     /// Is nothing left to write?
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.in_flight.is_empty()
     }
 

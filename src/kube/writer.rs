@@ -106,7 +106,7 @@ impl Writer {
     }
 
     /// Drops the write that waits for the Secret of this owner.
-    pub fn forget_secret(&self, owner: &ObjectReference) {
+    pub(crate) fn forget_secret(&self, owner: &ObjectReference) {
         self.secrets.change(|queue| queue.drop_where(|(object, _)| object == owner));
     }
 

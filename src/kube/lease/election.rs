@@ -154,12 +154,12 @@ impl Election {
     }
 
     /// What to do first.
-    pub fn first_task(&self) -> Task {
+    pub(crate) fn first_task(&self) -> Task {
         Task::Read { limit: self.settings.timing.call_limit() }
     }
 
     /// Takes what came of the last task; gives the next, and what is new.
-    pub fn step(&mut self, input: Input, now: Now) -> (Task, Vec<Leadership>) {
+    pub(crate) fn step(&mut self, input: Input, now: Now) -> (Task, Vec<Leadership>) {
         let mut news = Vec::new();
         if self.renewed_at.is_some_and(|at| self.is_past_deadline(at, &input, now)) {
             self.lose(&mut news);
@@ -202,7 +202,7 @@ impl Election {
     }
 
     /// Up to which uptime we lead unless we renew; none while we don't.
-    pub fn leads_until(&self) -> Option<Duration> {
+    pub(crate) fn leads_until(&self) -> Option<Duration> {
         Some(self.renewed_at?.saturating_add(self.settings.timing.renew_deadline))
     }
 

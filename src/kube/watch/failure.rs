@@ -75,7 +75,7 @@ pub enum RestartReason {
 
 impl RestartReason {
     /// The label's value.
-    pub fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             RestartReason::Expired => "expired",
             RestartReason::Refused => "refused",
@@ -91,12 +91,12 @@ impl RestartReason {
 
 impl Failure {
     /// Any failure that says nothing about the version.
-    pub fn other(text: &str) -> Failure {
+    pub(crate) fn other(text: &str) -> Failure {
         Failure { kind: FailureKind::Unavailable, text: text.to_owned(), retry_after: None }
     }
 
     /// What an error of the client means for the way on.
-    pub fn of_error(error: &KubeError) -> Failure {
+    pub(crate) fn of_error(error: &KubeError) -> Failure {
         let kind = match error {
             KubeError::Refused { status, .. } => kind_of(status),
             KubeError::Transport(HttpError { failure: HttpFailure::TooLarge, .. }) => {
@@ -108,7 +108,7 @@ impl Failure {
     }
 
     /// What the `Status` of an `ERROR` event means for the way on.
-    pub fn of_event(status: &ApiStatus) -> Failure {
+    pub(crate) fn of_event(status: &ApiStatus) -> Failure {
         let ApiStatus { code, reason, message, .. } = status;
         let text = format!("the watch brought an error: {code} {reason}: {message}");
         Failure { kind: kind_of(status), text, retry_after: status.retry_after }
