@@ -1,6 +1,6 @@
 //! The network configuration of one node: what Viola is told and what the inventory remembers.
 //!
-//! Wire format of both: SPEC sections 5 (steps 10 and 11) and 7. No decisions are made here.
+//! Wire formats: docs/behaviour.md#sending and #inventory-file. No decisions are made here.
 
 use std::borrow::Cow;
 use std::net::IpAddr;

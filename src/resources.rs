@@ -1,4 +1,4 @@
-//! The custom resource `OpenstackConfig` as Rust types (SPEC section 3).
+//! The custom resource `OpenstackConfig` as Rust types (docs/behaviour.md#custom-resource).
 //!
 //! An object that breaks the schema (an older cluster lets it through) is still an object: its
 //! metadata is read, and what is wrong with its spec is told on itself. A test holds these types

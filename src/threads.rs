@@ -1,8 +1,7 @@
-//! The doorway of threads: the one place that starts them.
+//! The only place that starts threads.
 //!
-//! Every thread has a name and a small stack. Long-lived threads come from [`spawn`]; requests of
-//! one sync that don't depend on each other run on those of a [`pool`], which bounds how many of
-//! them the process has. For what is done now and then there is [`side_by_side`].
+//! Every thread has a name and a small stack. Long-lived threads come from [`spawn`]. Requests of a
+//! pass that don't depend on each other run [`side_by_side`].
 
 use std::convert::Infallible;
 use std::io;

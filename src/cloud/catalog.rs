@@ -1,4 +1,4 @@
-//! The service catalog: which endpoint is meant (SPEC 5, step 5). Pure.
+//! The service catalog: which endpoint is used (docs/behaviour.md#neutron-endpoint). Pure.
 
 use std::fmt;
 

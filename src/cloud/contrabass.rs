@@ -1,4 +1,5 @@
-//! Contrabass, the registry of clouds: where a provider is and how to log in (SPEC 5, step 2).
+//! Contrabass, the registry of clouds: where a provider is and how to log in
+//! (docs/behaviour.md#provider).
 
 use serde::Deserialize;
 

@@ -1,4 +1,4 @@
-//! Neutron: the subnet, its network, and the ports of the VMs (SPEC 5, steps 6 and 7).
+//! Neutron: the subnet, its network, and the ports of the VMs (docs/behaviour.md#subnet, #ports).
 //!
 //! Two habits of Neutron shape this file. An admin's token sees every project and filters compare
 //! without regard to case, so every answer is compared again. And a list may be cut into pages

@@ -1,4 +1,5 @@
-//! Nova: the names of the VMs (SPEC 5, step 8), by the cheapest of the ways it offers.
+//! Nova: the names of the VMs, by the cheapest of the ways it offers
+//! (docs/behaviour.md#node-names).
 //!
 //! There is no way to ask for several servers by id: `uuid=` is ignored for members and takes the
 //! last for admins. What is left are one request for each VM, or a list of the whole project.

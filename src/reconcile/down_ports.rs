@@ -1,4 +1,4 @@
-//! Resends for DOWN ports (SPEC 5, last paragraph but two). Pure.
+//! Resends for DOWN ports (docs/behaviour.md#down-ports). Pure.
 //!
 //! A port just bound is DOWN until an agent reports it up, and a node that was told too early may
 //! have missed it. So its configuration is sent again: a few times soon, then rarely, for as long

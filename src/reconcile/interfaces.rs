@@ -1,4 +1,4 @@
-//! Which port becomes which interface (SPEC 5, step 10). Pure.
+//! Which port becomes which interface (docs/behaviour.md#interface-ids). Pure.
 //!
 //! An interface's id names a live network card, so a port keeps its id for as long as it stays on
 //! the node, whatever comes and goes beside it. It stays for as long as Neutron lists it with the

@@ -1,4 +1,5 @@
-//! What an object is told of its sync: reason, message and conditions (SPEC 3). Pure.
+//! The status of an object after a pass: reason, message and conditions
+//! (docs/behaviour.md#status). Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

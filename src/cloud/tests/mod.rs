@@ -1,4 +1,4 @@
-//! Services that answer by a script, and what the cloud's clients make of it (SPEC 5, steps 2 to 8).
+//! Services that answer by a script, and what the cloud's clients make of it.
 //!
 //! This file has the services and the stage, which tests of a whole sync use too. What there is no
 //! script for is answered as it usually is: one subnet, the ports given, a server for each VM.

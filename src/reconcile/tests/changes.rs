@@ -1,4 +1,4 @@
-//! Which nodes must be sent (SPEC 5, step 11).
+//! Which nodes must be sent.
 
 use std::collections::BTreeSet;
 

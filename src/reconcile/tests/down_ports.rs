@@ -1,4 +1,4 @@
-//! Resends for DOWN ports (SPEC 5).
+//! Resends for DOWN ports.
 
 use super::{intervals, seconds, wall};
 use crate::config::Intervals;

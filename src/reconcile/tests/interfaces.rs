@@ -1,4 +1,4 @@
-//! Which port becomes which interface (SPEC 5, step 10).
+//! Which port becomes which interface.
 
 use std::collections::{BTreeMap, BTreeSet};
 

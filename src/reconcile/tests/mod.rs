@@ -1,4 +1,4 @@
-//! The pure core of a sync, held to the contract (SPEC 3, 5 and 7) rule by rule.
+//! The pure core of a pass, held to docs/behaviour.md rule by rule.
 //!
 //! This file has the builders: a cloud in a few words, records of the inventory, invented time.
 

@@ -1,4 +1,4 @@
-//! From what the cloud said to what each node should be told (SPEC 5, steps 8 to 10).
+//! What each node should have, from the answers of the cloud and the inventory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

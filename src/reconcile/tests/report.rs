@@ -1,4 +1,4 @@
-//! What an object is told of its sync (SPEC 3).
+//! The status of an object after a pass.
 
 use std::collections::{BTreeMap, BTreeSet};
 
