@@ -1,8 +1,9 @@
 //! What a year knows of its own: what Viola was told and by whom it is known, what the disk
 //! acknowledged, and who may be synced when. The invariants are checked against these.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use multinic_operator::inventory::contents::Inventory;
@@ -38,6 +39,9 @@ struct Kept {
     project: String,
 }
 
+/// So many states of the cloud are kept: more than there are during one pass.
+const HISTORY: usize = 100;
+
 /// By VM and port.
 type Ids = BTreeMap<Key, BTreeMap<String, Kept>>;
 
@@ -61,15 +65,17 @@ pub(crate) struct Books {
     /// The hash of the DOWN ports these were for.
     down: BTreeMap<String, String>,
     pub(crate) version: u64,
+    /// The cloud at the latest versions.
+    history: VecDeque<(u64, Arc<CloudState>)>,
     /// Nodes whose last POST this process wasn't told the success of.
     doubted: BTreeSet<Key>,
 }
 
-/// What a pass was to do, and the clouds it may have seen.
+/// What a pass was to do, and the cloud as it may have seen it.
 pub(crate) struct Sight<'a> {
     pub(crate) spec: &'a Spec,
-    /// Before and after a change in its middle; twice the same without one.
-    pub(crate) clouds: [&'a CloudState; 2],
+    /// All its states since the pass began; at least one.
+    pub(crate) clouds: &'a [&'a CloudState],
     pub(crate) nova_failed: bool,
     pub(crate) name_key: bool,
     pub(crate) statuses: &'a [&'a str],
@@ -207,6 +213,10 @@ impl Books {
     /// The cloud may have changed.
     pub(crate) fn note_cloud(&mut self, at: Duration, cloud: &CloudState) {
         self.version += 1;
+        self.history.push_back((self.version, Arc::new(cloud.clone())));
+        if self.history.len() > HISTORY {
+            self.history.pop_front();
+        }
         self.places =
             cloud.ports.iter().map(|port| (port.id.clone(), port.device_id.clone())).collect();
         for ((_, vm), ports) in self.ids.iter_mut().chain(&mut self.durable_ids) {
@@ -218,6 +228,12 @@ impl Books {
                 known.push((at, network.mtu));
             }
         }
+    }
+
+    /// The states of the cloud from that version on.
+    pub(crate) fn clouds_since(&self, version: u64) -> Vec<Arc<CloudState>> {
+        let since = self.history.iter().filter(|(known, _)| *known >= version);
+        since.map(|(_, cloud)| Arc::clone(cloud)).collect()
     }
 
     /// (a): what is sent is what the cloud said.
@@ -255,19 +271,17 @@ impl Books {
         let mut true_of_one = false;
         let mut last = String::new();
         for subnet in clouds.iter().flat_map(|cloud| subnets(cloud, spec)) {
-            let [before, after] = clouds.map(|cloud| cards(cloud, spec, subnet, vm, statuses));
-            let kept = clouds.map(|cloud| {
+            let seen = clouds.iter().map(|cloud| {
                 let kept = kept_interfaces(cloud, spec, vm, &node.node_name, inventory);
-                kept.into_iter().map(card_of).collect::<BTreeSet<Card>>()
+                let cards = cards(cloud, spec, subnet, vm, statuses);
+                cards.into_iter().chain(kept.into_iter().map(card_of)).collect::<BTreeSet<Card>>()
             });
-            let [before, after] = [before.union(&kept[0]), after.union(&kept[1])]
-                .map(|cards| cards.cloned().collect::<BTreeSet<Card>>());
-            let known: BTreeSet<Card> = before.union(&after).cloned().collect();
+            let seen: Vec<BTreeSet<Card>> = seen.collect();
+            let known: BTreeSet<Card> = seen.iter().flatten().cloned().collect();
             let ports = |cards: &BTreeSet<Card>| -> BTreeSet<String> {
                 cards.iter().map(|card| card.port.clone()).collect()
             };
-            let lasting: BTreeSet<String> =
-                ports(&before).intersection(&ports(&after)).cloned().collect();
+            let lasting = seen.iter().map(ports).reduce(|a, b| &a & &b).unwrap_or_default();
             let whole = sent.len() == 10 || lasting.is_subset(&ports(&sent));
             if sent.is_subset(&known) && whole {
                 true_of_one = true;
@@ -279,12 +293,12 @@ impl Books {
             return fail(last);
         }
         let since = at.saturating_sub(sight.mtu_life);
-        let kept = clouds.map(|cloud| {
-            let kept = kept_interfaces(cloud, spec, vm, &node.node_name, inventory);
-            kept.into_iter().map(|one| (one.port_id.as_str(), one.mtu)).collect::<Vec<_>>()
-        });
+        let kept = clouds
+            .iter()
+            .flat_map(|cloud| kept_interfaces(cloud, spec, vm, &node.node_name, inventory));
+        let kept: BTreeSet<_> = kept.map(|one| (one.port_id.as_str(), one.mtu)).collect();
         for interface in &node.interfaces {
-            if kept.concat().contains(&(interface.port_id.as_str(), interface.mtu)) {
+            if kept.contains(&(interface.port_id.as_str(), interface.mtu)) {
                 continue;
             }
             let history = self.mtus.get(&*interface.network_id).cloned().unwrap_or_default();

@@ -23,8 +23,10 @@ const REASONS: [&str; 14] = [
 ];
 
 /// Everything else that happens.
-const HAPPENINGS: [&str; 47] = [
+const HAPPENINGS: [&str; 49] = [
     "long pause",
+    "pass of several objects",
+    "another pass in the way",
     "port status",
     "port created",
     "port deleted",

@@ -45,8 +45,7 @@ impl Year {
                 ("node refused", format!("Viola changes its mind about {name}"))
             }
             _ => {
-                if self.process.is_some() && !self.is_left_out("killed") && self.posting.is_empty()
-                {
+                if self.process.is_some() && !self.is_left_out("killed") && self.posting == 0 {
                     self.restart();
                 }
                 return;

@@ -57,11 +57,15 @@ impl Object {
     }
 }
 
-/// How many objects there are, and of how many VMs each.
+/// What the objects are like.
 #[derive(Clone, Copy)]
 pub(crate) struct Crowd {
+    /// Objects, at most.
     pub(crate) objects: usize,
+    /// VMs of each, at most.
     pub(crate) most_vms: usize,
+    /// One in so many is of another project.
+    pub(crate) one_in: u8,
 }
 
 /// The API server.
@@ -154,7 +158,7 @@ impl Kubernetes {
         };
         match random.u8(0..13) {
             0..4 => {
-                object.spec = spec_of(random, self.crowd.most_vms);
+                object.spec = spec_of(random, self.crowd.most_vms, self.crowd.one_in);
                 object.generation += 1;
                 let text = format!("{key} is changed to {}", object.spec);
                 let event = Event::Applied(Box::new(object.read()));
@@ -235,7 +239,7 @@ impl Kubernetes {
             force: None,
             forced_at: None,
             sent_again: None,
-            spec: spec_of(random, self.crowd.most_vms),
+            spec: spec_of(random, self.crowd.most_vms, self.crowd.one_in),
             status: Value::Null,
             edited: false,
         };

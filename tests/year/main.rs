@@ -229,3 +229,29 @@ fn a_seed_is_the_same_year_each_time() {
         assert_eq!(story(), story(), "year {seed}");
     }
 }
+
+/// What is recorded at rest, by provider and node: the interfaces, the target, the owner.
+fn records_at_rest(seed: u64, batch_limit: Option<usize>) -> Vec<String> {
+    let mut year = Year::new(Plan { events: 0, ..plan(seed, batch_limit) });
+    year.live().unwrap_or_else(|what| panic!("year {seed}: {what}\n{}", year.story.text()));
+    let process = year.process.as_ref().unwrap();
+    let inventory = process.context.store.snapshot();
+    let records = inventory.iter().map(|stored| {
+        let record = &stored.record;
+        let owner = record.owner.as_ref().map(|owner| &owner.uid);
+        format!("{} {:?} {:?} {owner:?}", record.provider_id, record.config, record.accepted_by)
+    });
+    records.collect()
+}
+
+#[test]
+fn at_rest_the_records_are_the_same_with_passes_of_one_and_of_all() {
+    logs::listen();
+    let mut several = 0;
+    for seed in 0..40 {
+        let [one, all] = BATCHES.map(|batch_limit| records_at_rest(seed, batch_limit));
+        assert_eq!(one, all, "year {seed}");
+        several += usize::from(all.len() > 1);
+    }
+    assert!(several > 15, "{several} of these years have several records");
+}

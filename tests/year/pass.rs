@@ -29,6 +29,9 @@ impl Year {
         let pass = Arc::new(flight.pass);
         self.passes += 1;
         self.objects += pass.work.len() as u64;
+        if pass.work.len() > 1 {
+            self.count("pass of several objects");
+        }
         crate::writes::check(self)?;
         for work in &pass.work {
             let hash = work.down_port_retry.as_ref().map(|retry| retry.hash.as_str());
@@ -54,7 +57,7 @@ impl Year {
             change: changes.then(|| self.random.u64(..)),
             killed,
             dethroned: dethroned.then(|| Arc::clone(&process.may_act)),
-            seen: Seen::default(),
+            seen: Seen::from(self.books.version),
         });
         let (context, thread_pass) = (Arc::clone(&process.context), Arc::clone(&pass));
         let thread = std::thread::Builder::new().name("pass".to_owned()).spawn(move || {
@@ -203,6 +206,9 @@ impl Year {
             verdict.message
         );
         self.story.tell(self.at, text);
+        if outcome.later {
+            self.count("another pass in the way");
+        }
         let is_refused = |part: &str| {
             (part.starts_with("Neutron GET") || part.starts_with("Nova GET"))
                 && part.contains("HTTP 401")
@@ -215,7 +221,8 @@ impl Year {
             // The process ends without taking note of it.
             return Ok(());
         }
-        self.note_sent_again(&work, &outcome, seen.changed.is_none());
+        let is_known = seen.changed.is_none() && seen.version == self.books.version;
+        self.note_sent_again(&work, &outcome, is_known);
         let took = Duration::from_millis(7);
         self.tell_controller(pass, Event::Finished { work, outcome, took });
         Ok(())

@@ -56,7 +56,7 @@ impl Year {
                 self.count("long pause");
             }
         }
-        let passing = if self.random.u8(0..4) == 0 && self.posting.len() < 2 {
+        let passing = if self.random.u8(0..4) == 0 && self.posting < 2 {
             Duration::from_millis(self.random.u64(0..29_000))
         } else {
             Duration::ZERO
@@ -64,14 +64,14 @@ impl Year {
         let before = self.random.bool();
         let life = self.lives;
         if before {
-            self.meanwhile(&pass.scope.provider_id, passing)?;
+            self.meanwhile(passing)?;
         }
         if self.process.is_none() || self.lives != life {
             return Ok(None);
         }
         let reply = self.deliver(post, &nodes, met, &inventory)?;
         if !before {
-            self.meanwhile(&pass.scope.provider_id, passing)?;
+            self.meanwhile(passing)?;
         }
         if self.process.is_none() || self.lives != life {
             return Ok(None);
@@ -201,12 +201,11 @@ impl Year {
         let spec = spec_of(work);
         let wall = self.process.as_ref().unwrap().context.clock.now().wall;
         let intervals = self.config.intervals;
-        let now = self.sky.now.state.lock();
-        let before = self.sky.before.state.lock();
-        let earlier: &CloudState = if seen.changed.is_some() { &before } else { &now };
+        let clouds = self.books.clouds_since(seen.version);
+        let clouds: Vec<&CloudState> = clouds.iter().map(|cloud| &**cloud).collect();
         let sight = Sight {
             spec,
-            clouds: [earlier, &now],
+            clouds: &clouds,
             nova_failed: seen.nova_failed,
             name_key: self.name_key,
             statuses: &["ACTIVE", "DOWN"],
@@ -232,9 +231,10 @@ impl Year {
             return Ok(false);
         }
         let is_down = |port: &str| {
-            [earlier, &now]
-                .iter()
-                .any(|cloud| cloud.ports.get(port).is_some_and(|port| port.status == "DOWN"))
+            let is_down = |cloud: &&CloudState| {
+                cloud.ports.get(port).is_some_and(|port| port.status == "DOWN")
+            };
+            clouds.iter().any(is_down)
         };
         if !node.interfaces.iter().any(|interface| is_down(&interface.port_id)) {
             return Err(format!("(e) the unchanged node {} is sent again", node.node_name));
@@ -243,16 +243,16 @@ impl Year {
     }
 
     /// Time passes while a POST is under way.
-    pub(crate) fn meanwhile(&mut self, provider: &str, passing: Duration) -> Result<(), Broken> {
+    pub(crate) fn meanwhile(&mut self, passing: Duration) -> Result<(), Broken> {
         if passing.is_zero() {
             return Ok(());
         }
         let (until, life) = (self.at + passing, self.lives);
-        self.posting.push(provider.to_owned());
+        self.posting += 1;
         while self.next_time() <= until && self.lives == life && self.process.is_some() {
             self.step(Some(until))?;
         }
-        self.posting.pop();
+        self.posting -= 1;
         if self.lives == life && self.process.is_some() {
             self.set_time(until);
         }

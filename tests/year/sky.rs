@@ -67,12 +67,21 @@ pub(crate) struct Seen {
     pub(crate) used: Option<String>,
     /// Objects, by uid, that are reconciled.
     pub(crate) reported: BTreeSet<String>,
+    /// The version of the cloud when the pass began.
+    pub(crate) version: u64,
     /// Some requests may have been answered from the cloud as it was before.
     pub(crate) changed: Option<(&'static str, String)>,
     /// Requests that arrived for Neutron or Nova.
     began: bool,
     /// No request sees the cloud as it was any more.
     pub(crate) is_over: bool,
+}
+
+impl Seen {
+    /// Of a pass that begins when the cloud has this version.
+    pub(crate) fn from(version: u64) -> Seen {
+        Seen { version, ..Seen::default() }
+    }
 }
 
 /// The clouds and what is in the way to them.

@@ -9,13 +9,13 @@ use crate::world::{PROJECTS, PROVIDERS, subnet_id, vm_id, vm_ids};
 /// cluster lets it through.
 #[allow(dead_code, reason = "the other one is for the simulated years")]
 pub(crate) fn spec(random: &mut fastrand::Rng) -> Value {
-    spec_of(random, usize::MAX)
+    spec_of(random, usize::MAX, 4)
 }
 
-/// The same, with so many VMs at most.
-pub(crate) fn spec_of(random: &mut fastrand::Rng, most_vms: usize) -> Value {
-    let project = usize::from(random.u8(0..4) == 0);
-    let provider = if random.u8(0..5) == 0 { PROVIDERS[1] } else { PROVIDERS[0] };
+/// The same, with so many VMs at most, and one in so many of another project.
+pub(crate) fn spec_of(random: &mut fastrand::Rng, most_vms: usize, one_in: u8) -> Value {
+    let project = usize::from(random.u8(0..one_in) == 0);
+    let provider = if random.u8(0..=one_in) == 0 { PROVIDERS[1] } else { PROVIDERS[0] };
     let mut vms = vm_ids(project);
     random.shuffle(&mut vms);
     vms.truncate(random.usize(1..=vms.len().min(most_vms)));
