@@ -9,7 +9,7 @@
 //! The same way as a sync takes, up to the point where that would post. What only the operator's
 //! memory knows is worked out anew or said to be missing: older objects that name the same VMs are
 //! planned first, as the operator does after its start, and nodes of other objects are known by the
-//! inventory. [`outlook`], [`differences`] and [`text`] are pure.
+//! inventory. [`outlook`] and [`text`] are pure.
 
 mod forced;
 pub mod outlook;

@@ -31,7 +31,7 @@ use crate::threads::lock;
 
 /// Answers above this are refused (3,000 ports with all their keys take about 3 MiB).
 pub(crate) const BODY_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
-/// Room made at once for an answer that says how long it is; for a longer one it grows.
+/// Bytes allocated at once for an answer that says how long it is; for a longer one it grows.
 const BODY_ROOM_BYTES: u64 = 1024 * 1024;
 /// Long enough for a lost SYN to be repeated twice.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);

@@ -389,7 +389,7 @@ mod tests {
         let (_, problems) = read(&[("HTTP_PROXY", "p:1"), ("NO_PROXY", exceptions)]);
         assert_eq!(problems.len(), 7, "{problems:?}");
         assert!(problems.iter().all(|(name, _)| *name == "NO_PROXY"));
-        // Without a proxy nobody cares.
+        // Without a proxy it doesn't matter.
         assert!(read(&[("NO_PROXY", exceptions)]).1.is_empty());
     }
 

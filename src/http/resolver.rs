@@ -17,8 +17,8 @@ use ureq::unversioned::transport::NextTimeout;
 
 use crate::clock::Clock;
 
-/// As long as one sync lasts, and shorter than a poll's interval: whoever moved is found at the
-/// next one.
+/// As long as one pass lasts, and shorter than a poll's interval: a service that moved is found at the
+/// next poll.
 const LIFE: Duration = Duration::from_secs(5);
 
 /// The system's resolver, with a short memory.

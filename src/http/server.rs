@@ -73,7 +73,7 @@ pub struct Limits {
     pub head: Duration,
     /// From one answer to the next request.
     pub idle: Duration,
-    /// To take an answer or to send a body, on top of what `slowest_client` allows for its size.
+    /// To take an answer or to send a body, on top of what `slowest_reader` allows for its size.
     pub answer: Duration,
     /// Bytes a second of a long answer, or of a body, that a client must take or send.
     pub slowest_reader: u64,
@@ -250,7 +250,7 @@ impl<F: Fn(&Request) -> Response + Send + Sync> Handler for F {
 }
 
 /// Counts connections and requests that were refused, and connections that were closed for others.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Refusals {
     server: &'static str,
     metrics: Arc<Metrics>,

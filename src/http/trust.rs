@@ -40,7 +40,7 @@ pub(crate) struct Loaded {
 }
 
 impl Trust {
-    /// Reads the roots; each call reads the file anew.
+    /// Reads the roots; each call reads the file again.
     ///
     /// # Errors
     /// Why there are none, for a message.

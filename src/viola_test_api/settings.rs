@@ -48,7 +48,7 @@ const SHARED: [&str; 8] = [
 /// The operator's name for an address like ours.
 const OPERATORS_ADDRESS: &str = "HEALTH_ADDR";
 
-/// Everything the stand-in can be told.
+/// All settings of the stand-in.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where it listens.

@@ -21,7 +21,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 pub(super) struct Agents {
     /// Keeps connections.
     pub(super) keeping: Agent,
-    /// Keeps none, so that each call connects anew.
+    /// Keeps none, so that each call connects again.
     pub(super) fresh: Agent,
 }
 
@@ -79,7 +79,7 @@ impl SecureAgents {
         Ok(agents)
     }
 
-    /// Is the file another one than was read, or gone? Then the next call reads it anew, and says so
+    /// Is the file another one than was read, or gone? Then the next call reads it again, and says so
     /// if it can't.
     pub(super) fn forget_if_changed(&mut self, trust: &Trust, uptime: Duration) -> bool {
         let Some(current) = &mut self.current else { return false };

@@ -30,7 +30,7 @@ pub enum Failure {
         /// What was being waited for.
         waiting_for: &'static str,
     },
-    /// Nobody listens at the address.
+    /// Nothing listens at the address.
     Refused,
     /// The name has no address.
     HostNotFound,

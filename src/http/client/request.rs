@@ -70,7 +70,7 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// A GET, which may be repeated once when a kept connection turns out to be dead.
+    /// A GET, which may be repeated once when a kept connection is found dead.
     pub fn get(service: Service, url: &'a str) -> Request<'a> {
         Request::reading(service, "GET", url)
     }
@@ -171,7 +171,7 @@ impl<'a> Request<'a> {
         let request =
             builder.body(body).map_err(|error| self.failed(Failure::BadUrl(error.to_string())))?;
         if has_bad_port(request.uri()) {
-            // The HTTP library would ask port 80 or 443 instead, and whoever answers there.
+            // The HTTP library would ask port 80 or 443 instead, and take what answers there for the service.
             let what = "its port is no number up to 65535".to_owned();
             return Err(self.failed(Failure::BadUrl(what)));
         }

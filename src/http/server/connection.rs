@@ -28,7 +28,7 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// Why there is no request.
 enum Stop {
-    /// The client is told.
+    /// The client gets an answer.
     Refused(Refusal),
     /// The client has gone, or never said anything.
     Gone,
@@ -109,8 +109,8 @@ impl Connection<'_> {
         let body = &mut head.request.body;
         let deadline = self.deadline(head.length);
         if head.expects_continue && self.filled < head.length {
-            let told = (&self.open.stream).write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
-            told.map_err(|_| Stop::Gone)?;
+            let written = (&self.open.stream).write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
+            written.map_err(|_| Stop::Gone)?;
         }
         loop {
             let taken = self.filled.min(head.length - body.len());

@@ -79,7 +79,7 @@ pub fn end_of_head(bytes: &[u8], scanned: &mut usize) -> Result<Option<usize>, R
     Ok(None)
 }
 
-/// Is an answer to this to have no body? Told from its first word, for heads that can't be read.
+/// Is an answer to this to have no body? Read from its first word, for heads that can't be parsed.
 pub(super) fn is_for_a_head_only(bytes: &[u8]) -> bool {
     bytes.strip_prefix(b"\r\n").unwrap_or(bytes).starts_with(b"HEAD ")
 }

@@ -5,16 +5,16 @@
 //! hold so much that the process ends for want of memory. So a server counts it against a budget,
 //! [`Limits::held_bytes`](super::Limits). A handler that makes a long answer reserves memory for it
 //! while it grows; what comes without a reservation is counted before it is written. When the budget
-//! is spent, the client is told to try again. Memory comes back because each reader has deadlines.
+//! is spent, the client gets a 503 with `Retry-After`. Memory comes back because each reader has deadlines.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Refusals;
 
-/// A counter with a limit, shared by its clones. The default has no limit.
-#[derive(Clone, Debug)]
-pub struct MemoryBudget(Arc<Counter>);
+/// A counter with a limit, shared by its clones. The default counts nothing and has no limit.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryBudget(Option<Arc<Counter>>);
 
 #[derive(Debug)]
 struct Counter {
@@ -30,15 +30,9 @@ pub struct Reservation {
     bytes: usize,
 }
 
-impl Default for MemoryBudget {
-    fn default() -> MemoryBudget {
-        MemoryBudget::new(usize::MAX, Refusals::default())
-    }
-}
-
 impl MemoryBudget {
     pub(super) fn new(limit: usize, refusals: Refusals) -> MemoryBudget {
-        MemoryBudget(Arc::new(Counter { limit, held: AtomicUsize::new(0), refusals }))
+        MemoryBudget(Some(Arc::new(Counter { limit, held: AtomicUsize::new(0), refusals })))
     }
 
     /// Memory for an answer; none if the budget is spent.
@@ -48,24 +42,33 @@ impl MemoryBudget {
     }
 }
 
+impl Counter {
+    /// Counts these bytes too, if the limit allows it.
+    fn add(&self, bytes: usize) -> bool {
+        let sum = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= self.limit);
+        let enough = self.held.fetch_update(Ordering::SeqCst, Ordering::SeqCst, sum).is_ok();
+        if !enough {
+            self.refusals.count("no-room");
+        }
+        enough
+    }
+}
+
 impl Reservation {
     /// Reserves more; says whether there was enough.
     #[must_use]
     pub(crate) fn grow(&mut self, bytes: usize) -> bool {
-        let Counter { limit, held, refusals } = &*self.budget.0;
-        let grown = |held: usize| held.checked_add(bytes).filter(|sum| sum <= limit);
-        let enough = held.fetch_update(Ordering::SeqCst, Ordering::SeqCst, grown).is_ok();
-        match enough {
-            true => self.bytes += bytes,
-            false => refusals.count("no-room"),
-        }
+        let enough = self.budget.0.as_deref().is_none_or(|counter| counter.add(bytes));
+        self.bytes += if enough { bytes } else { 0 };
         enough
     }
 
     /// Keeps no more than this.
     pub(crate) fn shrink_to(&mut self, bytes: usize) {
         let surplus = self.bytes.saturating_sub(bytes);
-        self.budget.0.held.fetch_sub(surplus, Ordering::SeqCst);
+        if let Some(counter) = &self.budget.0 {
+            counter.held.fetch_sub(surplus, Ordering::SeqCst);
+        }
         self.bytes -= surplus;
     }
 }
@@ -95,7 +98,7 @@ mod tests {
         assert!(budget.reserve(70).is_some());
         drop(reservation);
         assert!(budget.reserve(100).is_some() && budget.reserve(101).is_none());
-        assert_eq!(budget.0.held.load(Ordering::SeqCst), 0);
+        assert_eq!(budget.0.as_ref().unwrap().held.load(Ordering::SeqCst), 0);
         let counted = "refused_total{server=\"test\",reason=\"no-room\"} 4";
         assert!(metrics.render().contains(counted), "{}", metrics.render());
         assert!(MemoryBudget::default().reserve(usize::MAX).is_some());
