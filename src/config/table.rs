@@ -4,6 +4,8 @@
 //! A new setting is a line here and its use. `--help` prints the table, and tests compare documents
 //! and manifests with it.
 
+#![allow(rustdoc::bare_urls, reason = "help texts are plain text")]
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
