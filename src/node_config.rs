@@ -1,4 +1,4 @@
-//! The network configuration of one node: what Viola is told and what the inventory remembers.
+//! The network configuration of one node, as it is sent and as the inventory remembers it.
 //!
 //! Wire formats: docs/behaviour.md#sending and #inventory-file. No decisions are made here.
 
@@ -76,8 +76,8 @@ pub struct NodeConfig {
 }
 
 impl NodeConfig {
-    /// Can the interface ids be relied on? Files of the replaced program have neither names nor
-    /// ids that count from 0: ids without their name are not kept.
+    /// Can the interface ids be relied on? In files of earlier versions of the Go operator they have
+    /// no names and count from 1: ids without their name are not kept.
     pub fn ids_are_ours(&self) -> bool {
         self.interfaces.iter().all(|interface| interface.name == Interface::name_of(interface.id))
     }
@@ -86,12 +86,10 @@ impl NodeConfig {
     /// answers shares it anyway; what is read from a file would hold it as often as it is written.
     pub fn share(&mut self, texts: &mut SharedTexts) {
         for interface in &mut self.interfaces {
+            // Left out in files of later versions of the Go operator: the name says it.
+            let named = (0..).zip(NAMES).find(|(_, name)| *name == interface.name);
             if interface.id == 0 {
-                interface.id = NAMES
-                    .iter()
-                    .zip(0..)
-                    .find(|(name, _)| **name == interface.name)
-                    .map_or(0, |(_, id)| id);
+                interface.id = named.map_or(0, |(id, _)| id);
             }
             let name = Interface::name_of(interface.id);
             if interface.name == name {

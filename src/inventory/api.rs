@@ -6,7 +6,7 @@
 //! | `/v1/inventory/node-configs/{nodeName}` | array of the records of that name; none is 404 |
 //! | `/v1/inventory/changes` | array of timelines, filtered and paged likewise |
 //! | `/v1/overview` | state of the store and of every OpenstackConfig |
-//! | `/healthz` | the process answers; open to everybody |
+//! | `/healthz` | the process answers; needs no token |
 //! | `/`, `/docs`, `/openapi.yaml` and their parts | the page, embedded in the program |
 //!
 //! Everything is served from memory: prepared bytes of an immutable snapshot. Lists are put together
@@ -31,7 +31,7 @@ use crate::http::server::{Body, Handler, Method, Request, Response};
 use crate::overview::{ObjectState, Overview};
 
 use query::ListQuery;
-use token::{Access, Guard};
+use token::Guard;
 
 const NODE_CONFIGS: &str = "/v1/inventory/node-configs";
 const CHANGES: &str = "/v1/inventory/changes";
@@ -44,7 +44,7 @@ const ITEM_BYTES: usize = size_of::<Arc<[u8]>>();
 pub struct ApiSettings {
     /// The one web origin whose pages may read the API, or `*`; none: no other origin may.
     pub cors_origin: Option<String>,
-    /// A file with the token that data is shown for; none: everybody sees it.
+    /// A file with the token that data is shown for; none: no token is needed.
     pub token_file: Option<PathBuf>,
 }
 
@@ -112,15 +112,10 @@ impl Api {
 
     /// Why this client gets no data, if it doesn't.
     fn refusal(&self, request: &Request) -> Option<Response> {
-        match self.token.as_ref().map(|token| token.check(request.authorization.as_ref())) {
-            None | Some(Access::Granted) => {}
-            Some(Access::Denied(message)) => {
-                let refusal = Response::error(401, message);
-                return Some(
-                    refusal.with("WWW-Authenticate", "Bearer realm=\"multinic-inventory\""),
-                );
-            }
-            Some(Access::NotConfigured(message)) => return Some(Response::error(503, &message)),
+        let token = self.token.as_ref();
+        let refusal = token.and_then(|token| token.refusal(request.authorization.as_ref()));
+        if refusal.is_some() {
+            return refusal;
         }
         let leader = (self.leadership)()?;
         let message = format!("not the leader (leader: {leader})");

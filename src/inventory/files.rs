@@ -138,7 +138,7 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
 
 /// What the file system refused.
 #[derive(Debug)]
-pub struct DiskError {
+pub(crate) struct DiskError {
     /// The operation and the file.
     tried: String,
     error: io::Error,

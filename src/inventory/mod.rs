@@ -1,4 +1,4 @@
-//! The inventory: what each node was last told, in a file, over HTTP and on a page.
+//! The inventory: what was last sent of each node, in a file, over HTTP and on a page.
 //!
 //! ```text
 //! sync ── commit ──▶ store ──▶ document ──▶ files (disk, or the crash simulator)
@@ -18,4 +18,4 @@ pub(crate) mod load;
 pub(crate) mod probe;
 pub mod record;
 pub mod store;
-pub mod timeline;
+mod timeline;

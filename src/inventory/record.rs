@@ -95,7 +95,7 @@ pub struct Owner {
     pub namespace: String,
     /// Name of the object.
     pub name: String,
-    /// Its uid: an object deleted and made anew is another one.
+    /// Its uid: an object deleted and created again is another one.
     pub uid: String,
 }
 

@@ -1,4 +1,4 @@
-//! Who may see data: whoever presents the token that is in the file.
+//! Who may see data: clients that present the token that is in the file.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,19 +6,12 @@ use std::time::Duration;
 use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 
 use crate::clock::Clock;
+use crate::http::server::Response;
 use crate::secret::Secret;
 use crate::token_file::TokenFile;
 
 /// The file is read this often at most; a mounted Secret changes without a sign.
 const READ_EVERY: Duration = Duration::from_secs(1);
-
-/// May a client see data?
-pub(super) enum Access {
-    Granted,
-    Denied(&'static str),
-    /// Nobody may, because there is no token to compare with.
-    NotConfigured(String),
-}
 
 /// The check of what clients present against the file's token.
 pub(super) struct Guard {
@@ -31,21 +24,24 @@ impl Guard {
         Guard { token: TokenFile::new(path, READ_EVERY), clock }
     }
 
-    /// Compares what the client presents, in a time that says nothing about how much agrees.
-    pub(super) fn check(&self, authorization: Option<&Secret>) -> Access {
+    /// Why a client that presents this gets no data; none if it gets them. Compares in a time that
+    /// says nothing about how much agrees.
+    pub(super) fn refusal(&self, authorization: Option<&Secret>) -> Option<Response> {
         let Ok(expected) = self.token.token(self.clock.now().uptime) else {
-            let message = "the token file of this server can't be read, so nobody is let in";
-            return Access::NotConfigured(message.to_owned());
+            let message = "the token file of this server can't be read, so no data are shown";
+            return Some(Response::error(503, message));
         };
         let presented = authorization.and_then(|header| {
             let (scheme, token) = header.expose().split_once(' ')?;
             scheme.eq_ignore_ascii_case("Bearer").then(|| token.trim())
         });
-        match presented.map(sha256) {
-            None => Access::Denied("a token is needed: send Authorization: Bearer <token>"),
-            Some(digest) if equal(&digest, &sha256(expected.expose())) => Access::Granted,
-            Some(_) => Access::Denied("the token is not the right one"),
-        }
+        let message = match presented.map(sha256) {
+            Some(digest) if equal(&digest, &sha256(expected.expose())) => return None,
+            Some(_) => "the token is not the right one",
+            None => "a token is needed: send Authorization: Bearer <token>",
+        };
+        let refusal = Response::error(401, message);
+        Some(refusal.with("WWW-Authenticate", "Bearer realm=\"multinic-inventory\""))
     }
 }
 
