@@ -43,6 +43,11 @@ impl Disk {
         self.disk.plan(Some(Fault::StopAt(operations)));
     }
 
+    /// Was the process killed at an operation?
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.disk.has_stopped()
+    }
+
     pub(crate) fn spare(&self) {
         self.disk.plan(None);
     }

@@ -129,8 +129,8 @@ impl Year {
         loop {
             let is_over = match news.recv().map_err(|_| "the pass fell silent".to_owned())? {
                 News::Ended(ended) => Some(ended),
-                // A pass that is sending to several targets when its process is killed.
-                News::Post(post) if self.process.is_none() || self.lives != life => {
+                // A killed pass goes on to the next target here; a killed process does nothing more.
+                News::Post(post) if self.is_killed(life) => {
                     let _ = post.answer.send(None);
                     None
                 }
@@ -149,7 +149,7 @@ impl Year {
                     None
                 }
                 News::Reported(work, outcome, taken) => {
-                    if self.lives == life && self.process.is_some() {
+                    if !self.is_killed(life) {
                         let seen = self.take_seen(&work);
                         if let Err(what) = self.reported(pass, work, outcome, &seen) {
                             broken.get_or_insert(what);
@@ -165,6 +165,11 @@ impl Year {
                 return broken.map_or(Ok((ended, seen)), Err);
             }
         }
+    }
+
+    /// Was the process of that life killed, by the driver or at an operation of its disk?
+    fn is_killed(&self, life: u64) -> bool {
+        self.process.is_none() || self.lives != life || self.disk.has_stopped()
     }
 
     /// What the pass has met so far, with this object among the reported ones.
