@@ -206,7 +206,8 @@ impl Chain {
         let objects = self.cloud.kubernetes().objects(KIND);
         out.text(&interfaces(&objects))?;
         let specs: Vec<&Value> = objects.iter().map(|object| &object["spec"]).collect();
-        match specs.iter().copied().eq(nodes) {
+        let nodes: Vec<Value> = nodes.iter().map(applied).collect();
+        match specs.iter().copied().eq(&nodes) {
             true => Ok(()),
             false => Err(format!("the objects are {specs:?}, not {nodes:?}")),
         }
@@ -256,7 +257,7 @@ impl Chain {
         out.heading("6. A port changes in Neutron")?;
         out.text(&format!("port {port} of {name}: {before} becomes {after}"))?;
         interface["address"] = json!(after);
-        let wanted = node.clone();
+        let wanted = applied(node);
         self.cloud.edit(|state| {
             state.ports.update(&port, |port| {
                 port.fixed_ips.iter_mut().for_each(|ip| ip.ip_address.clone_from(&after));
@@ -342,4 +343,14 @@ fn line(request: &LoggedRequest) -> String {
     let status = request.status.map(|status| status.to_string()).unwrap_or_default();
     let (service, method) = (request.service.name(), &request.method);
     format!("{service:<11} {method:<5} {status:<3} {}", request.path())
+}
+
+/// The node without what the agent's CustomResourceDefinition doesn't declare.
+fn applied(node: &Value) -> Value {
+    let mut node = node.clone();
+    let interfaces = node["interfaces"].as_array_mut();
+    for interface in interfaces.into_iter().flatten().filter_map(Value::as_object_mut) {
+        interface.retain(|field, _| !["networkId", "subnetId"].contains(&field.as_str()));
+    }
+    node
 }
