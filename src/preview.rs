@@ -34,7 +34,7 @@ use crate::metrics::Metrics;
 use crate::node_config::NodeConfig;
 use crate::reconcile::Failed;
 use crate::reconcile::changes::{self, SendContext};
-use crate::reconcile::ownership::{Decision, Ownership, Planned, Whose};
+use crate::reconcile::ownership::{Decision, Ownership, Planned};
 use crate::reconcile::plan::{Plan, Sources, plan};
 use crate::reconcile::report::{Conflict, Reason};
 use crate::resources::{OPENSTACK_CONFIGS, ObjectKey, OpenstackConfig, Spec};
@@ -279,17 +279,7 @@ fn decided(
     };
     let snapshot = || Arc::new(inventory.clone());
     let (decisions, _in_flight) = ownership.decide(&[planned], snapshot, inventory.version());
-    let (mut own, mut conflicts) = (BTreeSet::new(), Vec::new());
-    for decision in decisions {
-        let Decision::Nodes(nodes) = decision else { continue };
-        for (node_name, whose) in nodes {
-            let node_name = node_name.to_string();
-            match whose {
-                Whose::Mine => drop(own.insert(node_name)),
-                Whose::Older(manager) => conflicts.push(Conflict { node_name, manager }),
-                Whose::Later => {}
-            }
-        }
-    }
+    let decision = decisions.into_iter().next().and_then(Decision::sorted);
+    let (own, conflicts, _) = decision.unwrap_or_default();
     (own, conflicts)
 }

@@ -27,15 +27,15 @@ pub mod report;
 pub mod schedule;
 mod send;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 pub use self::pass::{Failed, Lane, Outcome, Pass, Scope, Work};
 
-use self::ownership::{Decision, InFlight, Ownership, Planned, Whose};
+use self::ownership::{InFlight, Ownership, Planned};
 use self::plan::{Plan, Sources};
-use self::report::{Conflict, Reason};
+use self::report::Reason;
 use self::send::Decided;
 use crate::clock::Clock;
 use crate::cloud::Cloud;
@@ -232,19 +232,10 @@ fn decide<'a>(
         context.ownership.decide(&planned, || context.store.snapshot(), began);
     let mut decided = Vec::new();
     for ((item, plan), decision) in plans.into_iter().zip(decisions) {
-        let Decision::Nodes(nodes) = decision else {
+        let Some((own, conflicts, later)) = decision.sorted() else {
             finish(item.work, cut_short(item.work));
             continue;
         };
-        let (mut own, mut conflicts, mut later) = (BTreeSet::new(), Vec::new(), false);
-        for (node_name, whose) in nodes {
-            let node_name = node_name.to_string();
-            match whose {
-                Whose::Mine => drop(own.insert(node_name)),
-                Whose::Older(manager) => conflicts.push(Conflict { node_name, manager }),
-                Whose::Later => later = true,
-            }
-        }
         decided.push(Decided { work: item.work, spec: item.spec, plan, own, conflicts, later });
     }
     (decided, in_flight)

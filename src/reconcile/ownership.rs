@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 
+use super::report::Conflict;
 use crate::inventory::contents::Inventory;
 use crate::inventory::record::Record;
 use crate::resources::{ObjectKey, OpenstackConfig, Spec};
@@ -54,6 +55,24 @@ pub enum Whose {
     Older(ObjectKey),
     /// It can't be said now, or the plan is out of date. The object is due again soon.
     Later,
+}
+
+impl Decision {
+    /// The nodes that are the object's own, those that older objects manage, and whether some can't
+    /// be decided now. None if the object is gone.
+    pub(crate) fn sorted(self) -> Option<(BTreeSet<String>, Vec<Conflict>, bool)> {
+        let Decision::Nodes(nodes) = self else { return None };
+        let (mut own, mut conflicts, mut later) = (BTreeSet::new(), Vec::new(), false);
+        for (node_name, whose) in nodes {
+            let node_name = node_name.to_string();
+            match whose {
+                Whose::Mine => drop(own.insert(node_name)),
+                Whose::Older(manager) => conflicts.push(Conflict { node_name, manager }),
+                Whose::Later => later = true,
+            }
+        }
+        Some((own, conflicts, later))
+    }
 }
 
 /// Orders objects, the oldest first; objects of one second by namespace and name.
