@@ -104,8 +104,8 @@ fn announce(config: &Config) {
     for service in config.unverified() {
         log::warn!("certificates of {service} are not verified (set its _CA_FILE to change that)");
     }
-    for (scheme, proxy) in config.proxies.all() {
-        let (host, port) = (&proxy.host, proxy.port);
+    for (scheme, server) in config.proxies.all() {
+        let (host, port) = (server.proxy.host(), server.proxy.port());
         log::info!("{scheme} services are reached through the proxy {host}:{port}");
     }
     for variable in config.all_missing() {

@@ -268,7 +268,7 @@ fn proxies_are_for_everybody_and_what_cannot_be_used_is_in_the_report() {
         ("KUBE_API_URL", "https://kubernetes.example"),
     ])
     .unwrap();
-    assert_eq!(config.proxies.for_url("https://viola").unwrap().host, "proxy");
+    assert_eq!(config.proxies.for_url("https://viola").unwrap().proxy.host(), "proxy");
     assert_eq!(config.kubernetes.proxies, config.proxies);
     assert!(!format!("{config:?}").contains("hunter2"));
     let report = read(&[

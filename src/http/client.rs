@@ -8,20 +8,19 @@
 mod agents;
 mod failure;
 mod request;
-mod tunnel;
 
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ureq::http;
+use ureq::{Agent, AsSendBody, http};
 
-use agents::{Agents, HeldBody, SecureAgents};
-use failure::failure_of_io;
+use agents::{SecureAgents, agent};
 pub use failure::{Failure, HttpError, is_read_timeout};
+use failure::{failure_behind, failure_of_io};
+pub(crate) use request::retry_after;
 pub use request::{Answer, Request, Service, Stream};
-use tunnel::{Tunnel, proxy_of, stopped_at};
 
 use super::proxy::Proxies;
 use super::trust::Trust;
@@ -82,8 +81,8 @@ impl Clients {
 
     /// One client.
     pub fn client(&self, options: ClientOptions) -> Client {
-        let client = Client::new(options, Arc::clone(&self.metrics));
-        Client { transport: self.transport.clone(), ..client }
+        let transport = self.transport.clone();
+        Client { transport, ..Client::new(options, Arc::clone(&self.metrics)) }
     }
 }
 
@@ -92,25 +91,30 @@ pub struct Client {
     options: ClientOptions,
     /// What carries calls in place of the network; none for the network.
     transport: Option<Arc<dyn Transport>>,
-    plain: Arc<Agents>,
+    plain: Arc<Agent>,
     secure: Mutex<SecureAgents>,
-    /// For http and https.
-    tunnels: Vec<Tunnel>,
     stopped: AtomicBool,
     metrics: Arc<Metrics>,
     /// For durations, and for when the CA file is due to be looked at.
     clock: Clock,
 }
 
+/// Limits of one attempt; none for what may last for ever.
+struct Limits {
+    whole: Option<Duration>,
+    /// Of each read, and of the wait for the first.
+    silence: Option<Duration>,
+    /// On a new connection, not on a kept one.
+    fresh: bool,
+}
+
 impl Client {
     /// A client; no connection is made and no certificate is read yet.
     pub fn new(options: ClientOptions, metrics: Arc<Metrics>) -> Client {
-        let plain = Arc::new(Agents::new(&options, None));
+        let plain = Arc::new(agent(&options, None));
         let stopped = AtomicBool::new(false);
-        let clock = Clock::system();
-        let secure = Mutex::default();
-        let tunnels = options.proxies.all().map(|(_, server)| Tunnel::to(server)).collect();
-        Client { options, transport: None, plain, secure, tunnels, stopped, metrics, clock }
+        let (secure, clock) = (Mutex::default(), Clock::system());
+        Client { options, transport: None, plain, secure, stopped, metrics, clock }
     }
 
     /// The same, by this clock; only its monotonic half counts.
@@ -167,22 +171,17 @@ impl Client {
         request: &Request<'_>,
         silence_limit: Duration,
     ) -> Result<Stream, HttpError> {
-        let agents = self.agents_for(request)?;
-        let tunnel = self.tunnel_for(request);
-        let configured = agents
-            .keeping
-            .configure_request(request.build(())?)
-            .proxy(proxy_of(request, tunnel)?)
-            .timeout_global(None)
-            .timeout_recv_response(Some(silence_limit))
-            .timeout_per_read(Some(silence_limit))
-            .build();
-        let response =
-            agents.keeping.run(configured).map_err(|e| stopped_at(request, tunnel, &e))?;
-        let (parts, body) = response.into_parts();
-        let reader = Box::new(HeldBody { body: body.into_reader(), _agents: agents });
-        let (status, secrets) = (parts.status.as_u16(), request.secrets());
-        Ok(Stream { status, headers: parts.headers, secrets, reader })
+        let agent = self.agent_for(request)?;
+        let limits = Limits { whole: None, silence: Some(silence_limit), fresh: false };
+        let (parts, body) = self.send(&agent, request, (), limits)?.into_parts();
+        let (status, body) = (parts.status.as_u16(), body.into_reader());
+        Ok(Stream {
+            status,
+            headers: parts.headers,
+            secrets: request.secrets(),
+            body,
+            _agent: agent,
+        })
     }
 
     /// Ends every connection of this client, also those another thread is blocked on.
@@ -190,7 +189,7 @@ impl Client {
     /// is under way runs to its own limit first.
     pub fn shutdown(&self) {
         self.stopped.store(true, Ordering::SeqCst);
-        self.plain.shutdown();
+        Agent::clone(&self.plain).shutdown();
         lock(&self.secure).shutdown();
     }
 
@@ -203,22 +202,13 @@ impl Client {
         if let Some(transport) = &self.transport {
             return transport.carry(request, limit).map_err(|failure| request.failed(failure));
         }
-        let agents = self.agents_for(request)?;
-        let agent = if fresh { &agents.fresh } else { &agents.keeping };
-        let tunnel = self.tunnel_for(request);
-        let proxy = proxy_of(request, tunnel)?;
+        let agent = self.agent_for(request)?;
+        let limits = Limits { whole: Some(limit), silence: None, fresh };
         let response = match request.body {
-            Some(body) => {
-                let configured = agent.configure_request(request.build(body)?).proxy(proxy);
-                agent.run(configured.timeout_global(Some(limit)).build())
-            }
-            None => {
-                let configured = agent.configure_request(request.build(())?).proxy(proxy);
-                agent.run(configured.timeout_global(Some(limit)).build())
-            }
+            Some(body) => self.send(&agent, request, body, limits),
+            None => self.send(&agent, request, (), limits),
         };
-        let response = response.map_err(|error| stopped_at(request, tunnel, &error))?;
-        let (parts, mut body) = response.into_parts();
+        let (parts, mut body) = response?.into_parts();
         let announced = body.content_length().unwrap_or(0).min(BODY_ROOM_BYTES);
         let mut bytes = Vec::with_capacity(usize::try_from(announced).unwrap_or(0));
         body.with_config().limit(request.answer_limit).reader().read_to_end(&mut bytes).map_err(
@@ -231,13 +221,28 @@ impl Client {
         Ok(Answer::new(parts.status.as_u16(), parts.headers, bytes))
     }
 
-    /// The proxy this request goes through; none to go directly.
-    fn tunnel_for(&self, request: &Request<'_>) -> Option<&Tunnel> {
-        let server = self.options.proxies.for_url(request.url)?;
-        self.tunnels.iter().find(|tunnel| tunnel.variable == server.variable)
+    /// Sends the request, through the proxy for its URL, and reads the head of the answer.
+    fn send<B: AsSendBody>(
+        &self,
+        agent: &Agent,
+        request: &Request<'_>,
+        body: B,
+        limits: Limits,
+    ) -> Result<http::Response<ureq::Body>, HttpError> {
+        let proxy = self.options.proxies.for_url(request.url);
+        let idle = if limits.fresh { Duration::ZERO } else { self.options.idle_limit };
+        let configured = agent
+            .configure_request(request.build(body)?)
+            .proxy(proxy.map(|server| server.proxy.clone()))
+            .max_idle_age(idle)
+            .timeout_global(limits.whole)
+            .timeout_recv_response(limits.silence)
+            .timeout_per_read(limits.silence)
+            .build();
+        agent.run(configured).map_err(|error| request.failed(failure_behind(proxy, &error)))
     }
 
-    fn agents_for(&self, request: &Request<'_>) -> Result<Arc<Agents>, HttpError> {
+    fn agent_for(&self, request: &Request<'_>) -> Result<Arc<Agent>, HttpError> {
         let scheme_is_https =
             request.url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"));
         if !scheme_is_https {
@@ -262,16 +267,17 @@ impl Client {
         let took = self.clock.now().uptime.saturating_sub(started);
         let method = ("method", request.method);
         if request.service == Service::Kubernetes {
-            let code = status.and_then(|status| http::StatusCode::from_u16(status).ok());
-            let code = ("code", code.as_ref().map_or("<error>", |code| code.as_str()));
+            let code = status.map_or_else(|| "<error>".to_owned(), |status| status.to_string());
             let host = ("host", host_of(request.url));
-            self.metrics.add("rest_client_requests_total", &[code, method, host], 1.0);
+            self.metrics.add("rest_client_requests_total", &[("code", &code), method, host], 1.0);
             let labels = [("verb", request.method), host];
             self.metrics.observe("rest_client_request_duration_seconds", &labels, took);
         } else {
-            let service = ("service", request.service.name());
-            let status = ("status", class_of(status));
-            let labels = [service, method, status];
+            let service = request.service.to_string();
+            let service = ("service", service.as_str());
+            // Its class: few values, so that they can be a label.
+            let class = status.map(|status| format!("{}xx", (status / 100).clamp(1, 5)));
+            let labels = [service, method, ("status", class.as_deref().unwrap_or("failed"))];
             self.metrics.add("multinic_upstream_requests_total", &labels, 1.0);
             self.metrics.observe("multinic_upstream_request_duration_seconds", &[service], took);
         }
@@ -288,18 +294,6 @@ impl Client {
     /// After a failed handshake: is another CA file there than was read?
     fn trust_changed(&self) -> bool {
         lock(&self.secure).forget_if_changed(&self.options.trust, self.clock.now().uptime)
-    }
-}
-
-/// The class of a status; few values, so that they can be a label.
-fn class_of(status: Option<u16>) -> &'static str {
-    match status {
-        None => "failed",
-        Some(..200) => "1xx",
-        Some(200..300) => "2xx",
-        Some(300..400) => "3xx",
-        Some(400..500) => "4xx",
-        Some(500..) => "5xx",
     }
 }
 

@@ -9,8 +9,6 @@ use std::net::IpAddr;
 use percent_encoding::percent_decode_str;
 use ureq::http::Uri;
 
-use crate::secret::Secret;
-
 /// What is read, the usual spelling first, which also comes first if both are set.
 const HTTP_NAMES: [&str; 2] = ["HTTP_PROXY", "http_proxy"];
 const HTTPS_NAMES: [&str; 2] = ["HTTPS_PROXY", "https_proxy"];
@@ -29,12 +27,8 @@ pub struct Proxies {
 pub(crate) struct ProxyServer {
     /// The variable that names it, for messages.
     pub(crate) variable: &'static str,
-    /// Its name or address; IPv6 in brackets.
-    pub(crate) host: String,
-    /// Its port.
-    pub(crate) port: u16,
-    /// Who we are there: a user, and perhaps a password.
-    pub(crate) login: Option<(String, Option<Secret>)>,
+    /// Its address, and who we are there. Its `Debug` shows neither user nor password.
+    pub(crate) proxy: ureq::Proxy,
 }
 
 /// A variable, and what is wrong with it; never its value, which may hold a password.
@@ -44,9 +38,8 @@ pub(crate) type Problem = (&'static str, String);
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Exception {
     Everything,
-    /// The network's first bits.
-    Network(IpAddr, u8),
-    Address(IpAddr, Option<u16>),
+    /// An address, and how many of its first bits count.
+    Network(IpAddr, u8, Option<u16>),
     /// Lower case, beginning with a dot; the name without it belongs to it or not.
     Domain {
         suffix: String,
@@ -148,16 +141,15 @@ impl ProxyServer {
             (None, true) => 80,
             _ => return Err(wrong()),
         };
-        let decoded = |text: &str| {
-            let text = percent_decode_str(text).decode_utf8();
-            text.map(|text| text.into_owned()).map_err(|_| wrong())
-        };
-        let login = match login.map(|login| login.split_once(':').unwrap_or((login, ""))) {
-            None => None,
-            Some((user, "")) => Some((decoded(user)?, None)),
-            Some((user, password)) => Some((decoded(user)?, Some(Secret::new(decoded(password)?)))),
-        };
-        Ok(ProxyServer { variable, host: host.to_owned(), port, login })
+        let decoded = |text| percent_decode_str(text).decode_utf8().map_err(|_| wrong());
+        let mut proxy = ureq::Proxy::builder(ureq::ProxyProtocol::Http).host(host).port(port);
+        if let Some((user, password)) = login.map(|it| it.split_once(':').unwrap_or((it, ""))) {
+            proxy = proxy.username(&decoded(user)?);
+            if !password.is_empty() {
+                proxy = proxy.password(&decoded(password)?);
+            }
+        }
+        Ok(ProxyServer { variable, proxy: proxy.build().map_err(|_| wrong())? })
     }
 }
 
@@ -171,18 +163,17 @@ impl Exception {
             let address: IpAddr = address.parse().ok()?;
             let bits: u8 = bits.parse().ok()?;
             let most = if address.is_ipv4() { 32 } else { 128 };
-            return (bits <= most).then_some(Exception::Network(address, bits));
-        }
-        if let Ok(address) = unbracketed(entry).parse::<IpAddr>() {
-            return Some(Exception::Address(address.to_canonical(), None));
+            return (bits <= most).then_some(Exception::Network(address, bits, None));
         }
         let (host, port) = match entry.rsplit_once(':') {
+            // The colons of an IPv6 address.
+            _ if unbracketed(entry).parse::<IpAddr>().is_ok() => (entry, None),
             None => (entry, None),
             Some((host, "")) => (host, None),
             Some((host, port)) => (host, Some(port.parse().ok()?)),
         };
         if let Ok(address) = unbracketed(host).parse::<IpAddr>() {
-            return Some(Exception::Address(address.to_canonical(), port));
+            return Some(Exception::Network(address.to_canonical(), 128, port));
         }
         let is_name = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_');
         let name = host.strip_prefix('*').filter(|rest| rest.starts_with('.')).unwrap_or(host);
@@ -198,8 +189,9 @@ impl Exception {
         let same_port = |wanted: &Option<u16>| wanted.is_none_or(|wanted| wanted == port);
         match (self, ip) {
             (Exception::Everything, _) => true,
-            (Exception::Network(network, bits), Some(ip)) => is_within(ip, *network, *bits),
-            (Exception::Address(address, wanted), Some(ip)) => *address == ip && same_port(wanted),
+            (Exception::Network(network, bits, wanted), Some(ip)) => {
+                is_within(ip, *network, *bits) && same_port(wanted)
+            }
             (Exception::Domain { suffix, itself, port: wanted }, None) => {
                 let is_below = host.ends_with(suffix.as_str());
                 (is_below || (*itself && host == &suffix[1..])) && same_port(wanted)
@@ -253,7 +245,7 @@ mod tests {
     #[test]
     fn the_scheme_of_the_url_says_which_proxy() {
         let proxies = with_exceptions("");
-        let host = |url: &str| proxies.for_url(url).map(|proxy| proxy.host.clone());
+        let host = |url: &str| proxies.for_url(url).map(|server| server.proxy.host().to_owned());
         assert_eq!(host("http://viola.example/x").as_deref(), Some("plain.proxy"));
         assert_eq!(host("https://viola.example/x").as_deref(), Some("secure.proxy"));
         let (only_secure, _) = read(&[("https_proxy", "secure.proxy:3129")]);
@@ -266,7 +258,7 @@ mod tests {
     #[test]
     fn upper_case_comes_before_lower_case_and_both_are_read() {
         let (both, _) = read(&[("HTTP_PROXY", "upper:1"), ("http_proxy", "lower:1")]);
-        assert_eq!(both.for_url("http://h").unwrap().host, "upper");
+        assert_eq!(both.for_url("http://h").unwrap().proxy.host(), "upper");
         let (lower, _) = read(&[("http_proxy", "lower:1"), ("no_proxy", "h")]);
         assert_eq!(lower.for_url("http://other").unwrap().variable, "http_proxy");
         assert!(lower.for_url("http://h").is_none());
@@ -356,12 +348,9 @@ mod tests {
         for (text, host, port, user, password) in cases {
             let (proxies, problems) = read(&[("HTTPS_PROXY", text)]);
             assert!(problems.is_empty(), "{text}: {problems:?}");
-            let proxy = proxies.for_url("https://h").unwrap();
-            assert_eq!((proxy.host.as_str(), proxy.port), (host, port), "{text}");
-            let login = proxy.login.as_ref();
-            assert_eq!(login.map(|(user, _)| user.as_str()), user, "{text}");
-            let known = login.and_then(|(_, password)| password.as_ref());
-            assert_eq!(known.map(|password| password.expose()), password, "{text}");
+            let proxy = &proxies.for_url("https://h").unwrap().proxy;
+            assert_eq!((proxy.host(), proxy.port()), (host, port), "{text}");
+            assert_eq!((proxy.username(), proxy.password()), (user, password), "{text}");
         }
     }
 

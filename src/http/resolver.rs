@@ -5,9 +5,8 @@
 //! question at all, and a name's answer is used again for a few seconds.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Mutex, MutexGuard};
+use std::net::SocketAddr;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use ureq::config::Config;
@@ -16,40 +15,24 @@ use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver
 use ureq::unversioned::transport::NextTimeout;
 
 use crate::clock::Clock;
+use crate::threads::lock;
 
 /// As long as one pass lasts, and shorter than a poll's interval: a service that moved is found at the
 /// next poll.
 const LIFE: Duration = Duration::from_secs(5);
 
 /// The system's resolver, with a short memory.
+#[derive(Debug)]
 pub(super) struct RememberingResolver {
-    system: DefaultResolver,
     clock: Clock,
-    /// By host and port; with the uptime until which the answer is used.
-    known: Mutex<HashMap<String, (Vec<SocketAddr>, Duration)>>,
+    system: DefaultResolver,
+    /// By scheme, host and port; with the uptime until which the answer is used.
+    known: Mutex<HashMap<String, (ResolvedSocketAddrs, Duration)>>,
 }
 
 impl RememberingResolver {
     pub(super) fn new(clock: Clock) -> RememberingResolver {
-        RememberingResolver { system: DefaultResolver::default(), clock, known: Mutex::default() }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, (Vec<SocketAddr>, Duration)>> {
-        self.known.lock().unwrap_or_else(|held| held.into_inner())
-    }
-
-    fn all(&self, addresses: &[SocketAddr]) -> ResolvedSocketAddrs {
-        let mut all = self.empty();
-        for address in addresses {
-            all.push(*address);
-        }
-        all
-    }
-}
-
-impl fmt::Debug for RememberingResolver {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("RememberingResolver")
+        RememberingResolver { clock, system: DefaultResolver::default(), known: Mutex::default() }
     }
 }
 
@@ -61,42 +44,37 @@ impl Resolver for RememberingResolver {
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
         if let Some(address) = address_in(uri) {
-            return Ok(self.all(&[address]));
+            let mut found = self.empty();
+            found.push(address);
+            return Ok(found);
         }
-        let Some(authority) = uri.authority() else {
-            return self.system.resolve(uri, config, timeout);
-        };
         // The scheme stands for a port that isn't written.
-        let key = format!("{}://{authority}", uri.scheme_str().unwrap_or_default());
+        let key = format!("{:?} {:?}", uri.scheme(), uri.authority());
         let uptime = self.clock.now().uptime;
-        if let Some((addresses, until)) = self.lock().get(&key)
-            && *until > uptime
-        {
-            return Ok(self.all(addresses));
+        let mut known = lock(&self.known);
+        known.retain(|_, (_, until)| *until > uptime);
+        if let Some((addresses, _)) = known.get(&key) {
+            return Ok(addresses.clone());
         }
+        drop(known);
         let found = self.system.resolve(uri, config, timeout).map_err(|error| match error {
             // What the system says of a name server that is away has no kind of its own.
             ureq::Error::Io(_) => ureq::Error::HostNotFound,
             other => other,
         })?;
-        let mut known = self.lock();
-        known.retain(|_, (_, until)| *until > uptime);
-        known.insert(key, (found.iter().copied().collect(), uptime + LIFE));
+        lock(&self.known).insert(key, (found.clone(), uptime + LIFE));
         Ok(found)
     }
 }
 
 /// The address of a URL whose host is one.
 fn address_in(uri: &Uri) -> Option<SocketAddr> {
-    let authority = uri.authority()?;
-    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-    let address: IpAddr = host.parse().ok()?;
     let usual = match uri.scheme_str()? {
         "http" => 80,
         "https" => 443,
         _ => return None,
     };
-    Some(SocketAddr::new(address, authority.port_u16().unwrap_or(usual)))
+    format!("{}:{}", uri.host()?, uri.port_u16().unwrap_or(usual)).parse().ok()
 }
 
 #[cfg(test)]

@@ -45,48 +45,41 @@ impl Trust {
     /// # Errors
     /// Why there are none, for a message.
     pub(crate) fn load(&self) -> Result<Loaded, String> {
-        let Some((variable, path)) = self.file()? else {
-            return Ok(Loaded { certificates: None, fingerprint: Vec::new() });
+        let (file, bytes) = self.content()?;
+        let certificates = match self {
+            Trust::Anyone => None,
+            _ => {
+                Some(certificates(&bytes).ok_or(file + ", which holds no usable PEM certificate")?)
+            }
         };
-        let bytes = read(variable, path)?;
-        let certificates = certificates(&bytes).ok_or_else(|| {
-            format!("{variable} names {}, which holds no usable PEM certificate", path.display())
-        })?;
-        Ok(Loaded { certificates: Some(certificates), fingerprint: fingerprint(&bytes) })
+        Ok(Loaded { certificates, fingerprint: fingerprint(&bytes) })
     }
 
     /// Has the file other content than [`Trust::load`] read, or can't it be read any more?
     pub(crate) fn differs_from(&self, loaded: &[u8]) -> bool {
-        match self.file() {
-            Ok(None) => false,
-            Ok(Some((variable, path))) => {
-                !read(variable, path).is_ok_and(|bytes| fingerprint(&bytes) == loaded)
-            }
-            Err(_) => true,
-        }
+        !self.content().is_ok_and(|(_, bytes)| fingerprint(&bytes) == loaded)
     }
 
-    /// The file, and who named it; none where nothing is verified.
-    fn file(&self) -> Result<Option<(&'static str, &Path)>, String> {
-        match self {
-            Trust::Anyone => Ok(None),
-            Trust::Bundle { variable, path } => Ok(Some((variable, path))),
+    /// Who names which file, for messages, and what it holds; nothing where nothing is verified.
+    fn content(&self) -> Result<(String, Vec<u8>), String> {
+        let (variable, path) = match self {
+            Trust::Anyone => return Ok(Default::default()),
+            Trust::Bundle { variable, path } => (*variable, path.as_path()),
             Trust::System => {
                 let found = SYSTEM_BUNDLES.iter().map(Path::new).find(|path| path.exists());
                 let path = found.ok_or(
                     "no bundle of public root certificates was found; \
                      set the service's _CA_FILE variable, or SSL_CERT_FILE",
                 )?;
-                Ok(Some(("the system", path)))
+                ("the system", path)
             }
+        };
+        let file = format!("{variable} names {}", path.display());
+        match fs::read(path) {
+            Ok(bytes) => Ok((file, bytes)),
+            Err(error) => Err(format!("{file}, which can't be read: {error}")),
         }
     }
-}
-
-fn read(variable: &'static str, path: &Path) -> Result<Vec<u8>, String> {
-    fs::read(path).map_err(|error| {
-        format!("{variable} names {}, which can't be read: {error}", path.display())
-    })
 }
 
 /// A digest: a bundle of public roots has 200 KB.
@@ -112,7 +105,10 @@ fn certificates(bytes: &[u8]) -> Option<Vec<Certificate<'static>>> {
 /// A TLS failure in words that say what to do about the certificates OpenStack labs really have.
 pub(crate) fn explain(error: &rustls::Error) -> String {
     match error {
-        rustls::Error::InvalidCertificate(reason) => explain_certificate(reason),
+        rustls::Error::InvalidCertificate(reason) => match of_certificate(reason) {
+            Some(words) => words.to_owned(),
+            None => format!("the certificate is refused: {reason}"),
+        },
         rustls::Error::AlertReceived(AlertDescription::ProtocolVersion)
         | rustls::Error::PeerIncompatible(
             PeerIncompatible::ServerDoesNotSupportTls12Or13
@@ -125,32 +121,29 @@ pub(crate) fn explain(error: &rustls::Error) -> String {
     }
 }
 
-fn explain_certificate(reason: &CertificateError) -> String {
-    match reason {
+fn of_certificate(reason: &CertificateError) -> Option<&'static str> {
+    Some(match reason {
         CertificateError::UnknownIssuer => {
             "the certificate is signed by an authority that isn't trusted here; \
              put its root into the service's _CA_FILE"
-                .to_owned()
         }
         CertificateError::BadSignature => {
             "the certificate is signed by an authority that isn't trusted here, though one of the \
              same name is; put its present root into the service's _CA_FILE"
-                .to_owned()
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            "the certificate has expired".to_owned()
+            "the certificate has expired"
         }
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            "the certificate isn't valid yet".to_owned()
+            "the certificate isn't valid yet"
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "the certificate doesn't name this host; it needs it as a subjectAltName".to_owned()
+            "the certificate doesn't name this host; it needs it as a subjectAltName"
         }
         CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
             "the server presents a CA certificate as its own; \
              issue it a certificate with CA:FALSE"
-                .to_owned()
         }
-        other => format!("the certificate is refused: {other}"),
-    }
+        _ => return None,
+    })
 }

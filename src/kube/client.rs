@@ -18,7 +18,7 @@ use super::error::{ApiStatus, Call, KubeError};
 use super::objects::Page;
 use super::resource::Resource;
 use crate::clock::Clock;
-use crate::http::client::{Answer, Client, ClientOptions, HttpError, Request, Service, Stream};
+use crate::http::client::{Answer, Client, ClientOptions, Request, Service, Stream, retry_after};
 use crate::http::url::query_value;
 use crate::metrics::Metrics;
 use crate::secret::{Secret, Secrets};
@@ -56,8 +56,8 @@ pub struct KubeClient {
 
 /// What all clients of one API server share.
 struct Session {
-    access: Access,
     base: String,
+    options: ClientOptions,
     token: Option<TokenFile>,
     clock: Clock,
     metrics: Arc<Metrics>,
@@ -67,12 +67,15 @@ struct Session {
 impl KubeClient {
     /// A client; nothing is read or connected yet.
     pub fn new(access: Access, clock: Clock, metrics: Arc<Metrics>) -> KubeClient {
-        let token = access.token_file.clone().map(|path| TokenFile::new(path, TOKEN_AGE_LIMIT));
+        let token = access.token_file.map(|path| TokenFile::new(path, TOKEN_AGE_LIMIT));
         let base = access.api_url.trim_end_matches('/').to_owned();
+        let Access { trust, proxies, .. } = access;
+        let options =
+            ClientOptions { call_limit: CALL_LIMIT, trust, idle_limit: IDLE_LIMIT, proxies };
         let warned = Mutex::default();
-        let session = Arc::new(Session { base, token, access, clock, metrics, warned });
+        let session = Arc::new(Session { base, options, token, clock, metrics, warned });
         KubeClient {
-            http: connections(&session),
+            http: session.connections(),
             session,
             call_limit: CALL_LIMIT,
             field_manager: FIELD_MANAGER,
@@ -84,7 +87,7 @@ impl KubeClient {
     /// The same client with connections of its own, so that a [`KubeClient::shutdown`] of one
     /// leaves the other alone.
     pub fn with_own_connections(&self) -> KubeClient {
-        KubeClient { http: connections(&self.session), ..self.clone() }
+        KubeClient { http: self.session.connections(), ..self.clone() }
     }
 
     /// The same client with another limit for each call; 10 s if never set.
@@ -156,21 +159,17 @@ impl KubeClient {
             "watch=1&allowWatchBookmarks=true&resourceVersion={version}&timeoutSeconds={timeout_seconds}"
         );
         let url = self.url(&call, &query);
-        self.with_token(&call, |token| {
-            let request = with_token(Request::get(Service::Kubernetes, &url), token);
-            let mut stream = self.http.stream(&request, silence_limit)?;
+        self.with_token(Request::get(Service::Kubernetes, &url), |request| {
+            let stream = self.http.stream(request, silence_limit);
+            let mut stream = stream.map_err(KubeError::Transport)?;
             self.session.log_warnings(&stream.headers, &stream.secrets);
             if (200..=299).contains(&stream.status) {
-                return Ok(Ok(stream));
+                return Ok(stream);
             }
-            let retry_after = stream.headers.get("retry-after");
-            let retry_after =
-                retry_after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
             let mut body = Vec::new();
             // What comes of the body is shown; the status alone says enough.
-            let _ = stream.reader.by_ref().take(REFUSAL_LIMIT_BYTES).read_to_end(&mut body);
-            let retry_after = retry_after.map(Duration::from_secs);
-            Ok(Err(ApiStatus::of_answer(stream.status, retry_after, &body, &stream.secrets)))
+            let _ = stream.by_ref().take(REFUSAL_LIMIT_BYTES).read_to_end(&mut body);
+            Err(refused(&call, stream.status, &stream.headers, &body, &stream.secrets))
         })
     }
 
@@ -206,7 +205,7 @@ impl KubeClient {
 
     fn read(&self, call: &Call, query: &str) -> Result<Answer, KubeError> {
         let url = self.url(call, query);
-        self.call(call, || Request::get(Service::Kubernetes, &url))
+        self.call(call, Request::get(Service::Kubernetes, &url))
     }
 
     fn write<T: DeserializeOwned>(
@@ -224,30 +223,24 @@ impl KubeClient {
         // Maps with texts as keys: there is nothing to fail on.
         let body = zeroize::Zeroizing::new(serde_json::to_vec(object).unwrap_or_default());
         let url = self.url(&call, &format!("fieldManager={}{query}", self.field_manager));
-        let answer = self.call(&call, || {
-            let method = call.method();
-            let request = Request::with_body(Service::Kubernetes, method, &url, kind, &body);
-            // Done twice, a patch has done what it does once.
-            if method == "PATCH" { request.repeatable() } else { request }
-        })?;
+        let method = call.method();
+        let request = Request::with_body(Service::Kubernetes, method, &url, kind, &body);
+        // Done twice, a patch has done what it does once.
+        let request = if method == "PATCH" { request.repeatable() } else { request };
+        let answer = self.call(&call, request)?;
         Ok((answer.status, parse(&call, &answer)?))
     }
 
-    fn call<'a>(
-        &self,
-        call: &Call,
-        request: impl Fn() -> Request<'a>,
-    ) -> Result<Answer, KubeError> {
-        self.with_token(call, |token| {
-            let request = with_token(request(), token).call_limit(self.call_limit);
-            let answer = self.http.call(&request.carrying(&*self.withheld))?;
-            self.session.log_warnings(&answer.headers, answer.secrets());
-            match answer.status {
-                200..=299 => Ok(Ok(answer)),
-                status => {
-                    let wait = answer.retry_after();
-                    Ok(Err(ApiStatus::of_answer(status, wait, &answer.body, answer.secrets())))
-                }
+    fn call(&self, call: &Call, request: Request<'_>) -> Result<Answer, KubeError> {
+        let mut request = request.carrying(&*self.withheld);
+        request.call_limit = Some(self.call_limit);
+        self.with_token(request, |request| {
+            let answer = self.http.call(request).map_err(KubeError::Transport)?;
+            let Answer { status, headers, body, .. } = &answer;
+            self.session.log_warnings(headers, answer.secrets());
+            match status {
+                200..=299 => Ok(answer),
+                _ => Err(refused(call, *status, headers, body, answer.secrets())),
             }
         })
     }
@@ -257,34 +250,34 @@ impl KubeClient {
         format!("{}{}{separator}{query}", self.session.base, call.path)
     }
 
-    /// Makes a call with the token; if that was refused, once more with the token as it is in the
+    /// Makes a request with the token; if that was refused, once more with the token as it is in the
     /// file by now, for it may just have been rotated.
     fn with_token<T>(
         &self,
-        call: &Call,
-        attempt: impl Fn(Option<&Secret>) -> Result<Result<T, ApiStatus>, HttpError>,
+        request: Request<'_>,
+        attempt: impl Fn(&Request<'_>) -> Result<T, KubeError>,
     ) -> Result<T, KubeError> {
-        let refused = |status| KubeError::Refused { call: call.clone(), status: Box::new(status) };
-        let Some(file) = &self.session.token else {
-            return attempt(None).map_err(KubeError::Transport)?.map_err(refused);
-        };
+        let Some(file) = &self.session.token else { return attempt(&request) };
+        let is_refused = |error: &KubeError| error.status().is_unauthorized();
         let once = || {
             let token = file.token(self.session.clock.now().uptime);
             let token = token.map_err(|reason| KubeError::NoToken { reason })?;
-            let result = attempt(Some(&token)).map_err(KubeError::Transport)?;
-            if result.as_ref().is_err_and(ApiStatus::is_unauthorized) {
+            let result =
+                attempt(&request.clone().secret_header("authorization", "Bearer ", &token));
+            if result.as_ref().is_err_and(is_refused) {
                 file.refused();
             }
-            Ok(result)
+            result
         };
-        match once()? {
-            Err(status) if status.is_unauthorized() => once()?.map_err(refused),
-            result => result.map_err(refused),
-        }
+        once().or_else(|error| if is_refused(&error) { once() } else { Err(error) })
     }
 }
 
 impl Session {
+    fn connections(&self) -> Arc<Client> {
+        Arc::new(Client::new(self.options.clone(), Arc::clone(&self.metrics)))
+    }
+
     /// Logs each text of the server's `Warning` headers once.
     fn log_warnings(&self, headers: &HeaderMap, secrets: &Secrets) {
         for header in headers.get_all("warning") {
@@ -301,21 +294,15 @@ impl Session {
     }
 }
 
-fn connections(session: &Session) -> Arc<Client> {
-    let options = ClientOptions {
-        call_limit: CALL_LIMIT,
-        trust: session.access.trust.clone(),
-        idle_limit: IDLE_LIMIT,
-        proxies: Arc::clone(&session.access.proxies),
-    };
-    Arc::new(Client::new(options, Arc::clone(&session.metrics)))
-}
-
-fn with_token<'a>(request: Request<'a>, token: Option<&'a Secret>) -> Request<'a> {
-    match token {
-        Some(token) => request.secret_header("authorization", "Bearer ", token),
-        None => request,
-    }
+fn refused(
+    call: &Call,
+    code: u16,
+    headers: &HeaderMap,
+    body: &[u8],
+    secrets: &Secrets,
+) -> KubeError {
+    let status = ApiStatus::of_answer(code, retry_after(headers), body, secrets);
+    KubeError::Refused { call: call.clone(), status: Box::new(status) }
 }
 
 fn parse<T: DeserializeOwned>(call: &Call, answer: &Answer) -> Result<T, KubeError> {

@@ -3,7 +3,7 @@
 //! What it sees goes to a closure, so it knows nothing above it. It ends only when it is stopped.
 
 use std::convert::Infallible;
-use std::io::{self, Read};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::lines::{LINE_LIMIT_BYTES, LineError, Lines};
 use super::resource::Resource;
 use super::watch::{Action, End, Failure, Input, Observation, Timing, WatchMachine};
 use crate::clock::Clock;
-use crate::http::client::is_read_timeout;
+use crate::http::client::{Stream, is_read_timeout};
 use crate::metrics::Metrics;
 use crate::threads::Thread;
 
@@ -98,7 +98,7 @@ struct WatchLoop<S> {
     clock: Clock,
     metrics: Arc<Metrics>,
     machine: WatchMachine,
-    lines: Option<Lines<Box<dyn Read + Send>>>,
+    lines: Option<Lines<Stream>>,
     stopped: Receiver<Infallible>,
     sink: S,
     ignored: u64,
@@ -146,7 +146,7 @@ impl<S: FnMut(Observation)> WatchLoop<S> {
         );
         match stream {
             Ok(stream) => {
-                self.lines = Some(Lines::new(stream.reader, LINE_LIMIT_BYTES));
+                self.lines = Some(Lines::new(stream, LINE_LIMIT_BYTES));
                 self.step(Input::WatchOpened)
             }
             Err(error) => self.step(Input::WatchRefused(Failure::of_error(&error))),

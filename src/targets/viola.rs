@@ -115,7 +115,7 @@ impl Viola {
                     Failure::Refused
                         | Failure::HostNotFound
                         | Failure::Tls(_)
-                        | Failure::Proxy { .. }
+                        | Failure::Proxy(_)
                         | Failure::BadUrl(_)
                         | Failure::Stopped
                 ),

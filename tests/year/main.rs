@@ -143,7 +143,7 @@ fn tell(sum: &Sum, seconds: f64) {
     let of_faults: u64 = sum
         .counts
         .iter()
-        .filter(|(kind, _)| faults::SERVICES.iter().any(|s| kind.starts_with(s.name())))
+        .filter(|(kind, _)| faults::SERVICES.iter().any(|s| kind.starts_with(&s.to_string())))
         .map(|(_, count)| count)
         .sum();
     println!(

@@ -179,8 +179,8 @@ impl Transport for Sky {
         let asked = pass.seen.asked.entry(format!("{} {}", request.method, request.url));
         let attempt = asked.and_modify(|count| *count += 1).or_insert(1).to_string();
         pass.seen.requests += 1;
-        let number = pass.number.to_string();
-        let parts = [number.as_str(), request.service.name(), request.url, &attempt];
+        let (number, service) = (pass.number.to_string(), request.service.to_string());
+        let parts = [number.as_str(), &service, request.url, &attempt];
         let met = state.weather.meets(request.service, &parts);
         if let Some(met) = met {
             pass.seen.faults.insert((request.service, met.fault));

@@ -5,19 +5,16 @@ use std::io;
 
 use ureq::Timeout;
 
-use super::{BODY_LIMIT_BYTES, Service};
+use super::BODY_LIMIT_BYTES;
+use crate::http::proxy::ProxyServer;
 use crate::http::trust;
 use crate::secret::Secrets;
 
 /// A call that brought no whole answer: what was tried, and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpError {
-    /// Whom we asked.
-    pub service: Service,
-    /// The HTTP method.
-    pub method: &'static str,
-    /// The path without its query, which may be long.
-    pub path: String,
+    /// What was asked: service, method, and path without its query, which may be long.
+    pub asked: String,
     /// What happened.
     pub failure: Failure,
 }
@@ -44,42 +41,32 @@ pub enum Failure {
     /// The other side's certificate or TLS version isn't acceptable, or ours can't be loaded.
     Tls(String),
     /// The way ends at the proxy.
-    Proxy {
-        /// The variable that names it.
-        variable: &'static str,
-        /// What happened there.
-        what: String,
-    },
+    Proxy(String),
     /// The URL can't be used.
     BadUrl(String),
-    /// What came is not HTTP.
-    Protocol(String),
     /// The operator is stopping.
     Stopped,
-    /// Anything else the system reports.
-    Io(String),
+    /// Anything else.
+    Other(String),
 }
 
 impl Failure {
     /// The same with texts that don't show these secrets.
-    pub(super) fn redacted(self, secrets: &Secrets) -> Failure {
-        match self {
-            Failure::Tls(text) => Failure::Tls(secrets.redacted(&text)),
-            Failure::Proxy { variable, what } => {
-                Failure::Proxy { variable, what: secrets.redacted(&what) }
-            }
-            Failure::BadUrl(text) => Failure::BadUrl(secrets.redacted(&text)),
-            Failure::Protocol(text) => Failure::Protocol(secrets.redacted(&text)),
-            Failure::Io(text) => Failure::Io(secrets.redacted(&text)),
-            other => other,
+    pub(super) fn redacted(mut self, secrets: &Secrets) -> Failure {
+        if let Failure::Tls(text)
+        | Failure::Proxy(text)
+        | Failure::BadUrl(text)
+        | Failure::Other(text) = &mut self
+        {
+            *text = secrets.redacted(text);
         }
+        self
     }
 }
 
 impl fmt::Display for HttpError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let HttpError { service, method, path, failure } = self;
-        write!(formatter, "{service} {method} {path}: {failure}")
+        write!(formatter, "{}: {}", self.asked, self.failure)
     }
 }
 
@@ -98,13 +85,9 @@ impl fmt::Display for Failure {
                 write!(formatter, "the answer exceeds {} MiB", BODY_LIMIT_BYTES >> 20)
             }
             Failure::Tls(text) => write!(formatter, "TLS: {text}"),
-            Failure::Proxy { variable, what } => {
-                write!(formatter, "the proxy that {variable} names: {what}")
-            }
             Failure::BadUrl(text) => write!(formatter, "the URL can't be used: {text}"),
-            Failure::Protocol(text) => write!(formatter, "the answer is not HTTP: {text}"),
             Failure::Stopped => formatter.write_str("not sent, the operator is stopping"),
-            Failure::Io(text) => formatter.write_str(text),
+            Failure::Proxy(text) | Failure::Other(text) => formatter.write_str(text),
         }
     }
 }
@@ -129,10 +112,29 @@ pub(super) fn failure_of(error: &ureq::Error) -> Failure {
         ureq::Error::Tls(text) => Failure::Tls((*text).to_owned()),
         ureq::Error::BadUri(text) => Failure::BadUrl(without_url(text)),
         ureq::Error::Http(error) => Failure::BadUrl(error.to_string()),
-        ureq::Error::Protocol(error) => Failure::Protocol(error.to_string()),
+        ureq::Error::Protocol(error) => Failure::Other(format!("the answer is not HTTP: {error}")),
         ureq::Error::Io(error) => failure_of_io(error),
-        other => Failure::Io(other.to_string()),
+        other => Failure::Other(other.to_string()),
     }
+}
+
+/// What fails on the way to the proxy, or at it, isn't the service's failure.
+pub(super) fn failure_behind(proxy: Option<&ProxyServer>, error: &ureq::Error) -> Failure {
+    let failure = failure_of(error);
+    let Some(ProxyServer { variable, .. }) = proxy else { return failure };
+    let what = match error {
+        // The status, which ureq says twice, such as 407/407.
+        ureq::Error::ConnectProxyFailed(text) => match text.rsplit('/').next() {
+            Some("407") => "HTTP 407: it wants another user and password than its URL has".into(),
+            Some(status) if status.len() == 3 => {
+                format!("HTTP {status}: it doesn't connect us with the service")
+            }
+            _ => "it gave no usable answer".to_owned(),
+        },
+        _ if matches!(failure, Failure::Refused | Failure::HostNotFound) => failure.to_string(),
+        _ => return failure,
+    };
+    Failure::Proxy(format!("the proxy that {variable} names: {what}"))
 }
 
 pub(super) fn failure_of_io(error: &io::Error) -> Failure {
@@ -154,8 +156,8 @@ pub(super) fn failure_of_io(error: &io::Error) -> Failure {
         | io::ErrorKind::ConnectionAborted
         | io::ErrorKind::NotConnected => Failure::Lost,
         // Kinds are few, and have no word for a want of descriptors; the system's numbers do.
-        kind if error.raw_os_error().is_none() => Failure::Io(kind.to_string()),
-        _ => Failure::Io(error.to_string()),
+        kind if error.raw_os_error().is_none() => Failure::Other(kind.to_string()),
+        _ => Failure::Other(error.to_string()),
     }
 }
 

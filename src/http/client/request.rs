@@ -1,9 +1,11 @@
 //! What is asked, of whom, and what came back.
 
 use std::fmt;
-use std::io::Read;
+use std::io::{self, Read};
+use std::sync::Arc;
 use std::time::Duration;
 
+use ureq::Agent;
 use ureq::http::header::{HeaderMap, HeaderName, HeaderValue};
 use ureq::http::{self, Uri};
 
@@ -26,24 +28,9 @@ pub enum Service {
     Leader,
 }
 
-impl Service {
-    /// The name as people write it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Service::Contrabass => "Contrabass",
-            Service::Keystone => "Keystone",
-            Service::Neutron => "Neutron",
-            Service::Nova => "Nova",
-            Service::Viola => "Viola",
-            Service::Kubernetes => "Kubernetes",
-            Service::Leader => "Leader",
-        }
-    }
-}
-
 impl fmt::Display for Service {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.name())
+        fmt::Debug::fmt(self, formatter)
     }
 }
 
@@ -65,7 +52,8 @@ pub struct Request<'a> {
     pub body: Option<&'a [u8]>,
     carried: Vec<&'a Secret>,
     pub(super) repeatable: bool,
-    pub(super) call_limit: Option<Duration>,
+    /// Another limit than the client's for this call.
+    pub(crate) call_limit: Option<Duration>,
     pub(super) answer_limit: u64,
 }
 
@@ -142,12 +130,6 @@ impl<'a> Request<'a> {
         self
     }
 
-    /// Another limit than the client's for this call.
-    pub(crate) fn call_limit(mut self, limit: Duration) -> Request<'a> {
-        self.call_limit = Some(limit);
-        self
-    }
-
     /// A smaller limit than [`BODY_LIMIT_BYTES`] for this call's answer.
     pub(crate) fn answer_limit(mut self, bytes: u64) -> Request<'a> {
         self.answer_limit = bytes;
@@ -187,12 +169,7 @@ impl<'a> Request<'a> {
     /// The error of this request.
     pub(super) fn failed(&self, failure: Failure) -> HttpError {
         let secrets = self.secrets();
-        HttpError {
-            service: self.service,
-            method: self.method,
-            path: secrets.redacted(&self.path()),
-            failure: failure.redacted(&secrets),
-        }
+        HttpError { asked: self.asked(&secrets), failure: failure.redacted(&secrets) }
     }
 
     /// The answer to this request, which from here on knows what its texts must not show.
@@ -200,18 +177,17 @@ impl<'a> Request<'a> {
         let token =
             answer.header(ISSUED_TOKEN_HEADER).map(|text| Secret::new(text.trim().to_owned()));
         let secrets = token.into_iter().fold(self.secrets(), Secrets::and);
-        let path = secrets.redacted(&self.path());
-        Answer { asked: format!("{} {} {path}", self.service, self.method), secrets, ..answer }
+        Answer { asked: self.asked(&secrets), secrets, ..answer }
     }
 
-    /// The path, for messages, without a user and password that stand in the wrong place: nothing
-    /// that is asked for has an `@` of its own, and in a URL that can't be read no one knows where a
-    /// password ends.
-    fn path(&self) -> String {
-        match self.url.parse::<Uri>() {
-            Ok(uri) => uri.path().rsplit('@').next().unwrap_or_default().to_owned(),
-            Err(_) => "(a URL that can't be read)".to_owned(),
-        }
+    /// Service, method and path, for messages, without a user and password that stand in the wrong
+    /// place: nothing that is asked for has an `@` of its own, and in a URL that can't be read no one
+    /// knows where a password ends.
+    fn asked(&self, secrets: &Secrets) -> String {
+        let uri = self.url.parse::<Uri>();
+        let path = uri.as_ref().map_or("(a URL that can't be read)", |uri| uri.path());
+        let path = secrets.redacted(path.rsplit('@').next().unwrap_or_default());
+        format!("{} {} {path}", self.service, self.method)
     }
 }
 
@@ -259,19 +235,27 @@ impl Answer {
     }
 }
 
-/// An answer whose body is still arriving; dropping it closes the connection.
+/// An answer whose body is still arriving, and is read from it; dropping it closes the connection. A
+/// read that exceeded its limit fails with an error [`super::is_read_timeout`] knows.
 pub struct Stream {
     /// HTTP status code.
     pub status: u16,
     /// Header fields.
-    pub headers: HeaderMap,
+    pub(crate) headers: HeaderMap,
     /// What texts made of this answer must not show.
     pub(crate) secrets: Secrets,
-    /// The body. A read that exceeded its limit fails with an error [`super::is_read_timeout`] knows.
-    pub(crate) reader: Box<dyn Read + Send>,
+    pub(super) body: ureq::BodyReader<'static>,
+    /// In use, for a shutdown to reach it.
+    pub(super) _agent: Arc<Agent>,
 }
 
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.body.read(buffer)
+    }
+}
+
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get("retry-after")?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))
 }
@@ -296,7 +280,7 @@ mod tests {
         let request = Request::with_body(Service::Keystone, "POST", url, "text/plain", b"x")
             .secret_header("authorization", "Bearer ", &header)
             .carrying([&body]);
-        let error = request.failed(Failure::Io("no bearer-1234, no password-5678".to_owned()));
+        let error = request.failed(Failure::Other("no bearer-1234, no password-5678".to_owned()));
         assert_eq!(error.to_string(), "Keystone POST /v3/***/***: no ***, no ***");
         let issued = HeaderValue::from_static(" gAAAA-issued ");
         let headers = HeaderMap::from_iter([("x-subject-token".parse().unwrap(), issued)]);

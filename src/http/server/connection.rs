@@ -26,19 +26,8 @@ const SHORT_BYTES: usize = 4096;
 /// instead of a reset.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Why there is no request.
-enum Stop {
-    /// The client gets an answer.
-    Refused(Refusal),
-    /// The client has gone, or never said anything.
-    Gone,
-}
-
-impl From<Refusal> for Stop {
-    fn from(refusal: Refusal) -> Stop {
-        Stop::Refused(refusal)
-    }
-}
+/// Why there is no request; none if the client has gone, or never said anything.
+type Stop = Option<Refusal>;
 
 struct Connection<'a> {
     shared: &'a Shared,
@@ -69,8 +58,8 @@ impl Connection<'_> {
         self.open.works();
         let head = match received {
             Ok(head) => head,
-            Err(Stop::Gone) => return Ok(false),
-            Err(Stop::Refused(refusal)) => return self.refuse(&refusal).map(|()| false),
+            Err(None) => return Ok(false),
+            Err(Some(refusal)) => return self.refuse(&refusal).map(|()| false),
         };
         let (response, close) = self.handle(&head);
         self.write(&response, head.request.method == Method::Head, close)?;
@@ -95,7 +84,7 @@ impl Connection<'_> {
                 return Err(head::too_large(&self.buffer).into());
             }
             if self.filled == 0 {
-                self.fill(deadline).map_err(|_| Stop::Gone)?;
+                self.fill(deadline).map_err(|_| None)?;
                 if !first {
                     deadline = self.shared.uptime() + limits.head;
                 }
@@ -110,7 +99,7 @@ impl Connection<'_> {
         let deadline = self.deadline(head.length);
         if head.expects_continue && self.filled < head.length {
             let written = (&self.open.stream).write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
-            written.map_err(|_| Stop::Gone)?;
+            written.map_err(|_| None)?;
         }
         loop {
             let taken = self.filled.min(head.length - body.len());
@@ -238,12 +227,8 @@ impl Connection<'_> {
 
 /// What a failed read means amid a request.
 fn too_late(error: io::Error) -> Stop {
-    match error.kind() {
-        io::ErrorKind::TimedOut => {
-            Refusal::new(408, "head-timeout", "the request took too long").into()
-        }
-        _ => Stop::Gone,
-    }
+    (error.kind() == io::ErrorKind::TimedOut)
+        .then(|| Refusal::new(408, "head-timeout", "the request took too long"))
 }
 
 /// A timeout of the socket, or a signal: the deadline decides, not this.

@@ -171,17 +171,12 @@ fn read_target(method: Method, target: &str) -> Result<(String, Vec<(String, Str
 
 /// Path and query of a target that may begin with a scheme, in any case, and an authority.
 fn behind_authority(target: &str) -> Result<&str, Refusal> {
-    if target.starts_with('/') {
-        return Ok(target);
-    }
-    match target.split_at_checked(SCHEME.len()) {
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case(SCHEME) => {
-            let end = rest.find(['/', '?']).unwrap_or(rest.len());
-            match end {
-                0 => Err(bad("the target names no host")),
-                _ => Ok(&rest[end..]),
-            }
-        }
+    let (scheme, rest) = target.split_at_checked(SCHEME.len()).unwrap_or((target, ""));
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    match (target.starts_with('/'), scheme.eq_ignore_ascii_case(SCHEME)) {
+        (true, _) => Ok(target),
+        (_, true) if end == 0 => Err(bad("the target names no host")),
+        (_, true) => Ok(&rest[end..]),
         _ => Err(bad("the path does not begin with a slash")),
     }
 }

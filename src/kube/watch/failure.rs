@@ -130,13 +130,11 @@ fn kind_of(status: &ApiStatus) -> FailureKind {
 #[cfg(test)]
 mod tests {
     use super::{Failure, FailureKind, HttpError, HttpFailure, KubeError};
-    use crate::http::client::Service;
 
     #[test]
     fn of_what_the_transport_says_only_the_size_changes_the_way_on() {
         let kind = |failure| {
-            let path = "/api/v1/nodes".to_owned();
-            let error = HttpError { service: Service::Kubernetes, method: "GET", path, failure };
+            let error = HttpError { asked: String::new(), failure };
             Failure::of_error(&KubeError::Transport(error)).kind
         };
         // Smaller pages may help; against all else only waiting does.
