@@ -96,17 +96,13 @@ impl Probes {
         }
         let listed = self.health.listed.load(Ordering::Relaxed);
         let waited = self.clock.now().uptime >= LIST_WAIT;
-        let problem = (!listed && !waited).then(|| "the first list hasn't come yet".to_owned());
-        ready &= {
-            let ok = problem.is_none();
-            lines.push(match problem {
-                Some(problem) => format!("[-] objects: {problem}"),
-                None if listed => "[+] objects ok".to_owned(),
-                None => "[!] objects: not listed yet; see the log".to_owned(),
-            });
-            ok
+        let line = match waited {
+            _ if listed => "[+] objects ok",
+            true => "[!] objects: not listed yet; see the log",
+            false => "[-] objects: the first list hasn't come yet",
         };
-        (ready, lines)
+        lines.push(line.to_owned());
+        (ready && (listed || waited), lines)
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::secret::Secret;
+use crate::threads::lock;
 
 /// A file without a token is read again after this, or after the age limit if that is shorter.
 const RETRY: Duration = Duration::from_secs(1);
@@ -39,7 +40,7 @@ impl TokenFile {
 
     /// The token; `uptime` is the present time. An error says which file never had one, and why.
     pub(crate) fn token(&self, uptime: Duration) -> Result<Arc<Secret>, String> {
-        let mut known = self.known.lock().unwrap_or_else(|held| held.into_inner());
+        let mut known = lock(&self.known);
         if known.due.is_none_or(|due| uptime >= due) {
             match read(&self.path) {
                 Ok(token) => {
@@ -61,7 +62,7 @@ impl TokenFile {
 
     /// The token was refused: the next call reads the file.
     pub(crate) fn refused(&self) {
-        self.known.lock().unwrap_or_else(|held| held.into_inner()).due = None;
+        lock(&self.known).due = None;
     }
 }
 

@@ -4,24 +4,18 @@
 //! load shedder answers a plain-text 429, and proxies have pages of their own.
 
 use std::fmt;
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde_json::Value;
 
 use crate::http::client::{Failure, HttpError};
 use crate::secret::Secrets;
 
 /// Texts of other programs are cut to this many characters.
 const TEXT_LIMIT: usize = 600;
-static NO_STATUS: ApiStatus = ApiStatus {
-    code: 0,
-    reason: String::new(),
-    message: String::new(),
-    causes: Vec::new(),
-    name: String::new(),
-    retry_after: None,
-    from_api: false,
-};
+/// Of an error that is no refusal.
+static NO_STATUS: LazyLock<ApiStatus> = LazyLock::new(ApiStatus::default);
 
 /// A call that didn't bring what was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,37 +66,14 @@ pub struct ApiStatus {
     pub reason: String,
     /// The server's words.
     pub message: String,
-    causes: Vec<Cause>,
+    /// `details.causes`: the reason of each.
+    causes: Vec<String>,
     /// `details.name`: the object that the server speaks of.
     name: String,
     /// `Retry-After`, or the same from the body.
     pub retry_after: Option<Duration>,
     /// The answer was a `Status` object, so it came from the API itself.
     from_api: bool,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-struct Cause {
-    reason: String,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct StatusBody {
-    kind: String,
-    message: Option<String>,
-    reason: Option<String>,
-    code: Option<u16>,
-    details: Option<Details>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Details {
-    name: Option<String>,
-    causes: Option<Vec<Cause>>,
-    retry_after_seconds: Option<u64>,
 }
 
 impl ApiStatus {
@@ -130,18 +101,18 @@ impl ApiStatus {
     }
 
     fn read(body: &[u8], secrets: &Secrets) -> Option<ApiStatus> {
-        let body: StatusBody = serde_json::from_slice(body).ok()?;
-        if body.kind != "Status" {
-            return None;
-        }
-        let details = body.details.unwrap_or_default();
-        Some(ApiStatus {
-            code: body.code.unwrap_or_default(),
-            reason: body.reason.unwrap_or_default(),
-            message: shorten(&secrets.redacted(&body.message.unwrap_or_default())),
-            causes: details.causes.unwrap_or_default(),
-            name: details.name.unwrap_or_default(),
-            retry_after: details.retry_after_seconds.map(Duration::from_secs),
+        let body: Value = serde_json::from_slice(body).ok()?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let details = &body["details"];
+        let causes = details["causes"].as_array().into_iter().flatten();
+        let code = body["code"].as_u64().unwrap_or_default();
+        (body["kind"] == "Status").then(|| ApiStatus {
+            code: u16::try_from(code).unwrap_or_default(),
+            reason: text(&body["reason"]),
+            message: shorten(&secrets.redacted(&text(&body["message"]))),
+            causes: causes.map(|cause| text(&cause["reason"])).collect(),
+            name: text(&details["name"]),
+            retry_after: details["retryAfterSeconds"].as_u64().map(Duration::from_secs),
             from_api: true,
         })
     }
@@ -205,7 +176,7 @@ impl ApiStatus {
     }
 
     fn has_cause(&self, reason: &str) -> bool {
-        self.causes.iter().any(|cause| cause.reason == reason)
+        self.causes.iter().any(|cause| cause == reason)
     }
 }
 

@@ -44,14 +44,6 @@ pub struct LeaseHold {
 }
 
 impl LeaseHold {
-    fn new(clock: Clock) -> LeaseHold {
-        LeaseHold { until: Arc::default(), known_until: Arc::default(), clock }
-    }
-
-    fn set(&self, until: Option<Duration>) {
-        set(&self.until, until.unwrap_or_default());
-    }
-
     /// May this replica act as the leader?
     pub fn is_held(&self) -> bool {
         self.clock.now().uptime < Duration::from_millis(self.until.load(Ordering::SeqCst))
@@ -81,7 +73,8 @@ impl LeaderElection {
         let client = client.with_own_connections();
         let (stop, stopped) = bounded(1);
         let rng = fastrand::Rng::new();
-        let hold = LeaseHold::new(clock.clone());
+        let (until, known_until) = (Arc::default(), Arc::default());
+        let hold = LeaseHold { until, known_until, clock: clock.clone() };
         let mut candidate = Candidate {
             known_for: settings.timing.duration,
             collection: Resource::LEASES.collection(Some(&settings.namespace)),
@@ -169,7 +162,7 @@ impl<S: FnMut(Leadership)> Candidate<S> {
             }
             let (next, news) = self.election.step(input, now);
             task = next;
-            self.hold.set(self.election.leads_until());
+            set(&self.hold.until, self.election.leads_until().unwrap_or_default());
             for leadership in news {
                 self.tell(leadership);
             }
@@ -205,7 +198,7 @@ impl<S: FnMut(Leadership)> Candidate<S> {
 
     fn release(&mut self) {
         let Some((object, limit)) = self.election.release(self.clock.now()) else { return };
-        self.hold.set(None);
+        set(&self.hold.until, Duration::ZERO);
         match self.client.with_call_limit(limit).put::<Value>(&self.path, &object) {
             Ok(_) => log::info!("leader election: the Lease is released"),
             Err(error) => log::warn!("leader election: the Lease could not be released: {error}"),

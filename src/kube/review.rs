@@ -4,7 +4,7 @@
 //! they need no rule of their own.
 
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::client::KubeClient;
 use super::error::KubeError;
@@ -41,32 +41,6 @@ impl Right {
     }
 }
 
-#[derive(Deserialize)]
-struct Review {
-    status: ReviewStatus,
-}
-
-#[derive(Deserialize)]
-struct ReviewStatus {
-    allowed: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Version {
-    git_version: String,
-}
-
-#[derive(Deserialize)]
-struct Discovery {
-    resources: Vec<Discovered>,
-}
-
-#[derive(Deserialize)]
-struct Discovered {
-    name: String,
-}
-
 /// May we do this in the namespace, or in all of them at once?
 pub(crate) fn may(
     client: &KubeClient,
@@ -87,24 +61,31 @@ pub(crate) fn may(
             "name": name.unwrap_or_default(),
         }},
     });
-    let answer: Review = client.create::<Review>(&REVIEWS.collection(None), &review)?;
-    Ok(answer.status.allowed)
+    let answer = client.create::<Value>(&REVIEWS.collection(None), &review)?;
+    Ok(answer["status"]["allowed"] == true)
 }
 
 /// The server's version, such as `v1.35.6`.
 pub(crate) fn server_version(client: &KubeClient) -> Result<String, KubeError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Version {
+        git_version: String,
+    }
     client.get::<Version>("/version").map(|version| version.git_version)
 }
 
 /// Are the kind and its status served, that is: is the CRD installed?
 pub(crate) fn is_served(client: &KubeClient, resource: &Resource) -> Result<bool, KubeError> {
     let path = format!("/apis/{}/{}", resource.group, resource.version);
-    let served = match client.get::<Discovery>(&path) {
-        Ok(discovery) => discovery.resources,
+    let served = match client.get::<Value>(&path) {
+        Ok(discovery) => discovery,
         // No kind of that group and version at all.
-        Err(error) if error.status().is_not_served() => Vec::new(),
+        Err(error) if error.status().is_not_served() => return Ok(false),
         Err(error) => return Err(error),
     };
-    let has = |name: &str| served.iter().any(|found| found.name == name);
+    let has = |name: &str| {
+        served["resources"].as_array().into_iter().flatten().any(|found| found["name"] == name)
+    };
     Ok(has(resource.plural) && has(&format!("{}/status", resource.plural)))
 }

@@ -39,7 +39,6 @@ pub use timing::Timing;
 
 use super::backoff::Backoff;
 use super::objects::{Page, RawObject};
-use line::Line;
 
 /// What became known of the objects, or of the way to them.
 #[derive(Clone, Debug)]
@@ -137,7 +136,6 @@ enum State {
 struct Listing {
     objects: Vec<RawObject>,
     version: String,
-    continue_token: Option<String>,
 }
 
 #[derive(Debug)]
@@ -202,12 +200,8 @@ impl WatchMachine {
 
     /// Takes the result of the last action; `now` is monotonic time.
     pub fn step(&mut self, input: Input<'_>, now: Duration) -> Step {
-        let mut step = Step {
-            action: Action::Read,
-            observations: Vec::new(),
-            restart: None,
-            ignored: Vec::new(),
-        };
+        let (observations, ignored) = (Vec::new(), Vec::new());
+        let mut step = Step { action: Action::Read, observations, restart: None, ignored };
         let state = mem::replace(&mut self.state, State::Waiting { version: None });
         step.action = match (state, input) {
             (State::Listing(listing), Input::PageListed(page)) => {
@@ -244,11 +238,9 @@ impl WatchMachine {
         }
         listing.objects.extend(page.objects);
         step.ignored.extend(page.unreadable);
-        listing.continue_token = page.continue_token;
-        if let Some(token) = &listing.continue_token {
-            let action = self.list_action(Some(token.clone()));
+        if page.continue_token.is_some() {
             self.state = State::Listing(listing);
-            return action;
+            return self.list_action(page.continue_token);
         }
         if !can_be_watched_from(&listing.version) {
             let text = "the list has no usable metadata.resourceVersion, so it can't be watched";
@@ -320,25 +312,9 @@ impl WatchMachine {
     }
 
     fn line(&mut self, mut watch: Watch, bytes: &[u8], now: Duration, step: &mut Step) -> Action {
-        let (version, observation) = match Line::read(bytes) {
-            Line::Applied(object) => {
-                (object.metadata.resource_version.clone(), Some(Observation::Applied(object)))
-            }
-            Line::Deleted(object) => {
-                (object.metadata.resource_version.clone(), Some(Observation::Deleted(object)))
-            }
-            Line::Bookmark(version) => (version, None),
-            Line::Ignored(reason) => {
-                step.ignored.push(reason);
-                (String::new(), None)
-            }
-            Line::Failed(failure) => {
-                return self.watch_failed(watch, failure, RestartReason::ErrorEvent, step);
-            }
-            Line::Garbled(text) => {
-                let failure = Failure { kind: FailureKind::Garbled, text, retry_after: None };
-                return self.watch_failed(watch, failure, RestartReason::Garbled, step);
-            }
+        let (version, observation) = match line::read(bytes, &mut step.ignored) {
+            Ok(read) => read,
+            Err((failure, reason)) => return self.watch_failed(watch, failure, reason, step),
         };
         self.heard_at = now;
         if can_be_watched_from(&version) && version != watch.version {

@@ -15,7 +15,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::clock::{Now, to_micro_text};
 
@@ -273,30 +273,22 @@ impl Election {
     fn write(&mut self, lease: Option<Value>, now: Now) -> Task {
         self.writing_since = now.uptime;
         let limit = self.call_limit(now);
-        let time = to_micro_text(now.wall);
-        let timing = self.settings.timing;
-        let identity = self.settings.identity.clone();
-        let Some(mut lease) = lease else {
-            let mut object = json!({
+        let (time, is_new) = (to_micro_text(now.wall), lease.is_none());
+        let LeaseSettings { namespace, name, identity, timing, .. } = &self.settings;
+        let new = || {
+            json!({
                 "apiVersion": "coordination.k8s.io/v1",
                 "kind": "Lease",
-                "metadata": { "name": self.settings.name, "namespace": self.settings.namespace },
-                "spec": {
-                    "holderIdentity": identity,
-                    "leaseDurationSeconds": timing.duration.as_secs().max(1),
-                    "acquireTime": time,
-                    "renewTime": time,
-                    "leaseTransitions": 0,
-                },
-            });
-            self.annotate(&mut object, true);
-            return Task::Create { object, limit };
+                "metadata": { "name": name, "namespace": namespace },
+                "spec": { "holderIdentity": identity, "acquireTime": time, "leaseTransitions": 0 },
+            })
         };
-        self.annotate(&mut lease, true);
-        if !lease["spec"].is_object() {
-            lease["spec"] = json!({});
+        let mut object = lease.unwrap_or_else(new);
+        self.annotate(&mut object, true);
+        if !object["spec"].is_object() {
+            object["spec"] = json!({});
         }
-        let spec = &mut lease["spec"];
+        let spec = &mut object["spec"];
         if spec["holderIdentity"] != json!(identity) {
             let transitions = spec["leaseTransitions"].as_u64().unwrap_or_default();
             spec["leaseTransitions"] = json!(transitions.saturating_add(1));
@@ -305,27 +297,23 @@ impl Election {
         spec["holderIdentity"] = json!(identity);
         spec["leaseDurationSeconds"] = json!(timing.duration.as_secs().max(1));
         spec["renewTime"] = json!(time);
-        Task::Replace { object: lease, limit }
+        if is_new { Task::Create { object, limit } } else { Task::Replace { object, limit } }
     }
 
     /// Says about the holder what is to be said, or takes it away.
     fn annotate(&self, lease: &mut Value, holds: bool) {
+        let Some(metadata) = lease["metadata"].as_object_mut() else { return };
+        let mut annotations = match metadata.remove("annotations") {
+            Some(Value::Object(annotations)) => annotations,
+            _ => Map::new(),
+        };
         for (name, value) in &self.settings.annotations {
-            let annotations = lease.pointer_mut("/metadata/annotations");
-            let annotations = annotations.and_then(Value::as_object_mut);
-            match (value.as_ref().filter(|_| holds), annotations) {
-                (Some(value), Some(annotations)) => {
-                    annotations.insert((*name).to_owned(), json!(value));
-                }
-                (Some(value), None) => {
-                    if let Some(metadata) = lease["metadata"].as_object_mut() {
-                        metadata.insert("annotations".to_owned(), json!({ *name: value }));
-                    }
-                }
-                (None, Some(annotations)) => drop(annotations.remove(*name)),
-                (None, None) => {}
+            match value {
+                Some(value) if holds => drop(annotations.insert((*name).to_owned(), json!(value))),
+                _ => drop(annotations.remove(*name)),
             }
         }
+        metadata.insert("annotations".to_owned(), Value::Object(annotations));
     }
 
     fn look(&self, now: Now) -> Task {
@@ -334,25 +322,19 @@ impl Election {
 
     /// No call of a leader lasts beyond its deadline.
     fn call_limit(&self, now: Now) -> Duration {
-        let timing = self.settings.timing;
-        let left = match self.renewed_at {
-            Some(at) => timing.renew_deadline.saturating_sub(now.uptime.saturating_sub(at)),
-            None => timing.renew_deadline,
-        };
-        timing.call_limit().min(left).max(Duration::from_millis(10))
+        let limit = self.settings.timing.call_limit().min(self.left(now));
+        limit.max(Duration::from_millis(10))
     }
 
+    /// A leader in trouble hears of its loss at the deadline, not a retry later.
     fn wait(&mut self, now: Now) -> Task {
-        let retry = self.retry();
-        let wait = match self.renewed_at {
-            // A leader in trouble hears of its loss at the deadline, not a retry later.
-            Some(at) => {
-                let spent = now.uptime.saturating_sub(at);
-                retry.min(self.settings.timing.renew_deadline.saturating_sub(spent))
-            }
-            None => retry,
-        };
-        Task::Wait(wait)
+        Task::Wait(self.retry().min(self.left(now)))
+    }
+
+    /// Until our leadership ends unless we renew; the whole deadline while we don't lead.
+    fn left(&self, now: Now) -> Duration {
+        let spent = self.renewed_at.map_or(Duration::ZERO, |at| now.uptime.saturating_sub(at));
+        self.settings.timing.renew_deadline.saturating_sub(spent)
     }
 
     /// A little sooner than asked for, at random, so that replicas don't look in step.

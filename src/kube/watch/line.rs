@@ -5,26 +5,9 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::failure::Failure;
+use super::{Failure, FailureKind, Observation, RestartReason};
 use crate::kube::error::ApiStatus;
 use crate::kube::objects::{ObjectMeta, RawObject};
-
-/// What a line says.
-#[derive(Debug)]
-pub(super) enum Line {
-    /// `ADDED` or `MODIFIED`; the reader knows what there was.
-    Applied(RawObject),
-    /// `DELETED`, with the version of the deletion.
-    Deleted(RawObject),
-    /// `BOOKMARK`: a version, and nothing else.
-    Bookmark(String),
-    /// `ERROR`.
-    Failed(Failure),
-    /// Well-formed, but not for us: an unknown type, an object without a name.
-    Ignored(String),
-    /// Not JSON, or without a type: something was lost.
-    Garbled(String),
-}
 
 #[derive(Deserialize)]
 struct Event<'a> {
@@ -34,41 +17,51 @@ struct Event<'a> {
     object: Option<&'a RawValue>,
 }
 
-impl Line {
-    pub(super) fn read(bytes: &[u8]) -> Line {
-        let event: Event<'_> = match serde_json::from_slice(bytes) {
-            Ok(event) => event,
-            Err(error) => {
-                return Line::Garbled(format!("a line of the watch can't be read: {error}"));
-            }
-        };
-        let kind = event.kind.as_ref();
-        let Some(object) = event.object else {
-            return Line::Ignored(format!("an event of type {kind:?} without an object"));
-        };
-        match kind {
-            "ADDED" | "MODIFIED" | "DELETED" => match RawObject::read(object) {
-                Ok(object) if kind == "DELETED" => Line::Deleted(object),
-                Ok(object) => Line::Applied(object),
-                Err(reason) => Line::Ignored(format!("the object of a {kind} event: {reason}")),
-            },
-            "BOOKMARK" => bookmark(object),
-            "ERROR" => match ApiStatus::of_body(object.get().as_bytes()) {
-                Some(status) => Line::Failed(Failure::of_event(&status)),
-                None => Line::Failed(Failure::other("the watch brought an error without a status")),
-            },
-            unknown => Line::Ignored(format!("an event of the unknown type {unknown:?}")),
-        }
-    }
-}
-
-fn bookmark(object: &RawValue) -> Line {
+/// The version that the line tells, and what it says of an object. A line that is well-formed and not
+/// for us, such as one of an unknown type, tells neither; `ignored` then says why.
+///
+/// # Errors
+/// Why the watch can't go on: the server ended it, or something was lost.
+pub(super) fn read(
+    bytes: &[u8],
+    ignored: &mut Vec<String>,
+) -> Result<(String, Option<Observation>), (Failure, RestartReason)> {
     #[derive(Deserialize)]
     struct Bookmark {
         metadata: ObjectMeta,
     }
-    match serde_json::from_str::<Bookmark>(object.get()) {
-        Ok(bookmark) => Line::Bookmark(bookmark.metadata.resource_version),
-        Err(error) => Line::Ignored(format!("a bookmark: {error}")),
-    }
+    let event: Event<'_> = serde_json::from_slice(bytes).map_err(|error| {
+        let text = format!("a line of the watch can't be read: {error}");
+        let failure = Failure { kind: FailureKind::Garbled, text, retry_after: None };
+        (failure, RestartReason::Garbled)
+    })?;
+    let kind = event.kind.as_ref();
+    let read = match (kind, event.object) {
+        (_, None) => Err(format!("an event of type {kind:?} without an object")),
+        ("ADDED" | "MODIFIED" | "DELETED", Some(object)) => match RawObject::read(object) {
+            Ok(object) => {
+                let version = object.metadata.resource_version.clone();
+                let is_gone = kind == "DELETED";
+                let seen = if is_gone { Observation::Deleted } else { Observation::Applied };
+                Ok((version, Some(seen(object))))
+            }
+            Err(reason) => Err(format!("the object of a {kind} event: {reason}")),
+        },
+        ("BOOKMARK", Some(object)) => match serde_json::from_str::<Bookmark>(object.get()) {
+            Ok(bookmark) => Ok((bookmark.metadata.resource_version, None)),
+            Err(error) => Err(format!("a bookmark: {error}")),
+        },
+        ("ERROR", Some(object)) => {
+            let failure = match ApiStatus::of_body(object.get().as_bytes()) {
+                Some(status) => Failure::of_event(&status),
+                None => Failure::other("the watch brought an error without a status"),
+            };
+            return Err((failure, RestartReason::ErrorEvent));
+        }
+        (unknown, _) => Err(format!("an event of the unknown type {unknown:?}")),
+    };
+    Ok(read.unwrap_or_else(|reason| {
+        ignored.push(reason);
+        Default::default()
+    }))
 }
