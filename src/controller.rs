@@ -1,45 +1,44 @@
-//! The one owner of what changes: which objects exist, when each is due, what each was told.
+//! Which objects exist, when each is due, what their statuses say: all that changes has this one owner.
 //!
-//! Pure: [`Event`]s and the time go in, [`Effect`]s come out, nothing is waited for. Whoever asks
-//! "what can happen?" reads [`Event`]; "what can it do?" is [`Effect`]. The queue decides who is
-//! next, [`crate::reconcile`] what a sync comes to, this file what follows from it.
+//! Pure: [`Event`]s and the time go in, [`Effect`]s come out; nothing waits and nothing is asked. The queue
+//! decides what is next, [`crate::reconcile`] what a pass comes to, this file what follows from that.
 
 mod gauges;
+mod tracked;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use crate::clock::Now;
 use crate::cloud::contrabass::RabbitMq;
 use crate::config::Intervals;
 use crate::metrics::{CONTROLLER, Metrics, QUEUE};
-use crate::overview::{ObjectState, Overview};
+use crate::overview::Overview;
 use crate::queue::{Member, NextPass, Queue};
 use crate::reconcile::ownership::Ownership;
-use crate::reconcile::report::{self, Reason, Report};
+use crate::reconcile::report::Reason;
 use crate::reconcile::schedule::{Facts, next_due};
 use crate::reconcile::{Lane, Outcome, Pass, Scope, Work};
-use crate::resources::{DownPortRetry, ObjectKey, OpenstackConfig, Status};
+use crate::resources::{ObjectKey, OpenstackConfig, Status};
+use tracked::Tracked;
 
-/// An object that waits for an older one looks again after this long, should nobody wake it.
-const WAIT_FOR_OLDER: Duration = Duration::from_secs(1);
-/// So long the first syncs wait for the lists of all namespaces, for which of two objects keeps a node
-/// depends on both. One that can't be listed stops the others no longer than that; what is recorded as
-/// its objects' own is safe with the ownership table.
+/// An object that another pass was in the way of is due again after this long at the latest.
+const LATER: Duration = Duration::from_secs(1);
+/// So long the first passes wait for the lists of all namespaces, because which of two objects manages a
+/// node depends on both. A namespace that can't be listed stops the others no longer than that; what is
+/// recorded as its objects' own stays theirs.
 const WAIT_FOR_LISTS: Duration = Duration::from_secs(10);
 
-/// Everything that can happen.
+/// What happens.
 #[derive(Debug)]
 pub enum Event {
-    /// A whole scope as it is: what isn't in it doesn't exist any more.
+    /// All objects of a namespace: others of it don't exist any more.
     Listed {
         /// The namespace; none for all of them.
-        scope: Option<String>,
-        /// All its objects.
+        namespace: Option<String>,
+        /// Its objects.
         objects: Vec<OpenstackConfig>,
     },
     /// An object was created or changed, or perhaps not at all.
@@ -65,13 +64,13 @@ pub enum Event {
         /// [`Pass::number`].
         number: u64,
     },
-    /// What became of an object's Secret.
+    /// An object's Secret was written, or couldn't be.
     SecretChecked {
         /// The owner's key.
         key: ObjectKey,
         /// The owner's uid.
         uid: String,
-        /// What people should know of it; none when all is well.
+        /// What is wrong with it, if anything is.
         note: Option<SecretNote>,
     },
 }
@@ -81,31 +80,31 @@ pub enum Event {
 pub struct SecretNote {
     /// For the status.
     pub text: String,
-    /// The name is taken by a Secret of somebody else's, which was left alone.
+    /// Another owner has a Secret of that name, which was left alone.
     pub foreign: bool,
 }
 
-/// Everything that can be done about it.
+/// What is to be done.
 #[derive(Debug)]
 pub enum Effect {
     /// Give an idle worker this pass.
     Start(Pass),
     /// Write the whole status.
     WriteStatus(Arc<OpenstackConfig>, Status),
-    /// See that the object's Secret holds this.
-    EnsureSecret(Arc<OpenstackConfig>, RabbitMq),
-    /// The object's Secret is seen to no longer: the provider has nothing for it any more.
-    LeaveSecret(Arc<OpenstackConfig>),
-    /// Say something where `kubectl describe` shows it.
-    Tell(Arc<OpenstackConfig>, Notice),
+    /// Write the object's Secret.
+    WriteSecret(Arc<OpenstackConfig>, RabbitMq),
+    /// Stop writing the object's Secret: the provider has no RabbitMQ any more.
+    ForgetSecret(Arc<OpenstackConfig>),
+    /// Record a Kubernetes Event about the object.
+    RecordEvent(Arc<OpenstackConfig>, Notice),
     /// The object is gone: nothing more is written about it.
     Forget(Arc<OpenstackConfig>),
 }
 
-/// A Kubernetes Event about an object.
+/// What a Kubernetes Event says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
-    /// Somebody should look.
+    /// Of type Warning, not Normal.
     pub warning: bool,
     /// A word for programs.
     pub reason: &'static str,
@@ -113,41 +112,7 @@ pub struct Notice {
     pub note: String,
 }
 
-/// What is known of one object.
-#[derive(Debug)]
-struct Tracked {
-    object: Arc<OpenstackConfig>,
-    /// As last written, or as found.
-    status: Status,
-    /// The watch has shown another status since that was written: an older one of ours, which is
-    /// followed by this one, or an edit, which is put right after the next pass.
-    shows_another: bool,
-    /// Resends for DOWN ports so far; the status may not say it yet.
-    down_port_retry: Option<DownPortRetry>,
-    /// Uptime of the last change that was sent.
-    changed_at: Option<Duration>,
-    /// Somebody asked for everything accepted up to this moment to be sent again.
-    resend_until: Option<Timestamp>,
-    /// Is the object's Secret seen to? What is said of it counts for so long only.
-    has_secret: bool,
-    /// Provider, and serial of its answer, that the object's Secret was last made from.
-    secret_source: Option<(String, u64)>,
-    secret_note: Option<SecretNote>,
-    /// [`Work::building_since`].
-    building_since: BTreeMap<String, Duration>,
-    /// [`Outcome::remembered`], as it was logged.
-    remembered: Vec<String>,
-    /// RabbitMQ's access can't be used.
-    rabbitmq_problem: Option<String>,
-    unwritten: Option<String>,
-    over_limit: usize,
-    /// Ports that were DOWN when last seen.
-    down_ports: usize,
-    /// How its last sync ended, and of which generation.
-    verdict: Option<(report::Verdict, i64)>,
-}
-
-/// The owner of all that.
+/// The owner of the objects' states.
 pub struct Controller {
     intervals: Intervals,
     objects: BTreeMap<ObjectKey, Tracked>,
@@ -155,15 +120,15 @@ pub struct Controller {
     ownership: Arc<Ownership>,
     /// Objects that another pass was in the way of.
     waiting: BTreeSet<ObjectKey>,
-    /// An object was reconciled since a pass last ended, so some may wait no longer.
+    /// An object was reconciled since a pass last ended, so a waiting one may go on.
     was_reported: bool,
-    /// Objects whose last sync left nodes to older ones.
+    /// Objects of which the last pass left nodes to older ones.
     conflicting: BTreeSet<ObjectKey>,
-    /// Scopes whose first list has come,
+    /// Namespaces that have been listed,
     listed: BTreeSet<Option<String>>,
     /// of so many,
-    scopes: usize,
-    /// and the uptime from which on the others aren't waited for.
+    lists: usize,
+    /// and the uptime up to which the first passes wait for the others.
     lists_until: Duration,
     stopping: bool,
     effects: Vec<Effect>,
@@ -172,8 +137,7 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// Knows nothing yet. It works from the start: there is one only where this replica leads, and a
-    /// standby watches nothing.
+    /// A controller that knows no object yet.
     pub fn new(
         intervals: Intervals,
         workers: usize,
@@ -190,7 +154,7 @@ impl Controller {
             was_reported: false,
             conflicting: BTreeSet::new(),
             listed: BTreeSet::new(),
-            scopes: 0,
+            lists: 0,
             lists_until: Duration::ZERO,
             stopping: false,
             effects: Vec::new(),
@@ -199,21 +163,21 @@ impl Controller {
         }
     }
 
-    /// The same, but so many scopes are listed before the first sync, if their lists come soon.
-    pub fn expecting(self, scopes: usize, now: Now) -> Controller {
-        Controller { scopes, lists_until: now.uptime + WAIT_FOR_LISTS, ..self }
+    /// The same, but the first passes wait for so many lists, if these come soon.
+    pub fn expecting(self, lists: usize, now: Now) -> Controller {
+        Controller { lists, lists_until: now.uptime + WAIT_FOR_LISTS, ..self }
     }
 
-    /// The same, but at most so many objects are reconciled in one pass. For tests.
+    /// The same, but with at most so many objects in one pass. For tests.
     pub fn with_batch_limit(mut self, objects: usize) -> Controller {
         self.queue.set_batch_limit(objects);
         self
     }
 
-    /// Takes note of what happened.
+    /// Takes note of an event.
     pub fn handle(&mut self, now: Now, event: Event) {
         match event {
-            Event::Listed { scope, objects } => self.listed(now, scope, objects),
+            Event::Listed { namespace, objects } => self.listed(now, namespace, objects),
             Event::Applied(object) => self.applied(now, *object),
             Event::Deleted { key, uid } => self.deleted(now, &key, &uid),
             Event::Finished { work, outcome, took } => self.finished(now, &work, *outcome, took),
@@ -222,7 +186,8 @@ impl Controller {
         }
     }
 
-    /// Gives jobs to free workers; call it after every turn. Gives what is to be done.
+    /// What is to be done, among it passes for idle workers. To be called after events, and when
+    /// [`Controller::next_due`] has come.
     pub fn dispatch(&mut self, now: Now) -> Vec<Effect> {
         while self.begins_at().is_some_and(|from| now.uptime >= from) {
             let Some(next) = self.queue.next(now.uptime) else { break };
@@ -240,49 +205,50 @@ impl Controller {
         self.queue.next_due().and_then(|due| Some(due.max(self.begins_at()?)))
     }
 
-    /// The uptime from which on syncs begin; none while they don't at all.
+    /// The uptime from which on passes start; none while stopping.
     fn begins_at(&self) -> Option<Duration> {
-        let are_listed = self.listed.len() >= self.scopes;
+        let are_listed = self.listed.len() >= self.lists;
         let from = if are_listed { Duration::ZERO } else { self.lists_until };
         (!self.stopping).then_some(from)
     }
 
-    /// No new syncs from now on.
+    /// No pass starts from now on.
     pub fn stop(&mut self) {
         self.stopping = true;
     }
 
-    /// Is any worker still at work?
+    /// Does a pass run?
     pub fn is_busy(&self) -> bool {
         self.queue.busy_workers() > 0
     }
 
-    /// How many scopes have been listed.
-    pub fn scopes_listed(&self) -> usize {
+    /// How many namespaces have been listed.
+    pub fn lists_received(&self) -> usize {
         self.listed.len()
     }
 
-    fn listed(&mut self, now: Now, scope: Option<String>, objects: Vec<OpenstackConfig>) {
+    fn listed(&mut self, now: Now, namespace: Option<String>, objects: Vec<OpenstackConfig>) {
         let present: BTreeSet<&str> = objects.iter().map(|object| object.uid.as_str()).collect();
+        let is_gone = |(key, tracked): &(&ObjectKey, &Tracked)| {
+            namespace.as_ref().is_none_or(|namespace| *namespace == key.namespace)
+                && !present.contains(tracked.object.uid.as_str())
+        };
         let gone: Vec<(ObjectKey, String)> = self
             .objects
             .iter()
-            .filter(|(key, _)| scope.as_ref().is_none_or(|scope| *scope == key.namespace))
-            .filter(|(_, tracked)| !present.contains(tracked.object.uid.as_str()))
+            .filter(is_gone)
             .map(|(key, tracked)| (key.clone(), tracked.object.uid.clone()))
             .collect();
         for (key, uid) in gone {
             self.deleted(now, &key, &uid);
         }
-        // Nothing of a scope is dispatched before all of it is known: which of two keeps a node
-        // depends on both. Ownership keeps what is recorded of the other scopes.
         for object in objects {
             self.applied(now, object);
         }
-        if let Some(namespace) = &scope {
+        if let Some(namespace) = &namespace {
             self.ownership.listed(namespace);
         }
-        self.listed.insert(scope);
+        self.listed.insert(namespace);
     }
 
     fn applied(&mut self, now: Now, object: OpenstackConfig) {
@@ -291,10 +257,9 @@ impl Controller {
             let uid = object.uid.clone();
             return self.deleted(now, &key, &uid);
         }
-        match self.objects.get(&key).map(|tracked| Arc::clone(&tracked.object)) {
-            Some(known) if known.uid == object.uid => self.changed(now, &known, object),
-            Some(known) => {
-                let uid = known.uid.clone();
+        match self.objects.get(&key).map(|tracked| tracked.object.uid.clone()) {
+            Some(uid) if uid == object.uid => self.changed(now, object),
+            Some(uid) => {
                 self.deleted(now, &key, &uid);
                 self.appeared(now, object);
             }
@@ -305,46 +270,25 @@ impl Controller {
     fn appeared(&mut self, now: Now, object: OpenstackConfig) {
         self.ownership.know(&object);
         let key = object.key.clone();
-        let object = Arc::new(object);
-        let tracked = Tracked {
-            status: object.status.clone(),
-            shows_another: false,
-            down_port_retry: object.status.down_port_retry.clone(),
-            object,
-            changed_at: None,
-            resend_until: None,
-            has_secret: false,
-            secret_source: None,
-            secret_note: None,
-            building_since: BTreeMap::new(),
-            remembered: Vec::new(),
-            rabbitmq_problem: None,
-            unwritten: None,
-            over_limit: 0,
-            down_ports: 0,
-            verdict: None,
-        };
-        self.objects.insert(key.clone(), tracked);
+        self.objects.insert(key.clone(), Tracked::new(object));
         self.make_due(now, &key, Lane::Fresh);
         self.show(now, &key);
     }
 
-    /// Our own status writes come back as changes too: only the spec and the annotation count.
-    fn changed(&mut self, now: Now, known: &OpenstackConfig, object: OpenstackConfig) {
+    /// Status writes come back as changes too: only the spec and the annotation make an object due.
+    fn changed(&mut self, now: Now, object: OpenstackConfig) {
         let key = object.key.clone();
-        let forced = known.force != object.force;
-        let acts = forced || known.generation != object.generation;
-        if acts {
+        let Some(tracked) = self.objects.get_mut(&key) else { return };
+        let forced = tracked.object.force != object.force;
+        let is_due = forced || tracked.object.generation != object.generation;
+        if is_due {
             self.ownership.know(&object);
         }
-        let Some(tracked) = self.objects.get_mut(&key) else { return };
-        tracked.shows_another = !tracked.status.is_shown_by(&object.status);
-        tracked.object = Arc::new(object);
+        tracked.replace(object);
         if forced {
-            tracked.resend_until = Some(now.wall);
-            tracked.secret_source = None;
+            tracked.force(now);
         }
-        if acts {
+        if is_due {
             self.make_due(now, &key, Lane::Fresh);
             self.wake_conflicting(now, &key);
         }
@@ -368,7 +312,18 @@ impl Controller {
 
     fn start(&mut self, next: NextPass<ObjectKey>) {
         let NextPass { number, scope, lane, keys } = next;
-        let work: Vec<Work> = keys.iter().filter_map(|key| self.work_on(key)).collect();
+        let mut work = Vec::with_capacity(keys.len());
+        for key in &keys {
+            let Some(tracked) = self.objects.get(key) else {
+                self.queue.finish(key, None);
+                continue;
+            };
+            self.waiting.remove(key);
+            if let Some(waited) = self.queue.waited(key) {
+                self.metrics.observe("workqueue_queue_duration_seconds", QUEUE, waited);
+            }
+            work.push(tracked.work());
+        }
         if work.is_empty() {
             self.queue.ended(number);
         } else {
@@ -376,79 +331,29 @@ impl Controller {
         }
     }
 
-    /// What a pass has to know of an object.
-    fn work_on(&mut self, key: &ObjectKey) -> Option<Work> {
-        let Some(tracked) = self.objects.get(key) else {
-            self.queue.finish(key, None);
-            return None;
-        };
-        self.waiting.remove(key);
-        if let Some(waited) = self.queue.waited(key) {
-            self.metrics.observe("workqueue_queue_duration_seconds", QUEUE, waited);
-        }
-        Some(Work {
-            object: Arc::clone(&tracked.object),
-            resend_accepted_until: tracked.resend_until,
-            down_port_retry: tracked.down_port_retry.clone(),
-            building_since: tracked.building_since.clone(),
-        })
-    }
-
-    /// Another pass is in the way of the object, which is due again when one ends, or soon.
-    fn put_off(&mut self, now: Now, key: &ObjectKey, lane: Lane) {
-        self.waiting.insert(key.clone());
-        self.queue.finish(key, Some((now.uptime + WAIT_FOR_OLDER, lane)));
-    }
-
-    /// Its worker is idle. What it was in the way of comes now.
-    fn pass_ended(&mut self, now: Now, number: u64) {
-        self.queue.ended(number);
-        if std::mem::take(&mut self.was_reported) {
-            self.wake_waiting(now);
-        }
-    }
-
     fn finished(&mut self, now: Now, work: &Work, outcome: Outcome, took: Duration) {
         self.count(now, &outcome, took);
-        let key = &work.object.key;
         self.was_reported |= !outcome.later;
-        let tracked = self.objects.get_mut(key).filter(|t| t.object.uid == work.object.uid);
+        let key = &work.object.key;
+        let tracked = self.objects.get_mut(key).filter(|known| known.object.uid == work.object.uid);
         let Some(tracked) = tracked else { return self.queue.finish(key, None) };
         if outcome.cut_short {
             let due = now.uptime + self.intervals.error;
             return self.queue.finish(key, Some((due, Lane::Retry)));
         }
-        if outcome.changed {
-            tracked.changed_at = Some(now.uptime);
-        }
-        if outcome.resent && tracked.resend_until == work.resend_accepted_until {
-            tracked.resend_until = None;
-        }
-        tracked.down_port_retry.clone_from(&outcome.down_port_retry);
-        tracked.building_since.clone_from(&outcome.building_since);
-        tracked.unwritten.clone_from(&outcome.unwritten);
-        if outcome.nodes.is_some() {
-            // A pass that failed before it saw the ports doesn't know that they are up.
-            tracked.down_ports = outcome.down_ports;
-        }
-        Self::secret(&mut self.effects, tracked, work, &outcome);
-        if tracked.remembered != outcome.remembered {
-            for names in &outcome.remembered {
-                log::warn!("{key}: {names}");
-            }
-            tracked.remembered.clone_from(&outcome.remembered);
-        }
+        tracked.take_outcome(now, work, &outcome, &mut self.effects);
         if outcome.later {
             let lane = self.queue.lane(key).unwrap_or(Lane::Retry);
-            self.put_off(now, key, lane);
+            self.waiting.insert(key.clone());
+            self.queue.finish(key, Some((now.uptime + LATER, lane)));
         } else {
-            self.conclude(now, work, outcome);
+            self.conclude(now, work, &outcome);
         }
         self.show(now, key);
     }
 
-    /// What the outcome says of the object's state, and when it is looked at next.
-    fn conclude(&mut self, now: Now, work: &Work, outcome: Outcome) {
+    /// The status, and when the object is due again.
+    fn conclude(&mut self, now: Now, work: &Work, outcome: &Outcome) {
         let key = &work.object.key;
         let Some(tracked) = self.objects.get_mut(key) else { return };
         let freed = outcome.nodes.is_some() && outcome.nodes != tracked.status.nodes;
@@ -457,7 +362,6 @@ impl Controller {
         } else {
             self.conflicting.remove(key);
         }
-        Self::notices(&mut self.effects, tracked, &outcome);
         let failed = !outcome.verdict.reason.is_success();
         let facts = Facts {
             failed,
@@ -467,110 +371,27 @@ impl Controller {
             resync_at: outcome.resync_at,
         };
         let due = next_due(now, &facts, &self.intervals, phase(&work.object));
-        let notes = tracked.notes();
-        let report = Report {
-            generation: work.object.generation,
-            nodes: outcome.nodes,
-            down_port_retry: outcome.down_port_retry,
-            notes: &notes,
-        };
-        let status = report::next(&tracked.status, &outcome.verdict, &report, now);
-        tracked.verdict = Some((outcome.verdict, work.object.generation));
-        Self::write(&mut self.effects, tracked, status);
-        self.queue.finish(key, Some((due, if failed { Lane::Retry } else { Lane::Poll })));
+        let lane = if failed { Lane::Retry } else { Lane::Poll };
+        tracked.report(now, work, outcome, &mut self.effects);
+        self.queue.finish(key, Some((due, lane)));
         if freed {
             self.wake_conflicting(now, key);
         }
     }
 
-    /// RabbitMQ's access goes into the Secret once for each answer of Contrabass.
-    fn secret(effects: &mut Vec<Effect>, tracked: &mut Tracked, work: &Work, outcome: &Outcome) {
-        let Some((serial, access)) = &outcome.rabbitmq else {
-            if outcome.nodes.is_some() {
-                // The provider was looked up, and has no RabbitMQ (any more).
-                tracked.rabbitmq_problem = None;
-                tracked.secret_source = None;
-                tracked.secret_note = None;
-                if std::mem::take(&mut tracked.has_secret) {
-                    effects.push(Effect::LeaveSecret(Arc::clone(&tracked.object)));
-                }
-            }
-            return;
-        };
-        let source = provider_of(&work.object).map(|provider| (provider, *serial));
-        match access {
-            Ok(rabbitmq) => {
-                tracked.rabbitmq_problem = None;
-                if tracked.secret_source != source {
-                    tracked.secret_source = source;
-                    tracked.has_secret = true;
-                    let object = Arc::clone(&tracked.object);
-                    effects.push(Effect::EnsureSecret(object, rabbitmq.clone()));
-                }
-            }
-            Err(problem) => tracked.rabbitmq_problem = Some(problem.clone()),
-        }
-    }
-
-    /// Events are for transitions only; a state that lasts is in the status.
-    fn notices(effects: &mut Vec<Effect>, tracked: &mut Tracked, outcome: &Outcome) {
-        let mut tell = |warning, reason, note: String| {
-            let notice = Notice { warning, reason, note };
-            effects.push(Effect::Tell(Arc::clone(&tracked.object), notice));
-        };
-        let verdict = &outcome.verdict;
-        let before = tracked.status.condition("Ready");
-        let was = before.map(|ready| (ready.status.as_str(), ready.reason.as_str()));
-        let reason = verdict.reason.name();
-        if verdict.reason.is_success() {
-            if was.is_some_and(|(status, _)| status == "False") {
-                tell(false, Reason::Synced.name(), verdict.message.clone());
-            }
-        } else if was.is_none_or(|(_, known)| known != reason) {
-            tell(true, reason, verdict.message.clone());
-        }
-        if outcome.nodes.is_some() {
-            if outcome.over_limit > tracked.over_limit {
-                let ports = report::count(outcome.over_limit, "port");
-                let note = format!("over the limit of 10 interfaces a node: {ports}");
-                tell(true, "InterfacesTruncated", note);
-            }
-            tracked.over_limit = outcome.over_limit;
+    fn pass_ended(&mut self, now: Now, number: u64) {
+        self.queue.ended(number);
+        // A pass in which others were in the way of every object is in the way of none.
+        if std::mem::take(&mut self.was_reported) {
+            self.wake_waiting(now);
         }
     }
 
     fn secret_checked(&mut self, now: Now, key: &ObjectKey, uid: &str, note: Option<SecretNote>) {
-        let Some(tracked) = self.objects.get_mut(key) else { return };
-        // A write that was under way when the Secret was left speaks of what is over.
-        let is_over = !tracked.has_secret;
-        if tracked.object.uid != uid || is_over || tracked.secret_note == note {
-            return;
-        }
-        if let Some(note) = note.as_ref().filter(|note| note.foreign) {
-            let notice = Notice { warning: true, reason: "ForeignSecret", note: note.text.clone() };
-            self.effects.push(Effect::Tell(Arc::clone(&tracked.object), notice));
-        }
-        tracked.secret_note = note;
-        let notes = tracked.notes();
-        if let Some((verdict, generation)) = &tracked.verdict {
-            let report = Report {
-                generation: *generation,
-                nodes: None,
-                down_port_retry: tracked.down_port_retry.clone(),
-                notes: &notes,
-            };
-            let mut status = report::next(&tracked.status, verdict, &report, now);
-            // No sync has ended: only the note is new.
-            status.last_synced_at.clone_from(&tracked.status.last_synced_at);
-            Self::write(&mut self.effects, tracked, status);
+        let tracked = self.objects.get_mut(key).filter(|known| known.object.uid == uid);
+        if let Some(tracked) = tracked {
+            tracked.secret_checked(now, note, &mut self.effects);
             self.show(now, key);
-        }
-    }
-
-    fn write(effects: &mut Vec<Effect>, tracked: &mut Tracked, status: Status) {
-        if std::mem::take(&mut tracked.shows_another) || tracked.status != status {
-            tracked.status = status.clone();
-            effects.push(Effect::WriteStatus(Arc::clone(&tracked.object), status));
         }
     }
 
@@ -585,8 +406,8 @@ impl Controller {
         self.queue.add(key, member, lane, now.uptime);
     }
 
-    /// Nodes may have become free: objects that were refused some are looked at again. Of any cloud:
-    /// two may send to one cluster.
+    /// Nodes may have become free for objects that were refused some, in any cloud: two may send to one
+    /// cluster.
     fn wake_conflicting(&mut self, now: Now, cause: &ObjectKey) {
         for key in self.conflicting.clone() {
             if key != *cause {
@@ -604,54 +425,34 @@ impl Controller {
 
     fn show(&self, now: Now, key: &ObjectKey) {
         let Some(tracked) = self.objects.get(key) else { return };
-        let ready = tracked.status.condition("Ready");
-        let text = |read: fn(&crate::resources::Condition) -> &String| {
-            ready.map(|condition| read(condition).clone()).unwrap_or_default()
-        };
-        self.overview.put(ObjectState {
-            namespace: key.namespace.clone(),
-            name: key.name.clone(),
-            provider_id: match &tracked.object.spec {
-                Ok(spec) => spec.provider_id.clone(),
-                Err(_) => String::new(),
-            },
-            ready: ready.map_or_else(|| "Unknown".to_owned(), |ready| ready.status.clone()),
-            reason: text(|ready| &ready.reason),
-            message: text(|ready| &ready.message),
-            nodes: tracked.status.nodes,
-            last_synced_at: tracked.status.last_synced_at.as_ref().and_then(|t| t.parse().ok()),
-            next_due: self
-                .queue
-                .due_at(key)
-                .and_then(|due| now.wall.checked_add(due.saturating_sub(now.uptime)).ok()),
-        });
+        let wait = self.queue.due_at(key).map(|due| due.saturating_sub(now.uptime));
+        let next_due = wait.and_then(|wait| now.wall.checked_add(wait).ok());
+        self.overview.put(tracked.shown(next_due));
     }
 
     fn count(&self, now: Now, outcome: &Outcome, took: Duration) {
         self.metrics.observe("controller_runtime_reconcile_time_seconds", &[CONTROLLER], took);
         self.metrics.observe("workqueue_work_duration_seconds", QUEUE, took);
         self.metrics.add("multinic_nodes_sent_total", &[], outcome.sent as f64);
-        if outcome.later {
-            self.count_result("requeue_after");
+        let result = if outcome.later {
+            "requeue_after"
         } else if outcome.cut_short {
-            self.count_result("requeue");
+            "requeue"
         } else if outcome.verdict.reason.is_success() {
-            self.count_result("success");
             let seconds = now.wall.as_second() as f64;
             self.metrics.set("multinic_last_success_timestamp_seconds", &[], seconds);
+            "success"
         } else {
-            self.count_result("error");
             self.metrics.add("controller_runtime_reconcile_errors_total", &[CONTROLLER], 1.0);
             self.metrics.add("workqueue_retries_total", QUEUE, 1.0);
-        }
-    }
-
-    fn count_result(&self, result: &str) {
+            "error"
+        };
         let labels = [CONTROLLER, ("result", result)];
         self.metrics.add("controller_runtime_reconcile_total", &labels, 1.0);
     }
 
-    /// Gauges over all objects; costs as much as there are objects, so it is for every few seconds.
+    /// Updates the gauges over all objects. That takes time for each object, so it is for every few
+    /// seconds.
     pub fn publish_gauges(&self, now: Now) {
         let objects = self.objects.values();
         gauges::report(&self.metrics, objects.map(|known| (&known.status, known.down_ports)));
@@ -665,27 +466,11 @@ impl Controller {
     }
 }
 
-/// Where the ticks of the object's scope are, at which it is polled.
+/// Where the ticks of the object's scope are, at which its objects are polled.
 fn phase(object: &OpenstackConfig) -> u64 {
     let mut hasher = DefaultHasher::new();
     Scope::of(object).hash(&mut hasher);
     hasher.finish()
-}
-
-/// None while the spec can't be read.
-fn provider_of(object: &OpenstackConfig) -> Option<String> {
-    object.spec.as_ref().ok().map(|spec| spec.provider_id.clone())
-}
-
-impl Tracked {
-    /// What people should know beside the verdict.
-    fn notes(&self) -> Vec<String> {
-        let secret = self.secret_note.as_ref().map(|note| note.text.clone());
-        [secret, self.rabbitmq_problem.clone(), self.unwritten.clone()]
-            .into_iter()
-            .flatten()
-            .collect()
-    }
 }
 
 #[cfg(test)]

@@ -188,9 +188,9 @@ impl World {
                     assert!(!self.forgotten.contains(&object.uid), "{} is gone", object.uid);
                     self.written.push((object.uid.clone(), status));
                 }
-                Effect::EnsureSecret(object, _) => self.secrets.push(object.uid.clone()),
-                Effect::LeaveSecret(object) => self.left.push(object.uid.clone()),
-                Effect::Tell(_, notice) => self.told.push(notice),
+                Effect::WriteSecret(object, _) => self.secrets.push(object.uid.clone()),
+                Effect::ForgetSecret(object) => self.left.push(object.uid.clone()),
+                Effect::RecordEvent(_, notice) => self.told.push(notice),
                 Effect::Forget(object) => self.forgotten.push(object.uid.clone()),
             }
         }
@@ -213,7 +213,7 @@ impl World {
     }
 
     fn list(&mut self, objects: &[OpenstackConfig]) {
-        self.event(Event::Listed { scope: None, objects: objects.to_vec() });
+        self.event(Event::Listed { namespace: None, objects: objects.to_vec() });
     }
 
     fn delete(&mut self, object: &OpenstackConfig) {
@@ -294,7 +294,7 @@ fn a_new_object_is_synced_at_once_and_its_status_written() {
 }
 
 fn listed(namespace: &str, objects: &[OpenstackConfig]) -> Event {
-    Event::Listed { scope: Some(namespace.to_owned()), objects: objects.to_vec() }
+    Event::Listed { namespace: Some(namespace.to_owned()), objects: objects.to_vec() }
 }
 
 #[test]
@@ -532,11 +532,11 @@ fn what_a_list_no_longer_shows_is_gone_in_its_scope_alone() {
     world.list(&[object("a"), object("b"), OpenstackConfig { key: other, ..object("c") }]);
     world.settle();
     let scope = Some("default".to_owned());
-    assert_eq!(world.controller.scopes_listed(), 1);
-    world.event(Event::Listed { scope: scope.clone(), objects: vec![object("b")] });
-    assert_eq!(world.controller.scopes_listed(), 2);
-    world.event(Event::Listed { scope, objects: vec![object("b")] });
-    assert_eq!(world.controller.scopes_listed(), 2, "listed anew");
+    assert_eq!(world.controller.lists_received(), 1);
+    world.event(Event::Listed { namespace: scope.clone(), objects: vec![object("b")] });
+    assert_eq!(world.controller.lists_received(), 2);
+    world.event(Event::Listed { namespace: scope, objects: vec![object("b")] });
+    assert_eq!(world.controller.lists_received(), 2, "listed anew");
     assert_eq!(world.forgotten, ["a-1"]);
     world.wait(1_000);
     assert_eq!(world.syncing(), ["b", "c"]);

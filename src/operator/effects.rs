@@ -21,7 +21,7 @@ pub(super) fn event_of_observation(observation: Observation) -> Option<Event> {
     match observation {
         Observation::Replaced { scope, objects } => {
             let objects = objects.iter().map(OpenstackConfig::from_raw).collect();
-            Some(Event::Listed { scope, objects })
+            Some(Event::Listed { namespace: scope, objects })
         }
         Observation::Applied(object) => {
             Some(Event::Applied(Box::new(OpenstackConfig::from_raw(&object))))
@@ -73,11 +73,11 @@ pub(super) fn perform(effect: Effect, passes: &Sender<Pass>, writer: &Writer) {
                 log::error!("{}: the status can't be written: {error}", object.key);
             }
         }
-        Effect::EnsureSecret(object, rabbitmq) => {
+        Effect::WriteSecret(object, rabbitmq) => {
             writer.write_secret(manifest(&object, &rabbitmq));
         }
-        Effect::LeaveSecret(object) => writer.forget_secret(&reference(&object)),
-        Effect::Tell(object, Notice { warning, reason, note }) => {
+        Effect::ForgetSecret(object) => writer.forget_secret(&reference(&object)),
+        Effect::RecordEvent(object, Notice { warning, reason, note }) => {
             log::log!(
                 if warning { log::Level::Warn } else { log::Level::Info },
                 "{}: {reason}: {note}",

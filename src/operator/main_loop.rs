@@ -101,7 +101,7 @@ impl MainLoop<'_> {
         for event in first.into_iter().chain(self.events.try_iter().take(EVENTS_AT_ONCE)) {
             self.controller.handle(now, event);
         }
-        if self.controller.scopes_listed() >= self.watchers.len() {
+        if self.controller.lists_received() >= self.watchers.len() {
             self.operator.health.listed();
         }
     }

@@ -116,7 +116,7 @@ impl Kubernetes {
     pub(crate) fn list(&mut self, at: Duration, random: &mut fastrand::Rng) {
         self.feed.clear();
         let objects = self.objects.values().map(Object::read).collect();
-        self.put(at, Event::Listed { scope: None, objects }, random);
+        self.put(at, Event::Listed { namespace: None, objects }, random);
     }
 
     /// Nobody watches.

@@ -62,7 +62,7 @@ pub(crate) fn perform(year: &mut Year, effect: Effect) {
             writes.statuses.put(reference(&object), status.clone(), priority);
             year.wanted.insert(object.uid.clone(), (year.at, status));
         }
-        Effect::EnsureSecret(object, rabbitmq) => {
+        Effect::WriteSecret(object, rabbitmq) => {
             let data = BTreeMap::from([
                 ("RABBITMQ_USER".to_owned(), Secret::new(rabbitmq.user.clone())),
                 ("RABBITMQ_PASSWORD".to_owned(), rabbitmq.password.clone()),
@@ -72,11 +72,11 @@ pub(crate) fn perform(year: &mut Year, effect: Effect) {
             let secret = SecretManifest { name, data, owner: owner.clone() };
             writes.secrets.put(owner, secret, Priority::Change);
         }
-        Effect::LeaveSecret(object) => {
+        Effect::ForgetSecret(object) => {
             let owner = reference(&object);
             writes.secrets.drop_where(|key| *key == owner);
         }
-        Effect::Tell(object, Notice { warning, reason, note }) => {
+        Effect::RecordEvent(object, Notice { warning, reason, note }) => {
             log::info!("{}: {reason}: {note}", object.key);
             let text = EventText::new(warning, reason, &note);
             let object = reference(&object);

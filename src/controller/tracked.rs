@@ -1,0 +1,256 @@
+//! What the controller knows of one object, and what follows from an outcome for its status, its Secret
+//! and its Events.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Effect, Notice, SecretNote};
+use crate::clock::Now;
+use crate::overview::ObjectState;
+use crate::reconcile::report::{self, Reason, Report, Verdict};
+use crate::reconcile::{Outcome, Work};
+use crate::resources::{Condition, DownPortRetry, OpenstackConfig, Status};
+
+#[derive(Debug)]
+pub(super) struct Tracked {
+    pub(super) object: Arc<OpenstackConfig>,
+    /// As last written, or as found.
+    pub(super) status: Status,
+    /// The watch has shown another status since that was written: an older one of ours, which this one
+    /// follows, or an edit, which is put right after the next pass.
+    shows_another: bool,
+    /// Resends for DOWN ports so far; the status may not say it yet.
+    down_port_retry: Option<DownPortRetry>,
+    /// Uptime of the last change that was sent.
+    pub(super) changed_at: Option<Duration>,
+    /// Everything that was accepted up to this moment is to be sent again.
+    resend_until: Option<Timestamp>,
+    /// The object's Secret is written. Reports about it count only while it is.
+    has_secret: bool,
+    /// Provider, and serial of its answer, that the Secret was last made from.
+    secret_source: Option<(String, u64)>,
+    secret_note: Option<SecretNote>,
+    /// RabbitMQ's access can't be used.
+    rabbitmq_problem: Option<String>,
+    /// The inventory couldn't be written.
+    unwritten: Option<String>,
+    /// [`Work::building_since`].
+    building_since: BTreeMap<String, Duration>,
+    /// [`Outcome::remembered`], as it was logged.
+    remembered: Vec<String>,
+    over_limit: usize,
+    /// Ports that were DOWN when last seen.
+    pub(super) down_ports: usize,
+    /// How its last pass ended, and of which generation.
+    verdict: Option<(Verdict, i64)>,
+}
+
+impl Tracked {
+    pub(super) fn new(object: OpenstackConfig) -> Tracked {
+        Tracked {
+            status: object.status.clone(),
+            shows_another: false,
+            down_port_retry: object.status.down_port_retry.clone(),
+            object: Arc::new(object),
+            changed_at: None,
+            resend_until: None,
+            has_secret: false,
+            secret_source: None,
+            secret_note: None,
+            rabbitmq_problem: None,
+            unwritten: None,
+            building_since: BTreeMap::new(),
+            remembered: Vec::new(),
+            over_limit: 0,
+            down_ports: 0,
+            verdict: None,
+        }
+    }
+
+    /// The object as the watch shows it now.
+    pub(super) fn replace(&mut self, object: OpenstackConfig) {
+        self.shows_another = !self.status.is_shown_by(&object.status);
+        self.object = Arc::new(object);
+    }
+
+    /// Everything is to be sent again, and the Secret written again.
+    pub(super) fn force(&mut self, now: Now) {
+        self.resend_until = Some(now.wall);
+        self.secret_source = None;
+    }
+
+    /// What a pass has to know of the object.
+    pub(super) fn work(&self) -> Work {
+        Work {
+            object: Arc::clone(&self.object),
+            resend_accepted_until: self.resend_until,
+            down_port_retry: self.down_port_retry.clone(),
+            building_since: self.building_since.clone(),
+        }
+    }
+
+    /// Takes note of what counts also if another pass was in the way.
+    pub(super) fn take_outcome(
+        &mut self,
+        now: Now,
+        work: &Work,
+        outcome: &Outcome,
+        effects: &mut Vec<Effect>,
+    ) {
+        if outcome.changed {
+            self.changed_at = Some(now.uptime);
+        }
+        if outcome.resent && self.resend_until == work.resend_accepted_until {
+            self.resend_until = None;
+        }
+        self.down_port_retry.clone_from(&outcome.down_port_retry);
+        self.building_since.clone_from(&outcome.building_since);
+        self.unwritten.clone_from(&outcome.unwritten);
+        if outcome.nodes.is_some() {
+            // A pass that failed before it saw the ports doesn't know that they are up.
+            self.down_ports = outcome.down_ports;
+        }
+        if self.remembered != outcome.remembered {
+            for names in &outcome.remembered {
+                log::warn!("{}: {names}", self.object.key);
+            }
+            self.remembered.clone_from(&outcome.remembered);
+        }
+        self.secret(work, outcome, effects);
+    }
+
+    /// RabbitMQ's access is written to the Secret once for each answer of Contrabass.
+    fn secret(&mut self, work: &Work, outcome: &Outcome, effects: &mut Vec<Effect>) {
+        match &outcome.rabbitmq {
+            Some((_, Err(problem))) => self.rabbitmq_problem = Some(problem.clone()),
+            Some((serial, Ok(rabbitmq))) => {
+                self.rabbitmq_problem = None;
+                let spec = work.object.spec.as_ref();
+                let source = spec.ok().map(|spec| (spec.provider_id.clone(), *serial));
+                if self.secret_source != source {
+                    self.secret_source = source;
+                    self.has_secret = true;
+                    let object = Arc::clone(&self.object);
+                    effects.push(Effect::WriteSecret(object, rabbitmq.clone()));
+                }
+            }
+            // The provider was looked up, and has no RabbitMQ (any more).
+            None if outcome.nodes.is_some() => {
+                self.rabbitmq_problem = None;
+                self.secret_source = None;
+                self.secret_note = None;
+                if std::mem::take(&mut self.has_secret) {
+                    effects.push(Effect::ForgetSecret(Arc::clone(&self.object)));
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Writes the outcome to the status, and records Events about what is new in it.
+    pub(super) fn report(
+        &mut self,
+        now: Now,
+        work: &Work,
+        outcome: &Outcome,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.record_events(outcome, effects);
+        self.verdict = Some((outcome.verdict.clone(), work.object.generation));
+        if let Some(status) = self.next_status(now, outcome.nodes) {
+            self.write(status, effects);
+        }
+    }
+
+    /// Events are for transitions; a state that lasts is in the status.
+    fn record_events(&mut self, outcome: &Outcome, effects: &mut Vec<Effect>) {
+        let mut record = |warning, reason, note: String| {
+            let notice = Notice { warning, reason, note };
+            effects.push(Effect::RecordEvent(Arc::clone(&self.object), notice));
+        };
+        let verdict = &outcome.verdict;
+        let before = self.status.condition("Ready");
+        let reason = verdict.reason.name();
+        if verdict.reason.is_success() {
+            if before.is_some_and(|ready| ready.status == "False") {
+                record(false, Reason::Synced.name(), verdict.message.clone());
+            }
+        } else if before.is_none_or(|ready| ready.reason != reason) {
+            record(true, reason, verdict.message.clone());
+        }
+        if outcome.nodes.is_some() {
+            if outcome.over_limit > self.over_limit {
+                let ports = report::count(outcome.over_limit, "port");
+                let note = format!("over the limit of 10 interfaces a node: {ports}");
+                record(true, "InterfacesTruncated", note);
+            }
+            self.over_limit = outcome.over_limit;
+        }
+    }
+
+    /// The Secret was written, or couldn't be.
+    pub(super) fn secret_checked(
+        &mut self,
+        now: Now,
+        note: Option<SecretNote>,
+        effects: &mut Vec<Effect>,
+    ) {
+        // The end of a write that was under way when the Secret was forgotten says nothing any more.
+        if !self.has_secret || self.secret_note == note {
+            return;
+        }
+        if let Some(note) = note.as_ref().filter(|note| note.foreign) {
+            let notice = Notice { warning: true, reason: "ForeignSecret", note: note.text.clone() };
+            effects.push(Effect::RecordEvent(Arc::clone(&self.object), notice));
+        }
+        self.secret_note = note;
+        if let Some(mut status) = self.next_status(now, None) {
+            // No pass has ended: only the note is new.
+            status.last_synced_at.clone_from(&self.status.last_synced_at);
+            self.write(status, effects);
+        }
+    }
+
+    /// None before the first pass.
+    fn next_status(&self, now: Now, nodes: Option<u32>) -> Option<Status> {
+        let (verdict, generation) = self.verdict.as_ref()?;
+        let secret = self.secret_note.as_ref().map(|note| &note.text);
+        let notes = [secret, self.rabbitmq_problem.as_ref(), self.unwritten.as_ref()];
+        let notes: Vec<String> = notes.into_iter().flatten().cloned().collect();
+        let report = Report {
+            generation: *generation,
+            nodes,
+            down_port_retry: self.down_port_retry.clone(),
+            notes: &notes,
+        };
+        Some(report::next(&self.status, verdict, &report, now))
+    }
+
+    fn write(&mut self, status: Status, effects: &mut Vec<Effect>) {
+        if std::mem::take(&mut self.shows_another) || self.status != status {
+            self.status = status.clone();
+            effects.push(Effect::WriteStatus(Arc::clone(&self.object), status));
+        }
+    }
+
+    /// For the inventory's page.
+    pub(super) fn shown(&self, next_due: Option<Timestamp>) -> ObjectState {
+        let ready = self.status.condition("Ready");
+        let text = |read: fn(&Condition) -> &String| ready.map(|it| read(it).clone());
+        let spec = self.object.spec.as_ref();
+        ObjectState {
+            namespace: self.object.key.namespace.clone(),
+            name: self.object.key.name.clone(),
+            provider_id: spec.map(|spec| spec.provider_id.clone()).unwrap_or_default(),
+            ready: text(|ready| &ready.status).unwrap_or_else(|| "Unknown".to_owned()),
+            reason: text(|ready| &ready.reason).unwrap_or_default(),
+            message: text(|ready| &ready.message).unwrap_or_default(),
+            nodes: self.status.nodes,
+            last_synced_at: self.status.last_synced_at.as_ref().and_then(|it| it.parse().ok()),
+            next_due,
+        }
+    }
+}
