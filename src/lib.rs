@@ -17,7 +17,7 @@ pub mod metrics;
 pub mod node_config;
 pub mod operator;
 pub mod overview;
-pub mod preview;
+pub mod plan_command;
 mod process;
 pub mod queue;
 pub mod reconcile;

@@ -7,7 +7,7 @@ use multinic_operator::clock::Clock;
 use multinic_operator::command_line::{self, Command};
 use multinic_operator::config::Config;
 use multinic_operator::resources::ObjectKey;
-use multinic_operator::{check, logging, operator, preview};
+use multinic_operator::{check, logging, operator, plan_command};
 
 /// The command line or the configuration can't be used.
 const EXIT_BAD_CONFIGURATION: u8 = 2;
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         }),
         Ok(Command::Check) => with_settings(check),
         Ok(Command::Plan { object, json }) => with_settings(|config| plan(config, &object, json)),
-        Err(mistake) => print_error(&mistake.to_string(), ExitCode::from(EXIT_BAD_CONFIGURATION)),
+        Err(mistake) => print_error(&mistake, ExitCode::from(EXIT_BAD_CONFIGURATION)),
     }
 }
 
@@ -46,14 +46,14 @@ fn check(config: Config) -> ExitCode {
 
 fn plan(config: Config, object: &ObjectKey, json: bool) -> ExitCode {
     start_log_if_asked(&config);
-    match preview::run(&config, object, json) {
+    match plan_command::run(&config, object, json) {
         Ok(shown) => {
             for note in shown.notes {
                 print_error(&format!("note: {note}\n"), ExitCode::SUCCESS);
             }
             print(&shown.output, ExitCode::SUCCESS)
         }
-        Err(no_plan) => print_error(&format!("{no_plan}\n"), ExitCode::FAILURE),
+        Err(error) => print_error(&format!("{error}\n"), ExitCode::FAILURE),
     }
 }
 

@@ -128,6 +128,18 @@ impl Store {
         }
     }
 
+    /// A store without a file: what is committed stays in memory. For a dry run.
+    pub(crate) fn in_memory(inventory: Inventory, clock: Clock, metrics: Arc<Metrics>) -> Store {
+        let store = Store::new(Box::new(Disk), Path::new(""), clock, metrics);
+        let mut memory = lock(&store.memory);
+        memory.inventory = Arc::new(inventory);
+        memory.durable = u64::MAX;
+        memory.state = StoreState { condition: Condition::Healthy, ..StoreState::default() };
+        drop(memory);
+        lock(&store.disk).is_closed = true;
+        store
+    }
+
     /// Gives the store its thread.
     pub fn start(self) -> Arc<Store> {
         let store = Arc::new(self);

@@ -32,15 +32,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 pub use self::pass::{Failed, Lane, Outcome, Pass, Scope, Work};
+pub use self::send::{Decided, Sending};
 
 use self::ownership::{InFlight, Ownership, Planned};
 use self::plan::{Plan, Sources};
 use self::report::Reason;
-use self::send::Decided;
 use crate::clock::Clock;
 use crate::cloud::Cloud;
 use crate::cloud::fetch::Fetch;
 use crate::config::Config;
+use crate::inventory::contents::Inventory;
 use crate::inventory::store::Store;
 use crate::metrics::{CONTROLLER, Metrics};
 use crate::resources::Spec;
@@ -75,6 +76,9 @@ pub struct Context {
 /// Takes the outcome of one object.
 pub type Report<'a> = &'a (dyn Fn(&Work, Outcome) + Sync);
 
+/// Is shown what is decided about one object before any of it is sent, and the inventory at this time.
+pub type Observer<'a> = &'a (dyn Fn(&Sending<'_>, &Inventory) + Sync);
+
 /// An object of the pass whose spec makes sense.
 #[derive(Clone, Copy)]
 struct Item<'a> {
@@ -85,6 +89,15 @@ struct Item<'a> {
 /// Reconciles the objects of a pass and reports the outcome of each. Never fails: what went wrong
 /// is in the outcomes.
 pub fn reconcile(context: &Context, pass: &Pass, report: Report<'_>) {
+    run(context, pass, None, report);
+}
+
+/// The same for a target that only notes what it is given, and a store that writes no file.
+pub fn dry_run(context: &Context, pass: &Pass, observer: Observer<'_>, report: Report<'_>) {
+    run(context, pass, Some(observer), report);
+}
+
+fn run(context: &Context, pass: &Pass, observer: Option<Observer<'_>>, report: Report<'_>) {
     let mut items = Vec::new();
     for work in &pass.work {
         match check(context, work) {
@@ -121,7 +134,9 @@ pub fn reconcile(context: &Context, pass: &Pass, report: Report<'_>) {
         }
         let mut sends: Vec<Task<'_, ()>> = Vec::new();
         for (target, objects) in &by_target {
-            sends.push(Box::new(|| send::send(context, target, objects, &in_flight, &finish)));
+            sends.push(Box::new(|| {
+                send::send(context, target, objects, &in_flight, observer, &finish);
+            }));
         }
         side_by_side(context.targets_side_by_side, sends);
     }

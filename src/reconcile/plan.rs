@@ -49,8 +49,8 @@ pub struct Plan {
     pub by_id: Vec<String>,
     /// VMs that Nova doesn't know, without a usable port: deleted, or never there.
     pub absent: Vec<String>,
-    /// Ports left out for their status: node, status, how many.
-    pub by_status: BTreeMap<(String, String), usize>,
+    /// Ports of VMs with a name that become no interface.
+    pub left_out: Vec<LeftOut>,
     /// VMs that are left out because Nova couldn't tell their name, and its answer.
     pub unresolved: Vec<(String, String)>,
     /// VMs that are left out because another VM has their last known name.
@@ -61,6 +61,19 @@ pub struct Plan {
     pub building_since: BTreeMap<String, Duration>,
     /// Ports that are BUILD for an hour: node and port id.
     pub stuck: Vec<(String, String)>,
+}
+
+/// A port that becomes no interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The node's name.
+    pub node_name: String,
+    /// The port.
+    pub port_id: String,
+    /// The port's status.
+    pub status: Arc<str>,
+    /// Why.
+    pub why: Unusable,
 }
 
 /// A VM whose last known name is used in place of Nova's answer.
@@ -79,6 +92,12 @@ impl Plan {
     pub fn vms(&self) -> BTreeMap<String, String> {
         let configs = self.nodes.iter().map(|node| &node.config);
         configs.map(|config| (config.node_name.clone(), config.instance_id.clone())).collect()
+    }
+
+    fn leave_out(&mut self, node_name: &str, port: &Port, why: Unusable) {
+        let (node_name, port_id) = (node_name.to_owned(), port.id.clone());
+        let status = Arc::clone(&port.status);
+        self.left_out.push(LeftOut { node_name, port_id, status, why });
     }
 }
 
@@ -190,18 +209,17 @@ fn node(sources: &Sources<'_>, vm: &Vm<'_>, name: &str, plan: &mut Plan) -> Opti
     for port in vm.ports {
         match usable(port, subnet, sources.statuses) {
             Ok(address) => attached.push(Attached { port, address }),
-            Err(Unusable::Status) => {
-                if let Some(interface) = told_interface(sources, told, vm.id, port) {
+            Err(why) => {
+                let kept_interface = told_interface(sources, told, vm.id, port);
+                if let Some(interface) = kept_interface.filter(|_| why == Unusable::Status) {
                     kept.push(interface);
                     attached.push(Attached { port, address: interface.address });
                     note_building(sources, name, port, plan);
                 } else {
                     left_out.push(port);
-                    let key = (name.to_owned(), port.status.to_string());
-                    *plan.by_status.entry(key).or_default() += 1;
+                    plan.leave_out(name, port, why);
                 }
             }
-            Err(_) => left_out.push(port),
         }
     }
     if attached.is_empty() {
@@ -216,6 +234,12 @@ fn node(sources: &Sources<'_>, vm: &Vm<'_>, name: &str, plan: &mut Plan) -> Opti
         }
     }
     let Assigned { ports, reserved, over_limit } = assigned;
+    if over_limit > 0 {
+        let is_left = |attached: &&Attached<'_>| ports.iter().all(|(_, one)| one != *attached);
+        for attached in attached.iter().filter(is_left) {
+            plan.leave_out(name, attached.port, Unusable::OverLimit);
+        }
+    }
     let down = ports.iter().filter(|(_, attached)| *attached.port.status == *"DOWN");
     let mut down_ports: Vec<String> = down.map(|(_, down)| down.port.id.clone()).collect();
     down_ports.sort_unstable();
@@ -262,6 +286,8 @@ pub enum Unusable {
     OtherSubnet,
     /// Its status doesn't count.
     Status,
+    /// The node has as many interfaces as it may have.
+    OverLimit,
 }
 
 /// The port's lowest address in the subnet, or why it can't be used.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::plan::{Plan, Unconfirmed};
+use super::plan::{Plan, Unconfirmed, Unusable};
 use crate::clock::{Now, to_seconds_text};
 use crate::cloud::Step;
 use crate::cloud::answer::shortened;
@@ -250,10 +250,13 @@ fn left_out(plan: &Plan) -> Vec<String> {
         format!("VM {vm_id}, whose last known name {node_name} another VM has ({why})")
     });
     parts.extend(few(superseded.collect(), "more VMs whose names other VMs have"));
-    let statuses = plan
-        .by_status
-        .iter()
-        .map(|((node, status), number)| format!("{} {status} on {node}", count(*number, "port")));
+    let mut by_status: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for port in plan.left_out.iter().filter(|port| port.why == Unusable::Status) {
+        *by_status.entry((&port.node_name, &port.status)).or_default() += 1;
+    }
+    let statuses = by_status
+        .into_iter()
+        .map(|((node, status), number)| format!("{} {status} on {node}", count(number, "port")));
     parts.extend(few(statuses.collect(), "more nodes with ports left out for their status"));
     let over = plan.nodes.iter().filter(|node| node.over_limit > 0).map(|node| {
         let ports = count(node.over_limit, "port");

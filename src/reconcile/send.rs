@@ -9,7 +9,7 @@ use super::changes::{self, Recorded, SendContext, SendReason};
 use super::ownership::InFlight;
 use super::plan::{Plan, PlannedNode};
 use super::report::{self, Conflict, Summary};
-use super::{Context, Outcome, Report, Work, differences, down_ports};
+use super::{Context, Observer, Outcome, Report, Work, differences, down_ports};
 use crate::inventory::contents::Inventory;
 use crate::inventory::record::{Change, Owner};
 use crate::node_config::NodeConfig;
@@ -18,23 +18,27 @@ use crate::targets::Delivery;
 use crate::threads::lock;
 
 /// An object of a slice with its plan, and what it may send of it.
-pub(super) struct Decided<'a> {
+pub struct Decided<'a> {
     pub(super) work: &'a Work,
-    pub(super) spec: &'a Spec,
-    pub(super) plan: Plan,
+    /// What the object asks for.
+    pub spec: &'a Spec,
+    /// What its nodes should have.
+    pub plan: Plan,
     /// Names of the nodes that the object manages.
-    pub(super) own: BTreeSet<String>,
+    pub own: BTreeSet<String>,
     /// Nodes that older objects manage.
-    pub(super) conflicts: Vec<Conflict>,
+    pub conflicts: Vec<Conflict>,
     /// Another pass is in the way of some nodes.
     pub(super) later: bool,
 }
 
 /// What is sent of one object.
-struct Sending<'a> {
-    object: &'a Decided<'a>,
+pub struct Sending<'a> {
+    /// The object.
+    pub object: &'a Decided<'a>,
     own: Vec<&'a PlannedNode>,
-    due: Vec<(&'a PlannedNode, SendReason)>,
+    /// The nodes that are sent, and why.
+    pub due: Vec<(&'a PlannedNode, SendReason)>,
 }
 
 /// Sends the nodes of these objects that differ to their target, in one delivery, and records what
@@ -44,6 +48,7 @@ pub(super) fn send(
     target: &str,
     objects: &[Decided<'_>],
     in_flight: &Mutex<InFlight>,
+    observer: Option<Observer<'_>>,
     report: Report<'_>,
 ) {
     let inventory = context.store.snapshot();
@@ -51,6 +56,8 @@ pub(super) fn send(
     let unconfirmed = context.target.unconfirmed(target);
     let sendings =
         objects.iter().map(|object| Sending::of(object, context, &inventory, &unconfirmed, now));
+    let sendings =
+        sendings.inspect(|sending| observer.iter().for_each(|see| see(sending, &inventory)));
     let (unchanged, due): (Vec<Sending<'_>>, Vec<Sending<'_>>) =
         sendings.partition(|sending| sending.due.is_empty());
     settle(context, &unchanged, &Delivery::default(), now, report);
@@ -59,7 +66,9 @@ pub(super) fn send(
         let sent_at = context.clock.now().wall;
         let nodes: Vec<Vec<&NodeConfig>> = due.iter().map(Sending::configs).collect();
         let delivery = context.target.deliver(target, &nodes, &*context.may_act);
-        log_delivery(target, &due, &delivery, &inventory);
+        if observer.is_none() {
+            log_delivery(target, &due, &delivery, &inventory);
+        }
         settle(context, &due, &delivery, sent_at, report);
     }
     lock(in_flight).end(target);

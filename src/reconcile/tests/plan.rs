@@ -263,9 +263,9 @@ fn only_ports_of_an_allowed_status_count_and_the_others_are_told() {
     let plan = scene.plan();
     assert_eq!(ids(&plan), [("p1", 0), ("p2", 1)]);
     assert_eq!(plan.nodes[0].down_ports, ["p2"]);
-    let told: Vec<_> = plan.by_status.into_iter().collect();
-    let key = |status: &str| ("worker-1".to_owned(), status.to_owned());
-    assert_eq!(told, [(key("BUILD"), 2), (key("ERROR"), 1)]);
+    let left_out: Vec<_> = plan.left_out.iter().map(|port| (&*port.port_id, port.why)).collect();
+    assert_eq!(left_out, ["p3", "p4", "p5"].map(|id| (id, Unusable::Status)));
+    assert_eq!((&*plan.left_out[2].node_name, &*plan.left_out[2].status), ("worker-1", "ERROR"));
 }
 
 #[test]
@@ -275,7 +275,7 @@ fn with_every_status_allowed_none_is_left_out() {
     scene.statuses = None;
     let plan = scene.plan();
     assert_eq!(ids(&plan), [("p1", 0)]);
-    assert!(plan.by_status.is_empty());
+    assert!(plan.left_out.is_empty());
 }
 
 #[test]
@@ -294,7 +294,8 @@ fn ports_on_another_network_or_in_another_subnet_are_none_of_ours() {
         .port("vm-1", bare)
         .port("vm-1", building)
         .plan();
-    assert!(plan.nodes.is_empty() && plan.by_status.is_empty());
+    assert!(plan.nodes.is_empty());
+    assert!(plan.left_out.iter().all(|port| port.why != Unusable::Status));
     assert_eq!(plan.without_ports, ["vm-1"]);
 }
 
@@ -511,7 +512,7 @@ fn a_port_that_is_build_for_seconds_stays_as_the_node_has_it() {
     assert_eq!(ids(&plan), [("p1", 0), ("p2", 1)], "a new port waits");
     assert_eq!(plan.nodes[0].config.interfaces[0], told.config.interfaces[0], "all of it stays");
     assert!(plan.nodes[0].down_ports.is_empty() && plan.nodes[0].reserved.is_empty());
-    assert_eq!(plan.by_status.into_values().sum::<usize>(), 1);
+    assert_eq!(plan.left_out.len(), 1);
     let hour = Duration::from_secs(3_600);
     let since = BTreeMap::from([("p1".to_owned(), Duration::ZERO)]);
     assert_eq!(plan.building_since, since);
@@ -555,6 +556,8 @@ fn ports_over_the_limit_are_counted_and_their_down_status_is_nobodys_concern() {
         .fold(cloud(&[("vm-1", "worker-1")]), |scene, port| scene.port("vm-1", port));
     let plan = scene.plan();
     assert_eq!(plan.nodes[0].over_limit, 2);
+    let left_out: Vec<_> = plan.left_out.iter().map(|port| (&*port.port_id, port.why)).collect();
+    assert_eq!(left_out, ["p10", "p11"].map(|id| (id, Unusable::OverLimit)));
     let sent: Vec<&str> = ids(&plan).iter().map(|(port_id, _)| *port_id).collect();
     assert_eq!(plan.nodes[0].down_ports, sent);
 }

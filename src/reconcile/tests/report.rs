@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{at, key, planned, wall};
-use crate::reconcile::plan::Plan;
+use crate::reconcile::plan::{LeftOut, Plan, Unusable};
 use crate::reconcile::report::{Conflict, Reason, Report, Summary, Verdict, next, verdict};
 use crate::resources::{DownPortRetry, Status};
 use crate::targets::viola::{Delivery, Problem};
@@ -62,6 +62,12 @@ impl Pass {
     }
 }
 
+/// A port that is left out for its status.
+fn building(node: &str) -> LeftOut {
+    let (node_name, port_id) = (node.to_owned(), "p".to_owned());
+    LeftOut { node_name, port_id, status: "BUILD".into(), why: Unusable::Status }
+}
+
 fn numbered(prefix: &str, count: usize) -> Vec<String> {
     (0..count).map(|number| format!("{prefix}-{number:03}")).collect()
 }
@@ -70,7 +76,7 @@ fn numbered(prefix: &str, count: usize) -> Vec<String> {
 fn a_success_says_how_many_nodes_and_what_was_left_out_and_why() {
     let mut pass = pass(&["worker-0", "worker-1"], &["worker-0", "worker-1"]);
     pass.plan.without_ports.push("6f1c".to_owned());
-    pass.plan.by_status.insert(("worker-1".to_owned(), "BUILD".to_owned()), 1);
+    pass.plan.left_out.push(building("worker-1"));
     pass.plan.nodes[0].over_limit = 2;
     assert_eq!(
         pass.message(),
@@ -199,8 +205,7 @@ fn long_lists_are_shortened_and_the_end_of_the_message_is_never_lost() {
     many(|pass| pass.plan.by_id = numbered("vm", 100));
     many(|pass| pass.plan.absent = numbered("vm", 100));
     many(|pass| {
-        let statuses = numbered("worker", 100).into_iter().map(|node| (node, "BUILD".to_owned()));
-        pass.plan.by_status = statuses.map(|key| (key, 1)).collect();
+        pass.plan.left_out = numbered("worker", 100).iter().map(|node| building(node)).collect();
     });
     many(|pass| {
         let duplicate_names = |name: String| (name, numbered("vm", 100));

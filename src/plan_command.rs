@@ -1,0 +1,252 @@
+//! `multinic-operator plan`: what would be sent for one object, and why. Sends and writes nothing.
+//!
+//! A dry run: [`crate::reconcile`] reconciles the object with a target that only notes what it is
+//! given and a store that writes no file, so that what is shown is what the operator would send.
+//! Older objects that name the same VMs go first, as they do when the operator starts. What only a
+//! running operator knows (deliveries that weren't confirmed, since when ports are BUILD) is missing.
+
+mod text;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::clock::Clock;
+use crate::cloud::Cloud;
+use crate::config::{Config, Required};
+use crate::http::client::Clients;
+use crate::inventory::contents::Inventory;
+use crate::inventory::probe;
+use crate::inventory::store::Store;
+use crate::kube::client::KubeClient;
+use crate::kube::objects::RawObject;
+use crate::listing;
+use crate::metrics::Metrics;
+use crate::node_config::NodeConfig;
+use crate::reconcile::ownership::Ownership;
+use crate::reconcile::report::{Verdict, count};
+use crate::reconcile::{Context, Lane, Observer, Outcome, Pass, Scope, Sending, Work, dry_run};
+use crate::resources::{FORCE_ANNOTATION, ObjectKey, OpenstackConfig};
+use crate::targets::viola::bodies;
+use crate::targets::{Delivery, Target};
+use crate::threads::lock;
+
+/// A plan to be shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// The plan itself: text for people, or the bodies of the requests.
+    pub output: String,
+    /// What must be known beside the bodies, a line each; as text the plan says it itself.
+    pub notes: Vec<String>,
+}
+
+/// Makes the plan of one object, to be shown: as text, or only the bodies of the requests.
+///
+/// # Errors
+/// Why there is none. Where a pass of the operator would end early too, the words are those of the
+/// object's status.
+pub fn run(config: &Config, key: &ObjectKey, json: bool) -> Result<Shown, String> {
+    let (clock, metrics) = (Clock::system(), Arc::new(Metrics::default()));
+    let client = KubeClient::new(config.kubernetes.clone(), clock.clone(), Arc::clone(&metrics));
+    let mut raw = Vec::new();
+    for namespace in config.watch_scopes() {
+        raw.extend(listing::objects(&client, namespace).map_err(|error| error.to_string())?);
+    }
+    let objects = raw.iter().map(|raw| Arc::new(OpenstackConfig::from_raw(raw)));
+    let objects: Vec<_> = objects.filter(|object| !object.being_deleted).collect();
+    let object = objects.iter().find(|object| object.key == *key).ok_or_else(|| {
+        let watched = match config.watch_namespaces.join(", ") {
+            names if names.is_empty() => names,
+            names => format!(" (WATCH_NAMESPACES names {names})"),
+        };
+        format!("OpenstackConfig {key} doesn't exist, or is being deleted{watched}")
+    })?;
+    let forced_at = raw.iter().find(|raw| raw.metadata.uid == object.uid).and_then(forced_at);
+    let mut notes = Vec::new();
+    let (inventory, memory) = recall(config, &mut notes);
+    let noted = Arc::new(Noted::default());
+    // Nothing is sent, so it doesn't matter where to.
+    let mut settings = config.clone();
+    settings.viola.endpoint = Required::Given(String::new());
+    let context = Context {
+        cloud: Arc::new(Cloud::new(config, clock.clone(), &Clients::new(&metrics))),
+        config: Arc::new(settings),
+        target: Arc::clone(&noted) as Arc<dyn Target>,
+        targets_side_by_side: 1,
+        store: Arc::new(Store::in_memory(inventory, clock.clone(), Arc::clone(&metrics))),
+        ownership: Arc::new(Ownership::default()),
+        clock,
+        metrics,
+        may_act: Arc::new(|| true),
+    };
+    objects.iter().for_each(|object| context.ownership.know(object));
+    for older in older_of(object, &objects) {
+        let Outcome { nodes, verdict, .. } = pass(&context, older, None, &|_, _| {})?;
+        if nodes.is_none() {
+            let key = &older.key;
+            let known =
+                format!("nodes of the older OpenstackConfig {key} are known by the inventory");
+            notes.push(format!("{known} only: {}: {}", verdict.reason.name(), verdict.message));
+        }
+    }
+    lock(&noted.bodies).clear();
+    let nodes = Mutex::new(String::new());
+    let observer = |sending: &Sending<'_>, inventory: &Inventory| {
+        let statuses = config.openstack.port_statuses.as_deref();
+        let head = [("object", key.to_string()), ("inventory", memory.clone())];
+        *lock(&nodes) = text::nodes(head, sending, inventory, forced_at, statuses);
+    };
+    let outcome = pass(&context, object, forced_at, &observer)?;
+    let Verdict { reason, message } = &outcome.verdict;
+    let ready = if reason.is_success() { "True" } else { "False" };
+    let status = format!("Ready={ready}, {}: {message}", reason.name());
+    if outcome.nodes.is_none() {
+        return Err(status);
+    }
+    notes.extend(outcome.remembered);
+    if json {
+        return Ok(Shown { output: lock(&noted.bodies).concat(), notes });
+    }
+    let (nodes, notes) = (lock(&nodes), text::section("note:", &notes));
+    let output = format!("{nodes}{notes}\nstatus, should Viola accept: {status}\n");
+    Ok(Shown { output, notes: Vec::new() })
+}
+
+/// Takes nodes as if they were sent and accepted.
+#[derive(Default)]
+struct Noted {
+    /// Of the requests of the last pass, one a line.
+    bodies: Mutex<Vec<String>>,
+}
+
+impl Target for Noted {
+    fn deliver(&self, _: &str, nodes: &[Vec<&NodeConfig>], _: &dyn Fn() -> bool) -> Delivery {
+        let nodes = nodes.concat();
+        let line = |body: Vec<u8>| String::from_utf8_lossy(&body).into_owned() + "\n";
+        *lock(&self.bodies) = bodies(&nodes).into_iter().map(line).collect();
+        let accepted = nodes.into_iter().map(|node| node.node_name.clone()).collect();
+        Delivery { accepted, ..Delivery::default() }
+    }
+
+    fn unconfirmed(&self, _: &str) -> BTreeSet<String> {
+        BTreeSet::new()
+    }
+
+    fn shutdown(&self) {}
+}
+
+/// A pass of this object alone.
+fn pass(
+    context: &Context,
+    object: &Arc<OpenstackConfig>,
+    forced_at: Option<Timestamp>,
+    observer: Observer<'_>,
+) -> Result<Outcome, String> {
+    let work = Work {
+        object: Arc::clone(object),
+        resend_accepted_until: forced_at,
+        down_port_retry: object.status.down_port_retry.clone(),
+        building_since: BTreeMap::new(),
+    };
+    let pass = Pass { number: 0, scope: Scope::of(object), lane: Lane::Poll, work: vec![work] };
+    let reported = Mutex::new(None);
+    dry_run(context, &pass, observer, &|_, outcome| *lock(&reported) = Some(outcome));
+    context.ownership.ended(&object.uid, object.generation);
+    let outcome = lock(&reported).take();
+    outcome.ok_or_else(|| format!("the pass of {} had no outcome", object.key))
+}
+
+/// What was accepted before, as far as that can be read, and the file in words.
+fn recall(config: &Config, notes: &mut Vec<String>) -> (Inventory, String) {
+    let path = config.inventory.path.display();
+    let (problem, state) = match probe::read(&config.inventory.path) {
+        Ok(Some(loaded)) => {
+            notes.extend(loaded.findings);
+            let records = count(loaded.inventory.len(), "record");
+            return (loaded.inventory, format!("{path}, {records}"));
+        }
+        Ok(None) => ("there is no inventory here".to_owned(), "not there"),
+        Err(error) => (format!("{error}, so that the operator sends nothing"), "can't be read"),
+    };
+    notes.push(format!(
+        "{problem}: interface ids are worked out without memory and may differ, and every node \
+         counts as new"
+    ));
+    (Inventory::default(), format!("{path}, {state}"))
+}
+
+/// Objects that decide before this one: those that are older and name one of its VMs, the oldest
+/// first.
+fn older_of<'a>(
+    object: &Arc<OpenstackConfig>,
+    objects: &'a [Arc<OpenstackConfig>],
+) -> Vec<&'a Arc<OpenstackConfig>> {
+    let age = |object: &OpenstackConfig| (object.created, object.key.clone(), object.uid.clone());
+    let is_older = |other: &&Arc<OpenstackConfig>| {
+        let (Ok(one), Ok(other_spec)) = (&object.spec, &other.spec) else { return false };
+        age(other) < age(object)
+            && one.provider_id.eq_ignore_ascii_case(&other_spec.provider_id)
+            && one.vm_ids.iter().any(|id| other_spec.vm_ids.contains(id))
+    };
+    let mut older: Vec<_> = objects.iter().filter(is_older).collect();
+    older.sort_by_key(|other| age(other));
+    older
+}
+
+/// When the force annotation was set, by `metadata.managedFields`; none if it isn't set or has no
+/// owner there. The operator goes by the moment at which it sees the value change, which is later
+/// by no more than the watch takes.
+fn forced_at(object: &RawObject) -> Option<Timestamp> {
+    let object: Value = serde_json::from_str(object.body.get()).ok()?;
+    let metadata = object.get("metadata")?;
+    metadata.get("annotations")?.get(FORCE_ANNOTATION)?;
+    let field =
+        format!("/fieldsV1/f:metadata/f:annotations/f:{}", FORCE_ANNOTATION.replace('/', "~1"));
+    let entries = metadata.get("managedFields")?.as_array()?.iter();
+    let owners = entries.filter(|entry| entry.pointer(&field).is_some());
+    owners.filter_map(|entry| entry.get("time")?.as_str()?.parse().ok()).max()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::forced_at;
+    use crate::kube::objects::RawObject;
+    use crate::resources::FORCE_ANNOTATION;
+    use jiff::Timestamp;
+    use serde_json::value::to_raw_value;
+    use serde_json::{Value, json};
+
+    fn object() -> Value {
+        let entry = |time: &str, field: &str| {
+            json!({"manager": "kubectl-annotate", "operation": "Update", "time": time,
+                   "fieldsV1": {"f:metadata": {"f:annotations": {field: {}}}}})
+        };
+        json!({"metadata": {
+            "name": "a",
+            "namespace": "default",
+            "uid": "u1",
+            "annotations": {FORCE_ANNOTATION: "1", "other": "2"},
+            "managedFields": [
+                entry("2026-11-22T10:00:00Z", &format!("f:{FORCE_ANNOTATION}")),
+                entry("2026-11-22T11:00:00Z", "f:other"),
+            ],
+        }})
+    }
+
+    fn time(object: &Value) -> Option<Timestamp> {
+        forced_at(&RawObject::read(&to_raw_value(object).unwrap()).unwrap())
+    }
+
+    #[test]
+    fn the_time_is_that_of_the_annotations_owner() {
+        let mut object = object();
+        assert_eq!(time(&object).unwrap().to_string(), "2026-11-22T10:00:00Z");
+        object["metadata"]["annotations"].as_object_mut().unwrap().remove(FORCE_ANNOTATION);
+        assert_eq!(time(&object), None);
+        object["metadata"].as_object_mut().unwrap().remove("managedFields");
+        object["metadata"]["annotations"][FORCE_ANNOTATION] = json!("2");
+        assert_eq!(time(&object), None);
+    }
+}
