@@ -1,4 +1,5 @@
-//! `multinic-operator check`: asks everybody once, and says what works, what doesn't, and what to do.
+//! `multinic-operator check`: asks each service once, and says what works, what doesn't, and what to
+//! do.
 //!
 //! ```text
 //! config ─▶ kubernetes ── objects ──▶ clouds ──┐
@@ -7,15 +8,17 @@
 //! ```
 //!
 //! It works with the operator's own clients and limits, beside a running operator or without one.
-//! Nothing is posted to Viola, nothing in Kubernetes is written, no lock is held. [`rights`],
-//! [`report`] and [`advice`] are pure; the others ask.
+//! Nothing is posted to Viola, nothing in Kubernetes is written, no lock is held. [`report`] and
+//! [`advice`] are pure; the others ask.
+//!
+//! It is no dry run of a pass, as `plan` is: a pass ends at the first service that fails, and what is
+//! to be seen here is each of them.
 
-pub mod advice;
+mod advice;
 mod clouds;
 mod inventory;
-mod kubernetes;
+pub mod kubernetes;
 pub mod report;
-pub mod rights;
 
 use std::sync::Arc;
 
@@ -32,7 +35,7 @@ use crate::threads::{Task, side_by_side};
 /// Questions that are put at the same time, at each level.
 const SIDE_BY_SIDE: usize = 8;
 
-/// Asks everybody. Takes as long as the slowest chain of questions, each of which has its limit.
+/// Asks all services. Takes as long as the slowest chain of questions, each of which has its limit.
 pub fn run(config: &Config) -> Report {
     let clock = Clock::system();
     let metrics = Arc::new(Metrics::default());
@@ -54,7 +57,7 @@ pub fn run(config: &Config) -> Report {
     Report { rows }
 }
 
-/// What can be said without asking anybody. Settings that can't be read never come as far as this.
+/// What can be said without asking. Settings that can't be read never come as far as this.
 fn settings(config: &Config) -> Vec<Row> {
     let missing = config.all_missing();
     if missing.is_empty() {

@@ -1,13 +1,14 @@
-//! Is the Kubernetes API there, may we do what we must, is the CRD installed, which objects are there?
+//! Does the Kubernetes API answer, does RBAC allow what the operator does, is the CRD installed, and
+//! which objects exist?
 
 use super::report::Row;
-use super::rights::{self, Question};
 use super::{SIDE_BY_SIDE, advice};
 use crate::config::Config;
 use crate::http::url::shown;
 use crate::kube::client::KubeClient;
 use crate::kube::error::KubeError;
-use crate::kube::review;
+use crate::kube::resource::Resource;
+use crate::kube::review::{self, Access};
 use crate::listing;
 use crate::resources::{OPENSTACK_CONFIGS, OpenstackConfig};
 use crate::threads::{Task, side_by_side};
@@ -15,13 +16,28 @@ use crate::threads::{Task, side_by_side};
 const API: &str = "Kubernetes API";
 const CRD: &str = "CRD";
 const OBJECTS: &str = "OpenstackConfigs";
-const LEASES: &str = "RBAC leases";
 
-/// The answers that come side by side.
-enum Part {
-    Right(Question, Result<bool, KubeError>),
-    Served(Result<bool, KubeError>),
-    Objects(Option<String>, Result<Vec<OpenstackConfig>, KubeError>),
+/// In all namespaces, or in each that is watched.
+pub const NEEDED: [Access; 4] = [
+    needed(OPENSTACK_CONFIGS, "", &["list", "watch"]),
+    needed(OPENSTACK_CONFIGS, "status", &["patch"]),
+    needed(Resource::SECRETS, "", &["get", "create", "patch"]),
+    needed(Resource::EVENTS, "", &["create", "patch"]),
+];
+
+/// In the operator's own namespace, with LEADER_ELECT.
+pub const NEEDED_TO_LEAD: Access = Access {
+    name: Some("multinic-operator"),
+    role: "manifests/components/ha/leader_election_role.yaml",
+    ..needed(Resource::LEASES, "", &["get", "create", "update"])
+};
+
+const fn needed(
+    resource: Resource,
+    subresource: &'static str,
+    verbs: &'static [&'static str],
+) -> Access {
+    Access { resource, subresource, verbs, name: None, role: "manifests/rbac/role.yaml" }
 }
 
 /// The rows, and the objects that could be read; none if none could.
@@ -30,89 +46,95 @@ pub(super) fn rows(
     client: &KubeClient,
 ) -> (Vec<Row>, Option<Vec<OpenstackConfig>>) {
     let address = shown(&config.kubernetes.api_url);
-    let mut rows = match review::server_version(client) {
-        Ok(version) => vec![Row::fine(API, address, version)],
-        // Some clusters tell strangers no version; that is an answer too.
+    let mut rows = vec![match review::server_version(client) {
+        Ok(version) => Row::fine(API, address, version),
+        // Some clusters give their version to no stranger; that is an answer too.
         Err(error) if error.status().is_forbidden() => {
-            vec![Row::fine(API, address, "answers, without telling its version")]
+            Row::fine(API, address, "answers, without telling its version")
         }
         Err(error) => {
-            let advice = advice::of_kubernetes(&error);
             let why = "the Kubernetes API doesn't answer";
-            return (
-                vec![
-                    Row::failed(API, address, error.to_string(), advice),
-                    Row::skipped("RBAC", "", why),
-                    Row::skipped(CRD, OPENSTACK_CONFIGS.plural, why),
-                    Row::skipped(OBJECTS, "", why),
-                ],
-                None,
-            );
+            let skipped = ["RBAC", CRD, OBJECTS].map(|what| Row::skipped(what, "", why));
+            let rows = [failed(API, address, &error)].into_iter().chain(skipped).collect();
+            return (rows, None);
         }
-    };
-    let (mut answers, mut served, mut listed) = (Vec::new(), Vec::new(), Vec::new());
-    for part in ask(config, client) {
-        match part {
-            Part::Right(question, answer) => answers.push((question, answer)),
-            Part::Served(answer) => served.push(crd_row(answer)),
-            Part::Objects(scope, objects) => listed.push((scope, objects)),
-        }
+    }];
+    let scopes = config.watch_scopes();
+    let mut tasks: Vec<Task<'_, Row>> = Vec::new();
+    for access in &NEEDED {
+        tasks.push(Box::new(|| access_row(client, access, &scopes)));
     }
-    rows.extend(rights::rows(&answers));
-    if config.leader_election.is_none() {
-        rows.push(Row::skipped(LEASES, "", "LEADER_ELECT is off"));
-    }
-    rows.append(&mut served);
+    tasks.push(Box::new(|| match &config.leader_election {
+        None => Row::skipped("RBAC leases", "", "LEADER_ELECT is off"),
+        Some(settings) => access_row(client, &NEEDED_TO_LEAD, &[Some(&settings.namespace)]),
+    }));
+    tasks.push(Box::new(|| crd_row(client)));
+    rows.extend(side_by_side(SIDE_BY_SIDE, tasks));
     let mut found = None;
-    for (scope, objects) in listed {
-        let place = scope.map_or_else(|| "all namespaces".to_owned(), |n| format!("namespace {n}"));
-        match objects {
-            Ok(objects) => {
-                rows.push(Row::fine(OBJECTS, place, format!("{} found", objects.len())));
-                found.get_or_insert_with(Vec::new).extend(objects);
+    for scope in &scopes {
+        let place = places(&[*scope]);
+        rows.push(match listing::objects(client, *scope) {
+            Ok(raw) => {
+                let objects = found.get_or_insert_with(Vec::new);
+                objects.extend(raw.iter().map(OpenstackConfig::from_raw));
+                Row::fine(OBJECTS, place, format!("{} found", raw.len()))
             }
-            Err(error) => {
-                let advice = match error.status().is_not_served() {
-                    true => advice::CRD,
-                    false => advice::of_kubernetes(&error),
-                };
-                rows.push(Row::failed(OBJECTS, place, error.to_string(), advice));
-            }
-        }
+            Err(error) => failed(OBJECTS, place, &error),
+        });
     }
     (rows, found)
 }
 
-fn ask(config: &Config, client: &KubeClient) -> Vec<Part> {
-    let scopes = config.watch_scopes();
-    let questions = rights::questions(&scopes, config.leader_election.as_ref());
-    let mut tasks: Vec<Task<'_, Part>> = Vec::new();
-    for question in questions {
-        tasks.push(Box::new(move || {
-            let answer = review::may(client, &question.right, question.namespace.as_deref());
-            Part::Right(question, answer)
-        }));
-    }
-    tasks.push(Box::new(|| Part::Served(review::is_served(client, &OPENSTACK_CONFIGS))));
-    for scope in scopes {
-        tasks.push(Box::new(move || {
-            let objects = listing::objects(client, scope);
-            let objects = objects.map(|raw| raw.iter().map(OpenstackConfig::from_raw).collect());
-            Part::Objects(scope.map(str::to_owned), objects)
-        }));
-    }
-    side_by_side(SIDE_BY_SIDE, tasks)
+fn failed(what: &str, place: impl Into<String>, error: &KubeError) -> Row {
+    Row::failed(what, place, error, advice::of_kubernetes(error))
 }
 
-fn crd_row(answer: Result<bool, KubeError>) -> Row {
+/// Asks for each verb in each of the namespaces.
+fn access_row(client: &KubeClient, access: &Access, scopes: &[Option<&str>]) -> Row {
+    let plural = access.plural();
+    let what = format!("RBAC {plural}");
+    let (mut verbs, mut missing) = (Vec::new(), Vec::new());
+    for verb in access.verbs {
+        let before = missing.len();
+        for scope in scopes {
+            match review::may(client, access, verb, *scope) {
+                Ok(true) => {}
+                Ok(false) => missing.push(*scope),
+                Err(error) => return failed(&what, places(scopes), &error),
+            }
+        }
+        verbs.extend((missing.len() > before).then_some(*verb));
+    }
+    if missing.is_empty() {
+        return Row::fine(&what, places(scopes), format!("may {}", access.verbs.join(", ")));
+    }
+    missing.sort_unstable();
+    missing.dedup();
+    let (verbs, places, group) = (verbs.join(", "), places(&missing), access.resource.group);
+    let role = access.role;
+    let advice =
+        format!("grant {verbs} on {plural} in API group {group:?}, {places}: as in {role}");
+    Row::failed(&what, places, format!("may not {verbs}"), advice)
+}
+
+fn places(namespaces: &[Option<&str>]) -> String {
+    let names: Vec<&str> = namespaces.iter().copied().flatten().collect();
+    match names.as_slice() {
+        [] => "all namespaces".to_owned(),
+        [name] => format!("namespace {name}"),
+        names => format!("namespaces {}", names.join(", ")),
+    }
+}
+
+fn crd_row(client: &KubeClient) -> Row {
     let place = format!("{}.{}", OPENSTACK_CONFIGS.plural, OPENSTACK_CONFIGS.group);
-    match answer {
-        Ok(true) => Row::fine(CRD, place, format!("{} is served", OPENSTACK_CONFIGS.version)),
+    let version = OPENSTACK_CONFIGS.version;
+    match review::is_served(client, &OPENSTACK_CONFIGS) {
+        Ok(true) => Row::fine(CRD, place, format!("{version} is served")),
         Ok(false) => {
-            let version = OPENSTACK_CONFIGS.version;
             let seen = format!("{version} isn't served with its status");
             Row::failed(CRD, place, seen, advice::CRD)
         }
-        Err(error) => Row::failed(CRD, place, error.to_string(), advice::of_kubernetes(&error)),
+        Err(error) => failed(CRD, place, &error),
     }
 }

@@ -1,78 +1,61 @@
-//! What the checks came to, as a table for people. Pure.
+//! The results of the checks, as a table for people. Pure.
 
 use std::fmt;
 
 use crate::table::aligned;
 
-/// One check.
+const OK: &str = "ok";
+const FAILED: &str = "FAILED";
+const SKIPPED: &str = "skipped";
+
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// What was checked, such as `Keystone`.
-    pub what: String,
-    /// Where: an address, an object, a folder.
-    pub place: String,
-    /// What came of it.
-    pub result: CheckResult,
+    what: String,
+    place: String,
+    result: &'static str,
+    seen: String,
+    advice: String,
 }
 
-/// What came of one check.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CheckResult {
-    /// It works; what was seen.
-    Fine(String),
-    /// It doesn't.
-    Failed {
-        /// What was seen instead.
-        seen: String,
-        /// What a person can do about it.
-        advice: String,
-    },
+impl Row {
+    /// `what` works, at this address or for this object, and what was seen of it.
+    pub fn fine(what: &str, place: impl Into<String>, seen: impl ToString) -> Row {
+        let (what, place, seen) = (what.to_owned(), place.into(), seen.to_string());
+        Row { what, place, result: OK, seen, advice: String::new() }
+    }
+
+    /// It doesn't: what was seen instead, and what a person can do about it.
+    pub fn failed(
+        what: &str,
+        place: impl Into<String>,
+        seen: impl ToString,
+        advice: impl Into<String>,
+    ) -> Row {
+        Row { result: FAILED, advice: advice.into(), ..Row::fine(what, place, seen) }
+    }
+
     /// It wasn't tried, and why.
-    Skipped(String),
+    pub fn skipped(what: &str, place: impl Into<String>, why: impl ToString) -> Row {
+        Row { result: SKIPPED, ..Row::fine(what, place, why) }
+    }
 }
 
-/// All checks, in the order in which a sync needs what they check.
+/// All checks, in the order in which a pass needs what they check.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// One row each.
     pub rows: Vec<Row>,
 }
 
-impl Row {
-    /// It works.
-    pub fn fine(what: &str, place: impl Into<String>, seen: impl Into<String>) -> Row {
-        Row { what: what.to_owned(), place: place.into(), result: CheckResult::Fine(seen.into()) }
-    }
-
-    /// It doesn't.
-    pub fn failed(
-        what: &str,
-        place: impl Into<String>,
-        seen: impl Into<String>,
-        advice: impl Into<String>,
-    ) -> Row {
-        let result = CheckResult::Failed { seen: seen.into(), advice: advice.into() };
-        Row { what: what.to_owned(), place: place.into(), result }
-    }
-
-    /// It wasn't tried.
-    pub fn skipped(what: &str, place: impl Into<String>, why: impl Into<String>) -> Row {
-        Row { what: what.to_owned(), place: place.into(), result: CheckResult::Skipped(why.into()) }
-    }
-}
-
 impl Report {
     /// Does everything work that was tried?
     pub fn is_fine(&self) -> bool {
-        self.failures() == 0
+        self.count(FAILED) == 0
     }
 
-    fn failures(&self) -> usize {
-        self.rows.iter().filter(|row| matches!(row.result, CheckResult::Failed { .. })).count()
-    }
-
-    fn skipped(&self) -> usize {
-        self.rows.iter().filter(|row| matches!(row.result, CheckResult::Skipped(_))).count()
+    fn count(&self, result: &str) -> usize {
+        self.rows.iter().filter(|row| row.result == result).count()
     }
 }
 
@@ -80,28 +63,21 @@ impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let cells = |cells: [&str; 4]| cells.map(str::to_owned).to_vec();
         let mut lines = vec![cells(["CHECK", "WHERE", "RESULT", "SEEN, AND WHAT TO DO"])];
-        for Row { what, place, result } in &self.rows {
-            match result {
-                CheckResult::Fine(seen) => lines.push(cells([what, place, "ok", seen])),
-                CheckResult::Skipped(why) => lines.push(cells([what, place, "skipped", why])),
-                CheckResult::Failed { seen, advice } => {
-                    lines.push(cells([what, place, "FAILED", seen]));
-                    lines.push(cells(["", "", "", &format!("-> {advice}")]));
-                }
+        for Row { what, place, result, seen, advice } in &self.rows {
+            lines.push(cells([what, place, result, seen]));
+            if !advice.is_empty() {
+                lines.push(cells(["", "", "", &format!("-> {advice}")]));
             }
         }
-        for line in aligned(&lines) {
-            writeln!(formatter, "{line}")?;
-        }
-        let (failures, skipped) = (self.failures(), self.skipped());
-        let tried = self.rows.len() - skipped;
-        match failures {
-            0 => write!(formatter, "\nall {tried} checks are ok")?,
-            failures => write!(formatter, "\n{failures} of {tried} checks FAILED")?,
+        writeln!(formatter, "{}\n", aligned(&lines).join("\n"))?;
+        let (ok, failed, skipped) = (self.count(OK), self.count(FAILED), self.count(SKIPPED));
+        match failed {
+            0 => write!(formatter, "all {ok} checks are ok")?,
+            _ => write!(formatter, "{failed} of {} checks FAILED", ok + failed)?,
         }
         match skipped {
             0 => writeln!(formatter),
-            skipped => writeln!(formatter, ", {skipped} skipped"),
+            _ => writeln!(formatter, ", {skipped} skipped"),
         }
     }
 }

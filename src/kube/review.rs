@@ -18,20 +18,22 @@ const REVIEWS: Resource = Resource {
     kind: "SelfSubjectAccessReview",
 };
 
-/// Something a role allows, wherever it is bound.
+/// Something the operator does with one kind of object, which a role must allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Right {
-    /// The verb as RBAC knows it.
-    pub verb: &'static str,
+pub struct Access {
     /// The kind of object.
     pub resource: Resource,
     /// Its subresource; empty for the object itself.
     pub subresource: &'static str,
+    /// The verbs as RBAC knows them.
+    pub verbs: &'static [&'static str],
     /// Only the object of this name.
     pub name: Option<&'static str>,
+    /// The manifest that has the rule.
+    pub role: &'static str,
 }
 
-impl Right {
+impl Access {
     /// The plural, with the subresource after a slash.
     pub fn plural(&self) -> String {
         match self.subresource {
@@ -44,10 +46,13 @@ impl Right {
 /// May we do this in the namespace, or in all of them at once?
 pub(crate) fn may(
     client: &KubeClient,
-    right: &Right,
+    access: &Access,
+    verb: &str,
     namespace: Option<&str>,
 ) -> Result<bool, KubeError> {
-    let Right { verb, resource, subresource, name } = *right;
+    let Access { resource, subresource, name, .. } = *access;
+    // A request to create has no name in its path, so a rule can't ask for one.
+    let name = name.filter(|_| verb != "create");
     let review = json!({
         "apiVersion": REVIEWS.api_version(),
         "kind": REVIEWS.kind,

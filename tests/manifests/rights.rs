@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use multinic_operator::check::rights::{NEEDED, NEEDED_TO_LEAD};
+use multinic_operator::check::kubernetes::{NEEDED, NEEDED_TO_LEAD};
 use multinic_operator::kube::resource::Resource;
-use multinic_operator::kube::review;
+use multinic_operator::kube::review::Access;
 use multinic_operator::resources::OPENSTACK_CONFIGS;
 use serde_json::Value;
 
@@ -170,15 +170,21 @@ fn the_stand_ins_role_allows_what_it_asks_for_and_nothing_more() {
 
 #[test]
 fn the_check_asks_for_the_rights_that_the_operator_needs_and_no_others() {
-    let asked = |rights: &[review::Right]| -> BTreeSet<Right> {
-        let of = |right: &review::Right| {
-            let name = right.name.map(str::to_owned);
-            (right.resource.group.to_owned(), right.plural(), right.verb.to_owned(), name)
+    let asked = |accesses: &[Access]| -> BTreeSet<Right> {
+        let of = |access: &Access, verb: &str| {
+            let name = access.name.filter(|_| verb != "create").map(str::to_owned);
+            (access.resource.group.to_owned(), access.plural(), verb.to_owned(), name)
         };
-        rights.iter().map(of).collect()
+        let rights = accesses
+            .iter()
+            .flat_map(|access| access.verbs.iter().map(move |verb| of(access, verb)));
+        rights.collect()
     };
-    assert_eq!(asked(NEEDED), needed(Role::Operator));
-    assert_eq!(asked(NEEDED_TO_LEAD), needed(Role::Leader));
+    assert_eq!(asked(&NEEDED), needed(Role::Operator));
+    assert_eq!(asked(&[NEEDED_TO_LEAD]), needed(Role::Leader));
+    for access in NEEDED.iter().chain([&NEEDED_TO_LEAD]) {
+        assert!(repository(access.role).is_file(), "{}", access.role);
+    }
 }
 
 #[test]
