@@ -1,8 +1,6 @@
 //! The command line. Arguments choose the command; settings come from the environment
 //! ([`crate::config`]). Pure.
 
-use std::fmt;
-
 use crate::config::{VARIABLES, Variable};
 use crate::resources::ObjectKey;
 
@@ -26,23 +24,6 @@ pub enum Command {
     Version,
 }
 
-/// Arguments that aren't a command: what is wrong with them, and the usage.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mistake(String);
-
-impl fmt::Display for Mistake {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}\n\n{USAGE}", self.0)
-    }
-}
-
-impl std::error::Error for Mistake {}
-
-const SUMMARY: &str = "\
-multinic-operator tells each OpenStack-hosted Kubernetes node which NIC has which address.
-
-";
-
 const USAGE: &str = "\
 usage:
   multinic-operator                               run the operator until a signal
@@ -53,16 +34,14 @@ usage:
 
 const COMMANDS: &str = "
 check asks Kubernetes, Contrabass, Keystone, Neutron, Nova and Viola, and examines the inventory's
-folder. It posts nothing to Viola and writes nothing to Kubernetes. Exit code 0 means that all is well;
-with 1 the table says what is not, and what to do about it.
+folder. Exit code 0 means that all is well; with 1 the table says what is not, and what to do.
 
-plan reads the object, asks the cloud, and prints for each node what would be sent, what differs from
-what Viola last accepted, and what is left out. It sends nothing, and may run beside the operator.
---json prints the body of each request to Viola on a line of its own, and nothing where nothing would
-be sent; notes go to standard error. With exit code 1 there is no plan; the message begins with the
-Ready reason.
+plan prints for each node what would be sent, how it differs from what Viola last accepted, and what
+is left out. --json prints only the body of each request, one a line, and notes on standard error.
+With exit code 1 there is no plan; the message begins with the Ready reason.
 
-All commands read their settings from the environment; exit code 2 means that it is wrong:
+Neither sends or writes anything. All commands read their settings from the environment; exit code 2
+means that it is wrong:
 
 ";
 
@@ -72,8 +51,8 @@ The Kubernetes API is reached in-cluster, unless KUBE_API_URL is set: then the p
 aren't used, only those that KUBE_TOKEN_FILE and KUBE_CA_FILE name.
 ";
 
-/// Parses the arguments after the program's name.
-pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Command, Mistake> {
+/// Parses the arguments after the program's name. An error is what is wrong with them, and the usage.
+pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Command, String> {
     let arguments: Vec<String> = arguments.into_iter().collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let asks = |long, short| words.iter().any(|word| *word == long || *word == short);
@@ -86,45 +65,45 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Command, Mis
     match words.as_slice() {
         [] => Ok(Command::Run),
         ["check"] => Ok(Command::Check),
-        ["check", surplus, ..] => Err(unknown("check takes no argument", surplus)),
-        ["plan", rest @ ..] => plan(rest),
-        [other, ..] => Err(unknown("there is no such command", other)),
+        ["check", surplus, ..] => Err(mistake("check takes no argument", surplus)),
+        ["plan", words @ ..] => plan(words),
+        [other, ..] => Err(mistake("there is no such command", other)),
     }
 }
 
-fn plan(words: &[&str]) -> Result<Command, Mistake> {
+fn plan(words: &[&str]) -> Result<Command, String> {
     let (mut object, mut json) = (None, false);
     for word in words {
         match *word {
             "--json" => json = true,
             option if option.starts_with('-') => {
-                return Err(unknown("plan has no such option", option));
+                return Err(mistake("plan has no such option", option));
             }
-            surplus if object.is_some() => return Err(unknown("plan takes one object", surplus)),
+            surplus if object.is_some() => return Err(mistake("plan takes one object", surplus)),
             name => object = Some(object_key(name)?),
         }
     }
-    let object = object
-        .ok_or_else(|| Mistake("plan needs an object, such as plan default/workers".to_owned()))?;
+    let object = object.ok_or_else(|| mistake("plan needs an object", "plan default/workers"))?;
     Ok(Command::Plan { object, json })
 }
 
-fn object_key(text: &str) -> Result<ObjectKey, Mistake> {
+fn object_key(text: &str) -> Result<ObjectKey, String> {
     match text.split('/').collect::<Vec<_>>().as_slice() {
         [namespace, name] if !namespace.is_empty() && !name.is_empty() => {
             Ok(ObjectKey { namespace: (*namespace).to_owned(), name: (*name).to_owned() })
         }
-        _ => Err(unknown("an object is named NAMESPACE/NAME, such as default/workers", text)),
+        _ => Err(mistake("an object is named NAMESPACE/NAME, such as default/workers", text)),
     }
 }
 
-fn unknown(what: &str, word: &str) -> Mistake {
-    Mistake(format!("{what}: {word:?}"))
+fn mistake(what: &str, word: &str) -> String {
+    format!("{what}: {word:?}\n\n{USAGE}")
 }
 
 /// What `--help` prints.
 pub fn help() -> String {
-    let mut text = format!("{SUMMARY}{USAGE}{COMMANDS}");
+    let summary = env!("CARGO_PKG_DESCRIPTION");
+    let mut text = format!("{summary}\n\n{USAGE}{COMMANDS}");
     for Variable { name, default, help } in VARIABLES {
         let default = if default.is_empty() { String::new() } else { format!(" [{default}]") };
         text.push_str(&format!("  {name}{default}\n      {help}\n"));
@@ -134,10 +113,10 @@ pub fn help() -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Command, Mistake, help, parse};
+    use super::{Command, help, parse};
     use crate::resources::ObjectKey;
 
-    fn parsed(line: &str) -> Result<Command, Mistake> {
+    fn parsed(line: &str) -> Result<Command, String> {
         parse(line.split_whitespace().map(str::to_owned))
     }
 
@@ -170,7 +149,7 @@ mod tests {
             ("--json", "\"--json\""),
         ];
         for (line, named) in cases {
-            let text = parsed(line).unwrap_err().to_string();
+            let text = parsed(line).unwrap_err();
             assert!(text.contains(named) && text.contains("usage:"), "{line}: {text}");
         }
     }

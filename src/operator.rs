@@ -13,11 +13,9 @@
 //! the two channels can't block each other.
 
 mod effects;
-mod forward;
-mod gate;
-mod leader;
 mod leadership;
 mod main_loop;
+mod standby;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -50,10 +48,9 @@ use crate::reconcile::ownership::Ownership;
 use crate::resources::OPENSTACK_CONFIGS;
 use crate::targets::viola::Viola;
 use crate::{signals, worker};
-use forward::Forwarder;
-use gate::InventoryGate;
 use leadership::LeaderStatus;
 use main_loop::{CHECKS_EVERY, MainLoop};
+use standby::{Forwarder, InventoryHandler};
 
 /// A target that doesn't answer holds up no other.
 const TARGETS_SIDE_BY_SIDE: usize = 4;
@@ -176,9 +173,9 @@ impl Operator {
         if self.config.inventory.enabled {
             let (api, leader) = (Arc::clone(&self.api), Arc::clone(&self.leader));
             let forwarder = Forwarder::new(Arc::clone(&self.metrics));
-            let gate = InventoryGate { api, leader, forwarder };
+            let handler = Arc::new(InventoryHandler { api, leader, forwarder });
             let address = self.config.inventory.address;
-            let address = self.listen("inventory", "INVENTORY_ADDR", address, Arc::new(gate))?;
+            let address = self.listen("inventory", "INVENTORY_ADDR", address, handler)?;
             self.inventory = Some(address);
         }
         Ok(())

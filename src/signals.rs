@@ -1,4 +1,4 @@
-//! The doorway of signals: SIGTERM and SIGINT become a message.
+//! SIGTERM and SIGINT become a message.
 
 use std::io;
 
@@ -8,12 +8,12 @@ use signal_hook::iterator::Signals;
 
 use crate::threads;
 
-/// A channel that gets one message for each request to stop. A SIGINT while one is being carried out
-/// ends the process at once, for whoever sits before it. A second SIGTERM doesn't: the kubelet may
-/// repeat its own, and a stop is over within ten seconds anyway.
+/// A channel that gets a message when a stop is asked for. A SIGINT while one is being carried out ends
+/// the process at once, for a person at a terminal. A second SIGTERM doesn't: the kubelet may repeat
+/// its own, and a stop is over within ten seconds anyway.
 pub fn stop_requests() -> io::Result<Receiver<()>> {
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    let (tell, told) = bounded(1);
+    let (sender, stop) = bounded(1);
     threads::spawn("signals", move || {
         let mut asked = false;
         for signal in signals.forever() {
@@ -21,8 +21,8 @@ pub fn stop_requests() -> io::Result<Receiver<()>> {
                 std::process::exit(130);
             }
             asked = true;
-            let _ = tell.try_send(());
+            let _ = sender.try_send(());
         }
     })?;
-    Ok(told)
+    Ok(stop)
 }

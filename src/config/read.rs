@@ -115,7 +115,7 @@ impl Reader<'_> {
         };
         let flag = ca_file.name.replace("_CA_FILE", "_INSECURE_TLS");
         if insecure && self.text(&flag).is_some() {
-            let what = format!("true contradicts {}, which turns verification on", ca_file.name);
+            let what = format!("true contradicts {}, which verifies certificates", ca_file.name);
             self.problem(&flag, &what);
         }
         bundle

@@ -84,7 +84,7 @@ pub struct Limits {
 /// The pod may have 64 MiB (`manifests/manager`). Of these a thousand objects take 30 at their peak
 /// (`docs/performance.md`), and 256 connections 7 for their buffers and stacks. There are two
 /// servers: with 12 for each some 3 MiB are left. It must be above the longest answer that a standby
-/// passes on (`operator/forward`).
+/// passes on (`operator/standby`).
 const HELD_BYTES: usize = 12 * 1024 * 1024;
 
 impl Default for Limits {

@@ -135,7 +135,7 @@ impl MainLoop<'_> {
         if !is_leading {
             return;
         }
-        // No events are taken any more: the writer needs room for what it still reports.
+        // No events are taken any more: the writer must be able to send what it still reports.
         while self.events.try_recv().is_ok() {}
         if !self.writer.stop(WRITER_GRACE) {
             log::warn!("the last statuses could not be written");

@@ -1,18 +1,20 @@
-//! Forwards a request for the inventory to the leader, which alone has the inventory.
+//! The inventory API of a standby: forwards requests to the leader, which alone has the inventory.
 //!
 //! Nothing is decided here: the leader checks token, query and origin, and its answer is returned as it
 //! is. Only the headers listed here are forwarded, in either direction. A request that another replica
 //! forwarded isn't forwarded again, so none goes in circles.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use super::leadership::{Leader, LeaderStatus};
 use crate::http::client::{Answer, Client, ClientOptions, Failure, Request as Forwarded, Service};
-use crate::http::server::{Body, Method, NO_MEMORY, Request, Reservation, Response};
+use crate::http::server::{Body, Handler, Method, NO_MEMORY, Request, Reservation, Response};
 use crate::http::trust::Trust;
 use crate::http::url::{path_segment, query_value};
+use crate::inventory::api::Api;
 use crate::metrics::Metrics;
 
 /// The leader answers from memory, so it answers soon or not at all.
@@ -28,7 +30,7 @@ const SHORT_ANSWER_BYTES: usize = 512 * 1024;
 /// Requests that are forwarded at a time. A leader that hangs must not use up all connections.
 const SIDE_BY_SIDE: usize = 16;
 /// The name of this program in `Via` (RFC 9110, 7.6.3), which shows that a replica forwarded a request.
-const PSEUDONYM: &str = "multinic-operator";
+const PROXY_NAME: &str = "multinic-operator";
 /// Headers of the leader's answer that go to the client.
 const RESPONSE_HEADERS: [&str; 17] = [
     "Access-Control-Allow-Headers",
@@ -49,6 +51,35 @@ const RESPONSE_HEADERS: [&str; 17] = [
     "X-Content-Type-Options",
     "X-Continue",
 ];
+
+/// The inventory API of this replica or of the leader.
+pub(super) struct InventoryHandler {
+    /// Set once this replica leads.
+    pub(super) api: Arc<OnceLock<Api>>,
+    pub(super) leader: Arc<LeaderStatus>,
+    pub(super) forwarder: Forwarder,
+}
+
+impl Handler for InventoryHandler {
+    fn answer(&self, request: &Request) -> Response {
+        if let Some(api) = self.api.get() {
+            return api.answer(request);
+        }
+        if request.path == "/healthz" {
+            let body = Body::Static(b"{\"status\":\"ok\"}");
+            return Response::new(200, body).with("Content-Type", "application/json");
+        }
+        let leader =
+            self.leader.other().unwrap_or_else(|| Leader::named("this replica, which starts"));
+        let mut message = format!("not the leader (leader: {})", leader.name);
+        match leader.inventory.map(|address| self.forwarder.forward(request, address)) {
+            None => {}
+            Some(Ok(response)) => return response,
+            Some(Err(error)) => message += &format!("; the leader could not be asked: {error}"),
+        }
+        Response::error(503, &message).with("Retry-After", "5")
+    }
+}
 
 /// Forwards requests to the leader.
 pub(super) struct Forwarder {
@@ -152,13 +183,13 @@ impl Drop for Place<'_> {
 
 fn is_from_a_replica(request: &Request) -> bool {
     let hops = request.via.as_deref().unwrap_or_default().split(',');
-    hops.into_iter().any(|hop| hop.split_whitespace().nth(1) == Some(PSEUDONYM))
+    hops.into_iter().any(|hop| hop.split_whitespace().nth(1) == Some(PROXY_NAME))
 }
 
 /// `Via` of the request with this program at its end.
 fn via(request: &Request) -> String {
     let before = request.via.iter().map(|via| format!("{via}, "));
-    before.chain([format!("1.1 {PSEUDONYM}")]).collect()
+    before.chain([format!("1.1 {PROXY_NAME}")]).collect()
 }
 
 /// Path and query, encoded again from what was read of them.
@@ -167,13 +198,12 @@ fn target(request: &Request) -> String {
         return "/".to_owned();
     }
     let segments: Vec<String> = request.path.split('/').map(path_segment).collect();
-    let pairs: Vec<String> = request
-        .query
-        .iter()
-        .map(|(name, value)| format!("{}={}", query_value(name), query_value(value)))
-        .collect();
-    let separator = if pairs.is_empty() { "" } else { "?" };
-    format!("{}{separator}{}", segments.join("/"), pairs.join("&"))
+    let mut target = segments.join("/");
+    for (at, (name, value)) in request.query.iter().enumerate() {
+        let separator = if at == 0 { '?' } else { '&' };
+        target += &format!("{separator}{}={}", query_value(name), query_value(value));
+    }
+    target
 }
 
 #[cfg(test)]
@@ -221,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_that_asks_is_told_from_other_proxies() {
+    fn a_replica_that_asks_is_distinguished_from_other_proxies() {
         let first = request("/", &[], Some("1.1 edge, 2 multinic-operator.example.com"));
         assert!(!is_from_a_replica(&first));
         assert_eq!(via(&first), "1.1 edge, 2 multinic-operator.example.com, 1.1 multinic-operator");
@@ -307,11 +337,11 @@ mod tests {
     #[test]
     fn what_is_yet_to_come_from_the_leader_counts_too() {
         let (asked, arrived) = mpsc::channel();
-        let (go_on, told) = mpsc::channel();
-        let (asked, told) = (Mutex::new(asked), Mutex::new(told));
+        let (go_on, released) = mpsc::channel();
+        let (asked, released) = (Mutex::new(asked), Mutex::new(released));
         let leader = move |_: &Request| {
             asked.lock().unwrap().send(()).unwrap();
-            told.lock().unwrap().recv().unwrap();
+            released.lock().unwrap().recv().unwrap();
             Response::new(200, Body::Static(b"good"))
         };
         let leader = serve(Arc::new(leader), MEBIBYTE);
