@@ -1,7 +1,8 @@
 //! Threads that make the writes of one [`WriteQueue`].
 
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::error::KubeError;
 use super::events::EventText;
@@ -33,9 +34,16 @@ pub(crate) struct Lane {
 struct Shared {
     /// `status`, `secret` or `event`; a label in metrics.
     kind: &'static str,
-    queue: Mutex<WriteQueue<Key, Write>>,
+    queue: Mutex<Queue>,
     changed: Condvar,
     context: LaneContext,
+}
+
+struct Queue {
+    writes: WriteQueue<Key, Write>,
+    /// The uptime until which a thread waits. The others wait without a limit until one wakes them,
+    /// so that time wakes one thread, not all.
+    timer: Option<Duration>,
 }
 
 impl Lane {
@@ -47,7 +55,8 @@ impl Lane {
         attempts: Option<u32>,
         context: &LaneContext,
     ) -> io::Result<Lane> {
-        let queue = Mutex::new(WriteQueue::new(attempts, fastrand::Rng::new()));
+        let writes = WriteQueue::new(attempts, fastrand::Rng::new());
+        let queue = Mutex::new(Queue { writes, timer: None });
         let context = context.clone();
         let shared = Arc::new(Shared { kind, queue, changed: Condvar::new(), context });
         let mut lane = Lane { shared, threads: Vec::new() };
@@ -64,25 +73,25 @@ impl Lane {
 
     /// Changes the queue, and wakes a thread that has nothing to do.
     pub(crate) fn change(&self, change: impl FnOnce(&mut WriteQueue<Key, Write>)) {
-        change(&mut lock(&self.shared.queue));
+        change(&mut lock(&self.shared.queue).writes);
         self.shared.changed.notify_one();
     }
 
     /// Gives each write one more attempt, and then ends.
     pub(crate) fn drain(&self) {
-        lock(&self.shared.queue).drain();
+        lock(&self.shared.queue).writes.drain();
         self.shared.changed.notify_all();
     }
 
     /// Ends without a further attempt.
     pub(crate) fn abandon(&self) {
-        lock(&self.shared.queue).abandon();
+        lock(&self.shared.queue).writes.abandon();
         self.shared.changed.notify_all();
     }
 
     /// Is nothing left to write?
     pub(crate) fn is_empty(&self) -> bool {
-        lock(&self.shared.queue).is_empty()
+        lock(&self.shared.queue).writes.is_empty()
     }
 
     pub(crate) fn threads(&self) -> &[Thread] {
@@ -95,29 +104,48 @@ impl Shared {
         let mut queue = lock(&self.queue);
         loop {
             let now = self.context.clock.now().uptime;
-            queue = match queue.next(now, (self.context.may_write)()) {
+            queue = match queue.writes.next(now, (self.context.may_write)()) {
                 Next::Write(key, write) => {
                     drop(queue);
+                    // There may be one for another thread, or one to wait for.
+                    self.changed.notify_one();
                     self.finished(&key, &write());
                     lock(&self.queue)
                 }
-                Next::Wait(None) => {
-                    self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner)
+                Next::Wait(limit) => self.wait(queue, limit, now),
+                Next::End => {
+                    self.changed.notify_all();
+                    return;
                 }
-                Next::Wait(Some(wait)) => {
-                    let woken = self.changed.wait_timeout(queue, wait);
-                    woken.unwrap_or_else(PoisonError::into_inner).0
-                }
-                Next::End => return,
             };
         }
+    }
+
+    fn wait<'a>(
+        &self,
+        mut queue: MutexGuard<'a, Queue>,
+        limit: Option<Duration>,
+        now: Duration,
+    ) -> MutexGuard<'a, Queue> {
+        let until = limit.map(|limit| now.saturating_add(limit));
+        let is_sooner = |until: &Duration| queue.timer.is_none_or(|timer| *until < timer);
+        let (Some(limit), Some(until)) = (limit, until.filter(is_sooner)) else {
+            return self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        };
+        queue.timer = Some(until);
+        let woken = self.changed.wait_timeout(queue, limit);
+        let mut queue = woken.unwrap_or_else(PoisonError::into_inner).0;
+        if queue.timer == Some(until) {
+            queue.timer = None;
+        }
+        queue
     }
 
     fn finished(&self, key: &Key, result: &Result<(), KubeError>) {
         let Shared { kind, context, .. } = self;
         let failure = result.as_ref().map(drop).map_err(Failure::from);
-        let is_news = lock(&self.queue).finished(key, failure, context.clock.now().uptime);
-        self.changed.notify_all();
+        let now = context.clock.now().uptime;
+        let is_news = lock(&self.queue).writes.finished(key, failure, now);
         let object = &key.0;
         if let Err(error) = result {
             let labels = [("kind", *kind)];

@@ -74,11 +74,12 @@ impl From<&KubeError> for Failure {
     }
 }
 
+/// Which write goes first: the lowest. The number is lower the older the write is.
+type Place = (Priority, u64);
+
 struct Entry<W> {
     write: W,
-    priority: Priority,
-    /// The lowest is the oldest.
-    order: u64,
+    place: Place,
     not_before: Duration,
     backoff: Backoff,
     /// Dropped while in flight: not to be tried again.
@@ -96,6 +97,8 @@ enum Mode {
 /// The queue.
 pub struct WriteQueue<K, W> {
     waiting: BTreeMap<K, Entry<W>>,
+    /// The keys of what waits, in order.
+    order: BTreeMap<Place, K>,
     in_flight: BTreeMap<K, Entry<W>>,
     /// Keys whose failure was logged.
     failing: BTreeSet<K>,
@@ -118,6 +121,7 @@ impl<K: Ord + Clone, W: Clone> WriteQueue<K, W> {
     pub fn new(attempts: Option<u32>, rng: fastrand::Rng) -> WriteQueue<K, W> {
         WriteQueue {
             waiting: BTreeMap::new(),
+            order: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             failing: BTreeSet::new(),
             is_failing_for_all: false,
@@ -133,9 +137,10 @@ impl<K: Ord + Clone, W: Clone> WriteQueue<K, W> {
 
     /// Adds a write, in place of one of the same key that waits.
     pub fn put(&mut self, key: K, write: W, priority: Priority) {
-        if let Some(waiting) = self.waiting.get_mut(&key) {
+        if let Some(mut waiting) = self.remove(&key) {
             waiting.write = write;
-            waiting.priority = waiting.priority.min(priority);
+            waiting.place.0 = waiting.place.0.min(priority);
+            self.insert(key, waiting);
             return;
         }
         // What a refresh repeats is perhaps not what the write in flight says.
@@ -143,18 +148,29 @@ impl<K: Ord + Clone, W: Clone> WriteQueue<K, W> {
         self.added += 1;
         let entry = Entry {
             write,
-            priority,
-            order: self.added,
+            place: (priority, self.added),
             not_before: Duration::ZERO,
             backoff: new_backoff(),
             is_dropped: false,
         };
+        self.insert(key, entry);
+    }
+
+    fn insert(&mut self, key: K, entry: Entry<W>) {
+        self.order.insert(entry.place, key.clone());
         self.waiting.insert(key, entry);
+    }
+
+    fn remove(&mut self, key: &K) -> Option<Entry<W>> {
+        let entry = self.waiting.remove(key)?;
+        self.order.remove(&entry.place);
+        Some(entry)
     }
 
     /// Drops what waits under these keys; what is in flight is not tried again.
     pub fn drop_where(&mut self, mut is_meant: impl FnMut(&K) -> bool) {
         self.waiting.retain(|key, _| !is_meant(key));
+        self.order.retain(|_, key| self.waiting.contains_key(key));
         self.failing.retain(|key| !is_meant(key));
         for (key, entry) in &mut self.in_flight {
             entry.is_dropped |= is_meant(key);
@@ -175,23 +191,33 @@ impl<K: Ord + Clone, W: Clone> WriteQueue<K, W> {
             return Next::Wait(Some(LOOK_AGAIN));
         }
         let refresh_from = if is_draining { Duration::ZERO } else { self.refresh_from };
-        let due_at = |entry: &Entry<W>| {
-            let is_refresh = entry.priority == Priority::Refresh;
-            let from = if is_refresh { refresh_from } else { Duration::ZERO };
-            entry.not_before.max(self.blocked_until).max(from)
-        };
-        let candidates = self.waiting.iter().filter(|(key, _)| !self.in_flight.contains_key(key));
-        let due = candidates.clone().filter(|(_, entry)| due_at(entry) <= now);
-        let first = due.min_by_key(|(_, entry)| (entry.priority, entry.order));
-        let Some(key) = first.map(|(key, _)| key.clone()) else {
+        let (mut due, mut soonest) = (None, None::<Duration>);
+        for ((priority, _), key) in &self.order {
+            let Some(entry) = self.waiting.get(key) else { continue };
+            if self.in_flight.contains_key(key) {
+                continue;
+            }
+            let from = if *priority == Priority::Refresh { refresh_from } else { Duration::ZERO };
+            let earliest = self.blocked_until.max(from);
+            let due_at = entry.not_before.max(earliest);
+            if due_at <= now {
+                due = Some(key.clone());
+                break;
+            }
+            soonest = Some(soonest.map_or(due_at, |soonest| soonest.min(due_at)));
+            // None of those behind it can be due sooner.
+            if due_at == earliest {
+                break;
+            }
+        }
+        let Some(key) = due else {
             if is_draining {
                 return Next::End;
             }
-            let soonest = candidates.map(|(_, entry)| due_at(entry)).min();
             return Next::Wait(soonest.map(|at| at.saturating_sub(now)));
         };
-        let Some(entry) = self.waiting.remove(&key) else { return Next::Wait(None) };
-        if entry.priority == Priority::Refresh {
+        let Some(entry) = self.remove(&key) else { return Next::Wait(None) };
+        if entry.place.0 == Priority::Refresh {
             self.refresh_from = now.saturating_add(REFRESH_INTERVAL);
         }
         let write = entry.write.clone();
@@ -225,14 +251,14 @@ impl<K: Ord + Clone, W: Clone> WriteQueue<K, W> {
         if is_given_up || failure == Failure::Invalid {
             return is_news;
         }
-        if let Some(newer) = self.waiting.remove(key) {
+        if let Some(newer) = self.remove(key) {
             // It keeps its place and takes over the wait.
-            (entry.write, entry.order, entry.priority) = (newer.write, newer.order, newer.priority);
+            (entry.write, entry.place) = (newer.write, newer.place);
         } else {
             self.added += 1;
-            entry.order = self.added;
+            entry.place.1 = self.added;
         }
-        self.waiting.insert(key.clone(), entry);
+        self.insert(key.clone(), entry);
         is_news
     }
 

@@ -1,5 +1,8 @@
 //! Which write is next, under invented time.
 
+use std::cell::Cell;
+use std::cmp::Ordering;
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::{Failure, Next, Priority, WriteQueue};
@@ -473,4 +476,48 @@ fn a_key_whose_calls_hang_while_others_are_written_is_logged_once() {
         }
     }
     assert_eq!(said, 1);
+}
+
+/// A key that counts how often it is compared.
+#[derive(Clone)]
+struct Counted(u32, Rc<Cell<usize>>);
+
+impl Ord for Counted {
+    fn cmp(&self, other: &Counted) -> Ordering {
+        self.1.set(self.1.get() + 1);
+        self.0.cmp(&other.0)
+    }
+}
+
+impl PartialOrd for Counted {
+    fn partial_cmp(&self, other: &Counted) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Counted {
+    fn eq(&self, other: &Counted) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Counted {}
+
+#[test]
+fn a_thousand_writes_that_wait_make_the_next_one_little_dearer() {
+    let compared = Rc::new(Cell::new(0));
+    let mut queue = WriteQueue::new(None, fastrand::Rng::with_seed(3));
+    for number in 0..1_000 {
+        queue.put(Counted(number, Rc::clone(&compared)), number, Priority::Refresh);
+    }
+    compared.set(0);
+    for number in 0..1_000 {
+        let now = Duration::from_millis(10) * number;
+        assert!(matches!(queue.next(now, true), Next::Write(_, write) if write == number));
+        // The others aren't due yet.
+        assert!(matches!(queue.next(now, true), Next::Wait(_)));
+        queue.finished(&Counted(number, Rc::clone(&compared)), Ok(()), now);
+    }
+    let of_each = compared.get() / 1_000;
+    assert!(of_each < 100, "{of_each} comparisons for each write");
 }
