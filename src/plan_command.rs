@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::clock::Clock;
 use crate::cloud::Cloud;
-use crate::config::{Config, Required};
+use crate::config::Config;
 use crate::http::client::Clients;
 use crate::inventory::contents::Inventory;
 use crate::inventory::probe;
@@ -67,20 +67,8 @@ pub fn run(config: &Config, key: &ObjectKey, json: bool) -> Result<Shown, String
     let mut notes = Vec::new();
     let (inventory, memory) = recall(config, &mut notes);
     let noted = Arc::new(Noted::default());
-    // Nothing is sent, so it doesn't matter where to.
-    let mut settings = config.clone();
-    settings.viola.endpoint = Required::Given(String::new());
-    let context = Context {
-        cloud: Arc::new(Cloud::new(config, clock.clone(), &Clients::new(&metrics))),
-        config: Arc::new(settings),
-        target: Arc::clone(&noted) as Arc<dyn Target>,
-        targets_side_by_side: 1,
-        store: Arc::new(Store::in_memory(inventory, clock.clone(), Arc::clone(&metrics))),
-        ownership: Arc::new(Ownership::default()),
-        clock,
-        metrics,
-        may_act: Arc::new(|| true),
-    };
+    let target = Arc::clone(&noted) as Arc<dyn Target>;
+    let context = context(config, inventory, target, clock, metrics);
     objects.iter().for_each(|object| context.ownership.know(object));
     for older in older_of(object, &objects) {
         let Outcome { nodes, verdict, .. } = pass(&context, older, None, &|_, _| {})?;
@@ -112,6 +100,29 @@ pub fn run(config: &Config, key: &ObjectKey, json: bool) -> Result<Shown, String
     let (nodes, notes) = (lock(&nodes), text::section("note:", &notes));
     let output = format!("{nodes}{notes}\nstatus, should Viola accept: {status}\n");
     Ok(Shown { output, notes: Vec::new() })
+}
+
+fn context(
+    config: &Config,
+    inventory: Inventory,
+    target: Arc<dyn Target>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+) -> Context {
+    let mut settings = config.clone();
+    // Nothing is sent, so it doesn't matter where to.
+    settings.viola.endpoint = Ok(String::new());
+    Context {
+        cloud: Arc::new(Cloud::new(config, clock.clone(), &Clients::new(&metrics))),
+        config: Arc::new(settings),
+        target,
+        targets_side_by_side: 1,
+        store: Arc::new(Store::in_memory(inventory, clock.clone(), Arc::clone(&metrics))),
+        ownership: Arc::new(Ownership::default()),
+        clock,
+        metrics,
+        may_act: Arc::new(|| true),
+    }
 }
 
 /// Takes nodes as if they were sent and accepted.

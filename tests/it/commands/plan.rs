@@ -295,6 +295,41 @@ fn nodes_of_older_objects_are_named_with_their_managers() {
 }
 
 #[test]
+fn an_older_object_that_fails_leaves_its_nodes_and_that_is_said() {
+    let world = World::of("older-object-keeps-node");
+    let patch = json!({"spec": {"subnetID": "no-such-subnet"}});
+    world.kubernetes().patch("OpenstackConfig", "default", "b-older", &patch).unwrap();
+    let finished = run_alone(&world, &[], &["plan", "default/a-newer"]);
+    let text = &finished.output;
+    assert!(text.contains("would send  2 of 2 nodes"), "{text}{}", finished.errors);
+    let note = "nodes of the older OpenstackConfig default/b-older are known by the inventory \
+                only: SubnetNotFound: ";
+    assert!(text.contains(note), "{text}");
+    let bodies = run_alone(&world, &[], &["plan", "default/a-newer", "--json"]);
+    assert!(bodies.errors.contains(note), "{}", bodies.errors);
+    assert_eq!(requests(&bodies)[0].as_array().unwrap().len(), 2, "the older's aren't among them");
+}
+
+#[test]
+fn a_name_that_is_only_remembered_is_said_so() {
+    let world = World::of("three-nodes");
+    let operator = Operator::start(&world, &[]);
+    world.wait_for_reason("Synced");
+    let folder = operator.kill();
+    for (_, _, node) in world.expected() {
+        let vm_id = node["instanceId"].as_str().unwrap();
+        world.edit(|state| drop(state.servers.remove(vm_id).unwrap()));
+    }
+    let key = key_of(&world);
+    let note = "3 nodes go by their last known name (worker-0, worker-1, worker-2): Nova doesn't \
+                know its VM";
+    let finished = run_in(&world, &[], folder.path(), &["plan", &key]);
+    assert!(finished.output.contains(note), "{}{}", finished.output, finished.errors);
+    let bodies = run_in(&world, &[], folder.path(), &["plan", &key, "--json"]);
+    assert!(bodies.errors.contains(note), "{}", bodies.errors);
+}
+
+#[test]
 fn where_no_plan_can_be_made_the_status_has_the_same_words() {
     let world = World::of("three-nodes");
     world.stop(Service::Neutron);
