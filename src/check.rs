@@ -77,7 +77,7 @@ fn settings(config: &Config) -> Vec<Row> {
 }
 
 fn viola_row(config: &Config, viola: &Viola) -> Row {
-    let place = match config.viola.endpoint.get() {
+    let place = match &config.viola.endpoint {
         Ok(endpoint) => endpoint.clone(),
         Err(variable) => {
             return Row::skipped("Viola", "not known", format!("{variable} is not set"));

@@ -59,24 +59,8 @@ pub struct Config {
     pub log_format: LogFormat,
 }
 
-/// A required setting that may be missing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Required<T> {
-    /// The value.
-    Given(T),
-    /// The variable that isn't set.
-    Missing(&'static str),
-}
-
-impl<T> Required<T> {
-    /// The value, or the name of the missing variable.
-    pub(crate) fn get(&self) -> Result<&T, &'static str> {
-        match self {
-            Required::Given(value) => Ok(value),
-            Required::Missing(variable) => Err(variable),
-        }
-    }
-}
+/// A required setting, or the variable that isn't set.
+pub type Required<T> = Result<T, &'static str>;
 
 /// This replica in the leader election.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,12 +158,10 @@ impl Config {
 
     /// The required variables that are missing.
     pub(crate) fn all_missing(&self) -> Vec<&'static str> {
-        let found = [
-            self.contrabass.endpoint.get().err(),
-            self.contrabass.encrypt_key.get().err(),
-            self.viola.endpoint.get().err(),
-        ];
-        found.into_iter().flatten().collect()
+        let (contrabass, viola) = (&self.contrabass, &self.viola);
+        let endpoints = [&contrabass.endpoint, &viola.endpoint].map(|it| it.as_ref().err());
+        let key = contrabass.encrypt_key.as_ref().err();
+        [endpoints[0], key, endpoints[1]].into_iter().flatten().copied().collect()
     }
 
     /// Services whose certificates aren't verified.
@@ -195,26 +177,21 @@ impl Config {
 }
 
 fn kubernetes(process: &Process, proxies: Arc<Proxies>, reader: &mut Reader<'_>) -> Access {
-    let mut access = match (reader.text("KUBE_API_URL"), reader.text(SERVICE_HOST)) {
+    let access = match (reader.text("KUBE_API_URL"), reader.text(SERVICE_HOST)) {
         (None, Some(host)) => Access::in_cluster(&host, reader.value(&SERVICE_PORT)),
         (given, _) => {
             if given.is_none() {
                 let what = "is not set, and neither is KUBERNETES_SERVICE_HOST, which a pod has";
                 reader.problem("KUBE_API_URL", what);
             }
-            let (api_url, trust) = (process.api_url.clone(), reader.public_roots.clone());
-            Access {
-                api_url: api_url.unwrap_or_default(),
-                token_file: None,
-                trust,
-                proxies: Arc::default(),
-            }
+            let api_url = process.api_url.clone().unwrap_or_default();
+            let (trust, proxies) = (reader.public_roots.clone(), Arc::default());
+            Access { api_url, token_file: None, trust, proxies }
         }
     };
-    access.proxies = proxies;
-    access.token_file = process.token_file.clone().or(access.token_file);
-    access.trust = process.ca_file.clone().unwrap_or(access.trust);
-    access
+    let token_file = process.token_file.clone().or(access.token_file);
+    let trust = process.ca_file.clone().unwrap_or(access.trust);
+    Access { api_url: access.api_url, token_file, trust, proxies }
 }
 
 fn leader_election(process: &Process) -> LeaderElection {

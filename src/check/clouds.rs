@@ -67,7 +67,7 @@ fn without_objects(config: &Config, cloud: &Cloud, were_read: bool) -> Vec<Row> 
         true => "no OpenstackConfig names a cloud",
         false => "the OpenstackConfigs that name clouds can't be read",
     };
-    let contrabass = match config.contrabass.endpoint.get() {
+    let contrabass = match &config.contrabass.endpoint {
         Err(variable) => Row::skipped(CONTRABASS, "", format!("{variable} is not set")),
         Ok(endpoint) => {
             let reached = cloud.reach_contrabass();

@@ -139,7 +139,7 @@ impl Cloud {
         outdated: Option<u64>,
     ) -> Result<FoundProvider, CloudError> {
         let endpoint = self.contrabass_endpoint()?;
-        let key = self.encrypt_key.get().map_err(not_set)?;
+        let key = self.encrypt_key.as_ref().map_err(not_set)?;
         let (id, uptime) = (provider_id.to_ascii_lowercase(), self.clock.now().uptime);
         let known = self.providers.get(&id, uptime, outdated, || {
             let result = contrabass::look_up(&self.contrabass, endpoint, key, provider_id);
@@ -149,7 +149,7 @@ impl Cloud {
     }
 
     pub(super) fn contrabass_endpoint(&self) -> Result<&String, CloudError> {
-        self.contrabass_endpoint.get().map_err(not_set)
+        self.contrabass_endpoint.as_ref().map_err(not_set)
     }
 
     /// Drops cached failures, so that the next pass asks.
@@ -308,7 +308,7 @@ impl Cloud {
     }
 }
 
-fn not_set(variable: &str) -> CloudError {
+fn not_set(variable: &&str) -> CloudError {
     CloudError::new(Step::Contrabass, format!("{variable} is not set"))
 }
 

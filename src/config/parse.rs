@@ -74,7 +74,7 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
 
 /// The base URL without a slash at its end. An error doesn't show the text: it may hold a password.
 pub(super) fn base_url(text: &str) -> Result<String, String> {
-    let url = text.trim_end_matches('/');
+    let url = text.trim().trim_end_matches('/');
     let is_valid = url.parse::<Uri>().is_ok_and(|uri| {
         matches!(uri.scheme_str(), Some("http" | "https"))
             && uri.host().is_some_and(|host| !host.is_empty())

@@ -6,8 +6,6 @@ use std::path::PathBuf;
 use zeroize::Zeroizing;
 
 use super::Required;
-use super::table::VARIABLES;
-use crate::http::proxy::Proxies;
 use crate::http::trust::Trust;
 
 /// The variables that tell a pod where the API server is; Kubernetes sets them, people don't.
@@ -17,6 +15,9 @@ pub(super) const SERVICE_PORT: Setting<u16> = Setting {
     default: "443",
     parse: |text| text.parse().map_err(|_| format!("{text:?} isn't a port")),
 };
+
+/// In the place of bytes that aren't UTF-8.
+const NO_TEXT: char = char::REPLACEMENT_CHARACTER;
 
 /// How one variable is read.
 pub(super) struct Setting<T> {
@@ -30,33 +31,23 @@ pub(super) struct Setting<T> {
 pub(super) struct Reader<'a> {
     lookup: &'a dyn Fn(&str) -> Option<OsString>,
     pub(super) problems: Vec<String>,
-    /// Variables whose values aren't text; no other problem of theirs is reported.
-    unreadable: Vec<&'static str>,
     /// What to trust where verification is on and no CA file is set.
     pub(super) public_roots: Trust,
 }
 
 impl Reader<'_> {
     pub(super) fn new(lookup: &dyn Fn(&str) -> Option<OsString>) -> Reader<'_> {
-        let names = VARIABLES.iter().map(|variable| variable.name);
-        let undocumented = [SERVICE_HOST, SERVICE_PORT.name];
-        let names = names.chain(Proxies::LOWER_CASE_NAMES).chain(undocumented);
-        let is_unreadable =
-            |name: &&str| lookup(name).is_some_and(|value| value.to_str().is_none());
-        let unreadable: Vec<&str> = names.filter(is_unreadable).collect();
-        let problems = unreadable.iter().map(|name| format!("{name}: is not UTF-8 text")).collect();
-        Reader { lookup, problems, unreadable, public_roots: Trust::System }
+        Reader { lookup, problems: Vec::new(), public_roots: Trust::System }
     }
 
     pub(super) fn problem(&mut self, name: &str, what: &str) {
-        if !self.unreadable.contains(&name) {
-            self.problems.push(format!("{name}: {what}"));
-        }
+        self.problems.push(format!("{name}: {what}"));
     }
 
-    /// A variable's value as it is.
+    /// A variable's value as it is. In one that isn't UTF-8 [`NO_TEXT`] stands for what can't be read.
     fn given(&self, name: &str) -> Option<String> {
-        (self.lookup)(name)?.into_string().ok()
+        let value = (self.lookup)(name)?.into_string();
+        Some(value.unwrap_or_else(|value| value.to_string_lossy().into_owned()))
     }
 
     /// A variable's trimmed value; blank counts as not set, as in a ConfigMap's empty entry.
@@ -65,7 +56,10 @@ impl Reader<'_> {
     }
 
     fn parsed<T>(&mut self, setting: &Setting<T>, text: &str) -> Option<T> {
-        let parsed = (setting.parse)(text);
+        let parsed = match text.contains(NO_TEXT) {
+            true => Err("is not UTF-8 text".to_owned()),
+            false => (setting.parse)(text),
+        };
         parsed.map_err(|problem| self.problem(setting.name, &problem)).ok()
     }
 
@@ -87,16 +81,12 @@ impl Reader<'_> {
         parsed.unwrap_or_else(|| setting.default())
     }
 
-    pub(super) fn required<T>(&mut self, setting: &Setting<T>) -> Required<T> {
-        self.optional(setting).map_or(Required::Missing(setting.name), Required::Given)
-    }
-
     /// Not trimmed: a space may be part of a key. The line end of a file isn't.
-    pub(super) fn required_untrimmed<T>(&mut self, setting: &Setting<T>) -> Required<T> {
+    pub(super) fn required<T>(&mut self, setting: &Setting<T>) -> Required<T> {
         let given = Zeroizing::new(self.given(setting.name).unwrap_or_default());
         let text = given.trim_end_matches(['\r', '\n']);
         let parsed = if text.trim().is_empty() { None } else { self.parsed(setting, text) };
-        parsed.map_or(Required::Missing(setting.name), Required::Given)
+        parsed.ok_or(setting.name)
     }
 
     /// The roots in a file, which is read once so that a wrong one is reported at start.

@@ -73,7 +73,7 @@ settings! {
     #[derive(Clone, Debug)]
     pub struct Contrabass {
         endpoint: Required<String> = required(base_url), "CONTRABASS_ENDPOINT", "required", "base URL of Contrabass";
-        encrypt_key: Required<Secret> = required_untrimmed(aes_key), "CONTRABASS_ENCRYPT_KEY", "required", "decrypts its secrets: 16 bytes (AES-128), 24 or 32";
+        encrypt_key: Required<Secret> = required(aes_key), "CONTRABASS_ENCRYPT_KEY", "required", "decrypts its secrets: 16 bytes (AES-128), 24 or 32";
         timeout: Duration = value(interval), "CONTRABASS_TIMEOUT", "30s", "limit of one whole call to Contrabass";
         insecure_tls: bool = value(boolean), "CONTRABASS_INSECURE_TLS", "true", "accept any certificate of Contrabass";
         trust: Trust = trust(text, insecure_tls), "CONTRABASS_CA_FILE", "", "PEM bundle that Contrabass' certificate must lead to";

@@ -49,10 +49,6 @@ enum Exception {
 }
 
 impl Proxies {
-    /// The variables that are read besides the usual three.
-    pub(crate) const LOWER_CASE_NAMES: [&str; 3] =
-        [HTTP_NAMES[1], HTTPS_NAMES[1], EXCEPTION_NAMES[1]];
-
     /// Reads the variables through `lookup`, which gives none for what is blank.
     pub fn read(lookup: impl Fn(&str) -> Option<String>) -> (Proxies, Vec<Problem>) {
         let mut problems = Vec::new();

@@ -80,7 +80,8 @@ impl Viola {
 
     /// The HTTP status of any answer to a GET where nodes are posted: the way there, without a post.
     pub fn reach(&self) -> Result<u16, String> {
-        let endpoint = self.endpoint.get().map_err(|variable| format!("{variable} is not set"))?;
+        let endpoint =
+            self.endpoint.as_ref().map_err(|variable| format!("{variable} is not set"))?;
         let url = format!("{endpoint}{PATH}");
         let answer = self.client.call(&Request::get(Service::Viola, &url));
         answer.map(|answer| answer.status).map_err(|error| error.to_string())
@@ -133,7 +134,7 @@ impl Target for Viola {
     ) -> Delivery {
         let nodes = || objects.iter().flatten().copied();
         let mut delivery = Delivery::default();
-        let url = match self.endpoint.get() {
+        let url = match self.endpoint.as_ref() {
             Ok(endpoint) => format!("{endpoint}{PATH}"),
             Err(variable) => {
                 delivery.refuse(nodes(), &format!("{variable} is not set"));
