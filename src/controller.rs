@@ -229,18 +229,13 @@ impl Controller {
 
     fn listed(&mut self, now: Now, namespace: Option<String>, objects: Vec<OpenstackConfig>) {
         let present: BTreeSet<&str> = objects.iter().map(|object| object.uid.as_str()).collect();
-        let is_gone = |(key, tracked): &(&ObjectKey, &Tracked)| {
-            namespace.as_ref().is_none_or(|namespace| *namespace == key.namespace)
-                && !present.contains(tracked.object.uid.as_str())
-        };
-        let gone: Vec<(ObjectKey, String)> = self
-            .objects
-            .iter()
-            .filter(is_gone)
-            .map(|(key, tracked)| (key.clone(), tracked.object.uid.clone()))
-            .collect();
-        for (key, uid) in gone {
-            self.deleted(now, &key, &uid);
+        let known = self.objects.values().map(|tracked| &tracked.object);
+        let gone = known.filter(|object| {
+            namespace.as_ref().is_none_or(|namespace| *namespace == object.key.namespace)
+                && !present.contains(object.uid.as_str())
+        });
+        for object in gone.cloned().collect::<Vec<_>>() {
+            self.deleted(now, &object.key, &object.uid);
         }
         for object in objects {
             self.applied(now, object);
@@ -252,18 +247,16 @@ impl Controller {
     }
 
     fn applied(&mut self, now: Now, object: OpenstackConfig) {
-        let key = object.key.clone();
-        if object.being_deleted {
-            let uid = object.uid.clone();
-            return self.deleted(now, &key, &uid);
-        }
-        match self.objects.get(&key).map(|tracked| tracked.object.uid.clone()) {
-            Some(uid) if uid == object.uid => self.changed(now, object),
-            Some(uid) => {
-                self.deleted(now, &key, &uid);
+        let known = self.objects.get(&object.key).map(|tracked| Arc::clone(&tracked.object));
+        match known {
+            _ if object.being_deleted => self.deleted(now, &object.key, &object.uid),
+            Some(known) if known.uid == object.uid => self.changed(now, object),
+            known => {
+                if let Some(known) = known {
+                    self.deleted(now, &known.key, &known.uid);
+                }
                 self.appeared(now, object);
             }
-            None => self.appeared(now, object),
         }
     }
 

@@ -18,7 +18,7 @@ mod main_loop;
 mod standby;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -62,22 +62,6 @@ const EVENT_PLACES: usize = 1024;
 /// Of the ten seconds that a stop may take, for the Lease and for the servers.
 const LAST_GRACE: Duration = Duration::from_millis(500);
 
-/// Why a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    Signal,
-    LeadershipLost,
-    /// The thread of this name ended by itself.
-    ThreadEnded(&'static str),
-}
-
-impl End {
-    /// What the signals' thread said; none if it has ended.
-    fn of_signals(asked: Option<()>) -> End {
-        asked.map_or(End::ThreadEnded("signals"), |()| End::Signal)
-    }
-}
-
 /// Runs until a signal, and gives the exit code: 0 after an orderly stop, 1 after trouble.
 pub fn run(config: Config) -> ExitCode {
     let stop = match signals::stop_requests() {
@@ -94,6 +78,14 @@ pub fn run(config: Config) -> ExitCode {
 fn failed(error: &str) -> ExitCode {
     log::error!("{error}");
     ExitCode::FAILURE
+}
+
+fn thread_ended(name: &str) -> String {
+    format!("the thread {name} ended unexpectedly; see the lines above")
+}
+
+fn no_thread(error: io::Error) -> String {
+    format!("a thread can't be started: {error}")
 }
 
 fn announce(config: &Config) {
@@ -192,82 +184,81 @@ impl Operator {
             let (clock, metrics) = (self.clock.clone(), Arc::clone(&self.metrics));
             Server::start(name, address, Limits::default(), Arc::clone(&handler), clock, metrics)
         };
-        let started = start(address).or_else(|error| {
-            // Hosts without IPv6 have no wildcard address for both families.
-            let any = address.ip().is_unspecified() && address.is_ipv6();
-            match any && error.kind() != io::ErrorKind::AddrInUse {
-                true => start(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()))),
-                false => Err(error),
-            }
+        // Hosts without IPv6 have no wildcard address for both families.
+        let any = (address.ip() == Ipv6Addr::UNSPECIFIED)
+            .then(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())));
+        let server = start(address).or_else(|error| match any {
+            Some(any) if error.kind() != io::ErrorKind::AddrInUse => start(any),
+            _ => Err(error),
         });
         let server =
-            started.map_err(|error| format!("{variable}: can't listen on {address}: {error}"))?;
-        log::info!("{name} listens on {}", server.address());
+            server.map_err(|error| format!("{variable}: can't listen on {address}: {error}"))?;
         let address = server.address();
+        log::info!("{name} listens on {address}");
         self.servers.push(server);
         Ok(address)
     }
 
     fn run(self) -> ExitCode {
-        let end = match &self.config.leader_election {
+        let result = match &self.config.leader_election {
             None => self.work(&never()),
             Some(settings) => self.work_as_leader(settings),
         };
         for server in &self.servers {
             server.stop(LAST_GRACE);
         }
-        match end {
-            Ok(End::Signal) => {
+        match result {
+            Ok(()) => {
                 log::info!("stopped");
                 ExitCode::SUCCESS
             }
-            Ok(End::LeadershipLost) => failed("lost leadership; exiting to be restarted"),
-            Ok(End::ThreadEnded(name)) => {
-                failed(&format!("the thread {name} ended unexpectedly; see the lines above"))
-            }
-            Err(error) => failed(&format!("a thread can't be started: {error}")),
+            Err(error) => failed(&error),
         }
     }
 
     /// Waits for the Lease, works while holding it, and releases it.
-    fn work_as_leader(&self, settings: &ElectionSettings) -> io::Result<End> {
+    fn work_as_leader(&self, settings: &ElectionSettings) -> Result<(), String> {
         let (clock, metrics) = (self.clock.clone(), Arc::clone(&self.metrics));
-        let (election, news) =
-            self.leader.elect(&self.kubernetes, settings, self.inventory, clock, metrics)?;
-        let end = match self.stand_by(&news) {
-            None => self.work(&news)?,
-            Some(end) => end,
-        };
+        let election =
+            self.leader.elect(&self.kubernetes, settings, self.inventory, clock, metrics);
+        let (election, news) = election.map_err(no_thread)?;
+        let is_leading = self.stand_by(&news);
+        let result = is_leading.and_then(|is_leading| match is_leading {
+            true => self.work(&news),
+            false => Ok(()),
+        });
         election.release(LAST_GRACE);
-        Ok(end)
+        result
     }
 
-    /// Waits until this replica leads; gives why that won't be, if so.
-    fn stand_by(&self, news: &Receiver<Leadership>) -> Option<End> {
+    /// Waits until this replica leads, and gives true; false if a stop is asked for before.
+    fn stand_by(&self, news: &Receiver<Leadership>) -> Result<bool, String> {
         loop {
             select! {
-                recv(self.stop) -> asked => return Some(End::of_signals(asked.ok())),
+                recv(self.stop) -> asked => {
+                    return asked.map(|()| false).map_err(|_| thread_ended("signals"));
+                }
                 recv(news) -> leadership => match leadership {
-                    Ok(Leadership::Leading) => return None,
+                    Ok(Leadership::Leading) => return Ok(true),
                     Ok(_) => {}
-                    Err(_) => return Some(End::ThreadEnded("leader-election")),
+                    Err(_) => return Err(thread_ended("leader-election")),
                 },
                 default(CHECKS_EVERY) => {
                     self.health.turned(self.clock.now().uptime);
-                    if let Some(name) = self.ended_server() {
-                        return Some(End::ThreadEnded(name));
+                    if self.has_lost_a_server() {
+                        return Err(thread_ended("http"));
                     }
                 }
             }
         }
     }
 
-    fn ended_server(&self) -> Option<&'static str> {
-        self.servers.iter().any(Server::has_lost_its_thread).then_some("http")
+    fn has_lost_a_server(&self) -> bool {
+        self.servers.iter().any(Server::has_lost_its_thread)
     }
 
     /// Works until a signal, or until the news say that the Lease is lost.
-    fn work(&self, news: &Receiver<Leadership>) -> io::Result<End> {
+    fn work(&self, news: &Receiver<Leadership>) -> Result<(), String> {
         let path = &self.config.inventory.path;
         let store = Store::open(path, self.clock.clone(), Arc::clone(&self.metrics));
         let _ = self.store.set(Arc::clone(&store));
@@ -279,10 +270,11 @@ impl Operator {
         let mut workers = Vec::new();
         for number in 1..=self.config.workers {
             let context = Arc::clone(&context);
-            workers.push(worker::spawn(number, context, taken.clone(), events.clone())?);
+            let worker = worker::spawn(number, context, taken.clone(), events.clone());
+            workers.push(worker.map_err(no_thread)?);
         }
-        let writer = self.writer(&events)?;
-        let watchers = self.watchers(&events)?;
+        let writer = self.writer(&events).map_err(no_thread)?;
+        let watchers = self.watchers(&events).map_err(no_thread)?;
         let controller = Controller::new(
             self.config.intervals,
             self.config.workers,
@@ -301,9 +293,9 @@ impl Operator {
             writer,
             watchers,
         };
-        let end = main_loop.run(news);
+        let result = main_loop.run(news);
         store.flush_and_close();
-        Ok(end)
+        result
     }
 
     fn api(&self, store: &Arc<Store>) -> Api {
@@ -377,7 +369,7 @@ mod tests {
 
     use crossbeam_channel::bounded;
 
-    use super::{End, Operator};
+    use super::{Operator, thread_ended};
     use crate::config::Config;
 
     #[test]
@@ -397,6 +389,6 @@ mod tests {
         let operator = Operator::start(config.unwrap(), asked).unwrap();
         operator.servers[1].stop(Duration::from_secs(5));
         let settings = operator.config.leader_election.clone().unwrap();
-        assert_eq!(operator.work_as_leader(&settings).unwrap(), End::ThreadEnded("http"));
+        assert_eq!(operator.work_as_leader(&settings), Err(thread_ended("http")));
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select};
 
-use super::{End, Operator, effects};
+use super::{Operator, effects, thread_ended};
 use crate::controller::{Controller, Event};
 use crate::kube::lease::Leadership;
 use crate::kube::watcher::Watcher;
@@ -40,14 +40,14 @@ pub(super) struct MainLoop<'a> {
 }
 
 impl MainLoop<'_> {
-    /// Runs until there is a reason to stop, and stops.
-    pub(super) fn run(mut self, news: &Receiver<Leadership>) -> End {
-        let end = self.run_until_end(news);
-        self.stop(end);
-        end
+    /// Runs until there is a reason to stop, and stops. An error is a reason that isn't a signal.
+    pub(super) fn run(mut self, news: &Receiver<Leadership>) -> Result<(), String> {
+        let result = self.run_until_end(news);
+        self.stop();
+        result
     }
 
-    fn run_until_end(&mut self, news: &Receiver<Leadership>) -> End {
+    fn run_until_end(&mut self, news: &Receiver<Leadership>) -> Result<(), String> {
         let operator = self.operator;
         let mut checks_due = Duration::ZERO;
         loop {
@@ -57,20 +57,19 @@ impl MainLoop<'_> {
                 checks_due = now.uptime + CHECKS_EVERY;
                 self.controller.publish_gauges(now);
                 if let Some(name) = self.ended_thread() {
-                    return End::ThreadEnded(name);
+                    return Err(thread_ended(name));
                 }
             }
             let due = self.controller.next_due().map_or(checks_due, |due| due.min(checks_due));
             select! {
-                recv(operator.stop) -> asked => return End::of_signals(asked.ok()),
+                recv(operator.stop) -> asked => return asked.map_err(|_| thread_ended("signals")),
                 recv(news) -> leadership => match leadership {
-                    Ok(Leadership::Lost) => return End::LeadershipLost,
-                    Ok(_) => {}
-                    Err(_) => {
-                        // Nothing renews the Lease any more.
-                        log::error!("the thread leader-election ended unexpectedly");
-                        return End::LeadershipLost;
+                    Ok(Leadership::Lost) => {
+                        return Err("lost leadership; exiting to be restarted".to_owned());
                     }
+                    Ok(_) => {}
+                    // Nothing renews the Lease any more.
+                    Err(_) => return Err(thread_ended("leader-election")),
                 },
                 recv(self.events) -> event => self.take(event.ok()),
                 default(due.saturating_sub(now.uptime)) => {}
@@ -81,19 +80,15 @@ impl MainLoop<'_> {
 
     /// A thread that isn't there any more, without which work would be left undone.
     fn ended_thread(&self) -> Option<&'static str> {
-        if let Some(name) = self.operator.ended_server() {
-            return Some(name);
-        }
-        if self.watchers.iter().any(|watcher| watcher.join(Duration::ZERO)) {
-            return Some("watch");
-        }
-        if self.workers.iter().any(JoinHandle::is_finished) {
-            return Some("worker");
-        }
-        if self.context.store.has_lost_its_thread() {
-            return Some("inventory");
-        }
-        self.writer.has_lost_a_thread().then_some("kubernetes-writer")
+        let is_ended = |watcher: &Watcher| watcher.join(Duration::ZERO);
+        let threads = [
+            ("http", self.operator.has_lost_a_server()),
+            ("watch", self.watchers.iter().any(is_ended)),
+            ("worker", self.workers.iter().any(JoinHandle::is_finished)),
+            ("inventory", self.context.store.has_lost_its_thread()),
+            ("kubernetes-writer", self.writer.has_lost_a_thread()),
+        ];
+        threads.into_iter().find_map(|(name, is_ended)| is_ended.then_some(name))
     }
 
     fn take(&mut self, first: Option<Event>) {
@@ -114,11 +109,11 @@ impl MainLoop<'_> {
 
     /// In order: no new pass, running ones end or are aborted at a safe point, the last statuses are
     /// written. A POST that is aborted counts as not accepted, so its nodes are sent again.
-    fn stop(mut self, end: End) {
+    fn stop(mut self) {
         log::info!("stopping");
         self.operator.health.stopping();
         self.controller.stop();
-        let is_leading = end != End::LeadershipLost;
+        let is_leading = self.operator.leader.is_leading();
         if !is_leading {
             // Another replica may be writing by now, so nothing is finished.
             self.writer.abandon();
