@@ -41,17 +41,14 @@ impl Stored {
     }
 }
 
-/// Positions of records by the hash of what they are looked up by; made when they are needed.
-type Positions = OnceLock<Vec<(u64, u32)>>;
-
 /// All records at one moment. Ids of providers, targets, VMs and ports are compared without case.
 #[derive(Clone, Debug, Default)]
 pub struct Inventory {
     version: u64,
     /// Ordered by provider and node name, each once.
     records: Vec<Arc<Stored>>,
-    names_and_vms: Positions,
-    ports: Positions,
+    /// Positions of records by the hash of their node name and VM; made when they are needed.
+    positions: OnceLock<Vec<(u64, u32)>>,
     /// The most frequent answer.
     list: OnceLock<Arc<[Arc<[u8]>]>>,
 }
@@ -124,12 +121,12 @@ impl Inventory {
 
     /// The records of a node name, of any provider.
     pub fn by_name(&self, node_name: &str) -> Vec<&Arc<Stored>> {
-        self.find_name_or_vm(node_name, |record| record.node_name == node_name)
+        self.find(node_name, |record| record.node_name == node_name)
     }
 
     /// The records of a node name that this target accepted.
     pub fn by_target(&self, target: &str, node_name: &str) -> Vec<&Arc<Stored>> {
-        self.find_name_or_vm(node_name, |record| {
+        self.find(node_name, |record| {
             let accepted_by = record.accepted_by.as_deref().unwrap_or_default();
             record.node_name == node_name && accepted_by.eq_ignore_ascii_case(target)
         })
@@ -138,7 +135,7 @@ impl Inventory {
     /// The records of a VM, of any provider: more than one while it is being renamed, or if its
     /// cloud was registered under another id.
     pub fn by_vm(&self, instance_id: &str) -> Vec<&Arc<Stored>> {
-        self.find_name_or_vm(instance_id, |record| {
+        self.find(instance_id, |record| {
             record.instance_id.eq_ignore_ascii_case(instance_id)
         })
     }
@@ -148,17 +145,6 @@ impl Inventory {
         let mut found = self.by_vm(instance_id);
         found.retain(|other| other.record.provider_id.eq_ignore_ascii_case(provider_id));
         found
-    }
-
-    /// The records, of any provider, in which a port has an id, or one kept for it.
-    pub fn by_port(&self, port_id: &str) -> Vec<&Arc<Stored>> {
-        let has_it = |port: &str| port.eq_ignore_ascii_case(port_id);
-        self.find(
-            &self.ports,
-            |record| record.ports().collect(),
-            port_id,
-            |record| record.ports().any(has_it),
-        )
     }
 
     /// The inventory after the changes of one commit, and whether they only say that the same was
@@ -194,25 +180,12 @@ impl Inventory {
         self.records.binary_search_by(|stored| stored.compare(provider_id, node_name))
     }
 
-    fn find_name_or_vm(&self, key: &str, is_wanted: impl Fn(&Record) -> bool) -> Vec<&Arc<Stored>> {
-        fn keys(record: &Record) -> Vec<&str> {
-            vec![&record.node_name, &record.instance_id]
-        }
-        self.find(&self.names_and_vms, keys, key, is_wanted)
-    }
-
-    /// The records that have a key and are wanted, in order.
-    fn find(
-        &self,
-        positions: &Positions,
-        keys: fn(&Record) -> Vec<&str>,
-        key: &str,
-        is_wanted: impl Fn(&Record) -> bool,
-    ) -> Vec<&Arc<Stored>> {
-        let positions = positions.get_or_init(|| {
+    /// The records that have this node name or VM and are wanted, in order.
+    fn find(&self, key: &str, is_wanted: impl Fn(&Record) -> bool) -> Vec<&Arc<Stored>> {
+        let positions = self.positions.get_or_init(|| {
             let mut positions = Vec::new();
             for (stored, position) in self.records.iter().zip(0..) {
-                let keys = keys(&stored.record).into_iter();
+                let keys = [&stored.record.node_name, &stored.record.instance_id];
                 positions.extend(keys.map(|key| (hash(key), position)));
             }
             positions.sort_unstable();

@@ -65,12 +65,6 @@ impl Record {
         self.accepted_by.as_ref().is_none_or(|by| by.eq_ignore_ascii_case(target))
     }
 
-    /// The ports that have an id on the node, or keep one.
-    pub(super) fn ports(&self) -> impl Iterator<Item = &str> {
-        let reserved = self.reserved_ids.iter().map(|reserved| reserved.port_id.as_str());
-        self.config.interfaces.iter().map(|one| one.port_id.as_str()).chain(reserved)
-    }
-
     /// Is this the other record, accepted at another time?
     pub(super) fn differs_in_time_only(&self, other: &Record) -> bool {
         *self == Record { updated_at: self.updated_at, ..other.clone() }

@@ -217,19 +217,17 @@ fn names(found: Vec<&Arc<Stored>>) -> Vec<String> {
 }
 
 #[test]
-fn records_are_found_by_port_vm_and_target_whatever_the_provider_is_called() {
+fn records_are_found_by_vm_and_target_whatever_the_provider_is_called() {
     let store = open_on(SimulatedDisk::default(), Path::new("/data/inventory.json"));
     let of = |provider: &str, node: &str, vm: &str, ports: &[u32], target: &str| Record {
         provider_id: provider.to_owned(),
         accepted_by: Some(target.to_owned()),
         ..record(node, vm, ports, 1)
     };
-    let mut kept = of("cloud-b", "worker-1", "vm-b", &[5], "biz-2");
-    kept.reserved_ids = vec![ReservedId { port_id: "port-0002".to_owned(), id: 7 }];
     let records = [
         of("cloud-a", "worker-1", "vm-a", &[1, 2], "biz-1"),
         of("cloud-a", "worker-2", "vm-c", &[3], "biz-1"),
-        kept,
+        of("cloud-b", "worker-1", "vm-b", &[5], "biz-2"),
         of("cloud-c", "worker-9", "VM-A", &[1], "Biz-1"),
     ];
     commit(&store, records.into_iter().map(Change::Upsert).collect()).unwrap();
@@ -238,13 +236,11 @@ fn records_are_found_by_port_vm_and_target_whatever_the_provider_is_called() {
     assert_eq!(names(inventory.by_vm("vm-a")), all_of_vm_a);
     assert_eq!(names(inventory.by_vm("Vm-A")), all_of_vm_a);
     assert_eq!(names(inventory.by_instance("CLOUD-C", "vm-a")), ["cloud-c/worker-9"]);
-    assert_eq!(names(inventory.by_port("PORT-0001")), all_of_vm_a);
-    assert_eq!(names(inventory.by_port("port-0002")), ["cloud-a/worker-1", "cloud-b/worker-1"]);
     assert_eq!(names(inventory.by_name("worker-1")), ["cloud-a/worker-1", "cloud-b/worker-1"]);
     assert_eq!(names(inventory.by_target("biz-1", "worker-1")), ["cloud-a/worker-1"]);
     assert_eq!(names(inventory.by_target("BIZ-1", "worker-9")), ["cloud-c/worker-9"]);
-    for nothing in ["", "worker-1", "port-0009"] {
-        assert!(inventory.by_vm(nothing).is_empty() && inventory.by_port(nothing).is_empty());
+    for nothing in ["", "worker-1"] {
+        assert!(inventory.by_vm(nothing).is_empty());
     }
     assert!(inventory.by_name("Worker-1").is_empty(), "node names differ by case");
 }
@@ -310,13 +306,8 @@ fn look_ups_find_what_a_look_through_all_records_finds() {
             inventory.iter().map(|one| (&one.record.provider_id, &one.record.node_name)).collect();
         assert!(keys.is_sorted() && keys.windows(2).all(|two| two[0] != two[1]), "{keys:?}");
         let (vm, node) = (format!("vm-{}", random.u8(0..40)), format!("n{}", random.u8(0..40)));
-        let port = format!("port-{:04}", random.u32(0..60));
-        let has_port = |record: &Record| {
-            record.config.interfaces.iter().any(|interface| interface.port_id == port)
-        };
         assert_eq!(names(inventory.by_vm(&vm)), scan(&inventory, |one| one.instance_id == vm));
         assert_eq!(names(inventory.by_name(&node)), scan(&inventory, |one| one.node_name == node));
-        assert_eq!(names(inventory.by_port(&port)), scan(&inventory, has_port));
     }
 }
 
@@ -331,7 +322,6 @@ fn what_was_sent_and_not_accepted_is_kept_and_is_no_change_of_the_node() {
     assert_eq!(timeline(&store, "a"), serde_json::json!([]));
     let store = open_on(disk.after(Restart::NothingUnsynced), path);
     assert_eq!(get(&store, "a").unwrap().record, sent);
-    assert_eq!(names(store.snapshot().by_port("port-0001")).len(), 1);
     commit(&store, vec![upsert("a", &[1], 2)]).unwrap();
     let first =
         serde_json::json!([{"at": "2026-11-20T09:00:02Z", "change": "firstSent", "interfaces": 1}]);
