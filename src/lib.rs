@@ -23,7 +23,6 @@ pub mod queue;
 pub mod reconcile;
 pub mod resources;
 pub mod secret;
-pub mod shared_texts;
 pub mod signals;
 pub mod table;
 pub mod targets;

@@ -3,12 +3,11 @@
 //! Wire formats: docs/behaviour.md#sending and #inventory-file. No decisions are made here.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-
-use crate::shared_texts::SharedTexts;
 
 /// A node has the interfaces `multinic0` to `multinic9`; the agent knows no more.
 pub const MAX_INTERFACES: usize = 10;
@@ -61,6 +60,20 @@ impl Interface {
             None => Cow::Owned(format!("multinic{id}")),
         }
     }
+
+    /// What people are shown of a change: the values by their names in JSON, without the port's id.
+    pub(crate) fn values(&self) -> [(&'static str, String); 8] {
+        [
+            ("id", self.id.to_string()),
+            ("name", format!("{:?}", self.name)),
+            ("macAddress", self.mac_address.clone()),
+            ("address", self.address.to_string()),
+            ("cidr", self.cidr.to_string()),
+            ("mtu", self.mtu.to_string()),
+            ("networkId", self.network_id.to_string()),
+            ("subnetId", self.subnet_id.to_string()),
+        ]
+    }
 }
 
 /// All interfaces of one node, as sent to Viola.
@@ -105,6 +118,22 @@ impl NodeConfig {
     pub fn hash(&self) -> String {
         let bytes = serde_json::to_vec(self).unwrap_or_default();
         hexadecimal(ring::digest::digest(&ring::digest::SHA256, &bytes).as_ref())
+    }
+}
+
+/// The texts met so far: of networks, subnets, ranges and statuses there are few, however many ports.
+#[derive(Debug, Default)]
+pub struct SharedTexts(BTreeSet<Arc<str>>);
+
+impl SharedTexts {
+    /// The text as it was met first.
+    pub fn shared(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.0.get(text) {
+            return Arc::clone(known);
+        }
+        let new: Arc<str> = text.into();
+        self.0.insert(Arc::clone(&new));
+        new
     }
 }
 

@@ -17,8 +17,8 @@ use super::error::{CloudError, Step};
 use super::service::{Link, TokenService};
 use crate::http::client::{Answer, Client, Service};
 use crate::http::url::{path_segment, query_value};
+use crate::node_config::SharedTexts;
 use crate::secret::Secret;
-use crate::shared_texts::SharedTexts;
 
 /// The strictest common front end (uwsgi's default buffer) takes 4,096 bytes of request head and
 /// closes the connection on anything larger, which looks like a network failure.

@@ -135,9 +135,7 @@ impl Inventory {
     /// The records of a VM, of any provider: more than one while it is being renamed, or if its
     /// cloud was registered under another id.
     pub fn by_vm(&self, instance_id: &str) -> Vec<&Arc<Stored>> {
-        self.find(instance_id, |record| {
-            record.instance_id.eq_ignore_ascii_case(instance_id)
-        })
+        self.find(instance_id, |record| record.instance_id.eq_ignore_ascii_case(instance_id))
     }
 
     /// The records of a VM of one provider.

@@ -5,7 +5,7 @@
 //! layout), so that an edit by hand or damage is noticed.
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Write as _};
 
 use jiff::Timestamp;
 use ring::digest::{Context, SHA256};
@@ -15,8 +15,7 @@ use serde_json::value::RawValue;
 use super::contents::{Inventory, Stored};
 use super::record::Record;
 use super::timeline::Timeline;
-use crate::node_config::hexadecimal;
-use crate::shared_texts::SharedTexts;
+use crate::node_config::{SharedTexts, hexadecimal};
 
 /// What this program writes; a file with another one is not touched.
 pub(super) const FORMAT: u32 = 1;
@@ -42,11 +41,11 @@ pub struct Document {
 
 /// Why a file can't be used.
 #[derive(Debug)]
-pub enum Unusable {
-    /// A format that this program doesn't know, as it is written there.
-    UnknownFormat(String),
-    /// It is no inventory, or not a whole one: what is wrong, and where.
-    Damaged(String),
+pub struct Unusable {
+    /// It is no inventory, or not a whole one. Otherwise its format isn't known.
+    pub(super) is_damaged: bool,
+    /// In words that follow the file's name.
+    pub(super) problem: String,
 }
 
 #[derive(Deserialize)]
@@ -73,12 +72,11 @@ pub fn encode(
     mut write: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut piece = Vec::with_capacity(PIECE_BYTES + 4096);
-    piece.extend_from_slice(
-        format!("{{\n\"format\": {FORMAT},\n\"sequence\": {sequence},\n\"writtenAt\": \"{at}\"")
-            .as_bytes(),
-    );
-    let mut list = |name: &str, item: fn(&Stored) -> &[u8]| {
-        piece.extend_from_slice(format!(",\n\"{name}\": [").as_bytes());
+    write!(piece, "{{\n\"format\": {FORMAT},\n\"sequence\": {sequence},\n\"writtenAt\": \"{at}\"")?;
+    let records: fn(&Stored) -> &[u8] = |stored| &stored.json;
+    let timelines: fn(&Stored) -> &[u8] = |stored| &stored.timeline;
+    for (name, item) in [("records", records), ("timelines", timelines)] {
+        write!(piece, ",\n\"{name}\": [")?;
         let mut separator: &[u8] = b"\n";
         for stored in inventory.iter() {
             piece.extend_from_slice(separator);
@@ -90,12 +88,8 @@ pub fn encode(
             }
         }
         piece.extend_from_slice(b"\n]");
-        Ok::<(), io::Error>(())
-    };
-    list("records", |stored| &stored.json)?;
-    list("timelines", |stored| &stored.timeline)?;
-    let digest = digest(inventory);
-    piece.extend_from_slice(format!(",\n\"digest\": \"{digest}\"\n}}\n").as_bytes());
+    }
+    write!(piece, ",\n\"digest\": \"{}\"\n}}\n", digest(inventory))?;
     write(&piece)
 }
 
@@ -115,21 +109,24 @@ pub fn decode(bytes: &[u8]) -> Result<Document, Unusable> {
     if let Ok(OnlyFormat { format: Some(format) }) = serde_json::from_slice(bytes)
         && format.get() != FORMAT.to_string()
     {
-        let format = format.get().chars().take(SHOWN_FORMAT_CHARACTERS).collect();
-        return Err(Unusable::UnknownFormat(format));
+        let format: String = format.get().chars().take(SHOWN_FORMAT_CHARACTERS).collect();
+        let problem = format!(
+            "has format {format}, this program knows format {FORMAT}: run the version that wrote \
+             it, or move the file away"
+        );
+        return Err(Unusable { is_damaged: false, problem });
     }
-    let parsed: Parsed =
-        serde_json::from_slice(bytes).map_err(|error| Unusable::Damaged(error.to_string()))?;
-    let timelines = parsed.timelines.unwrap_or_default().into_iter();
-    let mut timelines: HashMap<_, _> = timelines
-        .map(|timeline| ((timeline.provider_id.clone(), timeline.node_name.clone()), timeline))
-        .collect();
+    let damaged = |error| Unusable { is_damaged: true, problem: format!("is damaged: {error}") };
+    let parsed: Parsed = serde_json::from_slice(bytes).map_err(damaged)?;
+    let timelines = parsed.timelines.unwrap_or_default();
+    let key_of = |one: &Timeline| (one.provider_id.clone(), one.node_name.clone());
+    let timelines: HashMap<_, _> = timelines.iter().map(|one| (key_of(one), one)).collect();
     let mut texts = SharedTexts::default();
     let records = parsed.records.unwrap_or_default().into_iter().map(|mut record| {
         record.config.share(&mut texts);
-        let key = (record.provider_id.clone(), record.node_name.clone());
-        let timeline = timelines.remove(&key).unwrap_or_else(|| Timeline::of(&record));
-        Stored::new(record, timeline.to_json(), 0)
+        let empty = Timeline::of(&record);
+        let timeline = timelines.get(&key_of(&empty)).copied().unwrap_or(&empty).to_json();
+        Stored::new(record, timeline, 0)
     });
     let inventory = Inventory::read(records.collect());
     let is_edited = parsed.digest.is_some_and(|stated| stated != digest(&inventory));

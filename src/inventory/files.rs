@@ -1,8 +1,8 @@
 //! The operations of a file system that the inventory is built from, and the order they come in.
 //!
-//! [`Files`] has two implementations: [`Disk`], and the crash simulator of the tests, which stops
-//! at any one of these operations and loses or reorders what wasn't synced. That is why there is no
-//! truncation, no overwriting and no seeking: a file is created, appended to, synced and renamed.
+//! [`Files`] is the real disk. The crash simulator of the tests replaces its operations: it stops at
+//! any one of them and loses or reorders what wasn't synced. That is why there is no truncation, no
+//! overwriting and no seeking: a file is created, appended to, synced and renamed.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -24,44 +24,9 @@ const ENOLCK: i32 = 37;
 /// A held lock; dropping it releases it.
 pub type Lock = Box<dyn Send>;
 
-/// A file system.
+/// A file system; the real one, but for what an implementation replaces.
 pub trait Files: Send + Sync {
     /// Where a path leads when symbolic links are followed, also if nothing is there yet.
-    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
-        Ok(path.to_owned())
-    }
-    /// Makes the folder and its parents, if they aren't there.
-    fn create_folder(&self, folder: &Path) -> io::Result<()>;
-    /// The names in a folder.
-    fn list(&self, folder: &Path) -> io::Result<Vec<String>>;
-    /// A whole file.
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
-    /// A new, empty file; one that is there already is an error.
-    fn create(&self, path: &Path) -> io::Result<Box<dyn Appendable>>;
-    /// Gives a file another name, in place of what had that name.
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Removes a file.
-    fn remove(&self, path: &Path) -> io::Result<()>;
-    /// Makes names that were created, changed or removed in a folder outlast a power cut.
-    fn sync_folder(&self, folder: &Path) -> io::Result<()>;
-    /// Locks a file against other processes; none if another one holds it.
-    fn lock(&self, path: &Path) -> io::Result<Option<Lock>>;
-}
-
-/// A file that is being written.
-pub trait Appendable: Send {
-    /// Writes all bytes at the end.
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
-    /// Makes what was written outlast a power cut. After an error the file can't be relied on: the
-    /// kernel may have dropped the pages and call the next sync a success.
-    fn sync(&mut self) -> io::Result<()>;
-}
-
-/// The real one.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Disk;
-
-impl Files for Disk {
     fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
         match fs::canonicalize(path) {
             // Nothing there yet, or a link to nothing.
@@ -73,10 +38,12 @@ impl Files for Disk {
         }
     }
 
+    /// Makes the folder and its parents, if they aren't there.
     fn create_folder(&self, folder: &Path) -> io::Result<()> {
         fs::create_dir_all(folder)
     }
 
+    /// The names in a folder.
     fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
         let names = fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name()));
         // A name that isn't UTF-8 can't be one of ours.
@@ -84,27 +51,33 @@ impl Files for Disk {
         Ok(names?.into_iter().filter_map(|name| name.into_string().ok()).collect())
     }
 
+    /// A whole file.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         fs::read(path)
     }
 
+    /// A new, empty file; one that is there already is an error.
     fn create(&self, path: &Path) -> io::Result<Box<dyn Appendable>> {
         let file = OpenOptions::new().append(true).create_new(true).mode(FILE_MODE).open(path)?;
         Ok(Box::new(file))
     }
 
+    /// Gives a file another name, in place of what had that name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
     }
 
+    /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
     }
 
+    /// Makes names that were created, changed or removed in a folder outlast a power cut.
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
         File::open(folder)?.sync_all()
     }
 
+    /// Locks a file against other processes; none if another one holds it.
     fn lock(&self, path: &Path) -> io::Result<Option<Lock>> {
         let mut options = OpenOptions::new();
         let file = options.create(true).truncate(false).write(true).mode(FILE_MODE).open(path)?;
@@ -118,6 +91,21 @@ impl Files for Disk {
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
+}
+
+/// The real one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Disk;
+
+impl Files for Disk {}
+
+/// A file that is being written.
+pub trait Appendable: Send {
+    /// Writes all bytes at the end.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Makes what was written outlast a power cut. After an error the file can't be relied on: the
+    /// kernel may have dropped the pages and call the next sync a success.
+    fn sync(&mut self) -> io::Result<()>;
 }
 
 impl Appendable for File {

@@ -16,7 +16,7 @@ use ring::digest::{SHA256, digest};
 use serde::Deserialize;
 
 use super::contents::Inventory;
-use super::document::{self, FORMAT, Unusable};
+use super::document;
 use super::files::{DiskError, Volume, beside, folder_of};
 use super::record::Change;
 use crate::node_config::hexadecimal;
@@ -38,23 +38,28 @@ pub(crate) struct Loaded {
 
 /// Why what was sent before isn't known.
 #[derive(Debug)]
-pub(crate) enum LoadError {
-    /// What was tried and came back.
-    Unreadable(String),
-    /// What is wrong, and another name under which the file is kept.
-    Damaged(String, PathBuf),
+pub(crate) struct LoadError {
+    /// What was tried and came back, or what is wrong.
+    pub(super) problem: String,
+    /// Another name for a damaged file, under which it is to be kept.
+    pub(super) aside: Option<PathBuf>,
 }
 
 impl fmt::Display for LoadError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (LoadError::Unreadable(problem) | LoadError::Damaged(problem, _)) = self;
-        formatter.write_str(problem)
+        formatter.write_str(&self.problem)
+    }
+}
+
+impl From<String> for LoadError {
+    fn from(problem: String) -> LoadError {
+        LoadError { problem, aside: None }
     }
 }
 
 impl From<DiskError> for LoadError {
     fn from(error: DiskError) -> LoadError {
-        LoadError::Unreadable(error.to_string())
+        error.to_string().into()
     }
 }
 
@@ -63,9 +68,9 @@ pub(super) fn load(volume: &Volume, path: &Path) -> Result<Option<Loaded>, LoadE
     let (folder, shown) = (folder_of(path), path.display());
     let mut names = volume.read(folder, |files| files.list(folder))?.unwrap_or_default();
     names.sort();
+    let own = path.file_name().unwrap_or_default().to_string_lossy();
     let rest_of = |name: &String, ending: &str| {
-        let start = beside(path, ending).file_name()?.to_str()?.to_owned();
-        name.strip_prefix(&start).map(str::to_owned)
+        name.strip_prefix(&*own)?.strip_prefix(ending).map(str::to_owned)
     };
     let is_journal = |name: &&String| {
         let number = rest_of(name, ".journal-").unwrap_or_default();
@@ -73,11 +78,28 @@ pub(super) fn load(volume: &Volume, path: &Path) -> Result<Option<Loaded>, LoadE
     };
     let journals: Vec<_> = names.iter().filter(is_journal).map(|name| folder.join(name)).collect();
     let mut loaded = Loaded::default();
+    // Did another program write the file?
     let mut is_foreign = false;
     if let Some(bytes) = volume.read(path, |files| files.read(path))? {
-        is_foreign = loaded.take_document(path, &bytes)?;
+        let document = document::decode(&bytes).map_err(|unusable| {
+            let aside = || {
+                let tag = hexadecimal(&digest(&SHA256, &bytes).as_ref()[..6]);
+                beside(path, &format!(".corrupt-{tag}"))
+            };
+            let problem = format!("{shown} {}", unusable.problem);
+            LoadError { problem, aside: unusable.is_damaged.then(aside) }
+        })?;
+        if document.is_edited {
+            loaded.findings.push(format!(
+                "{shown} does not match its digest: it was edited by hand or damaged; it is used \
+                 as it reads"
+            ));
+        }
+        is_foreign = document.sequence.is_none();
+        loaded.inventory = document.inventory;
+        loaded.sequence = document.sequence.unwrap_or_default();
     } else if let Some(aside) = names.iter().find(|name| rest_of(name, ".corrupt-").is_some()) {
-        return Err(LoadError::Unreadable(format!(
+        return Err(LoadError::from(format!(
             "{shown} was damaged and is set aside as {aside}: put it in its place, repaired, or a \
              back-up; to start without, move {aside} to another folder"
         )));
@@ -98,55 +120,30 @@ pub(super) fn load(volume: &Volume, path: &Path) -> Result<Option<Loaded>, LoadE
 }
 
 impl Loaded {
-    /// Says whether another program wrote the document.
-    fn take_document(&mut self, path: &Path, bytes: &[u8]) -> Result<bool, LoadError> {
-        let shown = path.display();
-        let document = document::decode(bytes).map_err(|unusable| match unusable {
-            Unusable::UnknownFormat(format) => LoadError::Unreadable(format!(
-                "{shown} has format {format}, this program knows format {FORMAT}: run the version \
-                 that wrote it, or move the file away"
-            )),
-            Unusable::Damaged(problem) => {
-                let tag = hexadecimal(&digest(&SHA256, bytes).as_ref()[..6]);
-                let aside = beside(path, &format!(".corrupt-{tag}"));
-                LoadError::Damaged(format!("{shown} is damaged: {problem}"), aside)
-            }
-        })?;
-        if document.is_edited {
-            self.findings.push(format!(
-                "{shown} does not match its digest: it was edited by hand or damaged; it is used \
-                 as it reads"
-            ));
-        }
-        self.inventory = document.inventory;
-        self.sequence = document.sequence.unwrap_or_default();
-        Ok(document.sequence.is_none())
-    }
-
     /// Of a journal that isn't whole, the good lines count.
     fn take_journal(&mut self, path: PathBuf, bytes: &[u8], is_foreign: bool) {
-        let (mut is_torn, mut is_damaged) = (false, false);
+        let mut is_whole = true;
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             let Some(Commit { sequence, changes }) = commit(line) else {
-                is_torn = true;
+                is_whole = false;
                 continue;
             };
-            is_damaged |= is_torn || sequence > self.sequence + 1;
+            is_whole &= sequence <= self.sequence + 1;
             if sequence > self.sequence && !is_foreign {
                 self.sequence = sequence;
                 self.inventory = self.inventory.with(changes).0;
             }
         }
-        let problem = match (is_foreign, is_damaged, is_torn) {
-            (true, ..) => Some("belongs to another file, and is set aside"),
-            (_, true, _) => Some("is damaged: what could be read is used, and it is set aside"),
-            (_, _, true) => Some("ends with no commit: its write was cut off, or it is damaged"),
-            _ => None,
+        let problem = match (is_foreign, is_whole) {
+            (true, _) => "belongs to another file, and is set aside",
+            (false, false) => {
+                "is damaged, or its last write was cut off: what could be read is used, and it is \
+                 set aside"
+            }
+            (false, true) => return self.journals.push((path, true)),
         };
-        if let Some(problem) = problem {
-            self.findings.push(format!("{} {problem}", path.display()));
-        }
-        self.journals.push((path, problem.is_none()));
+        self.findings.push(format!("{} {problem}", path.display()));
+        self.journals.push((path, false));
     }
 }
 

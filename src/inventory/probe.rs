@@ -35,7 +35,7 @@ pub(crate) fn bounded_in_time<T: Send + 'static>(
 pub(crate) fn read(path: &Path) -> Result<Option<Loaded>, LoadError> {
     let path = path.to_owned();
     let read = bounded_in_time(move |volume| load(volume, &resolve(volume, &path)?));
-    read.unwrap_or_else(|problem| Err(LoadError::Unreadable(problem)))
+    read.unwrap_or_else(|problem| Err(problem.into()))
 }
 
 /// Where links lead from `path`.

@@ -15,23 +15,22 @@
 //! Locks are taken in the order `disk`, `memory`. `disk` is held during I/O, which may never come
 //! back; `memory` never is, so readers don't wait for the disk.
 
-mod state;
-
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::contents::Inventory;
 use super::document;
 use super::files::{Disk, DiskError, Files, Lock, Volume, beside, folder_of};
-use super::load::{LoadError, load};
+use super::load::load;
 use super::record::Change;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::threads::{self, lock};
-
-pub use state::{Condition, StoreError, StoreState};
 
 /// First wait after a failure; doubled each time.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
@@ -69,12 +68,32 @@ struct Memory {
     /// The inventory's version that must come to disk at once, and the one that has.
     needed: u64,
     durable: u64,
-    /// `updatedAt` in the file lags.
-    is_resent: bool,
     state: StoreState,
     findings: Vec<String>,
     failures: u32,
     is_stopping: bool,
+}
+
+impl Memory {
+    /// Has the disk less than memory, if only an `updatedAt`?
+    fn is_ahead(&self) -> bool {
+        self.inventory.version() > self.durable
+    }
+
+    /// Does a commit wait for a disk that works?
+    fn is_awaited(&self) -> bool {
+        self.state.is_healthy() && self.needed > self.durable
+    }
+
+    /// So long the thread waits for the next attempt, if nothing happens.
+    fn wait(&self) -> Duration {
+        let doubled = RETRY_FIRST * 2_u32.pow(self.failures.clamp(1, 6) - 1);
+        match self.state.is_healthy() {
+            false => doubled.min(RETRY_LONGEST),
+            true if self.is_ahead() => RESENT_LONGEST,
+            true => Duration::MAX,
+        }
+    }
 }
 
 #[derive(Default)]
@@ -90,7 +109,6 @@ struct OpenFile {
     _lock: Lock,
     /// Number of the last write.
     sequence: u64,
-    has_written: bool,
     journals: Vec<(PathBuf, bool)>,
 }
 
@@ -163,7 +181,7 @@ impl Store {
     /// Applies the changes and makes them durable, together with those of other commits that wait
     /// at the same time. Gives a result for each change, in order. Memory has those that failed all
     /// the same, and they are written once the disk is back.
-    pub fn commit(&self, changes: Vec<Change>) -> Vec<Result<(), StoreError>> {
+    pub fn commit(&self, changes: Vec<Change>) -> Vec<Result<(), StoreState>> {
         let count = changes.len();
         if count == 0 {
             return Vec::new();
@@ -172,9 +190,8 @@ impl Store {
         let (inventory, only_resent) = memory.inventory.with(changes);
         let version = inventory.version();
         memory.inventory = Arc::new(inventory);
-        match only_resent {
-            true => memory.is_resent = true,
-            false => memory.needed = version,
+        if !only_resent {
+            memory.needed = version;
         }
         self.changed.notify_all();
         let mut state = self.shown(&memory);
@@ -195,7 +212,7 @@ impl Store {
             }
         }
         self.report();
-        vec![if state.is_healthy() { Ok(()) } else { Err(StoreError { state }) }; count]
+        vec![if state.is_healthy() { Ok(()) } else { Err(state) }; count]
     }
 
     /// The inventory as it is now; it doesn't change under its reader.
@@ -222,8 +239,7 @@ impl Store {
     /// by itself, after at most ten seconds, or a minute.
     pub fn retry(&self) {
         let memory = lock(&self.memory);
-        let is_due =
-            !memory.state.is_healthy() || memory.needed > memory.durable || memory.is_resent;
+        let is_due = !memory.state.is_healthy() || memory.is_ahead();
         drop(memory);
         if is_due {
             self.attempt();
@@ -258,20 +274,13 @@ impl Store {
         self.attempt();
         let mut memory = lock(&self.memory);
         while !memory.is_stopping {
-            let (is_failing, is_resent) = (!memory.state.is_healthy(), memory.is_resent);
-            let is_due = |memory: &Memory| !is_failing && memory.needed > memory.durable;
-            let doubled = RETRY_FIRST * 2_u32.pow(memory.failures.clamp(1, 6) - 1);
-            let wait = match is_failing {
-                true => doubled.min(RETRY_LONGEST),
-                false if is_resent => RESENT_LONGEST,
-                false => Duration::MAX,
-            };
+            let (wait, was_ahead) = (memory.wait(), memory.is_ahead());
             let waited = self.changed.wait_timeout_while(memory, wait, |memory| {
-                !memory.is_stopping && !is_due(memory) && memory.is_resent == is_resent
+                !memory.is_stopping && !memory.is_awaited() && memory.is_ahead() == was_ahead
             });
             let (held, waited) = waited.unwrap_or_else(|held| held.into_inner());
             memory = held;
-            if !memory.is_stopping && (is_due(&memory) || waited.timed_out()) {
+            if !memory.is_stopping && (memory.is_awaited() || waited.timed_out()) {
                 drop(memory);
                 self.attempt();
                 memory = lock(&self.memory);
@@ -291,17 +300,13 @@ impl Store {
         waited.unwrap_or_else(|held| held.into_inner()).0
     }
 
-    /// Writes what memory has. The file is opened first, if it isn't open yet.
+    /// Tries once to write what memory has, and notes what came of it.
     fn attempt(&self) {
         let mut disk = lock(&self.disk);
         if disk.is_closed {
             return;
         }
-        let opened = if disk.file.is_none() { self.open_file().map(Some) } else { Ok(None) };
-        let result = opened.and_then(|opened| {
-            disk.file = opened.or(disk.file.take());
-            disk.file.as_mut().map_or(Ok(0), |file| self.write(file))
-        });
+        let result = self.write(&mut disk.file);
         let mut memory = lock(&self.memory);
         let since = memory.state.since().unwrap_or_else(|| self.clock.now().wall);
         let (condition, reason) = match result {
@@ -348,14 +353,12 @@ impl Store {
             Trouble(Condition::Locked, reason)
         };
         let held = held.ok_or_else(in_use)?;
-        let loaded = load(&self.volume, &path).or_else(|error| match error {
-            LoadError::Unreadable(_) => Err(error),
-            LoadError::Damaged(problem, aside) => {
-                log::error!("{problem}");
-                self.volume.run("set aside", &path, |files| files.rename(&path, &aside))?;
-                self.volume.sync_folder_of(&path)?;
-                load(&self.volume, &path)
-            }
+        let loaded = load(&self.volume, &path).or_else(|error| {
+            let Some(aside) = &error.aside else { return Err(error) };
+            log::error!("{error}");
+            self.volume.run("set aside", &path, |files| files.rename(&path, aside))?;
+            self.volume.sync_folder_of(&path)?;
+            load(&self.volume, &path)
         });
         let loaded = loaded.map_err(|error| Trouble(Condition::Unreadable, error.to_string()))?;
         let loaded = loaded.unwrap_or_default();
@@ -369,25 +372,27 @@ impl Store {
         memory.inventory = Arc::new(read.with(earlier.collect()).0);
         memory.findings = loaded.findings;
         let (sequence, journals) = (loaded.sequence, loaded.journals);
-        Ok(OpenFile { path, _lock: held, sequence, has_written: false, journals })
+        Ok(OpenFile { path, _lock: held, sequence, journals })
     }
 
-    /// Memory becomes the file; gives the version it holds.
-    fn write(&self, file: &mut OpenFile) -> Result<u64, Trouble> {
-        let mut memory = lock(&self.memory);
-        memory.is_resent = false;
-        let inventory = memory.inventory.clone();
+    /// Memory becomes the file, which is opened first if it isn't yet; gives the version it holds.
+    fn write(&self, file: &mut Option<OpenFile>) -> Result<u64, Trouble> {
+        let file = match file {
+            Some(file) => file,
+            None => file.insert(self.open_file()?),
+        };
+        let memory = lock(&self.memory);
+        let (inventory, durable) = (memory.inventory.clone(), memory.durable);
         drop(memory);
         file.sequence = file.sequence.saturating_add(1);
         let (sequence, at) = (file.sequence, self.clock.now().wall);
         let written = self.volume.replace(&file.path, |opened| {
             document::encode(&inventory, sequence, at, |piece| opened.append(piece))
         });
-        let took = written.map_err(|error| match file.has_written {
-            true => Trouble(Condition::Unwritten, error.to_string()),
-            false => error.into(),
+        let took = written.map_err(|error| match durable {
+            0 => error.into(),
+            _ => Trouble(Condition::Unwritten, error.to_string()),
         })?;
-        file.has_written = true;
         self.metrics.observe("multinic_inventory_fsync_duration_seconds", &[], took);
         self.metrics.add("multinic_inventory_writes_total", &[], 1.0);
         for (path, is_whole) in std::mem::take(&mut file.journals) {
@@ -448,9 +453,94 @@ impl Store {
             self.clock.now().uptime.saturating_sub(began.uptime)
         });
         self.metrics.set("multinic_inventory_pending_seconds", &[], pending.as_secs_f64());
-        for (condition, name) in state::CONDITIONS {
+        for (condition, name) in CONDITIONS {
             let value = if condition == state.condition { 1.0 } else { 0.0 };
             self.metrics.set("multinic_inventory_state", &[("state", name)], value);
         }
     }
 }
+
+/// What the store can be relied on for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Condition {
+    /// The program is stopping; nothing is written any more.
+    Closed,
+    /// Everything that was committed is on disk.
+    Healthy,
+    /// Another operator has the file; what it holds isn't known here.
+    Locked,
+    /// The file hasn't been read yet.
+    #[default]
+    Opening,
+    /// The file can't be read or used; what it holds isn't known.
+    Unreadable,
+    /// The file was never written by this process, and can't be: what is sent would be forgotten.
+    Unwritable,
+    /// Everything is known, but the disk is behind; tried again until it isn't.
+    Unwritten,
+}
+
+/// All conditions, and a word for each for metrics and the API.
+const CONDITIONS: [(Condition, &str); 7] = [
+    (Condition::Closed, "closed"),
+    (Condition::Healthy, "healthy"),
+    (Condition::Locked, "locked"),
+    (Condition::Opening, "opening"),
+    (Condition::Unreadable, "unreadable"),
+    (Condition::Unwritable, "unwritable"),
+    (Condition::Unwritten, "unwritten"),
+];
+
+/// The state of the store. As an error of a change: it is not on disk. It is kept in memory and
+/// written later; after [`Condition::Closed`] it is not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreState {
+    /// In a word.
+    pub condition: Condition,
+    /// Since when.
+    pub since: Timestamp,
+    /// What was tried on what, and what came back. Stable: without times.
+    pub reason: String,
+}
+
+impl StoreState {
+    /// Is everything on disk?
+    pub fn is_healthy(&self) -> bool {
+        self.condition == Condition::Healthy
+    }
+
+    /// Is it known what nodes were sent before, and can it be kept? If not, no node may be sent:
+    /// interface ids would be given out again and network cards renamed.
+    pub fn remembers(&self) -> bool {
+        matches!(self.condition, Condition::Healthy | Condition::Unwritten)
+    }
+
+    /// What is wrong; none when healthy.
+    pub fn reason(&self) -> Option<&str> {
+        (!self.is_healthy()).then_some(self.reason.as_str())
+    }
+
+    /// Since when it isn't healthy.
+    pub fn since(&self) -> Option<Timestamp> {
+        (!self.is_healthy()).then_some(self.since)
+    }
+
+    /// One word for metrics and the API.
+    pub fn name(&self) -> &'static str {
+        let named = CONDITIONS.iter().find(|(condition, _)| *condition == self.condition);
+        named.map_or("", |(_, name)| name)
+    }
+}
+
+impl fmt::Display for StoreState {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.condition {
+            Condition::Healthy => return formatter.write_str("the inventory is on disk"),
+            Condition::Unwritten => "kept in memory until the disk takes it",
+            _ => "not available",
+        };
+        write!(formatter, "the inventory is {what}: {}", self.reason)
+    }
+}
+
+impl std::error::Error for StoreState {}

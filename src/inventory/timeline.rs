@@ -93,8 +93,9 @@ fn changes(before: Option<&Record>, after: &Record) -> Vec<Value> {
             add("portAdded", port(new));
             continue;
         };
-        for ((field, from), (_, to)) in values(old).into_iter().zip(values(new)) {
-            if from != to {
+        for ((field, from), (_, to)) in old.values().into_iter().zip(new.values()) {
+            // Its name follows from its id.
+            if from != to && field != "name" {
                 let port_id = &new.port_id;
                 let entry = json!({"portId": port_id, "id": new.id, "field": field, "from": from, "to": to});
                 add("portChanged", entry);
@@ -102,17 +103,4 @@ fn changes(before: Option<&Record>, after: &Record) -> Vec<Value> {
         }
     }
     found
-}
-
-/// The values of an interface by their names in the record.
-fn values(interface: &Interface) -> [(&'static str, String); 7] {
-    [
-        ("id", interface.id.to_string()),
-        ("macAddress", interface.mac_address.clone()),
-        ("address", interface.address.to_string()),
-        ("cidr", interface.cidr.to_string()),
-        ("mtu", interface.mtu.to_string()),
-        ("networkId", interface.network_id.to_string()),
-        ("subnetId", interface.subnet_id.to_string()),
-    ]
 }

@@ -28,12 +28,12 @@ pub fn between(record: &Record, node: &PlannedNode, target: &str) -> Vec<String>
                 "port {port_id} is new, as multinic{} with {}",
                 interface.id, interface.address
             )),
-            Some(known) => differences.extend(
-                fields(known, interface)
-                    .into_iter()
-                    .filter(|(_, was, is)| was != is)
-                    .map(|(field, was, is)| format!("port {port_id}: {field} {was} -> {is}")),
-            ),
+            Some(known) => {
+                let values = known.values().into_iter().zip(interface.values());
+                differences.extend(values.filter(|(was, is)| was != is).map(
+                    |((field, was), (_, is))| format!("port {port_id}: {field} {was} -> {is}"),
+                ));
+            }
         }
     }
     for (port_id, interface) in old.iter().filter(|(port_id, _)| !new.contains_key(*port_id)) {
@@ -52,20 +52,6 @@ pub fn between(record: &Record, node: &PlannedNode, target: &str) -> Vec<String>
 
 fn by_port(config: &NodeConfig) -> BTreeMap<&str, &Interface> {
     config.interfaces.iter().map(|one| (one.port_id.as_str(), one)).collect()
-}
-
-fn fields(was: &Interface, is: &Interface) -> [(&'static str, String, String); 8] {
-    let quoted = |text: &str| format!("{text:?}");
-    [
-        ("id", was.id.to_string(), is.id.to_string()),
-        ("name", quoted(&was.name), quoted(&is.name)),
-        ("macAddress", was.mac_address.clone(), is.mac_address.clone()),
-        ("address", was.address.to_string(), is.address.to_string()),
-        ("cidr", was.cidr.to_string(), is.cidr.to_string()),
-        ("mtu", was.mtu.to_string(), is.mtu.to_string()),
-        ("networkId", was.network_id.to_string(), is.network_id.to_string()),
-        ("subnetId", was.subnet_id.to_string(), is.subnet_id.to_string()),
-    ]
 }
 
 #[cfg(test)]

@@ -208,7 +208,7 @@ fn a_commit_beside_the_close_is_refused_and_nothing_is_written_without_the_lock(
         scope.spawn(|| store.flush_and_close());
         wait_until("the lock given back", || unlocked.load(Ordering::SeqCst));
         let error = commit(&store, vec![upsert("b", &[2], 1)]).unwrap_err();
-        assert_eq!(error.state.condition, Condition::Closed);
+        assert_eq!(error.condition, Condition::Closed);
     });
     assert_eq!(open(&path).snapshot().len(), 1);
 }
@@ -353,7 +353,7 @@ fn storage_that_hangs_while_a_commit_is_written_holds_up_neither_commits_nor_the
         assert!(state.reason().unwrap().contains("the attempt to replace "), "{state}");
         let began = Instant::now();
         let error = commit(&store, vec![upsert("b", &[2], 2)]).unwrap_err();
-        assert_eq!(error.state.condition, Condition::Unwritten);
+        assert_eq!(error.condition, Condition::Unwritten);
         store.flush_and_close();
         assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
         assert_eq!(store.state().condition, Condition::Closed);

@@ -356,7 +356,7 @@ fn a_closed_store_takes_nothing_and_leaves_one_readable_file() {
     commit(&store, vec![upsert("a", &[1], 1)]).unwrap();
     store.flush_and_close();
     let refused = commit(&store, vec![upsert("b", &[2], 2)]);
-    assert_eq!(refused.unwrap_err().state.condition, Condition::Closed);
+    assert_eq!(refused.unwrap_err().condition, Condition::Closed);
     let mut names: Vec<_> =
         std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();

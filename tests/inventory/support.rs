@@ -9,7 +9,7 @@ use multinic_operator::clock::{Clock, Now};
 use multinic_operator::inventory::contents::{Inventory, Stored};
 use multinic_operator::inventory::files::Files;
 use multinic_operator::inventory::record::{Change, Record};
-use multinic_operator::inventory::store::{Store, StoreError};
+use multinic_operator::inventory::store::{Store, StoreState};
 use multinic_operator::metrics::Metrics;
 use multinic_operator::node_config::{Interface, NodeConfig};
 
@@ -32,7 +32,7 @@ pub(crate) fn open(path: &Path) -> Arc<Store> {
 }
 
 /// Commits, and gives the first error.
-pub(crate) fn commit(store: &Store, changes: Vec<Change>) -> Result<(), StoreError> {
+pub(crate) fn commit(store: &Store, changes: Vec<Change>) -> Result<(), StoreState> {
     store.commit(changes).into_iter().collect()
 }
 

@@ -19,7 +19,7 @@ mod simulated_disk;
 use simulated_disk::{Restart, SimulatedDisk};
 
 const DOCUMENT: &str = "/data/inventory.json";
-const CHECKSUM_BYTES: usize = 8;
+const CHECKSUM_BYTES: usize = 16;
 
 /// The document and up to two segments of the journal, separated by zero bytes; a journal's line
 /// that begins with `#` is given its checksum here, for no fuzzer guesses one.
