@@ -14,27 +14,48 @@
 //! no path to a file system, and nothing to write to. The wire format is `page/openapi.yaml`, which
 //! a test holds against real answers.
 
-mod assets;
-mod etag;
 mod query;
-mod token;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use ring::digest::{SHA256, digest};
+use ring::hmac;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::contents::{Inventory, Stored};
 use super::store::Store;
 use crate::http::server::{Body, Handler, Method, Request, Response};
+use crate::node_config::hexadecimal;
 use crate::overview::{ObjectState, Overview};
+use crate::threads::lock;
+use crate::token_file::TokenFile;
 
 use query::ListQuery;
-use token::Guard;
 
 const NODE_CONFIGS: &str = "/v1/inventory/node-configs";
 const CHANGES: &str = "/v1/inventory/changes";
+
+/// Path, content type and content of each file of the page and of the description of the API. They
+/// refer to each other by relative paths.
+const ASSETS: [(&str, &str, &str); 6] = [
+    ("/", "text/html; charset=utf-8", include_str!("page/index.html")),
+    ("/page.css", "text/css; charset=utf-8", include_str!("page/page.css")),
+    ("/page.js", "text/javascript; charset=utf-8", include_str!("page/page.js")),
+    ("/words.js", "text/javascript; charset=utf-8", include_str!("page/words.js")),
+    ("/docs", "text/html; charset=utf-8", include_str!("page/docs.html")),
+    ("/openapi.yaml", "application/yaml", include_str!("page/openapi.yaml")),
+];
+
+/// What the page may load: own files only, nothing inline, in no frame.
+const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+                              connect-src 'self'; img-src 'self' data:; base-uri 'none'; \
+                              form-action 'none'; frame-ancestors 'none'";
+
+/// The token's file is read this often at most; a mounted Secret changes without a sign.
+const TOKEN_EVERY: Duration = Duration::from_secs(1);
 
 /// What a list holds for each of its items: where it is, and how long.
 const ITEM_BYTES: usize = size_of::<Arc<[u8]>>();
@@ -56,7 +77,7 @@ pub struct Api {
     store: Arc<Store>,
     overview: Arc<Overview>,
     cors_origin: Option<String>,
-    token: Option<Guard>,
+    token: Option<TokenFile>,
     leadership: Leadership,
     /// Differs from run to run, so that a version number is never taken for one of another run.
     run: u64,
@@ -79,7 +100,7 @@ impl Api {
         leadership: Leadership,
     ) -> Api {
         Api {
-            token: settings.token_file.map(|path| Guard::new(path, store.clock().clone())),
+            token: settings.token_file.map(|path| TokenFile::new(path, TOKEN_EVERY)),
             store,
             overview,
             cors_origin: settings.cors_origin.filter(|origin| !origin.is_empty()),
@@ -89,105 +110,107 @@ impl Api {
         }
     }
 
-    fn route(&self, request: &Request) -> Response {
+    fn route(&self, request: &Request) -> Result<Response, Response> {
         if request.method == Method::Options {
-            return preflight();
+            return Ok(Response::new(204, Body::Empty).with("Allow", "GET, HEAD, OPTIONS"));
         }
-        if request.path == "/healthz" {
-            return json_answer(200, Body::Static(b"{\"status\":\"ok\"}"))
-                .with("Cache-Control", "no-store");
+        let path = request.path.as_str();
+        let node_name = path.strip_prefix(NODE_CONFIGS).and_then(|rest| rest.strip_prefix('/'));
+        match (path, node_name) {
+            ("/healthz", _) => Ok(json_answer(200, Body::Static(b"{\"status\":\"ok\"}"))
+                .with("Cache-Control", "no-store")),
+            ("/v1/overview", _) => self.overview_answer(request),
+            (NODE_CONFIGS, _) => self.list(request, |stored| &stored.json),
+            (CHANGES, _) => self.list(request, |stored| &stored.timeline),
+            (_, Some(node_name)) if !node_name.is_empty() => self.single(request, node_name),
+            _ => asset(request).unwrap_or_else(|| {
+                Err(Response::error(404, "there is nothing here; see /docs for what there is"))
+            }),
         }
-        if let Some(asset) = assets::answer(request) {
-            return asset;
-        }
-        let node_name =
-            request.path.strip_prefix(NODE_CONFIGS).and_then(|rest| rest.strip_prefix('/'));
-        let known = [NODE_CONFIGS, CHANGES, "/v1/overview"].contains(&request.path.as_str());
-        if !known && node_name.is_none_or(str::is_empty) {
-            return Response::error(404, "there is nothing here; see /docs for what there is");
-        }
-        let answer = self.refusal(request).map_or_else(|| self.data(request, node_name), Err);
-        answer.unwrap_or_else(|refusal| refusal)
     }
 
-    /// Why this client gets no data, if it doesn't.
-    fn refusal(&self, request: &Request) -> Option<Response> {
-        let token = self.token.as_ref();
-        let refusal = token.and_then(|token| token.refusal(request.authorization.as_ref()));
-        if refusal.is_some() {
-            return refusal;
-        }
-        let leader = (self.leadership)()?;
-        let message = format!("not the leader (leader: {leader})");
-        Some(Response::error(503, &message).with("Retry-After", "5"))
-    }
-
-    fn data(&self, request: &Request, node_name: Option<&str>) -> Result<Response, Response> {
-        if request.path == "/v1/overview" {
-            return self.overview_answer(request);
-        }
-        let state = self.store.state();
-        if !state.remembers() {
-            return Err(Response::error(503, &state.to_string()).with("Retry-After", "5"));
-        }
-        let inventory = self.store.snapshot();
-        match node_name {
-            Some(node_name) => self.single(request, &inventory, node_name),
-            None if request.path == CHANGES => {
-                self.list(request, &inventory, |stored| &stored.timeline)
+    /// Refuses clients without the token, and all where another replica leads.
+    fn permit(&self, request: &Request) -> Result<(), Response> {
+        if let Some(token) = &self.token {
+            let expected = token.token(self.store.clock().now().uptime).map_err(|_| {
+                let message = "the token file of this server can't be read, so no data are shown";
+                Response::error(503, message)
+            })?;
+            let presented = request.authorization.as_ref().and_then(|header| {
+                let (scheme, token) = header.expose().split_once(' ')?;
+                scheme.eq_ignore_ascii_case("Bearer").then(|| token.trim())
+            });
+            let problem = match presented {
+                Some(presented) if is_same(presented, expected.expose()) => None,
+                Some(_) => Some("the token is not the right one"),
+                None => Some("a token is needed: send Authorization: Bearer <token>"),
+            };
+            if let Some(problem) = problem {
+                let scheme = "Bearer realm=\"multinic-inventory\"";
+                return Err(Response::error(401, problem).with("WWW-Authenticate", scheme));
             }
-            None => self.list(request, &inventory, |stored| &stored.json),
+        }
+        match (self.leadership)() {
+            None => Ok(()),
+            Some(leader) => Err(unavailable(&format!("not the leader (leader: {leader})"))),
         }
     }
 
-    fn single(
-        &self,
-        request: &Request,
-        inventory: &Inventory,
-        node_name: &str,
-    ) -> Result<Response, Response> {
-        let provider = query::single(&request.query)?;
-        let found: Vec<&Arc<Stored>> = match &provider {
+    /// The inventory, for those who may see it.
+    fn inventory(&self, request: &Request) -> Result<Arc<Inventory>, Response> {
+        self.permit(request)?;
+        let state = self.store.state();
+        match state.remembers() {
+            true => Ok(self.store.snapshot()),
+            false => Err(unavailable(&state.to_string())),
+        }
+    }
+
+    fn single(&self, request: &Request, node_name: &str) -> Result<Response, Response> {
+        let inventory = self.inventory(request)?;
+        let found = match query::provider(&request.query)? {
             Some(provider) => inventory.get(provider, node_name).into_iter().collect(),
             None => inventory.by_name(node_name),
         };
-        let found: Vec<_> = found.iter().filter(|stored| stored.record.was_accepted()).collect();
-        if found.is_empty() {
+        let found = found.into_iter().filter(|stored| stored.record.was_accepted());
+        let items: Arc<[_]> = found.map(|stored| stored.json.clone()).collect();
+        if items.is_empty() {
             return Err(Response::error(404, &format!("there is no record of node {node_name}")));
         }
-        let items: Arc<[_]> = found.iter().map(|stored| stored.json.clone()).collect();
         let body = Body::List(items);
-        self.tagged(request, etag::of_content(&body.bytes()), || Ok(json_answer(200, body)))
+        self.tagged(request, tag_of(&body.bytes()), || Ok(json_answer(200, body)))
     }
 
     fn list(
         &self,
         request: &Request,
-        inventory: &Inventory,
         item: fn(&Stored) -> &Arc<[u8]>,
     ) -> Result<Response, Response> {
+        let inventory = self.inventory(request)?;
         let query = ListQuery::parse(&request.query)?;
         let tag = format!("\"{:016x}-{}\"", self.run, inventory.version());
         self.tagged(request, tag, || {
             if query.is_everything() && request.path == NODE_CONFIGS {
                 return Ok(json_answer(200, Body::List(inventory.list())));
             }
-            let (found, next) = query.select(inventory);
+            let (found, next) = query.select(&inventory);
             let reservation =
                 request.memory.reserve(found.len() * ITEM_BYTES).ok_or_else(Response::no_memory)?;
             let items = found.iter().map(|stored| item(stored).clone()).collect();
             let response = json_answer(200, Body::List(items)).holding(reservation);
             Ok(match next {
                 None => response,
+                // Relative, for it is read behind proxies that add a prefix.
                 Some(next) => response
-                    .with("Link", format!("<{}?{}>; rel=\"next\"", request.path, query.link(&next)))
+                    .with("Link", format!("<?{}>; rel=\"next\"", query.with_continue(&next)))
                     .with("X-Continue", next),
             })
         })
     }
 
     fn overview_answer(&self, request: &Request) -> Result<Response, Response> {
-        let making = self.overview_making.lock().unwrap_or_else(|held| held.into_inner());
+        self.permit(request)?;
+        let making = lock(&self.overview_making);
         let state = self.store.state();
         let store = json!({
             "state": state.name(),
@@ -201,21 +224,19 @@ impl Api {
         let reservation =
             request.memory.reserve(body.capacity()).ok_or_else(Response::no_memory)?;
         drop((answer, making));
-        let tag = etag::of_content(&body);
+        let tag = tag_of(&body);
         self.tagged(request, tag, || Ok(json_answer(200, Body::Owned(body)).holding(reservation)))
     }
 
-    /// The answer, or 304 if the client has it already.
+    /// The answer with data, or 304 if the client has it already.
     fn tagged(
         &self,
         request: &Request,
         tag: String,
         answer: impl FnOnce() -> Result<Response, Response>,
     ) -> Result<Response, Response> {
-        let known = request.if_none_match.as_deref().is_some_and(|list| etag::matches(list, &tag));
-        let response = if known { Response::new(304, Body::Empty) } else { answer()? };
         let scope = if self.token.is_some() { "private, no-cache" } else { "no-cache" };
-        Ok(response.with("ETag", tag).with("Cache-Control", scope))
+        Ok(unless_known(request, tag, answer)?.with("Cache-Control", scope))
     }
 
     /// Lets pages of the one configured origin read the answer.
@@ -240,13 +261,55 @@ impl Api {
 
 impl Handler for Api {
     fn answer(&self, request: &Request) -> Response {
-        let response = self.with_cors(request, self.route(request));
-        response.with("X-Content-Type-Options", "nosniff").with("Referrer-Policy", "no-referrer")
+        let answer = self.route(request).unwrap_or_else(|refusal| refusal);
+        let answer = self.with_cors(request, answer);
+        answer.with("X-Content-Type-Options", "nosniff").with("Referrer-Policy", "no-referrer")
     }
 }
 
-fn preflight() -> Response {
-    Response::new(204, Body::Empty).with("Allow", "GET, HEAD, OPTIONS")
+/// The file at the request's path; none if there is no such file.
+fn asset(request: &Request) -> Option<Result<Response, Response>> {
+    let (_, content_type, content) = ASSETS.iter().find(|(path, ..)| *path == request.path)?;
+    let content = content.as_bytes();
+    let answer = unless_known(request, tag_of(content), || {
+        Ok(Response::new(200, Body::Static(content)).with("Content-Type", *content_type))
+    });
+    Some(answer.map(|answer| {
+        answer.with("Cache-Control", "no-cache").with("Content-Security-Policy", CONTENT_POLICY)
+    }))
+}
+
+/// The answer with its entity tag, or 304 if the client names the tag. Tags are compared weakly, as
+/// RFC 9110, 13.1.2, asks.
+fn unless_known(
+    request: &Request,
+    tag: String,
+    answer: impl FnOnce() -> Result<Response, Response>,
+) -> Result<Response, Response> {
+    let known = request.if_none_match.as_deref().unwrap_or_default().split(',');
+    let mut known = known.map(|known| known.trim().trim_start_matches("W/"));
+    let response = match known.any(|known| known == tag || known == "*") {
+        true => Response::new(304, Body::Empty),
+        false => answer()?,
+    };
+    Ok(response.with("ETag", tag))
+}
+
+/// An entity tag that follows from the content.
+fn tag_of(content: &[u8]) -> String {
+    format!("\"{}\"", hexadecimal(&digest(&SHA256, content).as_ref()[..16]))
+}
+
+/// Compares in a time that says nothing about how much of the tokens agrees, as ring compares
+/// signatures.
+fn is_same(presented: &str, expected: &str) -> bool {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, b"");
+    let signature = hmac::sign(&key, expected.as_bytes());
+    hmac::verify(&key, presented.as_bytes(), signature.as_ref()).is_ok()
+}
+
+fn unavailable(message: &str) -> Response {
+    Response::error(503, message).with("Retry-After", "5")
 }
 
 fn json_answer(status: u16, body: Body) -> Response {

@@ -16,113 +16,88 @@ use crate::inventory::record::Record;
 /// Largest `limit`.
 const MAX_LIMIT: usize = 10_000;
 
+const PARAMETERS: [&str; 5] = ["providerId", "nodeName", "instanceId", "limit", "continue"];
+
 /// What a list is asked for.
-#[derive(Debug, Default)]
-pub(super) struct ListQuery {
-    provider_id: Option<String>,
-    node_name: Option<String>,
-    instance_id: Option<String>,
-    limit: Option<usize>,
+pub(super) struct ListQuery<'a> {
+    given: Vec<(&'static str, &'a str)>,
+    limit: usize,
     /// Provider and node name of the first record of this page.
-    from: Option<(String, String)>,
+    from: (String, String),
 }
 
-impl ListQuery {
-    pub(super) fn parse(pairs: &[(String, String)]) -> Result<ListQuery, Response> {
-        check(pairs, &["providerId", "nodeName", "instanceId", "limit", "continue"])?;
-        let limit = value(pairs, "limit").map(|text| match text.parse() {
+impl<'a> ListQuery<'a> {
+    pub(super) fn parse(pairs: &'a [(String, String)]) -> Result<ListQuery<'a>, Response> {
+        let given = known(pairs, &PARAMETERS)?;
+        let value = |wanted| given.iter().find(|(name, _)| *name == wanted).map(|(_, text)| *text);
+        let limit = value("limit").map_or(Ok(usize::MAX), |text| match text.parse() {
             Ok(limit) if (1..=MAX_LIMIT).contains(&limit) => Ok(limit),
             _ => Err(bad(&format!("limit must be a number from 1 to {MAX_LIMIT}"))),
-        });
-        let from = value(pairs, "continue").map(|text| {
-            read_continue(&text).ok_or_else(|| {
-                bad("continue is not what an earlier answer gave; start again without it")
-            })
-        });
-        Ok(ListQuery {
-            provider_id: value(pairs, "providerId"),
-            node_name: value(pairs, "nodeName"),
-            instance_id: value(pairs, "instanceId"),
-            limit: limit.transpose()?,
-            from: from.transpose()?,
-        })
+        })?;
+        let from = value("continue").map_or(Some(Default::default()), read_continue);
+        let not_ours = "continue is not what an earlier answer gave; start again without it";
+        let from = from.ok_or_else(|| bad(not_ours))?;
+        Ok(ListQuery { given, limit, from })
     }
 
     /// Is nothing left out?
     pub(super) fn is_everything(&self) -> bool {
-        let filtered =
-            self.provider_id.is_some() || self.node_name.is_some() || self.instance_id.is_some();
-        !filtered && self.limit.is_none() && self.from.is_none()
+        self.given.is_empty()
     }
 
     /// The records of this page, and the `continue` of the next one.
     pub(super) fn select(&self, inventory: &Inventory) -> (Vec<Arc<Stored>>, Option<String>) {
-        let (provider_id, node_name) = match &self.from {
-            Some((provider_id, node_name)) => (provider_id.as_str(), node_name.as_str()),
-            None => ("", ""),
-        };
-        let mut wanted = inventory
-            .shown_from(provider_id, node_name)
-            .filter(|stored| self.wants(&stored.record));
-        let page = wanted.by_ref().take(self.limit.unwrap_or(usize::MAX)).cloned().collect();
+        let (provider_id, node_name) = &self.from;
+        let shown = inventory.shown_from(provider_id, node_name);
+        let mut wanted = shown.filter(|stored| self.wants(&stored.record));
+        let page = wanted.by_ref().take(self.limit).cloned().collect();
         let next = wanted.next().map(|stored| &stored.record);
         (page, next.map(|next| write_continue(&next.provider_id, &next.node_name)))
     }
 
     fn wants(&self, record: &Record) -> bool {
-        let is = |wanted: &Option<String>, value: &str| {
-            wanted.as_ref().is_none_or(|wanted| wanted == value)
-        };
-        is(&self.node_name, &record.node_name)
-            && is(&self.instance_id, &record.instance_id)
-            && self
-                .provider_id
-                .as_ref()
-                .is_none_or(|wanted| wanted.eq_ignore_ascii_case(&record.provider_id))
+        self.given.iter().all(|(name, wanted)| match *name {
+            "providerId" => record.provider_id.eq_ignore_ascii_case(wanted),
+            "nodeName" => record.node_name == *wanted,
+            "instanceId" => record.instance_id == *wanted,
+            _ => true,
+        })
     }
 
     /// The query string of the next page.
-    pub(super) fn link(&self, next: &str) -> String {
-        let limit = self.limit.map(|limit| limit.to_string());
-        let next = Some(next.to_owned());
-        let pairs = [
-            ("providerId", &self.provider_id),
-            ("nodeName", &self.node_name),
-            ("instanceId", &self.instance_id),
-            ("limit", &limit),
-            ("continue", &next),
-        ];
-        let encoded = pairs.into_iter().filter_map(|(name, value)| {
-            let value = utf8_percent_encode(value.as_ref()?, NON_ALPHANUMERIC);
-            Some(format!("{name}={value}"))
+    pub(super) fn with_continue(&self, next: &str) -> String {
+        let kept = self.given.iter().copied().filter(|(name, _)| *name != "continue");
+        let pairs = kept.chain([("continue", next)]).map(|(name, value)| {
+            format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC))
         });
-        encoded.collect::<Vec<_>>().join("&")
+        pairs.collect::<Vec<_>>().join("&")
     }
 }
 
 /// The provider that a single node is asked of.
-pub(super) fn single(pairs: &[(String, String)]) -> Result<Option<String>, Response> {
-    check(pairs, &["providerId"])?;
-    Ok(value(pairs, "providerId"))
+pub(super) fn provider(pairs: &[(String, String)]) -> Result<Option<&str>, Response> {
+    Ok(known(pairs, &["providerId"])?.first().map(|(_, value)| *value))
 }
 
-fn check(pairs: &[(String, String)], known: &[&str]) -> Result<(), Response> {
-    for name in known {
-        if pairs.iter().filter(|(given, _)| given == name).count() > 1 {
-            return Err(bad(&format!("{name} is given more than once")));
-        }
-        let misspelt = |given: &str| given != *name && given.eq_ignore_ascii_case(name);
-        if let Some((given, _)) = pairs.iter().find(|(given, _)| misspelt(given)) {
-            return Err(bad(&format!("{given} is not known: write {name}")));
+/// The parameters of these names; an empty value means no filter.
+fn known<'a>(
+    pairs: &'a [(String, String)],
+    names: &[&'static str],
+) -> Result<Vec<(&'static str, &'a str)>, Response> {
+    let mut known = Vec::new();
+    for name in names {
+        let same = pairs.iter().filter(|(given, _)| given.eq_ignore_ascii_case(name));
+        for (index, (given, value)) in same.enumerate() {
+            if given != name {
+                return Err(bad(&format!("{given} is not known: write {name}")));
+            } else if index > 0 {
+                return Err(bad(&format!("{name} is given more than once")));
+            } else if !value.is_empty() {
+                known.push((*name, value.as_str()));
+            }
         }
     }
-    Ok(())
-}
-
-/// An empty value means no filter.
-fn value(pairs: &[(String, String)], name: &str) -> Option<String> {
-    let found = pairs.iter().find(|(given, value)| given == name && !value.is_empty());
-    found.map(|(_, value)| value.clone())
+    Ok(known)
 }
 
 fn write_continue(provider_id: &str, node_name: &str) -> String {
