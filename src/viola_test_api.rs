@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 use crate::clock::Clock;
 use crate::http::server::{Body, Limits, Method, Request, Response, Server};
 use crate::signals;
+use crate::targets::viola::PATH;
 
 use apply::{Applier, Outcome};
 
@@ -68,12 +69,9 @@ fn answer(applier: &Applier, request: &Request) -> Response {
         ("/healthz", Method::Get | Method::Head) => Response::new(200, Body::Static(b"ok"))
             .with("Content-Type", "text/plain; charset=utf-8"),
         ("/healthz", _) => not_allowed("GET"),
-        (crate::targets::viola::PATH, Method::Post) => post(applier, request),
-        (crate::targets::viola::PATH, _) => not_allowed("POST"),
-        _ => {
-            let paths = format!("{} and /healthz", crate::targets::viola::PATH);
-            Response::error(404, &format!("not found; there are {paths}"))
-        }
+        (PATH, Method::Post) => post(applier, request),
+        (PATH, _) => not_allowed("POST"),
+        _ => Response::error(404, &format!("not found; there are {PATH} and /healthz")),
     }
 }
 
@@ -87,7 +85,7 @@ fn post(applier: &Applier, request: &Request) -> Response {
         Ok(outcomes) => report(&outcomes),
         Err(invalid) => {
             log::warn!("refused: {invalid}");
-            Response::error(400, &invalid.to_string())
+            Response::error(400, &invalid)
         }
     }
 }
@@ -100,12 +98,11 @@ fn json(status: u16, value: &Value) -> Response {
 /// kubectl's lines for the nodes that were applied, and the errors of those that weren't. It is a
 /// failure as a whole only if nothing was applied.
 fn report(outcomes: &[Outcome]) -> Response {
-    let (mut applied, mut output, mut errors) = (0, String::new(), Vec::new());
+    let (mut output, mut errors) = (String::new(), Vec::new());
     for Outcome { node_name, result } in outcomes {
         match result {
-            Ok(change) => {
-                applied += 1;
-                let line = format!("{}/{node_name} {}", object::QUALIFIED_NAME, change.word());
+            Ok(word) => {
+                let line = format!("{}/{node_name} {word}", object::QUALIFIED_NAME);
                 log::info!("{line}");
                 output.push_str(&line);
                 output.push('\n');
@@ -116,27 +113,25 @@ fn report(outcomes: &[Outcome]) -> Response {
             }
         }
     }
-    let first_error = outcomes.iter().find_map(|outcome| outcome.result.as_ref().err());
-    match first_error {
-        None => json(200, &json!({ "applied": applied, "output": output })),
-        Some(_) if applied > 0 => {
-            let body = json!({ "applied": applied, "output": output, "errors": errors });
-            json(200, &body)
-        }
-        Some(error) => {
-            let error = format!("none of {} nodes could be applied: {error}", outcomes.len());
-            json(500, &json!({ "error": error, "errors": errors }))
-        }
+    let applied = outcomes.len() - errors.len();
+    if errors.is_empty() {
+        json(200, &json!({ "applied": applied, "output": output }))
+    } else if applied > 0 {
+        json(200, &json!({ "applied": applied, "output": output, "errors": errors }))
+    } else {
+        let first = errors[0]["error"].as_str().unwrap_or_default();
+        let error = format!("none of {} nodes could be applied: {first}", errors.len());
+        json(500, &json!({ "error": error, "errors": errors }))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::report;
-    use crate::viola_test_api::apply::{Change, Outcome};
+    use crate::viola_test_api::apply::Outcome;
     use serde_json::{Value, json};
 
-    fn outcome(name: &str, result: Result<Change, &str>) -> Outcome {
+    fn outcome(name: &str, result: Result<&'static str, &str>) -> Outcome {
         Outcome { node_name: name.to_owned(), result: result.map_err(str::to_owned) }
     }
 
@@ -147,7 +142,7 @@ mod tests {
 
     #[test]
     fn it_is_a_failure_only_if_no_node_was_applied() {
-        let (good, bad) = (outcome("a", Ok(Change::Created)), outcome("b", Err("no")));
+        let (good, bad) = (outcome("a", Ok("created")), outcome("b", Err("no")));
         assert_eq!(reported(&[]), (200, json!({ "applied": 0, "output": "" })));
         let errors = json!([{ "nodeName": "b", "error": "no" }]);
         let output = "multinicnodeconfig.multinic.io/a created\n";

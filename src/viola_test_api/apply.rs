@@ -1,4 +1,4 @@
-//! Applies nodes to the Kubernetes API and tells what each apply did.
+//! Applies nodes to the Kubernetes API and says what each apply did.
 //!
 //! **created, configured, unchanged.** The answer to an apply says by its status whether the object
 //! is new, but not whether it changed, and the Role has no right to read. So what each object was
@@ -15,41 +15,23 @@ use crate::clock::Clock;
 use crate::kube::access::Access;
 use crate::kube::client::KubeClient;
 use crate::kube::error::KubeError;
+use crate::kube::objects::ObjectMeta;
 use crate::metrics::Metrics;
-use crate::threads::{self, Task};
+use crate::threads::{self, Task, lock};
 
 use super::object::{self, Labels, MULTI_NIC_NODE_CONFIGS};
-use super::payload::{self, Invalid, Node};
+use super::payload::{self, Node};
 
 /// Who writes, as server-side apply knows it.
 const FIELD_MANAGER: &str = "viola-test-api";
 /// Applies at a time.
 const SIDE_BY_SIDE: usize = 4;
 
-/// What became of one node.
+/// What became of one node: kubectl's word for it, or why it wasn't applied.
 #[derive(Debug)]
 pub(super) struct Outcome {
     pub(super) node_name: String,
-    pub(super) result: Result<Change, String>,
-}
-
-/// What an apply did to its object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
-    Created,
-    Configured,
-    Unchanged,
-}
-
-impl Change {
-    /// kubectl's word for it.
-    pub(super) fn word(self) -> &'static str {
-        match self {
-            Change::Created => "created",
-            Change::Configured => "configured",
-            Change::Unchanged => "unchanged",
-        }
-    }
+    pub(super) result: Result<&'static str, String>,
 }
 
 /// The one writer of the objects.
@@ -71,14 +53,7 @@ struct State {
 
 #[derive(Deserialize)]
 struct Object {
-    metadata: Metadata,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Metadata {
-    uid: String,
-    generation: i64,
+    metadata: ObjectMeta,
 }
 
 impl Applier {
@@ -97,8 +72,8 @@ impl Applier {
         &self,
         body: &[u8],
         provider_id: Option<&str>,
-    ) -> Result<Vec<Outcome>, Invalid> {
-        let mut remembered = self.remembered.lock().unwrap_or_else(|held| held.into_inner());
+    ) -> Result<Vec<Outcome>, String> {
+        let mut remembered = lock(&self.remembered);
         let nodes = payload::read(body)?;
         // Once the server itself is in trouble the rest would only wait for the same answer.
         let trouble: OnceLock<String> = OnceLock::new();
@@ -119,7 +94,11 @@ impl Applier {
         let outcomes = nodes.into_iter().zip(results).map(|(node, result)| {
             let result = result.map(|(created, state)| {
                 let before = remembered.insert(node.node_name.clone(), state.clone());
-                change(created, before.as_ref(), &state)
+                match before {
+                    _ if created => "created",
+                    Some(before) if before == state => "unchanged",
+                    _ => "configured",
+                }
             });
             Outcome { node_name: node.node_name, result }
         });
@@ -131,16 +110,7 @@ impl Applier {
         let path = MULTI_NIC_NODE_CONFIGS.object(&self.namespace, &node.node_name);
         let body = object::object(node, &labels, &self.namespace);
         let (is_new, object) = self.client.apply::<Object>(&path, &body)?;
-        let Metadata { uid, generation } = object.metadata;
+        let ObjectMeta { uid, generation, .. } = object.metadata;
         Ok((is_new, State { uid, generation, labels }))
-    }
-}
-
-/// What an apply did, by what the object was like after the one before.
-fn change(created: bool, before: Option<&State>, after: &State) -> Change {
-    match before {
-        _ if created => Change::Created,
-        Some(before) if before == after => Change::Unchanged,
-        _ => Change::Configured,
     }
 }

@@ -6,7 +6,6 @@
 //! would test nothing. Bounds of values are the CRD's business.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -45,49 +44,30 @@ pub(super) struct Interface {
     mtu: u32,
 }
 
-/// Why a payload is refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Invalid {
-    /// Such as `[1].interfaces[0].macAddress`; empty for the whole.
-    place: String,
-    reason: String,
-}
-
-impl fmt::Display for Invalid {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.place.as_str() {
-            "" => formatter.write_str(&self.reason),
-            place => write!(formatter, "{place}: {}", self.reason),
-        }
-    }
-}
-
 /// Reads a whole body.
-pub(super) fn read(body: &[u8]) -> Result<Vec<Node>, Invalid> {
+///
+/// # Errors
+/// What is wrong, after the place where it is, such as `[1].interfaces[0].macAddress`.
+pub(super) fn read(body: &[u8]) -> Result<Vec<Node>, String> {
     // Nodes are parsed one by one: a tree of a whole body would take many times its bytes.
-    let raw: Vec<&RawValue> = serde_json::from_slice(body).map_err(|error| Invalid {
-        place: String::new(),
-        reason: format!("the body is not a JSON array of nodes: {error}"),
-    })?;
+    let raw: Vec<&RawValue> = serde_json::from_slice(body)
+        .map_err(|error| format!("the body is not a JSON array of nodes: {error}"))?;
     let mut nodes = Vec::with_capacity(raw.len());
     let mut names = BTreeSet::new();
     for (index, raw) in raw.into_iter().enumerate() {
-        let node = read_node(raw, &format!("[{index}]"))?;
+        let place = format!("[{index}]");
+        let node = read_node(raw, &place)?;
         if !names.insert(node.node_name.clone()) {
-            return Err(wrong(&format!("[{index}]"), "nodeName", &node.node_name, "comes twice"));
+            return Err(wrong(&place, "nodeName", &node.node_name, "comes twice"));
         }
         nodes.push(node);
     }
     Ok(nodes)
 }
 
-fn read_node(raw: &RawValue, place: &str) -> Result<Node, Invalid> {
-    let unreadable = |place: &str, error: serde_json::Error| Invalid {
-        place: place.to_owned(),
-        reason: error.to_string(),
-    };
+fn read_node(raw: &RawValue, place: &str) -> Result<Node, String> {
     let given: Node<Value> =
-        serde_json::from_str(raw.get()).map_err(|error| unreadable(place, error))?;
+        serde_json::from_str(raw.get()).map_err(|error| format!("{place}: {error}"))?;
     let Node { node_name, instance_id, interfaces: list } = given;
     if !is_dns_subdomain(&node_name) {
         let what = "is no Kubernetes name (lower-case letters, digits, '-' and '.', at most 253)";
@@ -95,14 +75,13 @@ fn read_node(raw: &RawValue, place: &str) -> Result<Node, Invalid> {
     }
     check_id(place, "instanceId", &instance_id)?;
     if list.len() > MAX_INTERFACES {
-        let reason = "has more than 10 interfaces".to_owned();
-        return Err(Invalid { place: format!("{place}.interfaces"), reason });
+        return Err(format!("{place}.interfaces: has more than 10 interfaces"));
     }
     let mut interfaces: Vec<Interface> = Vec::with_capacity(list.len());
     for (index, value) in list.into_iter().enumerate() {
         let place = format!("{place}.interfaces[{index}]");
         let interface: Interface =
-            serde_json::from_value(value).map_err(|error| unreadable(&place, error))?;
+            serde_json::from_value(value).map_err(|error| format!("{place}: {error}"))?;
         interface.check(&place)?;
         for earlier in &interfaces {
             interface.check_beside(earlier, &place)?;
@@ -113,7 +92,7 @@ fn read_node(raw: &RawValue, place: &str) -> Result<Node, Invalid> {
 }
 
 impl Interface {
-    fn check(&self, place: &str) -> Result<(), Invalid> {
+    fn check(&self, place: &str) -> Result<(), String> {
         if usize::from(self.id) >= MAX_INTERFACES {
             return Err(wrong(place, "id", self.id, "is no whole number from 0 to 9"));
         }
@@ -140,7 +119,7 @@ impl Interface {
     }
 
     /// No two interfaces of a node may have one of these in common.
-    fn check_beside(&self, earlier: &Interface, place: &str) -> Result<(), Invalid> {
+    fn check_beside(&self, earlier: &Interface, place: &str) -> Result<(), String> {
         let same_mac = self.mac_address.eq_ignore_ascii_case(&earlier.mac_address);
         let same_port = self.port_id.is_some() && self.port_id == earlier.port_id;
         let fields: [(&str, Value, bool); 3] = [
@@ -155,7 +134,7 @@ impl Interface {
     }
 }
 
-fn check_id(place: &str, field: &str, text: &str) -> Result<(), Invalid> {
+fn check_id(place: &str, field: &str, text: &str) -> Result<(), String> {
     let clean = text.trim() == text && !text.chars().any(char::is_control);
     match clean && !text.is_empty() && text.len() <= MAX_ID_BYTES {
         true => Ok(()),
@@ -167,28 +146,25 @@ fn check_id(place: &str, field: &str, text: &str) -> Result<(), Invalid> {
 }
 
 /// The error of a field whose value is wrong; shows the value, or as much of it as is helpful.
-fn wrong(place: &str, field: &str, value: impl Serialize, what: &str) -> Invalid {
+fn wrong(place: &str, field: &str, value: impl Serialize, what: &str) -> String {
     let value = json!(value).to_string();
     let shown = match value.char_indices().nth(SHOWN_CHARACTERS) {
         Some((end, _)) => format!("{}...", &value[..end]),
         None => value,
     };
-    Invalid { place: format!("{place}.{field}"), reason: format!("{shown} {what}") }
+    format!("{place}.{field}: {shown} {what}")
 }
 
-/// RFC 1123: the name of a namespace, or a part of most other names.
-pub(super) fn is_dns_label(text: &str) -> bool {
-    text.len() <= 63 && is_dns_part(text)
-}
-
-/// Parts between dots have no limit of their own in the names of Kubernetes objects.
+/// RFC 1123. Parts between dots have no limit of their own in the names of Kubernetes objects.
 fn is_dns_subdomain(text: &str) -> bool {
-    text.len() <= 253 && text.split('.').all(is_dns_part)
-}
-
-fn is_dns_part(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    !text.is_empty() && text.bytes().all(allowed) && !text.starts_with('-') && !text.ends_with('-')
+    let is_part = |part: &str| {
+        !part.is_empty()
+            && part.bytes().all(allowed)
+            && !part.starts_with('-')
+            && !part.ends_with('-')
+    };
+    text.len() <= 253 && text.split('.').all(is_part)
 }
 
 fn is_mac_address(text: &str) -> bool {
@@ -246,7 +222,7 @@ mod tests {
         }
         match read(payload.to_string().as_bytes()) {
             Ok(_) => panic!("{pointer} was accepted: {payload}"),
-            Err(invalid) => invalid.to_string(),
+            Err(invalid) => invalid,
         }
     }
 
@@ -277,7 +253,7 @@ mod tests {
         });
         assert_eq!(nodes[1]["interfaces"][0], expected);
         payload[1]["interfaces"][1]["macAddress"] = json!("fa:16:3E:00:00:0a");
-        let text = read(payload.to_string().as_bytes()).unwrap_err().to_string();
+        let text = read(payload.to_string().as_bytes()).unwrap_err();
         assert!(
             text.starts_with("[1].interfaces[1].macAddress: \"fa:16:3E:00:00:0a\" comes twice")
         );
@@ -347,10 +323,10 @@ mod tests {
     #[test]
     fn what_is_no_array_of_objects_is_refused() {
         for body in ["", "{}", "null", "[", "[1,]", "\u{7f}"] {
-            let text = read(body.as_bytes()).unwrap_err().to_string();
+            let text = read(body.as_bytes()).unwrap_err();
             assert!(text.starts_with("the body is not a JSON array of nodes: "), "{text}");
         }
-        let text = read(b"[null]").unwrap_err().to_string();
+        let text = read(b"[null]").unwrap_err();
         assert!(text.starts_with("[0]: invalid type: null"), "{text}");
     }
 

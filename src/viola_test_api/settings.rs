@@ -7,11 +7,9 @@ use std::net::SocketAddr;
 use crate::config::{Config, ConfigReport, LogFormat};
 use crate::kube::access::Access;
 
-use super::payload::is_dns_label;
-
 /// What `--help` says.
 pub const HELP: &str = "\
-viola-test-api stands in for Viola: it turns posted node configurations into MultiNicNodeConfig
+viola-test-api stands in for Viola: it applies posted node configurations as MultiNicNodeConfig
 objects. For test clusters.
 
 It takes no arguments and is set up by its environment:
@@ -45,8 +43,11 @@ const SHARED: [&str; 8] = [
     "RUST_LOG",
     "LOG_FORMAT",
 ];
-/// The operator's name for an address like ours.
-const OPERATORS_ADDRESS: &str = "HEALTH_ADDR";
+/// Ours, the operator's for the like, and what stands for it if it isn't set.
+const OWN: [(&str, &str, &str); 2] = [
+    ("LISTEN_ADDR", "HEALTH_ADDR", ":8080"),
+    ("TARGET_NAMESPACE", "WATCH_NAMESPACES", "multinic-system"),
+];
 
 /// All settings of the stand-in.
 #[derive(Clone, Debug)]
@@ -73,32 +74,32 @@ impl Settings {
     ) -> Result<Settings, ConfigReport> {
         let lookup = |name: &str| lookup(name).map(Into::<OsString>::into);
         let is_blank = |value: &OsString| value.to_str().is_some_and(|text| text.trim().is_empty());
-        let given = |name: &str| lookup(name).filter(|value| !is_blank(value));
-        let shared = Config::read(|name| match name {
-            OPERATORS_ADDRESS => Some(given("LISTEN_ADDR").unwrap_or_else(|| ":8080".into())),
-            name if SHARED.contains(&name) => lookup(name),
-            _ => None,
+        let own = |name: &str, default: &str| {
+            Some(lookup(name).filter(|value| !is_blank(value)).unwrap_or_else(|| default.into()))
+        };
+        let shared = Config::read(|name| match OWN.iter().find(|(_, like, _)| *like == name) {
+            Some((name, _, default)) => own(name, default),
+            None if SHARED.contains(&name) => lookup(name),
+            // Its address isn't taken.
+            None => (name == "INVENTORY_ENABLED").then(|| "false".into()),
         });
-        let namespace = given("TARGET_NAMESPACE").unwrap_or_else(|| "multinic-system".into());
-        // What is no text is no label either.
-        let namespace = namespace.to_string_lossy().trim().to_owned();
-        let problem = (!is_dns_label(&namespace))
-            .then(|| format!("TARGET_NAMESPACE: {namespace:?} is no namespace's name"));
-        match (shared, problem) {
-            (Ok(shared), None) => Ok(Settings {
-                listen: shared.health_address,
-                namespace,
-                kubernetes: shared.kubernetes,
-                log_filter: shared.log_filter,
-                log_format: shared.log_format,
-            }),
-            (shared, problem) => {
-                let problems = shared.err().map(|report| report.problems).unwrap_or_default();
-                let ours = |text: String| text.replacen(OPERATORS_ADDRESS, "LISTEN_ADDR", 1);
-                let problems = problems.into_iter().map(ours).chain(problem).collect();
-                Err(ConfigReport { problems })
-            }
-        }
+        let shared = shared.map_err(|report| {
+            let renamed = |problem: String| {
+                OWN.iter().fold(problem, |text, (name, like, _)| text.replacen(like, name, 1))
+            };
+            ConfigReport { problems: report.problems.into_iter().map(renamed).collect() }
+        })?;
+        let [namespace] = shared.watch_namespaces.as_slice() else {
+            let problem = "TARGET_NAMESPACE: names more than one namespace".to_owned();
+            return Err(ConfigReport { problems: vec![problem] });
+        };
+        Ok(Settings {
+            listen: shared.health_address,
+            namespace: namespace.clone(),
+            kubernetes: shared.kubernetes,
+            log_filter: shared.log_filter,
+            log_format: shared.log_format,
+        })
     }
 }
 
@@ -122,6 +123,16 @@ mod tests {
     }
 
     #[test]
+    fn any_port_may_be_its_own_and_there_is_one_namespace() {
+        let api = ("KUBE_API_URL", "http://127.0.0.1:8001");
+        let settings = read(&[api, ("LISTEN_ADDR", ":18081"), ("TARGET_NAMESPACE", " a ")]);
+        let settings = settings.unwrap();
+        assert_eq!((settings.listen.port(), settings.namespace.as_str()), (18081, "a"));
+        let two = read(&[api, ("TARGET_NAMESPACE", "a,b")]).unwrap_err().problems;
+        assert_eq!(two, ["TARGET_NAMESPACE: names more than one namespace"]);
+    }
+
+    #[test]
     fn all_that_is_wrong_is_in_one_report_and_the_operators_settings_are_no_matter() {
         let report = read(&[
             ("LISTEN_ADDR", "8080"),
@@ -131,8 +142,9 @@ mod tests {
             ("POLL_FAST_INTERVAL", "nonsense"),
         ]);
         let problems = report.unwrap_err().problems;
-        let names: Vec<&str> =
+        let mut names: Vec<&str> =
             problems.iter().filter_map(|problem| problem.split(':').next()).collect();
-        assert_eq!(names, ["LISTEN_ADDR", "LOG_FORMAT", "KUBE_API_URL", "TARGET_NAMESPACE"]);
+        names.sort_unstable();
+        assert_eq!(names, ["KUBE_API_URL", "LISTEN_ADDR", "LOG_FORMAT", "TARGET_NAMESPACE"]);
     }
 }
