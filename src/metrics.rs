@@ -154,11 +154,18 @@ impl Metrics {
             let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {}", kind.name());
             for each in series {
                 if *kind == Kind::Histogram {
-                    render_histogram(&mut text, family, each);
+                    let mut below = 0;
+                    for (limit, count) in BUCKETS_SECONDS.iter().zip(each.buckets) {
+                        below += count;
+                        let limit = limit.to_string();
+                        render_line(&mut text, family, "_bucket", each, Some(&limit), below as f64);
+                    }
+                    let count = each.count as f64;
+                    render_line(&mut text, family, "_bucket", each, Some("+Inf"), count);
+                    render_line(&mut text, family, "_sum", each, None, each.value);
+                    render_line(&mut text, family, "_count", each, None, count);
                 } else {
-                    text.push_str(name);
-                    render_labels(&mut text, family, each, None);
-                    let _ = writeln!(text, " {}", each.value);
+                    render_line(&mut text, family, "", each, None, each.value);
                 }
             }
         }
@@ -189,47 +196,25 @@ fn find<'known, 'value>(
     &mut known[place]
 }
 
-fn render_histogram(text: &mut String, family: &Family, series: &Series) {
-    let name = family.name;
-    let mut below = 0;
-    for (limit, count) in BUCKETS_SECONDS.iter().zip(series.buckets) {
-        below += count;
-        let _ = write!(text, "{name}_bucket");
-        render_labels(text, family, series, Some(&limit.to_string()));
-        let _ = writeln!(text, " {below}");
-    }
-    for (part, limit, value) in [
-        ("bucket", Some("+Inf"), series.count as f64),
-        ("sum", None, series.value),
-        ("count", None, series.count as f64),
-    ] {
-        let _ = write!(text, "{name}_{part}");
-        render_labels(text, family, series, limit);
-        let _ = writeln!(text, " {value}");
-    }
-}
-
-/// In braces, unless there are none.
-fn render_labels(text: &mut String, family: &Family, series: &Series, limit: Option<&str>) {
+/// One line; the labels are in braces, unless there are none.
+fn render_line(
+    text: &mut String,
+    family: &Family,
+    part: &str,
+    series: &Series,
+    limit: Option<&str>,
+    value: f64,
+) {
+    let _ = write!(text, "{}{part}", family.name);
     let labels = family.labels.iter().copied().zip(series.label_values());
-    let labels = labels.chain(limit.map(|limit| ("le", limit)));
     let mut separator = '{';
-    for (name, value) in labels {
-        let _ = write!(text, "{separator}{name}=\"");
-        for character in value.chars() {
-            match character {
-                '\\' => text.push_str("\\\\"),
-                '"' => text.push_str("\\\""),
-                '\n' => text.push_str("\\n"),
-                character => text.push(character),
-            }
-        }
-        text.push('"');
+    for (name, value) in labels.chain(limit.map(|limit| ("le", limit))) {
+        let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        let _ = write!(text, "{separator}{name}=\"{value}\"");
         separator = ',';
     }
-    if separator == ',' {
-        text.push('}');
-    }
+    let end = if separator == ',' { "}" } else { "" };
+    let _ = writeln!(text, "{end} {value}");
 }
 
 #[cfg(test)]
