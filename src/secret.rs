@@ -79,33 +79,24 @@ impl Secrets {
 
 /// Adds where the secret is in the text.
 fn find(text: &str, secret: &str, found: &mut Vec<Range<usize>>) {
-    let Some(first) = secret.chars().next() else { return };
-    let mut begins = [false; 256];
-    for spelling in spellings(first) {
-        begins[usize::from(spelling.as_bytes()[0])] = true;
-    }
+    let spelled: Vec<_> = secret.chars().map(spellings).collect();
     let cut = text.trim_end_matches(['.', '…', '"', '\'', ' ', '\n']).len();
-    // What it begins with and is spelled in one way only rules most places out at once.
-    let plain = secret.bytes().take_while(u8::is_ascii_alphanumeric).count();
-    for (start, byte) in text.bytes().enumerate() {
-        let rest = &text.as_bytes()[start..];
-        let may_be = rest.starts_with(&secret.as_bytes()[..plain]) || start + plain > cut;
-        if begins[usize::from(byte)] && may_be {
-            let end = end_of(rest, cut.saturating_sub(start), secret);
-            found.extend(end.map(|end| start..start + end));
-        }
+    let first = spelled.first().into_iter().flat_map(|spellings| spellings.iter());
+    let first: Vec<u8> = first.map(|spelling| spelling.as_bytes()[0]).collect();
+    for (start, _) in text.bytes().enumerate().filter(|(_, byte)| first.contains(byte)) {
+        let end = end_of(&text.as_bytes()[start..], cut.saturating_sub(start), &spelled);
+        found.extend(end.map(|end| start..start + end));
     }
 }
 
 /// Where the secret ends that the text begins with, each character in any spelling; none if it
 /// doesn't. A text that is over at `cut`, and too early, may end with its beginning.
-fn end_of(text: &[u8], cut: usize, secret: &str) -> Option<usize> {
+fn end_of(text: &[u8], cut: usize, spelled: &[Zeroizing<Vec<String>>]) -> Option<usize> {
     // Several, because a spelling may be the beginning of another: a backslash, for one.
     let (mut ends, mut is_cut) = (vec![0], false);
-    for character in secret.chars() {
+    for spellings in spelled {
         let mut further = Vec::new();
-        for spelling in spellings(character) {
-            let spelling = spelling.as_bytes();
+        for spelling in spellings.iter().map(String::as_bytes) {
             for end in &ends {
                 if text[*end..].starts_with(spelling) {
                     further.push(end + spelling.len());
@@ -126,8 +117,8 @@ fn end_of(text: &[u8], cut: usize, secret: &str) -> Option<usize> {
 }
 
 /// How this character is written here and there. Letters and digits are themselves everywhere.
-fn spellings(character: char) -> Vec<String> {
-    let mut all = vec![character.to_string()];
+fn spellings(character: char) -> Zeroizing<Vec<String>> {
+    let mut all = Zeroizing::new(vec![character.to_string()]);
     if character.is_ascii_alphanumeric() {
         return all;
     }
