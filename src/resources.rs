@@ -1,29 +1,26 @@
 //! The custom resource `OpenstackConfig` as Rust types (docs/behaviour.md#custom-resource).
 //!
 //! An object that breaks the schema (an older cluster lets it through) is still an object: its
-//! metadata is read, and what is wrong with its spec is told on itself. A test holds these types
+//! metadata is read, and its status says what is wrong with its spec. A test holds these types
 //! to the CRD in `manifests/crd/`.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::kube::objects::{ObjectMeta, RawObject};
 use crate::kube::resource::Resource;
 
-/// API group of the custom resource.
-pub const GROUP: &str = "multinic.example.com";
-/// Its version.
-pub const VERSION: &str = "v1alpha1";
-/// Its kind.
-pub const KIND: &str = "OpenstackConfig";
-/// Its plural, as in paths.
-pub const PLURAL: &str = "openstackconfigs";
-/// All of that.
-pub const OPENSTACK_CONFIGS: Resource =
-    Resource { group: GROUP, version: VERSION, plural: PLURAL, kind: KIND };
+/// The custom resource.
+pub const OPENSTACK_CONFIGS: Resource = Resource {
+    group: "multinic.example.com",
+    version: "v1alpha1",
+    plural: "openstackconfigs",
+    kind: "OpenstackConfig",
+};
 /// Any change of this annotation's value means: sync now, and send every node again.
 pub const FORCE_ANNOTATION: &str = "multinic.example.com/force-reconcile";
 
@@ -53,7 +50,7 @@ pub struct OpenstackConfig {
     pub generation: i64,
     /// When it was created; decides which of two objects keeps a node.
     pub created: Timestamp,
-    /// Somebody asked for its deletion.
+    /// Its deletion was asked for.
     pub being_deleted: bool,
     /// Value of [`FORCE_ANNOTATION`].
     pub force: Option<String>,
@@ -192,7 +189,7 @@ struct GivenCredentials {
 
 impl OpenstackConfig {
     /// Reads an object as it came from the API server. Never fails: a spec that can't be read is
-    /// a problem of that object, a status that can't be read is started anew.
+    /// a problem of that object, a status that can't be read counts as empty.
     pub fn from_raw(raw: &RawObject) -> OpenstackConfig {
         let ObjectMeta { namespace, name, uid, generation, .. } = &raw.metadata;
         let body: Body = raw.parse().unwrap_or_default();
@@ -260,15 +257,16 @@ fn read_spec(spec: Option<&serde_json::Value>) -> Result<Spec, String> {
 fn read_status(status: Option<&serde_json::Value>) -> Status {
     let Some(status) = status else { return Status::default() };
     // Field by field, so that one unreadable field (written by hand) doesn't cost the others.
-    let field = |name: &str| status.get(name).cloned().unwrap_or_default();
+    fn field<T: DeserializeOwned + Default>(status: &serde_json::Value, name: &str) -> T {
+        status.get(name).and_then(|value| T::deserialize(value).ok()).unwrap_or_default()
+    }
     Status {
-        conditions: serde_json::from_value(field("conditions")).unwrap_or_default(),
-        last_synced_at: serde_json::from_value(field("lastSyncedAt")).unwrap_or_default(),
-        last_error: serde_json::from_value(field("lastError")).unwrap_or_default(),
-        down_port_retry: serde_json::from_value(field("downPortRetry")).unwrap_or_default(),
-        observed_generation: serde_json::from_value(field("observedGeneration"))
-            .unwrap_or_default(),
-        nodes: serde_json::from_value(field("nodes")).unwrap_or_default(),
+        conditions: field(status, "conditions"),
+        last_synced_at: field(status, "lastSyncedAt"),
+        last_error: field(status, "lastError"),
+        down_port_retry: field(status, "downPortRetry"),
+        observed_generation: field(status, "observedGeneration"),
+        nodes: field(status, "nodes"),
     }
 }
 

@@ -199,6 +199,9 @@ mod tests {
 
     #[test]
     fn the_annotation_is_one_of_our_group() {
-        assert!(ADDRESS_ANNOTATION.starts_with(&format!("{}/", crate::resources::GROUP)));
+        assert!(
+            ADDRESS_ANNOTATION
+                .starts_with(&format!("{}/", crate::resources::OPENSTACK_CONFIGS.group))
+        );
     }
 }

@@ -7,8 +7,8 @@ use multinic_operator::kube::objects::RawObject;
 use multinic_operator::node_config::MAX_INTERFACES;
 use multinic_operator::reconcile::report::{self, Reason, Report, Verdict};
 use multinic_operator::resources::{
-    Condition, DownPortRetry, GROUP, KIND, OpenstackConfig, PLURAL, Spec, Status, SubnetSelector,
-    VERSION,
+    Condition, DownPortRetry, OPENSTACK_CONFIGS as RESOURCE, OpenstackConfig, Spec, Status,
+    SubnetSelector,
 };
 use serde_json::{Value, json};
 
@@ -36,8 +36,8 @@ fn whole_spec() -> Value {
 
 fn object(spec: &Value) -> Value {
     json!({
-        "apiVersion": format!("{GROUP}/{VERSION}"),
-        "kind": KIND,
+        "apiVersion": format!("{}/{}", RESOURCE.group, RESOURCE.version),
+        "kind": RESOURCE.kind,
         "metadata": { "name": "tenant", "namespace": "default" },
         "spec": spec,
     })
@@ -65,14 +65,14 @@ fn without(mut spec: Value, path: &str) -> Value {
 fn the_resource_is_named_as_in_the_code() {
     let Schema { crd, .. } = Schema::of(OPENSTACK_CONFIGS);
     let spec = &crd["spec"];
-    assert_eq!(crd["metadata"]["name"], format!("{PLURAL}.{GROUP}"));
-    assert_eq!(spec["group"], GROUP);
+    assert_eq!(crd["metadata"]["name"], format!("{}.{}", RESOURCE.plural, RESOURCE.group));
+    assert_eq!(spec["group"], RESOURCE.group);
     assert_eq!(spec["scope"], "Namespaced");
-    assert_eq!(spec["names"]["kind"], KIND);
-    assert_eq!(spec["names"]["plural"], PLURAL);
+    assert_eq!(spec["names"]["kind"], RESOURCE.kind);
+    assert_eq!(spec["names"]["plural"], RESOURCE.plural);
     assert_eq!(spec["names"]["shortNames"], json!(["osc"]));
     let version = &spec["versions"][0];
-    assert_eq!(version["name"], VERSION);
+    assert_eq!(version["name"], RESOURCE.version);
     assert_eq!((&version["served"], &version["storage"]), (&json!(true), &json!(true)));
     assert_eq!(version["subresources"], json!({ "status": {} }));
 }
@@ -299,8 +299,8 @@ fn schema_rule_and_operator_agree_on_what_a_good_spec_is() {
 #[test]
 fn the_sample_is_a_good_object() {
     let sample = document(SAMPLE);
-    assert_eq!(sample["apiVersion"], format!("{GROUP}/{VERSION}"));
-    assert_eq!(sample["kind"], KIND);
+    assert_eq!(sample["apiVersion"], format!("{}/{}", RESOURCE.group, RESOURCE.version));
+    assert_eq!(sample["kind"], RESOURCE.kind);
     assert_eq!(Schema::of(OPENSTACK_CONFIGS).refuses(&sample), Vec::<String>::new());
     let spec = read(&sample).spec.unwrap();
     assert!(spec.subnet.is_some());
