@@ -1,8 +1,8 @@
-//! The doorway of time: the one place that reads the system's clocks.
+//! The only place that reads the system's clocks.
 //!
-//! Every decision takes [`Now`] as an argument, so that tests invent their own time. Two clocks
-//! come together because they answer different questions: `uptime` never jumps and drives timers,
-//! `wall` is what people, statuses and files are told.
+//! Every decision takes [`Now`] as an argument, so that tests invent their own time. It has two
+//! clocks because they answer different questions: `uptime` never jumps and drives timers, `wall` is
+//! what people, statuses and files see.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -59,7 +59,7 @@ impl Clock {
         }
     }
 
-    /// Moves an invented clock; the system's clock is nobody's to move.
+    /// Moves an invented clock; the system's clock stays as it is.
     pub fn advance(&self, step: Duration) {
         if let Source::Invented(now) = &self.source {
             let mut now = now.lock().unwrap_or_else(|held| held.into_inner());
