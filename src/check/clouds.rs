@@ -108,7 +108,7 @@ fn project_rows(
     };
     let seen = format!("found, its password decrypted; {rabbitmq}");
     let mut rows = vec![Row::fine(CONTRABASS, contrabass, seen)];
-    let login = match cloud.log_in(&provider, project_id, None) {
+    let login = match cloud.log_in(&provider, project_id, None, false) {
         Ok(login) => login,
         Err(error) => {
             rows.extend([row(KEYSTONE, &place, Err(error)), skipped(NEUTRON), skipped(NOVA)]);

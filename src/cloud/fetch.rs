@@ -54,6 +54,9 @@ pub struct Fetch<'a> {
     provider_id: &'a str,
     project_id: &'a str,
     provider: Option<FoundProvider>,
+    /// The next login may try a refused password once more. One that succeeds may have taken a held
+    /// token, without a try.
+    forced: bool,
     subnets: BTreeMap<SubnetSelector, Result<Subnet, CloudError>>,
     networks: BTreeMap<Arc<str>, Result<Network, CloudError>>,
     names: HashMap<String, ServerName>,
@@ -115,11 +118,17 @@ impl<'a> Fetch<'a> {
             provider_id,
             project_id,
             provider: None,
+            forced: false,
             subnets: BTreeMap::new(),
             networks: BTreeMap::new(),
             names: HashMap::new(),
             ports: HashMap::new(),
         }
+    }
+
+    /// The pass was forced: a password that Keystone refused is tried once more.
+    pub(crate) fn force_login(&mut self) {
+        self.forced = true;
     }
 
     /// Asks for everything that the objects of a slice need. The first slice asks for the subnets
@@ -133,7 +142,7 @@ impl<'a> Fetch<'a> {
         for _ in 0..MAX_ATTEMPTS {
             let found = self.cloud.provider(self.provider_id, self.project_id, None)?;
             self.provider = Some(found.clone());
-            let login = match self.cloud.log_in(&found.provider, self.project_id, outdated) {
+            let login = match self.log_in(&found, outdated) {
                 Err(error) if error.refused && !password_refused => {
                     // The password may have been changed: Contrabass is asked again, once.
                     password_refused = true;
@@ -159,6 +168,16 @@ impl<'a> Fetch<'a> {
         }
         let message = "Contrabass describes the provider differently each time it is asked";
         Err(CloudError::new(Step::Contrabass, message))
+    }
+
+    fn log_in(
+        &mut self,
+        found: &FoundProvider,
+        outdated: Option<u64>,
+    ) -> Result<Login, CloudError> {
+        let login = self.cloud.log_in(&found.provider, self.project_id, outdated, self.forced);
+        self.forced &= login.is_ok();
+        login
     }
 
     /// Rounds of requests until nothing is missing. `outdated` is the serial of a login whose token
@@ -204,7 +223,7 @@ impl<'a> Fetch<'a> {
             }
             if !refused.is_empty() {
                 *outdated = Some(login.serial);
-                match self.cloud.log_in(&found.provider, self.project_id, *outdated) {
+                match self.log_in(found, *outdated) {
                     // A refused password is handled where a slice begins.
                     Err(error) if error.refused => return Ok(Access::Outdated),
                     renewed => login = renewed?,

@@ -10,7 +10,7 @@ use super::answer;
 use super::catalog::CatalogService;
 use super::contrabass::Provider;
 use super::error::{CloudError, Step};
-use crate::http::client::{Client, Request, Service};
+use crate::http::client::{Answer, Client, Request, Service};
 use crate::http::url::ending_in;
 use crate::secret::{Secret, Secrets};
 
@@ -23,8 +23,6 @@ pub struct Login {
     pub lifetime: Duration,
     /// Every service the token's project may use.
     pub catalog: Vec<CatalogService>,
-    /// How the user's domain was spelled when it worked.
-    pub domain: DomainSpelling,
     /// What texts made of the catalog must not show.
     pub(crate) secrets: Secrets,
 }
@@ -41,13 +39,13 @@ pub enum DomainSpelling {
 impl DomainSpelling {
     /// The likelier spelling: Keystone makes ids of 32 hexadecimal digits, and its bootstrap domain
     /// has the id `default` and the name `Default`.
-    fn likely(domain: &str) -> DomainSpelling {
+    pub(super) fn likely(domain: &str) -> DomainSpelling {
         let is_id = domain == "default"
             || (domain.len() == 32 && domain.bytes().all(|byte| byte.is_ascii_hexdigit()));
         if is_id { DomainSpelling::Id } else { DomainSpelling::Name }
     }
 
-    fn other(self) -> DomainSpelling {
+    pub(super) fn other(self) -> DomainSpelling {
         match self {
             DomainSpelling::Id => DomainSpelling::Name,
             DomainSpelling::Name => DomainSpelling::Id,
@@ -75,48 +73,15 @@ struct Token {
     catalog: Option<Vec<CatalogService>>,
 }
 
-/// Logs in. `known` is the spelling of the domain that worked before; without it the likelier one
-/// is tried first. Keystone's refusal doesn't tell a wrong domain from a wrong password, so the
-/// other spelling is tried once.
-pub fn log_in(
-    client: &Client,
-    provider: &Provider,
-    project_id: &str,
-    known: Option<DomainSpelling>,
-    wall: Timestamp,
-) -> Result<Login, CloudError> {
-    let first = known.unwrap_or_else(|| DomainSpelling::likely(&provider.domain));
-    match log_in_as(client, provider, project_id, first, wall) {
-        Err(error) if error.refused => log_in_as(client, provider, project_id, first.other(), wall),
-        result => result,
-    }
-}
-
-fn log_in_as(
+/// Logs in to the project.
+pub(super) fn log_in(
     client: &Client,
     provider: &Provider,
     project_id: &str,
     domain: DomainSpelling,
     wall: Timestamp,
 ) -> Result<Login, CloudError> {
-    let url = format!("{}/auth/tokens", ending_in(&provider.keystone_url, "v3"));
-    let body = request_body(provider, project_id, domain);
-    // A second token does no harm, so a dead kept connection may be tried again.
-    let request = Request::with_body(Service::Keystone, "POST", &url, "application/json", &body)
-        .carrying([&provider.password])
-        .repeatable();
-    let answer =
-        client.call(&request).map_err(|error| CloudError::transport(Step::Keystone, &error))?;
-    if answer.status != 201 && answer.status != 200 {
-        let mut error = answer::refused(&answer, Step::Keystone);
-        if answer.status == 401 {
-            error.message = format!(
-                "{}; the user {:?} of domain {:?}, its password, or its role in project {} is wrong",
-                error.message, provider.user, provider.domain, project_id
-            );
-        }
-        return Err(error);
-    }
+    let answer = post(client, provider, Some(project_id), domain)?;
     let fail = |what: &str| answer::wrong(&answer, Step::Keystone, what);
     let token = answer
         .header("x-subject-token")
@@ -135,7 +100,37 @@ fn log_in_as(
         answer.header("date").and_then(http_date).or(body.token.issued_at).unwrap_or(wall);
     let lifetime = expires_at.duration_since(server_now);
     let lifetime = Duration::try_from(lifetime).unwrap_or_default();
-    Ok(Login { token, lifetime, catalog, domain, secrets: answer.secrets().clone() })
+    Ok(Login { token, lifetime, catalog, secrets: answer.secrets().clone() })
+}
+
+/// Logs in without a project: only the user, its domain and its password can be refused. The token
+/// is of no use.
+pub(super) fn check_password(
+    client: &Client,
+    provider: &Provider,
+    domain: DomainSpelling,
+) -> Result<(), CloudError> {
+    post(client, provider, None, domain).map(drop)
+}
+
+fn post(
+    client: &Client,
+    provider: &Provider,
+    project_id: Option<&str>,
+    domain: DomainSpelling,
+) -> Result<Answer, CloudError> {
+    let url = format!("{}/auth/tokens", ending_in(&provider.keystone_url, "v3"));
+    let body = request_body(provider, project_id, domain);
+    // A second token does no harm, so a dead kept connection may be tried again.
+    let request = Request::with_body(Service::Keystone, "POST", &url, "application/json", &body)
+        .carrying([&provider.password])
+        .repeatable();
+    let answer =
+        client.call(&request).map_err(|error| CloudError::transport(Step::Keystone, &error))?;
+    match answer.status {
+        200 | 201 => Ok(answer),
+        _ => Err(answer::refused(&answer, Step::Keystone)),
+    }
 }
 
 /// The request's body. Everything in it is borrowed, so that the password is copied once, to where
@@ -148,7 +143,8 @@ struct RequestBody<'a> {
 #[derive(Serialize)]
 struct Auth<'a> {
     identity: Identity<'a>,
-    scope: Scope<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<Scope<'a>>,
 }
 
 #[derive(Serialize)]
@@ -191,7 +187,7 @@ const BODY_ROOM_BYTES: usize = 1024;
 
 fn request_body(
     provider: &Provider,
-    project_id: &str,
+    project_id: Option<&str>,
     domain: DomainSpelling,
 ) -> Zeroizing<Vec<u8>> {
     let user = User {
@@ -201,9 +197,10 @@ fn request_body(
     };
     let auth = Auth {
         identity: Identity { methods: ["password"], password: Password { user } },
-        scope: Scope { project: ProjectId { id: project_id } },
+        scope: project_id.map(|id| Scope { project: ProjectId { id } }),
     };
-    let texts = [provider.user.as_str(), &provider.domain, provider.password.expose(), project_id];
+    let project = project_id.unwrap_or_default();
+    let texts = [provider.user.as_str(), &provider.domain, provider.password.expose(), project];
     // JSON writes a byte with six at most.
     let room = BODY_ROOM_BYTES + 6 * texts.iter().map(|text| text.len()).sum::<usize>();
     let mut body = Zeroizing::new(Vec::with_capacity(room));
@@ -240,7 +237,7 @@ mod tests {
             (DomainSpelling::Name, json!({"name": "Default"})),
             (DomainSpelling::Id, json!({"id": "Default"})),
         ] {
-            let body = request_body(&provider, "project", spelling);
+            let body = request_body(&provider, Some("project"), spelling);
             let texts = provider.password.expose().len() + "admin".len() + "Defaultproject".len();
             assert_eq!(body.capacity(), super::BODY_ROOM_BYTES + 6 * texts, "it has grown");
             let user = json!({"name": "admin", "domain": domain,
@@ -250,6 +247,9 @@ mod tests {
                 "scope": {"project": {"id": "project"}},
             }});
             assert_eq!(serde_json::from_slice::<Value>(&body).unwrap(), expected);
+            let unscoped = request_body(&provider, None, spelling);
+            let unscoped: Value = serde_json::from_slice(&unscoped).unwrap();
+            assert_eq!(unscoped, json!({"auth": {"identity": expected["auth"]["identity"]}}));
         }
     }
 

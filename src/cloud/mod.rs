@@ -12,7 +12,7 @@ pub mod contrabass;
 pub mod error;
 pub mod fetch;
 pub mod keystone;
-
+mod lockout;
 pub mod neutron;
 pub mod nova;
 mod probe;

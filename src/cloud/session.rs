@@ -12,6 +12,7 @@ use super::catalog::{self, Wanted};
 use super::contrabass::{self, Provider};
 use super::error::{CloudError, Step};
 use super::keystone::{self, DomainSpelling};
+use super::lockout::{self, Account, Accounts, Attempt};
 use super::neutron::{Neutron, Subnet};
 use super::nova::Nova;
 use crate::clock::Clock;
@@ -43,6 +44,7 @@ pub struct Cloud {
     pub(super) clock: Clock,
     providers: Cache<String, Provider>,
     sessions: Cache<SessionKey, Session>,
+    accounts: Accounts,
     /// With the uptime of the last use. A subnet never changes its range or its network.
     subnets: Mutex<HashMap<SubnetKey, (Subnet, Duration)>>,
     /// Number of servers by Nova endpoint and project, from the last list.
@@ -61,9 +63,11 @@ struct SessionKey {
 }
 
 /// A token and the endpoints it is good for.
+#[derive(Clone)]
 pub(super) struct Session {
     token: Arc<Secret>,
-    domain: DomainSpelling,
+    /// Uptime at which the token expires.
+    expires_at: Duration,
     pub(super) neutron: Result<Arc<str>, CloudError>,
     pub(super) nova: Option<Arc<str>>,
     /// Wait before a failure of the endpoints causes the next login.
@@ -107,6 +111,7 @@ impl Cloud {
             clock,
             providers: Cache::default(),
             sessions: Cache::default(),
+            accounts: Accounts::default(),
             subnets: Mutex::default(),
             project_sizes: Mutex::default(),
         }
@@ -160,20 +165,21 @@ impl Cloud {
     }
 
     /// A token for the project, with the endpoints of its catalog. A login with the serial
-    /// `outdated` is made again.
+    /// `outdated` is made again. A `forced` login tries a refused password once more.
     pub(crate) fn log_in(
         &self,
         provider: &Provider,
         project_id: &str,
         outdated: Option<u64>,
+        forced: bool,
     ) -> Result<Login, CloudError> {
         let key = session_key(provider, project_id);
-        let before = self.sessions.last(&key).and_then(|known| known.result.ok());
+        let last = self.sessions.last(&key);
+        let serial = last.as_ref().map_or(0, |known| known.serial);
+        let before = last.and_then(|known| known.result.ok());
         let uptime = self.clock.now().uptime;
         let known = self.sessions.get(&key, uptime, outdated, || {
-            let spelling = before.as_ref().map(|session| session.domain);
-            let wall = self.clock.now().wall;
-            match keystone::log_in(&self.openstack, provider, project_id, spelling, wall) {
+            match self.new_login(provider, project_id, forced) {
                 Ok(login) => {
                     let life = login.lifetime - TOKEN_MARGIN.min(login.lifetime / 5);
                     let session = self.session(login, before.as_deref());
@@ -182,11 +188,101 @@ impl Cloud {
                     let life = if usable { life } else { life.min(self.failure_life) };
                     self.until(Ok(session), life)
                 }
-                Err(error) => self.until(Err(error), Duration::ZERO),
+                Err(error) => {
+                    // A token that was to be renewed early goes on being used.
+                    let now = self.clock.now().uptime;
+                    let held = before.as_deref().filter(|session| {
+                        session.neutron.is_ok()
+                            && session.expires_at > now
+                            && outdated.is_none_or(|outdated| serial > outdated)
+                    });
+                    match held.filter(|_| error.refused) {
+                        Some(held) => {
+                            let life = self.failure_life.min(held.expires_at - now);
+                            self.until(Ok(held.clone()), life)
+                        }
+                        None => self.until(Err(error), Duration::ZERO),
+                    }
+                }
             }
         });
         let Known { result, serial, .. } = known;
         Ok(Login { session: result?, project_id: project_id.into(), serial })
+    }
+
+    /// Asks Keystone, as often as the user's earlier refusals allow.
+    fn new_login(
+        &self,
+        provider: &Provider,
+        project_id: &str,
+        forced: bool,
+    ) -> Result<keystone::Login, CloudError> {
+        let began = self.clock.now().uptime;
+        let account = lockout::account(&self.accounts, provider);
+        let mut account = lock(&account);
+        if let Some(error) = account.failure_after(began) {
+            return Err(error);
+        }
+        let result = self.attempts(&mut account, provider, project_id, forced);
+        if let Err(error) = &result
+            && !error.refused
+        {
+            account.fail(error, self.clock.now().uptime);
+        }
+        result
+    }
+
+    fn attempts(
+        &self,
+        account: &mut Account,
+        provider: &Provider,
+        project_id: &str,
+        mut forced: bool,
+    ) -> Result<keystone::Login, CloudError> {
+        let password = &provider.password;
+        let likely = DomainSpelling::likely(&provider.domain);
+        // How the domain was spelled in a refused login to the project.
+        let mut refused_as = None;
+        let mut is_password_right = false;
+        loop {
+            let now = self.clock.now();
+            let attempt = account.next(password, likely, now.uptime, forced);
+            let (spelling, result) = match attempt {
+                Attempt::LogIn(spelling) => {
+                    let client = &self.openstack;
+                    let login = keystone::log_in(client, provider, project_id, spelling, now.wall);
+                    (spelling, login.map(Some))
+                }
+                Attempt::CheckPassword(spelling) => {
+                    forced = false;
+                    let checked = keystone::check_password(&self.openstack, provider, spelling);
+                    (spelling, checked.map(|()| None))
+                }
+                Attempt::Wait { refusals, minutes } => {
+                    return Err(password_refused(provider, refusals, minutes));
+                }
+            };
+            match result {
+                Ok(login) => {
+                    account.accept(password, spelling);
+                    if let Some(login) = login {
+                        return Ok(login);
+                    }
+                    if refused_as == Some(spelling) {
+                        return Err(project_refused(provider, project_id));
+                    }
+                    is_password_right = true;
+                }
+                Err(error) if !error.refused => return Err(error),
+                Err(_) if is_password_right => return Err(project_refused(provider, project_id)),
+                Err(_) => {
+                    account.refuse(password, attempt, self.clock.now().uptime);
+                    if matches!(attempt, Attempt::LogIn(_)) {
+                        refused_as = Some(spelling);
+                    }
+                }
+            }
+        }
     }
 
     fn session(&self, login: keystone::Login, before: Option<&Session>) -> Session {
@@ -209,7 +305,7 @@ impl Cloud {
         let wait = same.map_or(self.failure_life, |before| before.catalog_wait * 2);
         Session {
             token: Arc::new(login.token),
-            domain: login.domain,
+            expires_at: self.clock.now().uptime + login.lifetime,
             neutron,
             nova,
             catalog_wait: wait.min(LONGEST_CATALOG_WAIT),
@@ -310,6 +406,31 @@ impl Cloud {
 
 fn not_set(variable: &&str) -> CloudError {
     CloudError::new(Step::Contrabass, format!("{variable} is not set"))
+}
+
+fn project_refused(provider: &Provider, project_id: &str) -> CloudError {
+    let Provider { user, domain, .. } = provider;
+    let message = format!(
+        "Keystone POST /v3/auth/tokens: HTTP 401: the password of user {user:?} of domain \
+         {domain:?} is right, but project {project_id} doesn't exist or was deleted, or the user \
+         has no role in it"
+    );
+    CloudError { refused: true, ..CloudError::new(Step::Keystone, message) }
+}
+
+/// `minutes` from the last refusal to the next attempt.
+fn password_refused(provider: &Provider, refusals: usize, minutes: Option<u64>) -> CloudError {
+    let Provider { user, domain, .. } = provider;
+    let next = match minutes {
+        Some(minutes) => format!("the next login follows {minutes} min after the last"),
+        None => "no login follows".to_owned(),
+    };
+    let message = format!(
+        "Keystone POST /v3/auth/tokens: HTTP 401: the user {user:?} of domain {domain:?} or its \
+         password is wrong (refused {refusals} times, also without a project); so that Keystone \
+         doesn't lock the user, {next}, unless Contrabass has another password or a sync is forced"
+    );
+    CloudError { refused: true, ..CloudError::new(Step::Keystone, message) }
 }
 
 fn session_key(provider: &Provider, project_id: &str) -> SessionKey {

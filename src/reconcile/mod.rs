@@ -109,6 +109,10 @@ fn run(context: &Context, pass: &Pass, observer: Option<Observer<'_>>, report: R
     let fresh = pass.lane == Lane::Fresh;
     let mut fetch =
         Fetch::new(&context.cloud, &oldest.spec.provider_id, &oldest.spec.project_id, fresh);
+    let is_forced = |item: &Item<'_>| item.work.resend_accepted_until.is_some();
+    if fresh && items.iter().any(is_forced) {
+        fetch.force_login();
+    }
     let pass_specs = specs(&items);
     for slice in slices(&items) {
         if !(context.may_act)() {

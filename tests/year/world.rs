@@ -488,9 +488,10 @@ pub(crate) fn heal(cloud: &mut CloudState, random: &mut fastrand::Rng) {
     for (number, id) in PROVIDERS.into_iter().enumerate() {
         // Now and then somebody never puts a password right.
         if random.u8(0..8) > 0
-            && let Some(known) = cloud.providers.iter().find(|p| p.id == id)
+            && let Some(known) = cloud.providers.iter_mut().find(|p| p.id == id)
         {
-            cloud.users[number].password.clone_from(&known.admin_password);
+            // The other way round only a forced sync may find it out.
+            known.admin_password.clone_from(&cloud.users[number].password);
         }
     }
     if random.u8(0..10) > 0 && !cloud.catalog.iter().any(|service| service.kind == "network") {

@@ -1,10 +1,14 @@
-//! What a login must say before anything is asked with it.
+//! What a login must say before anything is asked with it, and how often a refused one is tried.
+
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Reply, reply, stage};
-use crate::cloud::error::Step;
+use super::{PROVIDER, Reply, SUBNET, Stage, User, provider_with, refused, reply, spec, stage};
+use crate::cloud::error::{CloudError, Step};
+use crate::cloud::fetch::Fetch;
 use crate::http::client::Service;
+use crate::resources::SubnetSelector;
 
 fn token(catalog: Option<Value>) -> Reply {
     let mut token = json!({"expires_at": "2026-01-02T09:04:05.000000Z"});
@@ -37,4 +41,146 @@ fn without_a_catalog_nothing_says_that_there_is_no_nova() {
     let stage = stage(&[("OPENSTACK_NEUTRON_ENDPOINT", "http://neutron.test")]);
     stage.services.say(Service::Keystone, "", [token(None)]);
     assert_eq!(stage.ask(&["vm-1"]).unwrap_err().step, Step::Keystone);
+}
+
+const PROJECTS: [&str; 3] = ["project-1", "project-2", "project-3"];
+const OLD: &str = "Adm1n-pässwörd!";
+const NEW: &str = "rabbit-0pen5tack";
+const NEW_ENCRYPTED: &str = "8ODQwLCgkIBwYFBAMCAQALQ4qDi6YAaeloA0dOZVAjbhZUkdN324oz8oN5BRju1l";
+
+/// A cloud whose user has this password and a role in the three projects.
+fn with_user(password: &'static str, domain: Value) -> Stage {
+    let stage = stage(&[("POLL_ERROR_INTERVAL", "20s")]);
+    let user = User { password, domain, projects: PROJECTS.to_vec(), logins: Vec::new() };
+    *stage.services.users.lock().unwrap() = Some(user);
+    stage
+}
+
+impl Stage {
+    fn of_user<T>(&self, read: impl FnOnce(&mut User) -> T) -> T {
+        read(self.services.users.lock().unwrap().as_mut().unwrap())
+    }
+
+    /// The logins since the last call.
+    fn logins(&self) -> Vec<(Option<String>, bool)> {
+        self.of_user(|user| std::mem::take(&mut user.logins))
+    }
+
+    fn ask_in(&self, project_id: &str, forced: bool) -> Result<(), CloudError> {
+        let spec = spec(SubnetSelector::Id(SUBNET.to_owned()), &["vm-1"]);
+        let mut fetch = Fetch::new(&self.cloud, PROVIDER, project_id, forced);
+        if forced {
+            fetch.force_login();
+        }
+        fetch.slice(&[&spec], &[&spec])?;
+        fetch.answers(&spec).map(drop)
+    }
+
+    /// The projects are polled each 20 seconds, for hours.
+    fn poll_for_hours(&self) {
+        for _ in 0..3 * 180 {
+            for project in PROJECTS {
+                let _ = self.ask_in(project, false);
+            }
+            self.clock.advance(Duration::from_secs(20));
+        }
+    }
+
+    /// From now on Neutron refuses the tokens that were given so far.
+    fn revoke_tokens(&self) {
+        self.services.say(Service::Neutron, "", [refused()]);
+    }
+}
+
+#[test]
+fn a_password_changed_in_keystone_alone_is_refused_five_times_for_all_projects() {
+    for known in [true, false] {
+        let stage = with_user(OLD, json!({"id": "default"}));
+        if known {
+            PROJECTS.iter().for_each(|project| stage.ask_in(project, false).unwrap());
+        }
+        stage.of_user(|user| user.password = NEW);
+        stage.revoke_tokens();
+        stage.logins();
+        stage.poll_for_hours();
+        assert_eq!(stage.logins().iter().filter(|(_, accepted)| !accepted).count(), 5);
+        let error = stage.ask_in(PROJECTS[1], false).unwrap_err();
+        assert!(error.message.contains("password is wrong (refused 5 times"), "{error}");
+        assert!(error.message.contains("no login follows, unless"), "{error}");
+
+        // One try for each force, and none else.
+        stage.ask_in(PROJECTS[1], true).unwrap_err();
+        assert_eq!(stage.logins(), [(None, false)]);
+        stage.poll_for_hours();
+        assert_eq!(stage.logins(), []);
+
+        // Contrabass has the new password.
+        stage.services.say(
+            Service::Contrabass,
+            "",
+            [provider_with("http://keystone.test", NEW_ENCRYPTED)],
+        );
+        stage.services.forget(Service::Neutron);
+        for project in PROJECTS {
+            stage.ask_in(project, false).unwrap();
+            assert_eq!(stage.logins(), [(Some(project.to_owned()), true)]);
+        }
+    }
+}
+
+#[test]
+fn a_forced_sync_finds_that_the_password_is_right_again() {
+    let stage = with_user(NEW, json!({"id": "default"}));
+    stage.poll_for_hours();
+    stage.of_user(|user| user.password = OLD);
+    stage.poll_for_hours();
+    stage.logins();
+    stage.ask_in(PROJECTS[0], true).unwrap();
+    stage.ask_in(PROJECTS[1], false).unwrap();
+    assert!(stage.logins().iter().any(|(project, accepted)| project.is_none() && *accepted));
+}
+
+#[test]
+fn a_wrong_project_stops_no_other_and_is_said() {
+    let stage = with_user(OLD, json!({"id": "default"}));
+    stage.ask_in(PROJECTS[0], false).unwrap();
+    for _ in 0..100 {
+        let error = stage.ask_in("deleted", false).unwrap_err();
+        assert!(error.message.contains("is right, but project deleted doesn't exist"), "{error}");
+        for project in PROJECTS {
+            stage.ask_in(project, false).unwrap();
+        }
+        stage.clock.advance(Duration::from_secs(20));
+    }
+    let logins = stage.logins();
+    let refused = logins.iter().filter(|(_, accepted)| !accepted);
+    assert!(refused.clone().all(|(project, _)| project.as_deref() == Some("deleted")));
+    let (unscoped, refused) = (logins.iter().filter(|(p, _)| p.is_none()).count(), refused.count());
+    assert_eq!((unscoped, refused), (100, 100), "each is followed by a login without a project");
+}
+
+#[test]
+fn the_spelling_of_the_domain_that_worked_is_the_only_one_tried() {
+    let stage = with_user(OLD, json!({"name": "default"}));
+    stage.ask_in(PROJECTS[0], false).unwrap();
+    let project = |id: &str| Some(id.to_owned());
+    let expected = [(project("project-1"), false), (None, true), (project("project-1"), true)];
+    assert_eq!(stage.logins(), expected);
+    stage.ask_in(PROJECTS[1], false).unwrap();
+    assert_eq!(stage.logins(), [(project("project-2"), true)]);
+}
+
+#[test]
+fn a_token_that_is_held_goes_on_being_used() {
+    let stage = with_user(OLD, json!({"id": "default"}));
+    stage.ask_in(PROJECTS[0], false).unwrap();
+    stage.of_user(|user| user.password = NEW);
+    // Nova fails, so the catalog is read again, with another login.
+    stage.services.say(Service::Nova, "", [reply(500, json!({}))]);
+    for _ in 0..60 {
+        stage.ask_in(PROJECTS[0], false).unwrap();
+        stage.clock.advance(Duration::from_secs(20));
+    }
+    let refused = stage.logins().iter().filter(|(_, accepted)| !accepted).count();
+    assert!((2..=5).contains(&refused), "{refused} refused logins");
 }

@@ -50,8 +50,13 @@ pub(crate) fn reply(status: u16, body: Value) -> Reply {
 
 /// What Contrabass says of a provider whose cloud is there.
 pub(crate) fn provider(keystone_url: &str) -> Reply {
-    let attributes = json!({"adminId": "admin", "domain": "default",
-        "adminPw": "AAECAwQFBgcICQoLDA0OD44bCQYZHUjTgcX1QlwdojH/EL8T07ToLB+bASjmJFxL"});
+    let password = "AAECAwQFBgcICQoLDA0OD44bCQYZHUjTgcX1QlwdojH/EL8T07ToLB+bASjmJFxL";
+    provider_with(keystone_url, password)
+}
+
+fn provider_with(keystone_url: &str, encrypted_password: &str) -> Reply {
+    let attributes =
+        json!({"adminId": "admin", "domain": "default", "adminPw": encrypted_password});
     reply(
         200,
         json!({"returnCode": "200", "data": {"url": keystone_url, "attributes": attributes}}),
@@ -93,6 +98,30 @@ pub(crate) struct Services {
     scripts: Mutex<Vec<Script>>,
     ports: Mutex<Vec<Value>>,
     asked: Mutex<Vec<(Service, String)>>,
+    users: Mutex<Option<User>>,
+}
+
+/// Keystone's one user. Without it each login is accepted.
+struct User {
+    password: &'static str,
+    /// The user's domain in the spelling that Keystone takes.
+    domain: Value,
+    projects: Vec<&'static str>,
+    /// Each login: its project, and whether it was accepted.
+    logins: Vec<(Option<String>, bool)>,
+}
+
+impl User {
+    fn log_in(&mut self, body: &[u8]) -> Option<Reply> {
+        let body: Value = serde_json::from_slice(body).unwrap();
+        let user = &body["auth"]["identity"]["password"]["user"];
+        let project = body["auth"]["scope"]["project"]["id"].as_str();
+        let is_right = user["password"] == self.password
+            && user["domain"] == self.domain
+            && project.is_none_or(|project| self.projects.contains(&project));
+        self.logins.push((project.map(str::to_owned), is_right));
+        (!is_right).then(refused)
+    }
 }
 
 impl Services {
@@ -105,6 +134,11 @@ impl Services {
     ) {
         let (url_has, replies) = (url_has.to_owned(), replies.into_iter().collect());
         self.scripts.lock().unwrap().insert(0, Script { service, url_has, replies });
+    }
+
+    /// Requests of this service are answered as usual again.
+    fn forget(&self, service: Service) {
+        self.scripts.lock().unwrap().retain(|script| script.service != service);
     }
 
     /// The ports that are there from now on.
@@ -160,8 +194,12 @@ impl Services {
 impl Transport for Services {
     fn carry(&self, request: &Request<'_>, _: Duration) -> Result<Answer, Failure> {
         self.asked.lock().unwrap().push((request.service, request.url.to_owned()));
-        let Reply { status, header, body } =
-            self.scripted(request).unwrap_or_else(|| self.usual(request));
+        let mut users = self.users.lock().unwrap();
+        let user = users.as_mut().filter(|_| request.service == Service::Keystone);
+        let refused = user.and_then(|user| user.log_in(request.body.unwrap_or_default()));
+        drop(users);
+        let reply = refused.or_else(|| self.scripted(request));
+        let Reply { status, header, body } = reply.unwrap_or_else(|| self.usual(request));
         let header = header
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
         let headers: HeaderMap = header.into_iter().collect();
