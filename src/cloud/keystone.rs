@@ -10,6 +10,7 @@ use super::answer;
 use super::catalog::CatalogService;
 use super::contrabass::Provider;
 use super::error::{CloudError, Step};
+use crate::clock::Clock;
 use crate::http::client::{Answer, Client, Request, Service};
 use crate::http::url::ending_in;
 use crate::secret::{Secret, Secrets};
@@ -73,63 +74,66 @@ struct Token {
     catalog: Option<Vec<CatalogService>>,
 }
 
-/// Logs in to the project.
-pub(super) fn log_in(
-    client: &Client,
-    provider: &Provider,
-    project_id: &str,
-    domain: DomainSpelling,
-    wall: Timestamp,
-) -> Result<Login, CloudError> {
-    let answer = post(client, provider, Some(project_id), domain)?;
-    let fail = |what: &str| answer::wrong(&answer, Step::Keystone, what);
-    let token = answer
-        .header("x-subject-token")
-        .map(str::trim)
-        .filter(|token| !token.is_empty())
-        .map(|token| Secret::new(token.to_owned()))
-        .ok_or_else(|| fail("the answer has no X-Subject-Token"))?;
-    let body: Body = answer::json(&answer, Step::Keystone)?;
-    let expires_at = body.token.expires_at.ok_or_else(|| fail("the token has no expires_at"))?;
-    // An empty catalog says that there is no service; an absent one says nothing, least of all that
-    // there is no Nova to ask for names.
-    let no_catalog = || fail("the token has no catalog (is it scoped to the project?)");
-    let catalog = body.token.catalog.ok_or_else(no_catalog)?;
-    // The server's clock counts, not ours: `Date` if it sent one, else the moment of issue.
-    let server_now =
-        answer.header("date").and_then(http_date).or(body.token.issued_at).unwrap_or(wall);
-    let lifetime = expires_at.duration_since(server_now);
-    let lifetime = Duration::try_from(lifetime).unwrap_or_default();
-    Ok(Login { token, lifetime, catalog, secrets: answer.secrets().clone() })
+/// A provider's Keystone.
+#[derive(Clone, Copy)]
+pub(super) struct Keystone<'a> {
+    pub(super) client: &'a Client,
+    pub(super) clock: &'a Clock,
+    pub(super) provider: &'a Provider,
 }
 
-/// Logs in without a project: only the user, its domain and its password can be refused. The token
-/// is of no use.
-pub(super) fn check_password(
-    client: &Client,
-    provider: &Provider,
-    domain: DomainSpelling,
-) -> Result<(), CloudError> {
-    post(client, provider, None, domain).map(drop)
-}
+impl Keystone<'_> {
+    /// Logs in to the project.
+    pub(super) fn log_in(
+        &self,
+        project_id: &str,
+        domain: DomainSpelling,
+    ) -> Result<Login, CloudError> {
+        let wall = self.clock.now().wall;
+        let answer = self.post(Some(project_id), domain)?;
+        let fail = |what: &str| answer::wrong(&answer, Step::Keystone, what);
+        let token = answer
+            .header("x-subject-token")
+            .map(str::trim)
+            .filter(|token| !token.is_empty())
+            .map(|token| Secret::new(token.to_owned()))
+            .ok_or_else(|| fail("the answer has no X-Subject-Token"))?;
+        let body: Body = answer::json(&answer, Step::Keystone)?;
+        let expires_at =
+            body.token.expires_at.ok_or_else(|| fail("the token has no expires_at"))?;
+        // An empty catalog says that there is no service; an absent one says nothing, least of all
+        // that there is no Nova to ask for names.
+        let no_catalog = || fail("the token has no catalog (is it scoped to the project?)");
+        let catalog = body.token.catalog.ok_or_else(no_catalog)?;
+        // The server's clock counts, not ours: `Date` if it sent one, else the moment of issue.
+        let server_now =
+            answer.header("date").and_then(http_date).or(body.token.issued_at).unwrap_or(wall);
+        let lifetime = Duration::try_from(expires_at.duration_since(server_now));
+        let lifetime = lifetime.unwrap_or_default();
+        Ok(Login { token, lifetime, catalog, secrets: answer.secrets().clone() })
+    }
 
-fn post(
-    client: &Client,
-    provider: &Provider,
-    project_id: Option<&str>,
-    domain: DomainSpelling,
-) -> Result<Answer, CloudError> {
-    let url = format!("{}/auth/tokens", ending_in(&provider.keystone_url, "v3"));
-    let body = request_body(provider, project_id, domain);
-    // A second token does no harm, so a dead kept connection may be tried again.
-    let request = Request::with_body(Service::Keystone, "POST", &url, "application/json", &body)
-        .carrying([&provider.password])
-        .repeatable();
-    let answer =
-        client.call(&request).map_err(|error| CloudError::transport(Step::Keystone, &error))?;
-    match answer.status {
-        200 | 201 => Ok(answer),
-        _ => Err(answer::refused(&answer, Step::Keystone)),
+    /// Logs in without a project: only the user, its domain and its password can be refused. The
+    /// token is of no use.
+    pub(super) fn check_password(&self, domain: DomainSpelling) -> Result<(), CloudError> {
+        self.post(None, domain).map(drop)
+    }
+
+    fn post(&self, project_id: Option<&str>, domain: DomainSpelling) -> Result<Answer, CloudError> {
+        let Keystone { client, provider, .. } = self;
+        let url = format!("{}/auth/tokens", ending_in(&provider.keystone_url, "v3"));
+        let body = request_body(provider, project_id, domain);
+        // A second token does no harm, so a dead kept connection may be tried again.
+        let request =
+            Request::with_body(Service::Keystone, "POST", &url, "application/json", &body)
+                .carrying([&provider.password])
+                .repeatable();
+        let answer =
+            client.call(&request).map_err(|error| CloudError::transport(Step::Keystone, &error))?;
+        match answer.status {
+            200 | 201 => Ok(answer),
+            _ => Err(answer::refused(&answer, Step::Keystone)),
+        }
     }
 }
 

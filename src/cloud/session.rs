@@ -11,8 +11,8 @@ use super::cache::{Cache, Known};
 use super::catalog::{self, Wanted};
 use super::contrabass::{self, Provider};
 use super::error::{CloudError, Step};
-use super::keystone::{self, DomainSpelling};
-use super::lockout::{self, Account, Accounts, Attempt};
+use super::keystone::{self, Keystone};
+use super::lockout::Accounts;
 use super::neutron::{Neutron, Subnet};
 use super::nova::Nova;
 use crate::clock::Clock;
@@ -174,115 +174,36 @@ impl Cloud {
         forced: bool,
     ) -> Result<Login, CloudError> {
         let key = session_key(provider, project_id);
-        let last = self.sessions.last(&key);
-        let serial = last.as_ref().map_or(0, |known| known.serial);
-        let before = last.and_then(|known| known.result.ok());
+        let before = self.sessions.last(&key);
+        let before = before.and_then(|known| Some((known.serial, known.result.ok()?)));
         let uptime = self.clock.now().uptime;
         let known = self.sessions.get(&key, uptime, outdated, || {
-            match self.new_login(provider, project_id, forced) {
-                Ok(login) => {
+            let keystone = Keystone { client: &self.openstack, clock: &self.clock, provider };
+            let login = self.accounts.log_in(&keystone, project_id, forced);
+            let now = self.clock.now().uptime;
+            match (login, before) {
+                (Ok(login), before) => {
                     let life = login.lifetime - TOKEN_MARGIN.min(login.lifetime / 5);
-                    let session = self.session(login, before.as_deref());
+                    let session = self.session(login, before.as_ref().map(|(_, before)| &**before));
                     // A catalog without Neutron is a failure, though its token is good.
                     let usable = session.neutron.is_ok();
                     let life = if usable { life } else { life.min(self.failure_life) };
                     self.until(Ok(session), life)
                 }
-                Err(error) => {
-                    // A token that was to be renewed early goes on being used.
-                    let now = self.clock.now().uptime;
-                    let held = before.as_deref().filter(|session| {
-                        session.neutron.is_ok()
-                            && session.expires_at > now
-                            && outdated.is_none_or(|outdated| serial > outdated)
-                    });
-                    match held.filter(|_| error.refused) {
-                        Some(held) => {
-                            let life = self.failure_life.min(held.expires_at - now);
-                            self.until(Ok(held.clone()), life)
-                        }
-                        None => self.until(Err(error), Duration::ZERO),
-                    }
+                // A token that was to be renewed early goes on being used.
+                (Err(_), Some((serial, held)))
+                    if outdated.is_none_or(|outdated| serial > outdated)
+                        && held.neutron.is_ok()
+                        && held.expires_at > now =>
+                {
+                    let life = self.failure_life.min(held.expires_at - now);
+                    self.until(Ok(Session::clone(&held)), life)
                 }
+                (Err(error), _) => self.until(Err(error), Duration::ZERO),
             }
         });
         let Known { result, serial, .. } = known;
         Ok(Login { session: result?, project_id: project_id.into(), serial })
-    }
-
-    /// Asks Keystone, as often as the user's earlier refusals allow.
-    fn new_login(
-        &self,
-        provider: &Provider,
-        project_id: &str,
-        forced: bool,
-    ) -> Result<keystone::Login, CloudError> {
-        let began = self.clock.now().uptime;
-        let account = lockout::account(&self.accounts, provider);
-        let mut account = lock(&account);
-        if let Some(error) = account.failure_after(began) {
-            return Err(error);
-        }
-        let result = self.attempts(&mut account, provider, project_id, forced);
-        if let Err(error) = &result
-            && !error.refused
-        {
-            account.fail(error, self.clock.now().uptime);
-        }
-        result
-    }
-
-    fn attempts(
-        &self,
-        account: &mut Account,
-        provider: &Provider,
-        project_id: &str,
-        mut forced: bool,
-    ) -> Result<keystone::Login, CloudError> {
-        let password = &provider.password;
-        let likely = DomainSpelling::likely(&provider.domain);
-        // How the domain was spelled in a refused login to the project.
-        let mut refused_as = None;
-        let mut is_password_right = false;
-        loop {
-            let now = self.clock.now();
-            let attempt = account.next(password, likely, now.uptime, forced);
-            let (spelling, result) = match attempt {
-                Attempt::LogIn(spelling) => {
-                    let client = &self.openstack;
-                    let login = keystone::log_in(client, provider, project_id, spelling, now.wall);
-                    (spelling, login.map(Some))
-                }
-                Attempt::CheckPassword(spelling) => {
-                    forced = false;
-                    let checked = keystone::check_password(&self.openstack, provider, spelling);
-                    (spelling, checked.map(|()| None))
-                }
-                Attempt::Wait { refusals, minutes } => {
-                    return Err(password_refused(provider, refusals, minutes));
-                }
-            };
-            match result {
-                Ok(login) => {
-                    account.accept(password, spelling);
-                    if let Some(login) = login {
-                        return Ok(login);
-                    }
-                    if refused_as == Some(spelling) {
-                        return Err(project_refused(provider, project_id));
-                    }
-                    is_password_right = true;
-                }
-                Err(error) if !error.refused => return Err(error),
-                Err(_) if is_password_right => return Err(project_refused(provider, project_id)),
-                Err(_) => {
-                    account.refuse(password, attempt, self.clock.now().uptime);
-                    if matches!(attempt, Attempt::LogIn(_)) {
-                        refused_as = Some(spelling);
-                    }
-                }
-            }
-        }
     }
 
     fn session(&self, login: keystone::Login, before: Option<&Session>) -> Session {
@@ -406,31 +327,6 @@ impl Cloud {
 
 fn not_set(variable: &&str) -> CloudError {
     CloudError::new(Step::Contrabass, format!("{variable} is not set"))
-}
-
-fn project_refused(provider: &Provider, project_id: &str) -> CloudError {
-    let Provider { user, domain, .. } = provider;
-    let message = format!(
-        "Keystone POST /v3/auth/tokens: HTTP 401: the password of user {user:?} of domain \
-         {domain:?} is right, but project {project_id} doesn't exist or was deleted, or the user \
-         has no role in it"
-    );
-    CloudError { refused: true, ..CloudError::new(Step::Keystone, message) }
-}
-
-/// `minutes` from the last refusal to the next attempt.
-fn password_refused(provider: &Provider, refusals: usize, minutes: Option<u64>) -> CloudError {
-    let Provider { user, domain, .. } = provider;
-    let next = match minutes {
-        Some(minutes) => format!("the next login follows {minutes} min after the last"),
-        None => "no login follows".to_owned(),
-    };
-    let message = format!(
-        "Keystone POST /v3/auth/tokens: HTTP 401: the user {user:?} of domain {domain:?} or its \
-         password is wrong (refused {refusals} times, also without a project); so that Keystone \
-         doesn't lock the user, {next}, unless Contrabass has another password or a sync is forced"
-    );
-    CloudError { refused: true, ..CloudError::new(Step::Keystone, message) }
 }
 
 fn session_key(provider: &Provider, project_id: &str) -> SessionKey {

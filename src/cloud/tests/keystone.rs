@@ -1,5 +1,6 @@
 //! What a login must say before anything is asked with it, and how often a refused one is tried.
 
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -183,4 +184,50 @@ fn a_token_that_is_held_goes_on_being_used() {
     }
     let refused = stage.logins().iter().filter(|(_, accepted)| !accepted).count();
     assert!((2..=5).contains(&refused), "{refused} refused logins");
+}
+
+/// Each project is asked for by a thread of its own, all at the same time.
+fn ask_at_once(stage: &Stage) {
+    let started = Barrier::new(PROJECTS.len());
+    std::thread::scope(|scope| {
+        for project in PROJECTS {
+            let (stage, started) = (&*stage, &started);
+            scope.spawn(move || {
+                started.wait();
+                stage.ask_in(project, false)
+            });
+        }
+    });
+}
+
+#[test]
+fn logins_at_the_same_time_are_refused_as_seldom() {
+    for seconds in [0, 60] {
+        let stage = with_user(OLD, json!({"id": "default"}));
+        PROJECTS.iter().for_each(|project| stage.ask_in(project, false).unwrap());
+        stage.clock.advance(Duration::from_secs(seconds));
+        stage.of_user(|user| user.password = NEW);
+        stage.revoke_tokens();
+        stage.logins();
+        for _ in 0..3 * 180 {
+            ask_at_once(&stage);
+            stage.clock.advance(Duration::from_secs(20));
+        }
+        let refused = stage.logins().iter().filter(|(_, accepted)| !accepted).count();
+        assert!((2..=5).contains(&refused), "{refused} refused logins");
+    }
+}
+
+#[test]
+fn projects_log_in_side_by_side_once_the_password_is_proven() {
+    let stage = with_user(OLD, json!({"id": "default"}));
+    stage.ask_in(PROJECTS[0], false).unwrap();
+    // Each login of two waits for the other one.
+    *stage.services.logins_meet.lock().unwrap() = Some(Arc::new(Barrier::new(2)));
+    std::thread::scope(|scope| {
+        for project in &PROJECTS[1..] {
+            scope.spawn(|| stage.ask_in(project, false).unwrap());
+        }
+    });
+    assert_eq!(stage.logins().len(), 3);
 }

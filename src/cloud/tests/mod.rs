@@ -8,7 +8,7 @@ mod neutron;
 mod nova;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -99,6 +99,8 @@ pub(crate) struct Services {
     ports: Mutex<Vec<Value>>,
     asked: Mutex<Vec<(Service, String)>>,
     users: Mutex<Option<User>>,
+    /// Logins that wait here for each other.
+    logins_meet: Mutex<Option<Arc<Barrier>>>,
 }
 
 /// Keystone's one user. Without it each login is accepted.
@@ -194,6 +196,10 @@ impl Services {
 impl Transport for Services {
     fn carry(&self, request: &Request<'_>, _: Duration) -> Result<Answer, Failure> {
         self.asked.lock().unwrap().push((request.service, request.url.to_owned()));
+        let meet = self.logins_meet.lock().unwrap().clone();
+        if let Some(meet) = meet.filter(|_| request.service == Service::Keystone) {
+            meet.wait();
+        }
         let mut users = self.users.lock().unwrap();
         let user = users.as_mut().filter(|_| request.service == Service::Keystone);
         let refused = user.and_then(|user| user.log_in(request.body.unwrap_or_default()));
