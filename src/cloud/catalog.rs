@@ -1,5 +1,6 @@
 //! The service catalog: which endpoint is used (docs/behaviour.md#neutron-endpoint). Pure.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Deserialize;
@@ -48,6 +49,9 @@ pub struct Wanted<'a> {
 pub const NETWORK: [&str; 2] = ["network", "networking"];
 /// Nova, and never `compute_legacy`.
 pub const COMPUTE: [&str; 1] = ["compute"];
+
+/// Endpoints that an error lists, those of the wanted type first.
+const MAX_LISTED: usize = 20;
 
 /// No endpoint matches; says what there is instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,21 +108,19 @@ fn interface_name(interface: &str) -> &str {
 fn no_endpoint(catalog: &[CatalogService], wanted: &Wanted<'_>) -> NoEndpoint {
     let kind = wanted.kinds.first().copied().unwrap_or_default();
     let region = wanted.region.map(|region| format!(" in region {region}")).unwrap_or_default();
-    let mut present: Vec<String> = catalog
-        .iter()
-        .flat_map(|service| {
-            let kind = service.kind.as_deref().unwrap_or("?");
-            service.endpoints.iter().flatten().map(move |endpoint| {
-                let interface = endpoint.interface.as_deref().map_or("?", interface_name);
-                let region = endpoint.region_id.as_deref().or(endpoint.region.as_deref());
-                format!("{kind} {interface} {}", region.unwrap_or("?"))
-            })
-        })
-        .collect();
-    present.sort_unstable();
-    present.dedup();
-    let more = present.len().saturating_sub(20);
-    present.truncate(20);
+    let mut present = BTreeSet::new();
+    for service in catalog {
+        let kind = service.kind.as_deref().unwrap_or("?");
+        for endpoint in service.endpoints.iter().flatten() {
+            let interface = endpoint.interface.as_deref().map_or("?", interface_name);
+            let region = endpoint.region_id.as_deref().or(endpoint.region.as_deref());
+            let text = format!("{kind} {interface} {}", region.unwrap_or("?"));
+            present.insert((!wanted.kinds.contains(&kind), text));
+        }
+    }
+    let more = present.len().saturating_sub(MAX_LISTED);
+    let mut present: Vec<String> =
+        present.into_iter().map(|(_, text)| text).take(MAX_LISTED).collect();
     if more > 0 {
         present.push(format!("{more} more"));
     }
@@ -170,10 +172,24 @@ mod tests {
         assert_eq!(
             error,
             "the catalog has no admin endpoint of type network in region R3; it has \
-             compute public R1, network ? ?, network internal R1, network public R1, network public R2"
+             network ? ?, network internal R1, network public R1, network public R2, compute public R1"
         );
         let error = select(&[], &wanted("public", None)).unwrap_err().to_string();
         assert!(error.ends_with("it is empty"), "{error}");
+    }
+
+    #[test]
+    fn of_a_large_catalog_the_endpoints_of_the_wanted_type_are_listed_first() {
+        let service = |kind: &str, endpoints: usize| {
+            let endpoint =
+                |n| json!({"interface": "admin", "region": format!("R{n:02}"), "url": "u"});
+            json!({"type": kind, "endpoints": Vec::from_iter((0..endpoints).map(endpoint))})
+        };
+        let services = json!([service("compute", 21), service("network", 1), service("volume", 9)]);
+        let catalog: Vec<CatalogService> = serde_json::from_value(services).unwrap();
+        let error = select(&catalog, &wanted("public", None)).unwrap_err().to_string();
+        assert!(error.contains("it has network admin R00, compute admin R00, "), "{error}");
+        assert!(error.ends_with("compute admin R18, 11 more"), "{error}");
     }
 
     #[test]

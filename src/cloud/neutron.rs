@@ -34,7 +34,8 @@ const MAX_DEVICE_IDS: usize = 50;
 const HEAD_BASE_BYTES: usize = 400;
 /// Only what is used; an answer shrinks to a quarter.
 const PORT_FIELDS: &str = "&fields=id&fields=device_id&fields=mac_address&fields=status\
-                           &fields=network_id&fields=fixed_ips&fields=project_id&fields=tenant_id";
+                           &fields=network_id&fields=fixed_ips&fields=project_id&fields=tenant_id\
+                           &fields=binding:vif_type";
 
 /// How to reach Neutron with a token. Clones share all of it.
 #[derive(Clone)]
@@ -78,6 +79,8 @@ pub struct Port {
     pub network_id: Arc<str>,
     /// Its addresses by subnet, in no particular order.
     pub fixed_ips: Vec<(Arc<str>, IpAddr)>,
+    /// Neutron couldn't bind it to the host of its VM. Only an admin is told.
+    pub binding_failed: bool,
 }
 
 /// The ports of each VM that was asked for, ordered by id, or why one of them can't be read.
@@ -148,6 +151,8 @@ struct GivenPort<'a> {
     project_id: Option<Text<'a>>,
     #[serde(default)]
     tenant_id: Option<Text<'a>>,
+    #[serde(default, rename = "binding:vif_type")]
+    vif_type: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -336,7 +341,8 @@ fn each_once(mut ports: Vec<Port>) -> Vec<Port> {
     ports
 }
 
-fn is_uuid(text: &str) -> bool {
+/// Is it a UUID, with dashes?
+pub(crate) fn is_uuid(text: &str) -> bool {
     let fits = |(at, byte): (usize, u8)| match at {
         8 | 13 | 18 | 23 => byte == b'-',
         _ => byte.is_ascii_hexdigit(),
@@ -371,6 +377,7 @@ fn port(given: &GivenPort<'_>, texts: &mut SharedTexts) -> Result<Port, String> 
         status: texts.shared(&status),
         network_id: texts.shared(network_id),
         fixed_ips,
+        binding_failed: given.vif_type.as_deref() == Some("binding_failed"),
         id: id.to_owned(),
     })
 }
@@ -402,6 +409,7 @@ mod tests {
             status: status.into(),
             network_id: "network".into(),
             fixed_ips: Vec::new(),
+            binding_failed: false,
         };
         let all = each_once(vec![port("b", "BUILD"), port("a", "DOWN"), port("b", "ACTIVE")]);
         assert_eq!(all, [port("a", "DOWN"), port("b", "ACTIVE")]);

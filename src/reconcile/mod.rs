@@ -19,6 +19,7 @@
 pub mod changes;
 pub mod differences;
 pub mod down_ports;
+mod hints;
 pub mod interfaces;
 pub mod ownership;
 mod pass;
@@ -249,9 +250,13 @@ fn decide<'a>(
     }
     let (decisions, in_flight) =
         context.ownership.decide(&planned, || context.store.snapshot(), began);
+    let inventory = context.store.snapshot();
+    let sorted = decisions.into_iter().zip(&planned);
+    let sorted: Vec<_> =
+        sorted.map(|(decision, plan)| decision.sorted(plan, &planned, &inventory)).collect();
     let mut decided = Vec::new();
-    for ((item, plan), decision) in plans.into_iter().zip(decisions) {
-        let Some((own, conflicts, later)) = decision.sorted() else {
+    for ((item, plan), sorted) in plans.into_iter().zip(sorted) {
+        let Some((own, conflicts, later)) = sorted else {
             finish(item.work, cut_short(item.work));
             continue;
         };

@@ -37,6 +37,23 @@ pub struct Planned<'a> {
     pub nodes: BTreeMap<&'a str, &'a str>,
 }
 
+impl Planned<'_> {
+    /// The VMs with this node name: the object's own, and that of another object or of a record.
+    fn vms_named(
+        &self,
+        node: &str,
+        plans: &[Planned<'_>],
+        inventory: &Inventory,
+    ) -> BTreeSet<String> {
+        let own = self.nodes.get(node).copied();
+        let others = plans.iter().filter(|other| other.target == self.target);
+        let others = others.filter_map(|other| other.nodes.get(node).copied());
+        let records = inventory.by_target(self.target, node).into_iter();
+        let records = records.map(|stored| stored.record.instance_id.as_str());
+        own.into_iter().chain(others).chain(records).map(str::to_ascii_lowercase).collect()
+    }
+}
+
 /// What an object may do with its plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
@@ -59,15 +76,23 @@ pub enum Whose {
 
 impl Decision {
     /// The nodes that are the object's own, those that older objects manage, and whether some can't
-    /// be decided now. None if the object is gone.
-    pub(crate) fn sorted(self) -> Option<(BTreeSet<String>, Vec<Conflict>, bool)> {
+    /// be decided now. None if the object is gone. The decision is on `plan`, one of `plans`.
+    pub(crate) fn sorted(
+        self,
+        plan: &Planned<'_>,
+        plans: &[Planned<'_>],
+        inventory: &Inventory,
+    ) -> Option<(BTreeSet<String>, Vec<Conflict>, bool)> {
         let Decision::Nodes(nodes) = self else { return None };
         let (mut own, mut conflicts, mut later) = (BTreeSet::new(), Vec::new(), false);
         for (node_name, whose) in nodes {
             let node_name = node_name.to_string();
             match whose {
                 Whose::Mine => drop(own.insert(node_name)),
-                Whose::Older(manager) => conflicts.push(Conflict { node_name, manager }),
+                Whose::Older(manager) => {
+                    let vm_ids = plan.vms_named(&node_name, plans, inventory);
+                    conflicts.push(Conflict { node_name, manager, vm_ids });
+                }
                 Whose::Later => later = true,
             }
         }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::hints;
 use super::interfaces::{Assigned, Attached, assign};
 use crate::cloud::fetch::{Answers, Vm};
 use crate::cloud::neutron::{Port, Subnet, same};
@@ -61,6 +62,8 @@ pub struct Plan {
     pub building_since: BTreeMap<String, Duration>,
     /// Ports that are BUILD for an hour: node and port id.
     pub stuck: Vec<(String, String)>,
+    /// What is likely a mistake, though nothing failed.
+    pub hints: Vec<String>,
 }
 
 /// A port that becomes no interface.
@@ -164,6 +167,7 @@ pub fn plan(sources: &Sources<'_>) -> Plan {
             plan.nodes.extend(node);
         }
     }
+    plan.hints = hints::hints(sources, &plan);
     plan
 }
 

@@ -118,6 +118,8 @@ pub struct Conflict {
     pub node_name: String,
     /// The older object.
     pub manager: ObjectKey,
+    /// The VMs that have the node's name, those of both objects.
+    pub vm_ids: BTreeSet<String>,
 }
 
 /// What a pass did for one object whose answers were whole.
@@ -176,6 +178,7 @@ pub fn verdict(summary: &Summary<'_>) -> Verdict {
     if !left_out.is_empty() {
         parts.push(format!("left out: {}", left_out.join(", ")));
     }
+    parts.extend(plan.hints.iter().cloned());
     Verdict { reason, message: limited(&parts.join("; ")) }
 }
 
@@ -188,8 +191,13 @@ fn problems(summary: &Summary<'_>) -> Vec<String> {
     let duplicates = plan.duplicate_names.iter().map(|(name, vm_ids)| {
         format!("VMs {} share the node name {name:?}, none of them is sent", listed(vm_ids))
     });
-    let conflicts = conflicts.iter().map(|Conflict { node_name, manager }| {
-        format!("node {node_name} is managed by the older OpenstackConfig {manager}")
+    let conflicts = conflicts.iter().map(|Conflict { node_name, manager, vm_ids }| {
+        let text = format!("node {node_name} is managed by the older OpenstackConfig {manager}");
+        let vm_ids = Vec::from_iter(vm_ids.iter().cloned());
+        match vm_ids.len() {
+            0 | 1 => text,
+            _ => format!("{text}, VMs {} share its name", listed(&vm_ids)),
+        }
     });
     let unresolved = by_reason(plan.unresolved.iter().map(|(vm_id, why)| (&**why, &**vm_id)));
     let unresolved = unresolved.into_iter().map(|(message, vm_ids)| {
@@ -267,12 +275,12 @@ fn left_out(plan: &Plan) -> Vec<String> {
 }
 
 /// `1 node`, `2 nodes`.
-pub fn count(number: usize, noun: &str) -> String {
+pub(crate) fn count(number: usize, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{plural}")
 }
 
-fn listed(names: &[String]) -> String {
+pub(super) fn listed(names: &[String]) -> String {
     few(names.to_vec(), "more").join(", ")
 }
 

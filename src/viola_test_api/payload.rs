@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::node_config::MAX_INTERFACES;
+use crate::node_config::{MAX_INTERFACES, is_kubernetes_name};
 
 /// Longest id, as the custom resource allows it.
 const MAX_ID_BYTES: usize = 255;
@@ -69,7 +69,7 @@ fn read_node(raw: &RawValue, place: &str) -> Result<Node, String> {
     let given: Node<Value> =
         serde_json::from_str(raw.get()).map_err(|error| format!("{place}: {error}"))?;
     let Node { node_name, instance_id, interfaces: list } = given;
-    if !is_dns_subdomain(&node_name) {
+    if !is_kubernetes_name(&node_name) {
         let what = "is no Kubernetes name (lower-case letters, digits, '-' and '.', at most 253)";
         return Err(wrong(place, "nodeName", &node_name, what));
     }
@@ -153,18 +153,6 @@ fn wrong(place: &str, field: &str, value: impl Serialize, what: &str) -> String 
         None => value,
     };
     format!("{place}.{field}: {shown} {what}")
-}
-
-/// RFC 1123. Parts between dots have no limit of their own in the names of Kubernetes objects.
-fn is_dns_subdomain(text: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    let is_part = |part: &str| {
-        !part.is_empty()
-            && part.bytes().all(allowed)
-            && !part.starts_with('-')
-            && !part.ends_with('-')
-    };
-    text.len() <= 253 && text.split('.').all(is_part)
 }
 
 fn is_mac_address(text: &str) -> bool {

@@ -81,6 +81,7 @@ fn port(id: &str, number: u8) -> Port {
         status: "ACTIVE".into(),
         network_id: NETWORK.into(),
         fixed_ips: vec![(SUBNET.into(), address(number))],
+        binding_failed: false,
     }
 }
 

@@ -561,3 +561,67 @@ fn ports_over_the_limit_are_counted_and_their_down_status_is_nobodys_concern() {
     let sent: Vec<&str> = ids(&plan).iter().map(|(port_id, _)| *port_id).collect();
     assert_eq!(plan.nodes[0].down_ports, sent);
 }
+
+const UUID: &str = "0a1b2c3d-0000-4000-8000-000000000001";
+
+#[test]
+fn a_name_in_place_of_an_id_and_a_vm_without_any_port_are_hinted_at_once_each() {
+    let scene = cloud(&[(UUID, "worker-1"), ("worker-2", "worker-2")]);
+    let plan = scene.vm("worker-3", ServerName::Unknown).plan();
+    assert_eq!(
+        plan.hints,
+        [
+            "hint: 2 values of vmNames without the form of a UUID (worker-2, worker-3): it takes \
+             ids of VMs, not names"
+                .to_owned(),
+            format!(
+                "hint: 1 VM without any port ({UUID}): ports of other projects than project-1 \
+                 don't count"
+            ),
+        ]
+    );
+    let elsewhere = Port { network_id: "other".into(), ..port("p1", 1) };
+    let plan = cloud(&[(UUID, "worker-1")]).port(UUID, elsewhere).plan();
+    assert_eq!((plan.without_ports.len(), plan.hints.len()), (1, 0));
+}
+
+#[test]
+fn names_that_no_kubernetes_node_can_have_are_sent_and_hinted_at() {
+    let names = [("vm-1", "Worker"), ("vm-2", "a_b"), ("vm-3", "a b"), ("vm-4", "a.b-1")];
+    let scene = names.iter().zip(1..).fold(cloud(&names), |scene, ((vm_id, name), number)| {
+        scene.port(vm_id, port(name, number))
+    });
+    let plan = scene.plan();
+    assert_eq!(plan.nodes.len(), 4);
+    let expected = "hint: 3 node names impossible in Kubernetes (Worker, a b, a_b): it allows \
+                    lower-case letters, digits, '-' and '.'";
+    assert_eq!(plan.hints, [expected]);
+}
+
+#[test]
+fn names_of_one_target_that_differ_only_in_case_are_hinted_at() {
+    let scene = || cloud(&[("vm-1", "Worker")]).port("vm-1", port("p1", 1));
+    let expected = "hint: 2 node names with a difference only in case (Worker, worker): \
+                    Kubernetes allows lower-case letters only";
+    let plan = scene().vm("vm-2", ServerName::Known(Some("worker".to_owned())));
+    assert_eq!(plan.port("vm-2", port("p2", 2)).plan().hints, [expected]);
+    assert_eq!(scene().remembers(record("worker", "vm-9", &[("p9", 0)])).plan().hints, [expected]);
+    let renamed = record("worker", "vm-1", &[("p1", 0)]);
+    let elsewhere = record("worker", "vm-9", &[("p9", 0)]);
+    let elsewhere = Record { accepted_by: Some("biz".to_owned()), ..elsewhere };
+    for record in [renamed, elsewhere] {
+        let hints = scene().remembers(record).plan().hints;
+        assert!(hints.len() == 1 && hints[0].contains("impossible"), "{hints:?}");
+    }
+}
+
+#[test]
+fn a_port_that_neutron_could_not_bind_is_sent_and_hinted_at() {
+    let unbound = Port { binding_failed: true, status: "DOWN".into(), ..port("p1", 1) };
+    let elsewhere = Port { network_id: "other".into(), id: "p2".to_owned(), ..unbound.clone() };
+    let scene = cloud(&[("vm-1", "worker-1")]).port("vm-1", unbound);
+    let plan = scene.port("vm-1", elsewhere).plan();
+    assert_eq!(plan.nodes[0].config.interfaces.len(), 1);
+    assert_eq!(plan.hints.len(), 1);
+    assert!(plan.hints[0].starts_with("hint: 1 port with binding_failed (p1 of worker-1): "));
+}

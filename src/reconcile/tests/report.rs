@@ -35,7 +35,9 @@ impl Pass {
     }
 
     fn conflict(mut self, node: &str, manager: &str) -> Pass {
-        self.conflicts.push(Conflict { node_name: node.to_owned(), manager: key(manager) });
+        let (node_name, manager) = (node.to_owned(), key(manager));
+        let vm_ids = ["vm-1", "vm-2"].map(str::to_owned).into();
+        self.conflicts.push(Conflict { node_name, manager, vm_ids });
         self
     }
 
@@ -134,11 +136,11 @@ fn a_vm_that_nova_does_not_know_and_that_has_no_ports_goes_by_nothing() {
 }
 
 #[test]
-fn a_conflict_names_the_node_and_its_manager() {
+fn a_conflict_names_the_node_its_manager_and_both_vms() {
     let pass = pass(&["worker-0", "worker-1"], &["worker-1"]).conflict("worker-0", "older");
     assert_eq!(pass.reason(), Reason::NodeConflict);
-    let expected = "node worker-0 is managed by the older OpenstackConfig default/older; \
-                    synced 1 node";
+    let expected = "node worker-0 is managed by the older OpenstackConfig default/older, \
+                    VMs vm-1, vm-2 share its name; synced 1 node";
     assert_eq!(pass.message(), expected);
 }
 
@@ -219,7 +221,8 @@ fn long_lists_are_shortened_and_the_end_of_the_message_is_never_lost() {
     });
     many(|pass| {
         for node in numbered("worker", 100) {
-            let conflict = Conflict { node_name: node, manager: key("older") };
+            let (manager, vm_ids) = (key("older"), BTreeSet::new());
+            let conflict = Conflict { node_name: node, manager, vm_ids };
             pass.conflicts.push(conflict);
         }
     });
