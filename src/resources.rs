@@ -216,42 +216,54 @@ struct Body {
 fn read_spec(spec: Option<&serde_json::Value>) -> Result<Spec, String> {
     let spec = spec.ok_or("spec is missing")?;
     let given = GivenSpec::deserialize(spec).map_err(|error| format!("spec: {error}"))?;
-    let required = |value: String, name: &str| {
-        let value = value.trim().to_owned();
-        if value.is_empty() { Err(format!("spec.{name} is blank")) } else { Ok(value) }
+    // These become parts of URLs and headers.
+    let optional = |value: Option<String>, name: &str| {
+        let value = value.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
+        match value {
+            Some(value) if value.contains(char::is_control) => {
+                Err(format!("spec.{name} has a control character: {value:?}"))
+            }
+            value => Ok(value),
+        }
     };
-    let optional = |value: Option<String>| {
-        value.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+    let required = |value: String, name: &str| {
+        optional(Some(value), name)?.ok_or_else(|| format!("spec.{name} is blank"))
     };
     // A subnet's name is compared exactly, so only an id is trimmed.
     let name = given.subnet_name.filter(|name| !name.trim().is_empty());
-    let subnet = match (optional(given.subnet_id), name) {
+    let subnet = match (optional(given.subnet_id, "subnetID")?, name) {
         (Some(id), _) => Some(SubnetSelector::Id(id)),
         (None, Some(name)) => Some(SubnetSelector::Name(name)),
         (None, None) => None,
     };
     let mut seen = BTreeSet::new();
-    let vm_ids: Vec<String> = given
-        .vm_names
-        .into_iter()
-        .map(|id| id.trim().to_ascii_lowercase())
+    let mut vm_ids = Vec::new();
+    for (at, id) in given.vm_names.into_iter().enumerate() {
         // A blank id would match every port that belongs to no VM at all.
-        .filter(|id| !id.is_empty() && seen.insert(id.clone()))
-        .collect();
+        let id = optional(Some(id), &format!("vmNames[{at}]"))?;
+        let id = id.map(|id| id.to_ascii_lowercase()).filter(|id| seen.insert(id.clone()));
+        vm_ids.extend(id);
+    }
     if vm_ids.is_empty() {
         return Err("spec.vmNames names no VM".to_owned());
     }
     let credentials = given.credentials;
-    Ok(Spec {
+    let (provider, k8s_provider) = ("credentials.openstackProviderID", "credentials.k8sProviderID");
+    let spec = Spec {
         subnet,
         vm_ids,
-        provider_id: required(
-            credentials.openstack_provider_id,
-            "credentials.openstackProviderID",
-        )?,
+        provider_id: required(credentials.openstack_provider_id, provider)?,
         project_id: required(credentials.project_id, "credentials.projectID")?,
-        k8s_provider_id: optional(credentials.k8s_provider_id),
-    })
+        k8s_provider_id: optional(credentials.k8s_provider_id, k8s_provider)?,
+    };
+    if !spec.target().is_ascii() {
+        let name = if spec.k8s_provider_id.is_some() { k8s_provider } else { provider };
+        return Err(format!(
+            "spec.{name} must be ASCII, because it is sent in the header x-provider-id: {:?}",
+            spec.target()
+        ));
+    }
+    Ok(spec)
 }
 
 fn read_status(status: Option<&serde_json::Value>) -> Status {
@@ -310,6 +322,36 @@ mod tests {
     fn vm_ids_count_once_in_one_spelling_and_blank_ones_not_at_all() {
         let body = spec(|spec| spec["vmNames"] = json!([" A", "a", "", "B "]));
         assert_eq!(read_spec(Some(&body)).unwrap().vm_ids, ["a", "b"]);
+    }
+
+    #[test]
+    fn a_value_that_no_url_or_header_can_hold_is_refused_by_the_name_of_its_field() {
+        let problem = |pointer: &str, value: &str| {
+            let mut body = spec(|_| ());
+            *body.pointer_mut(pointer).unwrap() = json!(value);
+            read_spec(Some(&body)).unwrap_err()
+        };
+        let with_cluster = spec(|spec| spec["credentials"]["k8sProviderID"] = json!("biz\n1"));
+        assert_eq!(
+            read_spec(Some(&with_cluster)).unwrap_err(),
+            "spec.credentials.k8sProviderID has a control character: \"biz\\n1\""
+        );
+        for (pointer, field) in [
+            ("/subnetID", "spec.subnetID"),
+            ("/vmNames/1", "spec.vmNames[1]"),
+            ("/credentials/openstackProviderID", "spec.credentials.openstackProviderID"),
+            ("/credentials/projectID", "spec.credentials.projectID"),
+        ] {
+            let problem = problem(pointer, "a\u{7f}b");
+            assert!(problem.starts_with(&format!("{field} has a control character")), "{problem}");
+        }
+        let foreign = problem("/credentials/openstackProviderID", "비즈");
+        assert!(foreign.starts_with("spec.credentials.openstackProviderID must be ASCII"));
+        let named = spec(|spec| {
+            spec["credentials"]["openstackProviderID"] = json!("비즈");
+            spec["credentials"]["k8sProviderID"] = json!("biz");
+        });
+        assert!(read_spec(Some(&named)).is_ok());
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Error bodies differ by service and by what stands in front of it: OpenStack's JSON in four
 //! shapes, HTML of proxies, or nothing. None of them may hide the status or break the reading.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 
 use super::error::{CloudError, Step};
@@ -10,6 +12,8 @@ use crate::http::client::Answer;
 
 /// Characters of a service's own error text that go into a status message.
 const TEXT_LIMIT: usize = 240;
+/// Characters of a word; a UUID has 36, and paths with two of them fit.
+const WORD_LIMIT: usize = 120;
 
 /// An answer whose status means that it can't be used: the status and the service's own words.
 pub fn refused(answer: &Answer, step: Step) -> CloudError {
@@ -135,13 +139,18 @@ fn without_request_ids(text: &str) -> String {
     kept
 }
 
-/// One line without control characters, at most `limit` characters.
+/// One line without control characters, at most `limit` characters. Long words are cut as well: a
+/// name of 253 characters must not push out the reason that follows it.
 pub fn shortened(text: &str, limit: usize) -> String {
-    let line = text.split(|c: char| c.is_whitespace() || c.is_control());
-    let line = line.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(limit) {
-        Some((end, _)) => format!("{}...", line[..end].trim_end()),
-        None => line,
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control());
+    let words = words.filter(|word| !word.is_empty()).map(|word| cut(word, WORD_LIMIT));
+    cut(&words.collect::<Vec<_>>().join(" "), limit).into_owned()
+}
+
+fn cut(text: &str, limit: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(limit) {
+        Some((end, _)) => format!("{}...", text[..end].trim_end()).into(),
+        None => text.into(),
     }
 }
 
@@ -257,7 +266,14 @@ mod tests {
 
     #[test]
     fn long_texts_are_cut_between_characters() {
-        let text = text_of(&"ä".repeat(1000));
-        assert!(text.ends_with("...") && text.chars().count() == 243, "{text}");
+        let text = text_of(&"ää ".repeat(1000));
+        assert!(text.ends_with("...") && text.chars().count() == 242, "{text}");
+    }
+
+    #[test]
+    fn a_long_name_does_not_push_out_what_follows() {
+        let name = "n".repeat(253);
+        let text = shortened(&format!("Secret \"{name}\" is invalid: too long"), 300);
+        assert!(text.ends_with("nnn... is invalid: too long"), "{text}");
     }
 }

@@ -17,6 +17,9 @@ use super::objects::{ObjectMeta, ObjectReference, OwnerReference};
 use super::resource::Resource;
 use crate::secret::Secret;
 
+/// The name of a Secret is a DNS subdomain.
+const MAX_NAME_BYTES: usize = 253;
+
 /// How a Secret should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretManifest {
@@ -65,6 +68,12 @@ pub(crate) fn write(
     client: &KubeClient,
     wanted: &SecretManifest,
 ) -> Result<SecretState, KubeError> {
+    let length = wanted.name.len();
+    if length > MAX_NAME_BYTES {
+        return Ok(SecretState::Failed(format!(
+            "its name, made of the object's, has {length} characters; {MAX_NAME_BYTES} are allowed"
+        )));
+    }
     let namespace = &wanted.owner.namespace;
     let path = Resource::SECRETS.object(namespace, &wanted.name);
     let client = client.withholding(wanted.data.values());

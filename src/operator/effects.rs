@@ -41,12 +41,13 @@ pub(super) fn event_of(secret: &SecretManifest, state: SecretState) -> Event {
     let note = match state {
         SecretState::Written => None,
         SecretState::Failed(text) => {
-            let text = format!("Secret {name} can't be written: {text}");
+            let text = format!("RabbitMQ's Secret can't be written: {text} (Secret {name})");
             Some(SecretNote { text, foreign: false })
         }
         SecretState::NotOurs => {
             let text = format!(
-                "Secret {name} exists, is not owned by this OpenstackConfig and is left alone"
+                "RabbitMQ's Secret is left alone, it exists and is not owned by this \
+                 OpenstackConfig (Secret {name})"
             );
             Some(SecretNote { text, foreign: true })
         }

@@ -118,6 +118,7 @@ impl Viola {
                         | Failure::Tls(_)
                         | Failure::Proxy(_)
                         | Failure::BadUrl(_)
+                        | Failure::BadHeader(_)
                         | Failure::Stopped
                 ),
             },

@@ -330,6 +330,17 @@ fn the_secret_of_another_owner_is_left_alone_and_that_of_the_objects_predecessor
 }
 
 #[test]
+fn a_secret_whose_name_is_too_long_says_so_first() {
+    let api = Api::start();
+    let (writer, reports) = start(&api);
+    let owner = reference(&api.put("a", "1"));
+    let name = format!("rabbitmq-{}", "n".repeat(245));
+    writer.write_secret(SecretManifest { name, ..secret(&owner, "hunter2") });
+    let expected = "its name, made of the object's, has 254 characters; 253 are allowed";
+    assert_eq!(reports.recv_timeout(LIMIT).unwrap().1, SecretState::Failed(expected.to_owned()));
+}
+
+#[test]
 fn what_waits_for_an_object_that_is_forgotten_is_not_written() {
     let api = Api::start();
     let [kept, gone] = ["kept", "gone"].map(|name| reference(&api.put(name, "1")));

@@ -44,6 +44,8 @@ pub enum Failure {
     Proxy(String),
     /// The URL can't be used.
     BadUrl(String),
+    /// The value of this header can't be sent.
+    BadHeader(&'static str),
     /// The operator is stopping.
     Stopped,
     /// Anything else.
@@ -86,6 +88,10 @@ impl fmt::Display for Failure {
             }
             Failure::Tls(text) => write!(formatter, "TLS: {text}"),
             Failure::BadUrl(text) => write!(formatter, "the URL can't be used: {text}"),
+            Failure::BadHeader(name) => write!(
+                formatter,
+                "not sent, the value of the header {name} has control or non-ASCII characters"
+            ),
             Failure::Stopped => formatter.write_str("not sent, the operator is stopping"),
             Failure::Proxy(text) | Failure::Other(text) => formatter.write_str(text),
         }

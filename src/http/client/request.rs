@@ -140,13 +140,14 @@ impl<'a> Request<'a> {
     pub(super) fn build<B>(&self, body: B) -> Result<http::Request<B>, HttpError> {
         let mut builder = http::Request::builder().method(self.method).uri(self.url);
         for (name, value) in &self.headers {
-            builder = builder.header(*name, *value);
+            let value = HeaderValue::from_str(value);
+            let value = value.map_err(|_| self.failed(Failure::BadHeader(name)))?;
+            builder = builder.header(*name, value);
         }
         if let Some((name, prefix, secret)) = self.secret_header {
             let text = zeroize::Zeroizing::new(format!("{prefix}{}", secret.expose()));
-            let mut value = HeaderValue::from_str(&text).map_err(|_| {
-                self.failed(Failure::BadUrl(format!("{name} has characters no header may hold")))
-            })?;
+            let value = HeaderValue::from_str(&text);
+            let mut value = value.map_err(|_| self.failed(Failure::BadHeader(name)))?;
             value.set_sensitive(true);
             builder = builder.header(HeaderName::from_static(name), value);
         }
