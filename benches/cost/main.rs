@@ -3,7 +3,7 @@
 //! Runs the release program against the simulated cloud and prints a table and, as its last line,
 //! the same as JSON. Figures that depend on the machine are ratios to the injected latency or CPU
 //! seconds; the counts are asserted in `tests/it/cost.rs`. Sections: `start`, `sizes`, `polls`,
-//! `crowds`; and, only when asked for, `soak`, which takes `SOAK_SECONDS` (600), and `profile`: ten
+//! `crowds`, `beside`, `inventory`; and, only when asked for, `soak`, which takes `SOAK_SECONDS` (600), and `profile`: ten
 //! polls of 3,000 ports, for a profiler that `MULTINIC_OPERATOR` names.
 
 #![allow(
@@ -16,6 +16,7 @@
     reason = "a benchmark fails by panicking, prints its figures and measures real time"
 )]
 
+mod inventory;
 mod measure;
 #[allow(dead_code)]
 mod operator;
@@ -25,6 +26,7 @@ mod report;
 #[allow(dead_code, reason = "tests/campaign uses the rest")]
 mod usage;
 
+use population::Population;
 use report::Report;
 
 fn main() {
@@ -53,9 +55,18 @@ fn main() {
         measure::polls(&mut report, 1_000, 10);
     }
     if runs("crowds") {
-        for (objects, vms) in [(1, 10), (100, 10), (200, 10), (1_000, 3)] {
-            measure::crowd(&mut report, objects, vms);
+        for (objects, vms, projects) in
+            [(200, 10, 1), (1_000, 3, 1), (1_000, 3, 100), (1_000, 10, 1)]
+        {
+            let population = Population { projects, ..Population::new(objects, vms, 3) };
+            measure::crowd(&mut report, &population);
         }
+    }
+    if runs("beside") {
+        measure::beside(&mut report);
+    }
+    if runs("inventory") {
+        inventory::rates(&mut report);
     }
     if runs("soak") {
         measure::soak(&mut report);

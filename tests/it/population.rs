@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use simulated_cloud::Scenario;
 use simulated_cloud::state::{FixedIp, Port, Server, Settings};
 
-/// The project everything is in.
+/// The project that networks and subnets belong to, and what is in the first project.
 pub(crate) const PROJECT: &str = "6f2c1b0e9d8a4c7bb1e5d43a2f908c61";
 /// The namespace of the objects.
 pub(crate) const NAMESPACE: &str = "default";
@@ -25,6 +25,8 @@ pub(crate) struct Population {
     pub(crate) ports: usize,
     /// Providers, which the objects take turns in; all lead to the one Keystone.
     pub(crate) providers: usize,
+    /// Projects, which the objects take turns in; the network is shared with all of them.
+    pub(crate) projects: usize,
     /// How the services behave.
     pub(crate) settings: Settings,
 }
@@ -33,7 +35,7 @@ impl Population {
     /// One provider, and services that keep connections, as behind a proxy.
     pub(crate) fn new(objects: usize, vms: usize, ports: usize) -> Population {
         let settings = Settings { keep_alive: true, ..Settings::default() };
-        Population { objects, vms, ports, providers: 1, settings }
+        Population { objects, vms, ports, providers: 1, projects: 1, settings }
     }
 
     /// The cloud alone; its objects are still to be created.
@@ -44,7 +46,7 @@ impl Population {
             scenario.state.add_server(Server {
                 id: uuid(1, vm),
                 name: format!("worker-{vm:05}"),
-                project_id: PROJECT.to_owned(),
+                project_id: self.project_of(vm / self.vms),
                 status: "ACTIVE".to_owned(),
                 metadata: std::collections::BTreeMap::new(),
             });
@@ -74,7 +76,7 @@ impl Population {
                 "vmNames": vms.map(|vm| uuid(1, vm)).collect::<Vec<_>>(),
                 "credentials": {
                     "openstackProviderID": provider(number % self.providers),
-                    "projectID": PROJECT,
+                    "projectID": self.project_of(number),
                 },
             },
         })
@@ -87,15 +89,25 @@ impl Population {
                    "rabbitmq": {"user": "openstack", "password": "rabbit-0pen5tack",
                                 "urls": ["10.0.0.5:5672"]}})
         };
+        let project =
+            |number| json!({"id": self.project_of(number), "name": format!("demo-{number}")});
         json!({
             "providers": (0..self.providers).map(provider).collect::<Vec<_>>(),
             "users": [{"id": "2d6df820a8d14024b12b3d6531b02f95", "name": "admin",
                        "password": password, "admin": true}],
-            "projects": [{"id": PROJECT, "name": "demo"}],
+            "projects": (0..self.projects).map(project).collect::<Vec<_>>(),
             "networks": [{"id": NETWORK, "name": "tenant", "project_id": PROJECT}],
             "subnets": [{"id": SUBNET, "name": "tenant", "network_id": NETWORK,
                          "cidr": "10.0.0.0/8", "gateway_ip": "10.0.0.1"}],
         })
+    }
+
+    /// The project of an object, its VMs and their ports.
+    fn project_of(&self, object: usize) -> String {
+        match object % self.projects {
+            0 => PROJECT.to_owned(),
+            number => format!("{number:032x}"),
+        }
     }
 
     fn port(&self, vm: usize, port: usize) -> Port {
@@ -104,7 +116,7 @@ impl Population {
             id: uuid(2, port),
             name: String::new(),
             network_id: NETWORK.to_owned(),
-            project_id: PROJECT.to_owned(),
+            project_id: self.project_of(vm / self.vms),
             mac_address: format!("fa:16:3e:{a:02x}:{b:02x}:{c:02x}"),
             status: "ACTIVE".to_owned(),
             device_id: uuid(1, vm),

@@ -142,6 +142,7 @@ impl FaultBody {
             service: self.service.parse()?,
             method: self.method,
             path_contains: self.path_contains,
+            header: None,
             times: self.times,
             kind,
         })

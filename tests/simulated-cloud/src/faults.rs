@@ -8,6 +8,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::journal::Service;
+use crate::wire::Request;
 
 /// What happens instead of, or to, an answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,6 +67,8 @@ pub struct Fault {
     pub method: Option<String>,
     /// Only targets (path and query as they came) that contain this.
     pub path_contains: Option<String>,
+    /// Only requests with this header of this value.
+    pub header: Option<(String, String)>,
     /// For so many requests; none: until cleared.
     pub times: Option<u32>,
     /// What happens.
@@ -75,7 +78,7 @@ pub struct Fault {
 impl Fault {
     /// A fault for every request of a service, until cleared.
     pub fn always(service: Service, kind: FaultKind) -> Fault {
-        Fault { service, method: None, path_contains: None, times: None, kind }
+        Fault { service, method: None, path_contains: None, header: None, times: None, kind }
     }
 
     /// A fault for the next request of a service.
@@ -101,11 +104,19 @@ impl Fault {
         self
     }
 
-    fn meets(&self, service: Service, method: &str, target: &str) -> bool {
+    /// The same fault, for requests with a header of this value.
+    pub fn header(mut self, name: &str, value: &str) -> Fault {
+        self.header = Some((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    fn meets(&self, service: Service, request: &Request) -> bool {
         self.service == service
             && self.times != Some(0)
-            && self.method.as_deref().is_none_or(|wanted| wanted == method)
-            && self.path_contains.as_deref().is_none_or(|text| target.contains(text))
+            && self.method.as_deref().is_none_or(|wanted| wanted == request.method)
+            && self.path_contains.as_deref().is_none_or(|text| request.target.contains(text))
+            && (self.header.as_ref())
+                .is_none_or(|(name, value)| request.header(name) == Some(value.as_str()))
     }
 }
 
@@ -174,7 +185,7 @@ impl Faults {
         self.lock().faults.clone()
     }
 
-    pub(crate) fn meet(&self, service: Service, method: &str, target: &str) -> Trouble {
+    pub(crate) fn meet(&self, service: Service, request: &Request) -> Trouble {
         let mut state = self.lock();
         let mut trouble = Trouble {
             delay: state.latency.get(&service).copied().unwrap_or_default(),
@@ -182,7 +193,7 @@ impl Faults {
             clearings: state.clearings,
         };
         for fault in &mut state.faults {
-            if !fault.meets(service, method, target) {
+            if !fault.meets(service, request) {
                 continue;
             }
             if let Some(times) = &mut fault.times {

@@ -240,7 +240,7 @@ fn refuse(
 /// Answers one request, with whatever fault meets it.
 fn answer(shared: &Shared, stream: &TcpStream, incoming: &Incoming) -> Next {
     let request = &incoming.request;
-    let trouble = shared.faults.meet(shared.service, &request.method, &request.target);
+    let trouble = shared.faults.meet(shared.service, request);
     let next = match respond(shared, stream, request, &trouble) {
         Ok(Some(response)) => {
             let stream_begun = matches!(response.body, Body::Stream(_));
