@@ -14,7 +14,7 @@ use super::neutron::{Network, Neutron, Port, PortsByVm, Subnet};
 use super::nova::{ServerName, ServerNames};
 use super::session::{Cloud, FoundProvider, Login};
 use crate::resources::{Spec, SubnetSelector};
-use crate::threads::{Task, side_by_side};
+use crate::threads::Task;
 
 /// Requests that one pass may have open at the same time; Nova's own are not counted.
 const SIDE_BY_SIDE: usize = 8;
@@ -49,7 +49,7 @@ pub struct Vm<'a> {
 
 /// The requests of one pass.
 pub struct Fetch<'a> {
-    cloud: &'a Cloud,
+    cloud: &'a Arc<Cloud>,
     /// The provider's id as the oldest object spells it.
     provider_id: &'a str,
     project_id: &'a str,
@@ -61,6 +61,15 @@ pub struct Fetch<'a> {
     networks: BTreeMap<Arc<str>, Result<Network, CloudError>>,
     names: HashMap<String, ServerName>,
     ports: PortsByVm,
+}
+
+/// The project of a pass, with a login to it: what a request needs.
+struct Project {
+    cloud: Arc<Cloud>,
+    provider_id: String,
+    project_id: String,
+    neutron: Neutron,
+    login: Login,
 }
 
 /// One request, or a few of which each depends on the one before.
@@ -102,10 +111,56 @@ impl Answer {
     }
 }
 
+impl Project {
+    fn ask(&self, question: Question) -> Answer {
+        match question {
+            Question::Provider => {
+                Answer::Provider(self.cloud.ask_provider(&self.provider_id, None))
+            }
+            Question::Subnet(selector) => {
+                let subnet = match &selector {
+                    SubnetSelector::Id(id) => self.neutron.subnet_by_id(id),
+                    SubnetSelector::Name(name) => {
+                        self.neutron.subnet_by_name(&self.project_id, name)
+                    }
+                };
+                if let Ok(subnet) = &subnet {
+                    self.cloud.remember_subnet(&self.neutron, &self.project_id, &selector, subnet);
+                }
+                Answer::Subnet(selector, subnet)
+            }
+            Question::Network(id) => {
+                let network = self.neutron.network(&id);
+                Answer::Network(id, network)
+            }
+            Question::Names(vm_ids) => {
+                let names = self.server_names(&vm_ids);
+                Answer::Names(vm_ids, names)
+            }
+            Question::Ports(vm_ids) => {
+                let ports = self.neutron.ports(&self.project_id, &vm_ids);
+                Answer::Ports(vm_ids, ports)
+            }
+        }
+    }
+
+    fn server_names(&self, vm_ids: &[String]) -> ServerNames {
+        let Some(nova) = self.cloud.nova(&self.login) else {
+            let names = vm_ids.iter().map(|id| (id.clone(), ServerName::NoEndpoint)).collect();
+            return ServerNames { names, project_size: None };
+        };
+        let names = nova.names(vm_ids, self.cloud.project_size(&nova));
+        if let Some(size) = names.project_size {
+            self.cloud.remember_project_size(&nova, size);
+        }
+        names
+    }
+}
+
 impl<'a> Fetch<'a> {
     /// Nothing is asked yet. For a `fresh` pass cached failures don't count.
     pub fn new(
-        cloud: &'a Cloud,
+        cloud: &'a Arc<Cloud>,
         provider_id: &'a str,
         project_id: &'a str,
         fresh: bool,
@@ -287,50 +342,18 @@ impl<'a> Fetch<'a> {
     }
 
     fn round(&self, questions: Vec<Question>, neutron: &Neutron, login: &Login) -> Vec<Answer> {
+        let project = Arc::new(Project {
+            cloud: Arc::clone(self.cloud),
+            provider_id: self.provider_id.to_owned(),
+            project_id: self.project_id.to_owned(),
+            neutron: neutron.clone(),
+            login: login.clone(),
+        });
         let task = |question: Question| {
-            Box::new(move || self.put(question, neutron, login)) as Task<'_, Answer>
+            let project = Arc::clone(&project);
+            Box::new(move || project.ask(question)) as Task<'static, Answer>
         };
-        side_by_side(SIDE_BY_SIDE, questions.into_iter().map(task).collect())
-    }
-
-    fn put(&self, question: Question, neutron: &Neutron, login: &Login) -> Answer {
-        match question {
-            Question::Provider => Answer::Provider(self.cloud.ask_provider(self.provider_id, None)),
-            Question::Subnet(selector) => {
-                let subnet = match &selector {
-                    SubnetSelector::Id(id) => neutron.subnet_by_id(id),
-                    SubnetSelector::Name(name) => neutron.subnet_by_name(self.project_id, name),
-                };
-                if let Ok(subnet) = &subnet {
-                    self.cloud.remember_subnet(neutron, self.project_id, &selector, subnet);
-                }
-                Answer::Subnet(selector, subnet)
-            }
-            Question::Network(id) => {
-                let network = neutron.network(&id);
-                Answer::Network(id, network)
-            }
-            Question::Names(vm_ids) => {
-                let names = self.server_names(&vm_ids, login);
-                Answer::Names(vm_ids, names)
-            }
-            Question::Ports(vm_ids) => {
-                let ports = neutron.ports(self.project_id, &vm_ids);
-                Answer::Ports(vm_ids, ports)
-            }
-        }
-    }
-
-    fn server_names(&self, vm_ids: &[String], login: &Login) -> ServerNames {
-        let Some(nova) = self.cloud.nova(login) else {
-            let names = vm_ids.iter().map(|id| (id.clone(), ServerName::NoEndpoint)).collect();
-            return ServerNames { names, project_size: None };
-        };
-        let names = nova.names(vm_ids, self.cloud.project_size(&nova));
-        if let Some(size) = names.project_size {
-            self.cloud.remember_project_size(&nova, size);
-        }
-        names
+        self.cloud.requests.side_by_side(SIDE_BY_SIDE, questions.into_iter().map(task).collect())
     }
 
     fn take(&mut self, answer: Answer) {

@@ -21,7 +21,7 @@ use crate::http::client::{Client, ClientOptions, Clients};
 use crate::http::url::ending_in;
 use crate::resources::SubnetSelector;
 use crate::secret::Secret;
-use crate::threads::lock;
+use crate::threads::{Pool, lock};
 
 /// A token is renewed this long before it expires, or after four fifths of a short life.
 const TOKEN_MARGIN: Duration = Duration::from_secs(60);
@@ -49,6 +49,8 @@ pub struct Cloud {
     subnets: Mutex<HashMap<SubnetKey, (Subnet, Duration)>>,
     /// Number of servers by Nova endpoint and project, from the last list.
     project_sizes: Mutex<HashMap<(String, String), usize>>,
+    /// Threads that the requests of all passes run on.
+    pub(super) requests: Pool,
 }
 
 /// Neutron's endpoint, the project, and how a spec names the subnet.
@@ -113,6 +115,7 @@ impl Cloud {
             sessions: Cache::default(),
             accounts: Accounts::default(),
             subnets: Mutex::default(),
+            requests: Pool::new(),
             project_sizes: Mutex::default(),
         }
     }

@@ -140,7 +140,7 @@ pub fn run(data: &[u8]) {
     let clients = Clients::new(&Arc::default()).over(voice);
     let wall = "2026-11-23T00:00:00Z".parse().unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     let clock = Clock::invented(Now { uptime: Duration::ZERO, wall });
-    let cloud = Cloud::new(&CONFIG, clock, &clients);
+    let cloud = Arc::new(Cloud::new(&CONFIG, clock, &clients));
     let Ok(spec) = &OBJECT.spec else { unreachable!("the object is well formed") };
     let mut fetch = Fetch::new(&cloud, &spec.provider_id, &spec.project_id, true);
     let fetched = fetch.slice(&[spec], &[spec]);
