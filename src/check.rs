@@ -11,8 +11,8 @@
 //! Nothing is posted to Viola, nothing in Kubernetes is written, no lock is held. [`report`] and
 //! [`advice`] are pure; the others ask.
 //!
-//! It is no dry run of a pass, as `plan` is: a pass ends at the first service that fails, and what is
-//! to be seen here is each of them.
+//! It is no dry run of a pass, as `plan` is: a pass names the first failure of an object, and here each
+//! service has a row, with the address that was used.
 
 mod advice;
 mod clouds;

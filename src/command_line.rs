@@ -18,10 +18,8 @@ pub enum Command {
         /// Only the bodies of the requests, as JSON.
         json: bool,
     },
-    /// Print [`help`].
-    Help,
-    /// Print the version.
-    Version,
+    /// Print this: the help or the version. It needs no settings.
+    Print(String),
 }
 
 const USAGE: &str = "\
@@ -57,10 +55,10 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Command, Str
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let asks = |long, short| words.iter().any(|word| *word == long || *word == short);
     if asks("--help", "-h") {
-        return Ok(Command::Help);
+        return Ok(Command::Print(help()));
     }
     if asks("--version", "-V") {
-        return Ok(Command::Version);
+        return Ok(Command::Print(format!("multinic-operator {}\n", env!("CARGO_PKG_VERSION"))));
     }
     match words.as_slice() {
         [] => Ok(Command::Run),
@@ -72,19 +70,16 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Command, Str
 }
 
 fn plan(words: &[&str]) -> Result<Command, String> {
-    let (mut object, mut json) = (None, false);
-    for word in words {
-        match *word {
-            "--json" => json = true,
-            option if option.starts_with('-') => {
-                return Err(mistake("plan has no such option", option));
-            }
-            surplus if object.is_some() => return Err(mistake("plan takes one object", surplus)),
-            name => object = Some(object_key(name)?),
-        }
+    let (options, names): (Vec<&str>, Vec<&str>) =
+        words.iter().partition(|word| word.starts_with('-'));
+    if let Some(option) = options.iter().find(|option| **option != "--json") {
+        return Err(mistake("plan has no such option", option));
     }
-    let object = object.ok_or_else(|| mistake("plan needs an object", "plan default/workers"))?;
-    Ok(Command::Plan { object, json })
+    match names.as_slice() {
+        [] => Err(mistake("plan needs an object", "plan default/workers")),
+        [name] => Ok(Command::Plan { object: object_key(name)?, json: !options.is_empty() }),
+        [_, surplus, ..] => Err(mistake("plan takes one object", surplus)),
+    }
 }
 
 fn object_key(text: &str) -> Result<ObjectKey, String> {
@@ -101,7 +96,7 @@ fn mistake(what: &str, word: &str) -> String {
 }
 
 /// What `--help` prints.
-pub fn help() -> String {
+fn help() -> String {
     let summary = env!("CARGO_PKG_DESCRIPTION");
     let mut text = format!("{summary}\n\n{USAGE}{COMMANDS}");
     for Variable { name, default, help } in VARIABLES {
@@ -130,9 +125,11 @@ mod tests {
         assert_eq!(parsed("plan a/b --json"), plan(true));
         assert_eq!(parsed("plan --json a/b"), plan(true));
         for line in ["--help", "-h", "plan --help", "check -h"] {
-            assert_eq!(parsed(line), Ok(Command::Help), "{line}");
+            assert_eq!(parsed(line), Ok(Command::Print(help())), "{line}");
         }
-        assert_eq!(parsed("-V"), Ok(Command::Version));
+        assert!(
+            matches!(parsed("-V"), Ok(Command::Print(version)) if version.lines().count() == 1)
+        );
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What a person can do about what failed. Pure: texts by kind of trouble.
 
-use crate::cloud::Step;
+use std::fmt::Display;
+
+use crate::cloud::{CloudError, Step};
 use crate::kube::error::KubeError;
 
 pub(super) const MISSING_SETTING: &str =
@@ -16,44 +18,53 @@ pub(super) const DAMAGED: &str =
     "what can be read is used; put a back-up in its place if that isn't meant";
 pub(super) const OBJECT: &str = "correct the object: kubectl edit osc";
 
-pub(super) fn of_step(step: Step) -> &'static str {
-    match step {
-        Step::Contrabass => {
-            "check CONTRABASS_ENDPOINT, CONTRABASS_ENCRYPT_KEY, the object's openstackProviderID, \
+/// A failure about which a person can do something.
+pub(super) trait Advice: Display {
+    fn advice(&self) -> &'static str;
+}
+
+impl Advice for CloudError {
+    fn advice(&self) -> &'static str {
+        match self.step {
+            Step::Contrabass => {
+                "check CONTRABASS_ENDPOINT, CONTRABASS_ENCRYPT_KEY, the object's openstackProviderID, \
              and network policies"
-        }
-        Step::Keystone => {
-            "log in by hand with the provider's admin and this project; check what Contrabass \
+            }
+            Step::Keystone => {
+                "log in by hand with the provider's admin and this project; check what Contrabass \
              holds of the provider, and network policies"
-        }
-        Step::NeutronEndpoint => {
-            "set OPENSTACK_ENDPOINT_INTERFACE and OPENSTACK_ENDPOINT_REGION to what the catalog \
+            }
+            Step::NeutronEndpoint => {
+                "set OPENSTACK_ENDPOINT_INTERFACE and OPENSTACK_ENDPOINT_REGION to what the catalog \
              has, or OPENSTACK_NEUTRON_ENDPOINT"
+            }
+            Step::SubnetNotFound => {
+                "correct the object's subnet; one of another project is found by its id only"
+            }
+            Step::SubnetNotUnique => "set spec.subnetID to one of these ids",
+            Step::Subnet | Step::Ports => {
+                "check the endpoint above, Neutron's own health, and network policies"
+            }
+            Step::Nova => "check OPENSTACK_NOVA_ENDPOINT, Nova's own health, and network policies",
         }
-        Step::SubnetNotFound => {
-            "correct the object's subnet; one of another project is found by its id only"
-        }
-        Step::SubnetNotUnique => "set spec.subnetID to one of these ids",
-        Step::Subnet | Step::Ports => {
-            "check the endpoint above, Neutron's own health, and network policies"
-        }
-        Step::Nova => "check OPENSTACK_NOVA_ENDPOINT, Nova's own health, and network policies",
     }
 }
 
-pub(super) fn of_kubernetes(error: &KubeError) -> &'static str {
-    match error {
-        KubeError::NoToken { .. } => {
-            "run this in the operator's pod, or set KUBE_API_URL and KUBE_TOKEN_FILE"
+impl Advice for KubeError {
+    fn advice(&self) -> &'static str {
+        match self {
+            KubeError::NoToken { .. } => {
+                "run this in the operator's pod, or set KUBE_API_URL and KUBE_TOKEN_FILE"
+            }
+            KubeError::Transport(_) => "check KUBE_API_URL, KUBE_CA_FILE, and network policies",
+            error if error.status().is_not_served() => CRD,
+            error if error.status().is_unauthorized() => {
+                "the token is of another cluster or has expired: check KUBE_API_URL and KUBE_TOKEN_FILE"
+            }
+            error if error.status().is_forbidden() => {
+                "correct the role: manifests/rbac/role.yaml has the rules"
+            }
+            _ => "look at the API server; is something else listening in its place?",
         }
-        KubeError::Transport(_) => "check KUBE_API_URL, KUBE_CA_FILE, and network policies",
-        error if error.status().is_not_served() => CRD,
-        error if error.status().is_unauthorized() => {
-            "the token is of another cluster or has expired: check KUBE_API_URL and KUBE_TOKEN_FILE"
-        }
-        error if error.status().is_forbidden() => {
-            "correct the role: manifests/rbac/role.yaml has the rules"
-        }
-        _ => "look at the API server; is something else listening in its place?",
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::report::Row;
 use super::{SIDE_BY_SIDE, advice};
-use crate::cloud::session::Login;
+use crate::cloud::session::{FoundProvider, Login};
 use crate::cloud::{Cloud, CloudError};
 use crate::config::Config;
 use crate::http::url::shown;
@@ -70,20 +70,12 @@ fn without_objects(config: &Config, cloud: &Cloud, were_read: bool) -> Vec<Row> 
     let contrabass = match &config.contrabass.endpoint {
         Err(variable) => Row::skipped(CONTRABASS, "", format!("{variable} is not set")),
         Ok(endpoint) => {
-            let reached = cloud.reach_contrabass();
             let seen = |status| format!("HTTP {status} (any answer counts: {why})");
-            row(CONTRABASS, endpoint, reached.map(seen))
+            Row::of(CONTRABASS, endpoint, cloud.reach_contrabass().map(seen))
         }
     };
     let skipped = [KEYSTONE, NEUTRON, NOVA].map(|what| Row::skipped(what, "", why));
     std::iter::once(contrabass).chain(skipped).collect()
-}
-
-fn row(what: &str, place: &str, result: Result<String, CloudError>) -> Row {
-    match result {
-        Ok(seen) => Row::fine(what, place, seen),
-        Err(error) => Row::failed(what, place, &error, advice::of_step(error.step)),
-    }
 }
 
 fn project_rows(
@@ -94,47 +86,48 @@ fn project_rows(
 ) -> Vec<Row> {
     let (contrabass, place) = (format!("provider {provider_id}"), format!("project {project_id}"));
     let skipped = |what| Row::skipped(what, &place, "needs an answer of the service above");
-    let provider = match cloud.provider(provider_id, project_id, None) {
-        Ok(found) => found.provider,
-        Err(error) => {
-            let contrabass = row(CONTRABASS, &contrabass, Err(error));
-            return vec![contrabass, skipped(KEYSTONE), skipped(NEUTRON), skipped(NOVA)];
-        }
+    let found = cloud.provider(provider_id, project_id, None);
+    let mut rows =
+        vec![Row::of(CONTRABASS, contrabass, found.as_ref().map(seen_of).map_err(Clone::clone))];
+    let Ok(found) = found else {
+        rows.extend([KEYSTONE, NEUTRON, NOVA].map(skipped));
+        return rows;
     };
-    let rabbitmq = match (&provider.rabbitmq, &provider.rabbitmq_problem) {
-        (Some(_), _) => "RabbitMQ's password too",
-        (None, Some(problem)) => &format!("but no Secret is written: {problem}"),
-        (None, None) => "it has no RabbitMQ",
+    let login = cloud.log_in(&found.provider, project_id, None, false);
+    let keystone = format!("logged in at {}", shown(&found.provider.keystone_url));
+    rows.push(Row::of(KEYSTONE, &place, login.as_ref().map(|_| keystone).map_err(Clone::clone)));
+    let Ok(login) = login else {
+        rows.extend([NEUTRON, NOVA].map(skipped));
+        return rows;
     };
-    let seen = format!("found, its password decrypted; {rabbitmq}");
-    let mut rows = vec![Row::fine(CONTRABASS, contrabass, seen)];
-    let login = match cloud.log_in(&provider, project_id, None, false) {
-        Ok(login) => login,
-        Err(error) => {
-            rows.extend([row(KEYSTONE, &place, Err(error)), skipped(NEUTRON), skipped(NOVA)]);
-            return rows;
-        }
-    };
-    let seen = format!("logged in at {}", shown(&provider.keystone_url));
-    rows.push(Row::fine(KEYSTONE, &place, seen));
-    let endpoint = cloud.neutron(&login).map(|neutron| shown(&neutron.endpoint));
+    let neutron = cloud.neutron(&login).map(|neutron| shown(&neutron.endpoint));
     let mut tasks: Vec<Task<'_, Row>> = Vec::new();
-    for (subnet, objects) in subnets.iter().filter(|_| endpoint.is_ok()) {
+    for (subnet, objects) in subnets.iter().filter(|_| neutron.is_ok()) {
         tasks.push(Box::new(|| subnet_row(cloud, &login, project_id, subnet, objects)));
     }
     tasks.push(Box::new(|| match cloud.nova(&login) {
         Some(nova) => {
             let seen = format!("answers at {}", shown(&nova.endpoint));
-            row(NOVA, &place, nova.answers().map(|()| seen))
+            Row::of(NOVA, &place, nova.answers().map(|()| seen))
         }
         None => {
             let why = "the catalog has no compute endpoint: VMs go by their ids";
             Row::skipped(NOVA, &place, why)
         }
     }));
-    rows.push(row(NEUTRON, &place, endpoint));
+    rows.push(Row::of(NEUTRON, &place, neutron));
     rows.extend(side_by_side(SIDE_BY_SIDE, tasks));
     rows
+}
+
+/// What can be seen of a provider.
+fn seen_of(found: &FoundProvider) -> String {
+    let rabbitmq = match (&found.provider.rabbitmq, &found.provider.rabbitmq_problem) {
+        (Some(_), _) => "RabbitMQ's password too",
+        (None, Some(problem)) => &format!("but no Secret is written: {problem}"),
+        (None, None) => "it has no RabbitMQ",
+    };
+    format!("found, its password decrypted; {rabbitmq}")
 }
 
 fn subnet_row(
@@ -156,5 +149,5 @@ fn subnet_row(
     let found = found.map(|(subnet, mtu)| format!("{}, MTU {mtu}; of {of}", subnet.cidr));
     let found = found
         .map_err(|error| CloudError { message: format!("{}; of {of}", error.message), ..error });
-    row("Neutron subnet", &place, found)
+    Row::of("Neutron subnet", place, found)
 }

@@ -6,7 +6,6 @@ use super::{SIDE_BY_SIDE, advice};
 use crate::config::Config;
 use crate::http::url::shown;
 use crate::kube::client::KubeClient;
-use crate::kube::error::KubeError;
 use crate::kube::resource::Resource;
 use crate::kube::review::{self, Access};
 use crate::listing;
@@ -46,19 +45,18 @@ pub(super) fn rows(
     client: &KubeClient,
 ) -> (Vec<Row>, Option<Vec<OpenstackConfig>>) {
     let address = shown(&config.kubernetes.api_url);
-    let mut rows = vec![match review::server_version(client) {
-        Ok(version) => Row::fine(API, address, version),
+    let version = review::server_version(client).or_else(|error| {
         // Some clusters give their version to no stranger; that is an answer too.
-        Err(error) if error.status().is_forbidden() => {
-            Row::fine(API, address, "answers, without telling its version")
-        }
-        Err(error) => {
-            let why = "the Kubernetes API doesn't answer";
-            let skipped = ["RBAC", CRD, OBJECTS].map(|what| Row::skipped(what, "", why));
-            let rows = [failed(API, address, &error)].into_iter().chain(skipped).collect();
-            return (rows, None);
-        }
-    }];
+        let answers = error.status().is_forbidden();
+        answers.then(|| "answers, without telling its version".to_owned()).ok_or(error)
+    });
+    let has_answered = version.is_ok();
+    let mut rows = vec![Row::of(API, address, version)];
+    if !has_answered {
+        let why = "the Kubernetes API doesn't answer";
+        rows.extend(["RBAC", CRD, OBJECTS].map(|what| Row::skipped(what, "", why)));
+        return (rows, None);
+    }
     let scopes = config.watch_scopes();
     let mut tasks: Vec<Task<'_, Row>> = Vec::new();
     for access in &NEEDED {
@@ -72,21 +70,14 @@ pub(super) fn rows(
     rows.extend(side_by_side(SIDE_BY_SIDE, tasks));
     let mut found = None;
     for scope in &scopes {
-        let place = places(&[*scope]);
-        rows.push(match listing::objects(client, *scope) {
-            Ok(raw) => {
-                let objects = found.get_or_insert_with(Vec::new);
-                objects.extend(raw.iter().map(OpenstackConfig::from_raw));
-                Row::fine(OBJECTS, place, format!("{} found", raw.len()))
-            }
-            Err(error) => failed(OBJECTS, place, &error),
+        let listed = listing::objects(client, *scope).map(|raw| {
+            let objects = found.get_or_insert_with(Vec::new);
+            objects.extend(raw.iter().map(OpenstackConfig::from_raw));
+            format!("{} found", raw.len())
         });
+        rows.push(Row::of(OBJECTS, places(&[*scope]), listed));
     }
     (rows, found)
-}
-
-fn failed(what: &str, place: impl Into<String>, error: &KubeError) -> Row {
-    Row::failed(what, place, error, advice::of_kubernetes(error))
 }
 
 /// Asks for each verb in each of the namespaces.
@@ -100,7 +91,7 @@ fn access_row(client: &KubeClient, access: &Access, scopes: &[Option<&str>]) -> 
             match review::may(client, access, verb, *scope) {
                 Ok(true) => {}
                 Ok(false) => missing.push(*scope),
-                Err(error) => return failed(&what, places(scopes), &error),
+                error => return Row::of(&what, places(scopes), error),
             }
         }
         verbs.extend((missing.len() > before).then_some(*verb));
@@ -130,11 +121,10 @@ fn crd_row(client: &KubeClient) -> Row {
     let place = format!("{}.{}", OPENSTACK_CONFIGS.plural, OPENSTACK_CONFIGS.group);
     let version = OPENSTACK_CONFIGS.version;
     match review::is_served(client, &OPENSTACK_CONFIGS) {
-        Ok(true) => Row::fine(CRD, place, format!("{version} is served")),
         Ok(false) => {
             let seen = format!("{version} isn't served with its status");
             Row::failed(CRD, place, seen, advice::CRD)
         }
-        Err(error) => failed(CRD, place, &error),
+        served => Row::of(CRD, place, served.map(|_| format!("{version} is served"))),
     }
 }

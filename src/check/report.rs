@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::advice::Advice;
 use crate::table::aligned;
 
 const OK: &str = "ok";
@@ -33,6 +34,18 @@ impl Row {
         advice: impl Into<String>,
     ) -> Row {
         Row { result: FAILED, advice: advice.into(), ..Row::fine(what, place, seen) }
+    }
+
+    /// What was seen of it, or its failure with what to do about that.
+    pub(super) fn of<E: Advice>(
+        what: &str,
+        place: impl Into<String>,
+        result: Result<impl ToString, E>,
+    ) -> Row {
+        match result {
+            Ok(seen) => Row::fine(what, place, seen),
+            Err(error) => Row::failed(what, place, &error, error.advice()),
+        }
     }
 
     /// It wasn't tried, and why.
