@@ -18,7 +18,7 @@ VENDORED := $(TARGET_DIR)/multinic-operator-$(VERSION)-vendored.tar.gz
 FUZZ ?= answers
 SECONDS_EACH ?= 1800
 
-.PHONY: demo test soak campaign check format lint docs bench fuzz mutants install uninstall deploy undeploy manifests
+.PHONY: demo test simulation soak check format lint docs bench fuzz mutants install uninstall deploy undeploy manifests
 .PHONY: static image image-test vendor offline-test reproducible deny deny-advisories licences sbom
 
 ## Builds, starts the real programs against a simulated cloud, shows what happens; STAY=yes goes on until Enter.
@@ -28,26 +28,28 @@ demo:
 	exec "$$programs/demo" $(if $(STAY),--stay) \
 		"$$programs/multinic-operator" "$$programs/viola-test-api" fixtures/three-nodes
 
-## Everything that needs no cluster and no network.
+## Everything that needs no cluster and no network. Says at the end what was skipped, and why.
 test:
+	@rm -f $(TARGET_DIR)/tmp/skipped-tests
 ifeq ($(NEXTEST),yes)
 	$(CARGO) nextest run --locked --workspace --no-fail-fast
 	$(CARGO) test --locked --workspace --doc
 else
 	$(CARGO) test --locked --workspace --no-fail-fast
 endif
+	@if [ -s $(TARGET_DIR)/tmp/skipped-tests ]; then echo "Skipped:"; sort -u $(TARGET_DIR)/tmp/skipped-tests; fi
 
-## Simulated years until one breaks or it is stopped; YEAR_SEEDS=1000000 or YEAR_SEEDS=7000..9000 for so many.
+## The simulation with random seeds until one fails; SIMULATION_SEEDS=1000000 or 7000..9000 for so many.
+simulation:
+	SIMULATION_SEEDS=$(or $(SIMULATION_SEEDS),forever) \
+		$(CARGO) test --locked --release --test simulation no_invariant -- --nocapture
+
+## The release program under random faults for an hour; SOAK_SECONDS and SOAK_SEED for another. Clock
+## jumps need Debian's faketime, full disks the right to mount.
 soak:
-	YEAR_SEEDS=$(or $(YEAR_SEEDS),forever) YEAR_COUNTS=1 \
-		$(CARGO) test --locked --release --test year no_invariant -- --nocapture
-
-## The release program for an hour, in a cloud in which everything goes wrong; CAMPAIGN_SECONDS and
-## CAMPAIGN_SEED for another. Clock jumps need Debian's faketime, full disks the right to mount.
-campaign:
 	$(CARGO) build --locked --release --bin multinic-operator
 	MULTINIC_OPERATOR="$(abspath $(TARGET_DIR))/release/multinic-operator" \
-		$(CARGO) test --locked --test campaign long -- --ignored --nocapture
+		$(CARGO) test --locked --test simulation long_soak -- --ignored --nocapture
 
 ## Format, lints and documentation, warnings denied.
 check: format lint docs

@@ -20,10 +20,11 @@ mod inventory;
 mod measure;
 #[allow(dead_code)]
 mod operator;
-#[path = "../../tests/it/population.rs"]
+#[path = "../../tests/support/population.rs"]
 mod population;
 mod report;
-#[allow(dead_code, reason = "tests/campaign uses the rest")]
+#[allow(dead_code, reason = "the soak uses the rest")]
+#[path = "../../tests/support/usage.rs"]
 mod usage;
 
 use population::Population;

@@ -16,7 +16,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 const UPSTREAM: [Service; 5] =
     [Service::Contrabass, Service::Keystone, Service::Neutron, Service::Nova, Service::Viola];
 /// Nothing is asked again by itself within a measurement.
-const CALM: [(&str, &str); 3] =
+const SLOW_POLLS: [(&str, &str); 3] =
     [("POLL_FAST_INTERVAL", "1h"), ("POLL_SLOW_INTERVAL", "1h"), ("POLL_ERROR_INTERVAL", "1h")];
 
 /// From the start of the process to the arrival of its first POST, one object of 3 VMs.
@@ -27,7 +27,7 @@ pub(crate) fn start(report: &mut Report) {
     report.add_with_goal("start", "ms to the first POST, median of 15", times[7], 20.0);
     report.add("start", "ms to the first POST, fastest of 15", times[0]);
     let empty = Cloud::start(Population::new(0, 0, 0).scenario()).unwrap();
-    let operator = Operator::start(&empty, &CALM);
+    let operator = Operator::start(&empty, &SLOW_POLLS);
     rest(Duration::from_secs(3));
     let Cost { resident_mb, peak_mb, threads, sockets, cpu_seconds, .. } = operator.cost();
     report.add_with_goal("idle, no objects", "resident MB", resident_mb, 6.0);
@@ -40,7 +40,7 @@ pub(crate) fn start(report: &mut Report) {
 fn start_once(cloud: &Cloud) -> f64 {
     cloud.journal().clear();
     let started = Instant::now();
-    let _operator = Operator::start(cloud, &CALM);
+    let _operator = Operator::start(cloud, &SLOW_POLLS);
     assert!(cloud.journal().wait_for(|log| posts(log) > 0, LIMIT));
     milliseconds(started)
 }
@@ -53,7 +53,7 @@ pub(crate) fn one_object(report: &mut Report, vms: usize, keep_alive: bool) {
     population.settings.keep_alive = keep_alive;
     population.settings.neutron_uwsgi = !keep_alive;
     let cloud = Cloud::start(population.without_objects()).unwrap();
-    let operator = Operator::start(&cloud, &CALM);
+    let operator = Operator::start(&cloud, &SLOW_POLLS);
     rest(Duration::from_millis(500));
     set_latency(&cloud, LATENCY);
     let in_a_row = created(&cloud, &population, 0);

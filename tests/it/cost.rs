@@ -14,7 +14,7 @@ use super::world::World;
 const UPSTREAM: [Service; 5] =
     [Service::Contrabass, Service::Keystone, Service::Neutron, Service::Nova, Service::Viola];
 /// Nothing falls due by itself during a test.
-const CALM: [(&str, &str); 3] =
+const SLOW_POLLS: [(&str, &str); 3] =
     [("POLL_FAST_INTERVAL", "1h"), ("POLL_SLOW_INTERVAL", "1h"), ("POLL_ERROR_INTERVAL", "1h")];
 /// Each poll asks everything a poll may ask, and a pause parts it from the next.
 const POLLING: [(&str, &str); 2] =
@@ -87,7 +87,7 @@ fn a_cold_sync_waits_for_five_answers_in_a_row_and_asks_each_question_once() {
     for vms in [3, 30, 100] {
         let world = start(&Population::new(1, vms, 3));
         slow_down(&world);
-        let _operator = Operator::start(&world, &CALM);
+        let _operator = Operator::start(&world, &SLOW_POLLS);
         world.wait_for_reason_of(NAMESPACE, &name(0), "Synced");
         let log = upstream(&world.journal().all());
         assert_eq!(waves(&log), 5, "{vms} VMs: {log:#?}");
@@ -106,7 +106,7 @@ fn with_a_known_token_and_network_a_new_object_waits_for_two_answers() {
     let population = Population::new(2, 30, 3);
     let world = World(Cloud::start(population.without_objects()).unwrap());
     world.kubernetes().load(vec![population.object(0)]);
-    let _operator = Operator::start(&world, &CALM);
+    let _operator = Operator::start(&world, &SLOW_POLLS);
     world.wait_for_reason_of(NAMESPACE, &name(0), "Synced");
     world.journal().clear();
     slow_down(&world);
@@ -202,7 +202,7 @@ fn another_mtu_is_noticed_by_the_next_poll() {
 #[test]
 fn a_forced_sync_sends_the_mtu_of_now() {
     let world = start(&Population::new(1, 1, 1));
-    let _operator = Operator::start(&world, &CALM);
+    let _operator = Operator::start(&world, &SLOW_POLLS);
     world.wait_for_posts(1);
     world.edit(|state| state.networks[0].mtu = 9_000);
     world.force("now");
@@ -213,7 +213,7 @@ fn a_forced_sync_sends_the_mtu_of_now() {
 /// Requests to OpenStack and POSTs of the first round of these objects.
 fn first_round(population: &Population, nodes: usize) -> (usize, usize) {
     let world = start(population);
-    let _operator = Operator::start(&world, &CALM);
+    let _operator = Operator::start(&world, &SLOW_POLLS);
     is_held(&world, nodes);
     let openstack = |log: &[LoggedRequest]| {
         let asked = [Service::Keystone, Service::Neutron, Service::Nova];
@@ -238,7 +238,7 @@ fn requests_of_a_round_grow_with_the_vms_and_not_with_the_objects() {
 #[test]
 fn two_hundred_objects_of_one_project_log_in_once() {
     let world = start(&Population::new(200, 3, 3));
-    let _operator = Operator::start(&world, &CALM);
+    let _operator = Operator::start(&world, &SLOW_POLLS);
     is_held(&world, 600);
     assert_eq!(world.journal().count(Service::Keystone), 1);
     assert_eq!(world.journal().count(Service::Contrabass), 1);
@@ -259,7 +259,7 @@ fn requests_grow_with_the_pages_and_no_head_with_the_vms() {
         population.settings.neutron_uwsgi = true;
         population.settings.uwsgi_head_limit = 3_660;
         let world = start(&population);
-        let _operator = Operator::start(&world, &CALM);
+        let _operator = Operator::start(&world, &SLOW_POLLS);
         world.wait_for_reason_of(NAMESPACE, &name(0), "Synced");
         let log = upstream(&world.journal().all());
         assert_eq!(of_path(&log, "/ports?").len(), answers);

@@ -1,10 +1,8 @@
 //! The operator and the Kubernetes API: who leads, what is told, and what it survives.
 //!
 //! `leadership` has two replicas, `events` and `kubectl` what people see, `trouble` a server that
-//! fails in known ways, `statuses` what is written and what isn't, `campaign` one that fails at
-//! random.
+//! fails in known ways, `statuses` what is written and what isn't.
 
-mod campaign;
 mod events;
 mod kubectl;
 mod leadership;

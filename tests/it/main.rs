@@ -1,6 +1,13 @@
-//! The real program against the simulated cloud, over real HTTP.
+//! Integration tests: the real programs and the library's parts, over real HTTP and on real files.
 //!
-//! `process` starts and stops the program; each other file holds promises as tests.
+//! | module | what it tests |
+//! |---|---|
+//! | `http` | the HTTP client: TLS, proxies, limits |
+//! | `inventory` | the store on real and simulated disks, the HTTP server, the API, the page |
+//! | `kube` | Kubernetes client, watcher, writer and Lease against the simulated API server |
+//! | `manifests`, `monitoring` | what is applied to a cluster; metrics, alerts, dashboard |
+//! | `viola_test_api` | the stand-in for Viola as a process |
+//! | the others | the operator as a process against the simulated cloud (`process`, `world`) |
 
 #![allow(
     clippy::unwrap_used,
@@ -13,31 +20,42 @@
 )]
 
 mod bad_input;
-#[allow(dead_code, reason = "tests/http uses the rest")]
-#[path = "../http/certificates.rs"]
-mod certificates;
 mod chain;
 mod commands;
 mod cost;
 mod delivery;
-mod echoes;
-#[path = "../monitoring/exposition.rs"]
-mod exposition;
+mod http;
+mod inventory;
+mod kube;
 mod kubernetes;
 mod lifecycle;
 mod login;
+mod manifests;
 mod metrics;
+mod monitoring;
+#[path = "../support/population.rs"]
 mod population;
-#[allow(dead_code, reason = "tests/campaign uses the rest")]
+#[allow(dead_code, reason = "the soak uses the rest")]
+#[path = "../support/process.rs"]
 mod process;
-#[path = "../monitoring/promtool.rs"]
-mod promtool;
-#[allow(dead_code, reason = "tests/http uses the rest")]
-#[path = "../http/proxy.rs"]
-mod proxy;
+mod redaction;
 mod scenarios;
-#[allow(dead_code, reason = "tests/http uses the rest")]
-#[path = "../http/server.rs"]
-mod server;
-mod way;
+#[allow(dead_code, reason = "the simulation uses the rest")]
+#[path = "../support/simulated_disk.rs"]
+mod simulated_disk;
+#[path = "../support/skip.rs"]
+mod skip;
+mod tls_and_proxy;
+mod viola_test_api;
 mod world;
+
+use std::path::{Path, PathBuf};
+
+/// A file or folder of the repository.
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn text(path: &str) -> String {
+    std::fs::read_to_string(repository(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}

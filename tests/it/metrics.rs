@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use multinic_operator::metrics::{FAMILIES, Kind};
 use simulated_cloud::{Fault, FaultKind, Service};
 
-use crate::exposition::Exposition;
+use crate::monitoring::exposition::Exposition;
+use crate::monitoring::promtool::promtool;
 use crate::process::{Operator, SOON};
-use crate::promtool::promtool;
 use crate::world::World;
 
 /// Reads the metrics until they are as they should become.

@@ -10,6 +10,8 @@ use ring::digest::{SHA256, digest};
 use serde_json::Value;
 use tar::Archive;
 
+use crate::skip::skipped;
+
 /// One image.
 pub(crate) struct Image {
     /// The image's configuration: user, entry point, labels.
@@ -34,7 +36,7 @@ impl Image {
     /// The image of that name; none if nobody said where the images are.
     pub(crate) fn read(name: &str) -> Option<Image> {
         let Some(folder) = std::env::var_os("IMAGE_FOLDER") else {
-            eprintln!("SKIPPED: no IMAGE_FOLDER; `make image-test` builds the images and sets it");
+            skipped("no IMAGE_FOLDER: `make image-test` builds the images and sets it");
             return None;
         };
         let path = PathBuf::from(folder).join(format!("{name}.oci.tar"));

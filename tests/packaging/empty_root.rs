@@ -17,6 +17,7 @@ use tempfile::TempDir;
 
 use crate::archive::Image;
 use crate::names::NameServer;
+use crate::skip::skipped;
 
 /// Long enough for anything that should happen at once, on a machine that is busy.
 const SOON: Duration = Duration::from_secs(20);
@@ -32,7 +33,7 @@ impl Contained {
     fn root(image: &str) -> Option<(Image, TempDir)> {
         let image = Image::read(image)?;
         if fs::metadata("/proc/self").unwrap().uid() != 0 {
-            eprintln!("SKIPPED: only root may change the root folder and serve names on port 53");
+            skipped("only root may change the root folder and serve names on port 53");
             return None;
         }
         let root = TempDir::new().unwrap();

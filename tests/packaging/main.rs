@@ -19,3 +19,5 @@ mod contents;
 mod empty_root;
 mod licences;
 mod names;
+#[path = "../support/skip.rs"]
+mod skip;

@@ -1,4 +1,4 @@
-// The inventory page in a real browser. Started by tests/inventory/page.rs with three addresses:
+// The inventory page in a real browser. Started by tests/it/inventory/page.rs with three addresses:
 // the open server, the one that asks for a token ("open-sesame"), and Chromium's path. Lines on
 // standard output ask the Rust side for something: "change" to commit a change, "fail" to have an
 // object "shop/brand-new" fail, "rotate" to exchange the token for "new-token".

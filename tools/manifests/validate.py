@@ -1,4 +1,4 @@
-"""Validates Kubernetes objects and a dashboard for tests/manifests and tests/monitoring.
+"""Validates Kubernetes objects and a dashboard for tests/it/manifests and tests/it/monitoring.
 
     validate.py objects VERSION...   standard input: YAML documents. Validates each against the OpenAPI
                                      schemas of these Kubernetes versions, unknown fields forbidden.

@@ -12,7 +12,7 @@ use multinic_operator::metrics::Metrics;
 use multinic_operator::node_config::{Interface, NodeConfig};
 use ring::digest::{SHA256, digest};
 
-#[path = "../../inventory/simulated_disk.rs"]
+#[path = "../../support/simulated_disk.rs"]
 #[allow(dead_code, clippy::unwrap_used, reason = "its users need different parts of it")]
 mod simulated_disk;
 

@@ -12,6 +12,7 @@ use super::super::lifecycle::named_pipe;
 use super::super::process::{Finished, Operator};
 use super::super::world::World;
 use super::{halt_once_settled, run_alone, run_in};
+use crate::skip::skipped;
 
 const QUICK: [(&str, &str); 3] =
     [("CONTRABASS_TIMEOUT", "1s"), ("OPENSTACK_TIMEOUT", "1s"), ("VIOLA_TIMEOUT", "1s")];
@@ -303,7 +304,7 @@ fn a_file_that_is_mounted_by_itself_is_named() {
     std::fs::write(&file, r#"{"records": []}"#).unwrap();
     let mounted = Command::new("mount").arg("--bind").args([&file, &file]).status();
     if !mounted.is_ok_and(|status| status.success()) {
-        println!("left out: nothing can be mounted here");
+        skipped("nothing can be mounted here");
         return;
     }
     let finished = run_in(&world, &[], folder.path(), &["check"]);

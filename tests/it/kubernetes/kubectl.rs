@@ -4,6 +4,7 @@ use std::process::Command;
 
 use super::QUICK;
 use crate::process::Operator;
+use crate::skip::skipped;
 use crate::world::World;
 use simulated_cloud::{Fault, FaultKind, Service};
 
@@ -16,7 +17,7 @@ impl Kubectl {
     /// None where kubectl isn't installed.
     fn of(world: &World) -> Option<Kubectl> {
         if Command::new("kubectl").arg("help").output().is_err() {
-            println!("skipped: there is no kubectl on the PATH");
+            skipped("kubectl is not installed");
             return None;
         }
         let home = tempfile::TempDir::new().unwrap();

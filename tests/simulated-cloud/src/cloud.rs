@@ -36,18 +36,12 @@ pub struct Cloud {
 
 impl Cloud {
     /// Starts all services on free ports of the loopback interface.
-    ///
-    /// # Errors
-    /// When a server can't start.
     pub fn start(scenario: Scenario) -> io::Result<Cloud> {
         Cloud::start_from(scenario, None)
     }
 
     /// Starts all services; with a base the ports are the base and those above it, in the order of
     /// [`Service::ALL`].
-    ///
-    /// # Errors
-    /// When a server can't start.
     pub fn start_from(scenario: Scenario, port_base: Option<u16>) -> io::Result<Cloud> {
         let state = Arc::new(SharedState::new(scenario.state.clone()));
         let journal = Arc::new(Journal::new());
@@ -143,7 +137,6 @@ impl Cloud {
         change(&mut self.state.lock())
     }
 
-    /// The scenario that was started.
     pub fn scenario(&self) -> &Scenario {
         &self.scenario
     }

@@ -19,13 +19,11 @@ const PROVIDERS: &str = "/v1/contrabass/admin/infra/provider/";
 /// Bytes of an AES block, and of an initialisation vector.
 const BLOCK: usize = 16;
 
-/// The cloud registry.
 pub struct Contrabass {
     state: Arc<SharedState>,
 }
 
 impl Contrabass {
-    /// Serves this state.
     pub fn new(state: Arc<SharedState>) -> Arc<Contrabass> {
         Arc::new(Contrabass { state })
     }

@@ -23,7 +23,6 @@ use crate::state::{CloudState, Port, Server, SharedState};
 use crate::viola::Viola;
 use crate::wire::{Handler, Request, Response};
 
-/// The control interface.
 pub struct Control {
     state: Arc<SharedState>,
     journal: Arc<Journal>,
@@ -32,7 +31,6 @@ pub struct Control {
 }
 
 impl Control {
-    /// Controls these.
     pub fn new(
         state: Arc<SharedState>,
         journal: Arc<Journal>,

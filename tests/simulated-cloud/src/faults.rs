@@ -15,16 +15,12 @@ use crate::wire::Request;
 pub enum FaultKind {
     /// Another status, with these headers and this body; the service is not asked.
     Status {
-        /// The status.
         status: u16,
-        /// Additional headers.
         headers: Vec<(String, String)>,
-        /// The body.
         body: Vec<u8>,
     },
     /// A proxy's HTML page; the service is not asked.
     Html {
-        /// The status of the page.
         status: u16,
     },
     /// The connection ends in good order, without one byte of an answer; the service is not asked.
@@ -47,13 +43,10 @@ pub enum FaultKind {
     Hang,
     /// A 200 with another body; the service is not asked.
     Body(Vec<u8>),
-    /// The answer comes later.
     Delay(Duration),
     /// The body comes in pieces, with a pause after each.
     DripBody {
-        /// The size of a piece.
         bytes: usize,
-        /// The pause after each.
         pause: Duration,
     },
 }
@@ -61,9 +54,7 @@ pub enum FaultKind {
 /// A fault and the requests it meets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fault {
-    /// Whose requests.
     pub service: Service,
-    /// Only this method.
     pub method: Option<String>,
     /// Only targets (path and query as they came) that contain this.
     pub path_contains: Option<String>,
@@ -71,7 +62,6 @@ pub struct Fault {
     pub header: Option<(String, String)>,
     /// For so many requests; none: until cleared.
     pub times: Option<u32>,
-    /// What happens.
     pub kind: FaultKind,
 }
 
@@ -130,9 +120,7 @@ struct State {
 /// What one request meets.
 #[derive(Debug, Default)]
 pub(crate) struct Trouble {
-    /// How long to wait before anything else.
     pub(crate) delay: Duration,
-    /// What happens then.
     pub(crate) kind: Option<FaultKind>,
     /// The number of clearings so far, for [`Faults::cleared_since`].
     pub(crate) clearings: u64,
@@ -146,7 +134,6 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// No faults, no latency.
     pub fn new() -> Faults {
         Faults::default()
     }

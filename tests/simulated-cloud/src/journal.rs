@@ -14,13 +14,9 @@ use crate::clock;
 /// One of the servers of the simulated cloud.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Service {
-    /// The cloud registry.
     Contrabass,
-    /// OpenStack Identity.
     Keystone,
-    /// OpenStack Networking.
     Neutron,
-    /// OpenStack Compute.
     Nova,
     /// The API that receives node configurations.
     Viola,
@@ -42,7 +38,6 @@ impl Service {
         Service::Control,
     ];
 
-    /// The lower-case name.
     pub fn name(self) -> &'static str {
         match self {
             Service::Contrabass => "contrabass",
@@ -78,15 +73,11 @@ impl FromStr for Service {
 pub struct LoggedRequest {
     /// Counts all requests of all services, from 1.
     pub sequence: u64,
-    /// Who was asked.
     pub service: Service,
-    /// The HTTP method.
     pub method: String,
     /// Path and query as they came.
     pub target: String,
-    /// The headers as they came.
     pub headers: Vec<(String, String)>,
-    /// The body.
     pub body: Vec<u8>,
     /// The status of the answer; none while there is none, and for ever if the connection was cut.
     pub status: Option<u16>,
@@ -112,7 +103,6 @@ impl LoggedRequest {
             .map(|(_, value)| value.as_str())
     }
 
-    /// The target without its query.
     pub fn path(&self) -> &str {
         self.target.split('?').next().unwrap_or_default()
     }
@@ -156,7 +146,6 @@ impl Journal {
         self.lock().requests.iter().filter(|request| request.service == service).cloned().collect()
     }
 
-    /// All requests, oldest first.
     pub fn all(&self) -> Vec<LoggedRequest> {
         self.lock().requests.clone()
     }

@@ -1,5 +1,6 @@
-//! The Kubernetes API, simulated: list, watch, server-side apply and the rest of what the operator and
-//! kubectl need, answering as the recordings in `fixtures/recordings/kubernetes` do.
+//! The Kubernetes API, simulated: list, watch, server-side apply and the rest of what the operator
+//! and kubectl (`get`, `describe`, `annotate`) need, answering as the recordings in
+//! `fixtures/recordings/kubernetes` do.
 //!
 //! A request comes in here, is authenticated, authorised and routed; `verbs` answers it from the one
 //! `State` behind one lock; `controls` are the handles for tests. There are no controllers: nothing is
@@ -15,11 +16,11 @@ mod identity;
 mod kinds;
 mod paging;
 mod patch;
+mod presenter;
 mod rules;
 mod selectors;
 mod status;
 mod store;
-mod table;
 mod verbs;
 mod watch;
 mod writes;

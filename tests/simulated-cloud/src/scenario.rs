@@ -27,13 +27,9 @@ use crate::state::{
 /// What a scenario begins with and what it must come to.
 #[derive(Debug, Clone, Default)]
 pub struct Scenario {
-    /// The folder's name.
     pub name: String,
-    /// The cloud.
     pub state: CloudState,
-    /// The objects in Kubernetes.
     pub objects: Vec<Value>,
-    /// What must come of it.
     pub expected: Expected,
     /// Further environment variables; `{neutron}` and `{nova}` stand for the simulated services.
     pub environment: BTreeMap<String, String>,
@@ -65,7 +61,6 @@ pub struct ExpectedPost {
 pub struct ExpectedStatus {
     /// `True` or `False`.
     pub ready: String,
-    /// The reason.
     pub reason: String,
     /// Texts that the message must contain.
     #[serde(default)]
@@ -75,9 +70,7 @@ pub struct ExpectedStatus {
 /// What is wrong with a scenario's files.
 #[derive(Debug)]
 pub struct ScenarioError {
-    /// The file.
     pub path: PathBuf,
-    /// What is wrong with it.
     pub problem: String,
 }
 
@@ -89,7 +82,6 @@ impl fmt::Display for ScenarioError {
 
 impl std::error::Error for ScenarioError {}
 
-/// `cloud.json`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CloudFile {

@@ -19,18 +19,13 @@ use jiff::{SignedDuration, Timestamp};
 use crate::clock;
 use crate::pseudo_random::random_text;
 
-/// A token that Keystone issued.
 #[derive(Debug, Clone)]
 pub struct Token {
-    /// Id of the user.
     pub user_id: String,
     /// Id of the project; none: unscoped.
     pub project_id: Option<String>,
-    /// Whether it is an admin's.
     pub admin: bool,
-    /// When it was issued.
     pub issued_at: Timestamp,
-    /// When it expires.
     pub expires_at: Timestamp,
     /// Random part of its answer.
     pub audit_id: String,
@@ -39,40 +34,25 @@ pub struct Token {
 /// Base URLs of the running services, without prefixes and slashes.
 #[derive(Debug, Clone, Default)]
 pub struct Urls {
-    /// Keystone's.
     pub keystone: String,
-    /// Neutron's.
     pub neutron: String,
-    /// Nova's.
     pub nova: String,
 }
 
-/// Everything the cloud holds.
 #[derive(Debug, Clone, Default)]
 pub struct CloudState {
-    /// How the services behave.
     pub settings: Settings,
     /// The key with which Contrabass encrypts, as text.
     pub encryption_key: String,
-    /// Contrabass's providers.
     pub providers: Vec<Provider>,
-    /// Keystone's domains.
     pub domains: Vec<Domain>,
-    /// Keystone's users.
     pub users: Vec<User>,
-    /// Keystone's projects.
     pub projects: Vec<Project>,
-    /// Keystone's catalog.
     pub catalog: Vec<CatalogService>,
-    /// Neutron's networks.
     pub networks: Vec<Network>,
-    /// Neutron's subnets.
     pub subnets: Vec<Subnet>,
-    /// Neutron's ports.
     pub ports: Ports,
-    /// Nova's servers.
     pub servers: Servers,
-    /// Where the services are.
     pub urls: Urls,
     /// The time, where it isn't the system's: for clouds in invented time.
     pub time: Option<Timestamp>,
@@ -81,7 +61,6 @@ pub struct CloudState {
 }
 
 impl CloudState {
-    /// The services' clock.
     pub fn now(&self) -> Timestamp {
         let skew = SignedDuration::from_secs(self.settings.clock_skew_seconds);
         self.time.unwrap_or_else(clock::timestamp).checked_add(skew).unwrap_or(Timestamp::MAX)
@@ -123,7 +102,6 @@ impl CloudState {
         self.tokens.clear();
     }
 
-    /// How many tokens were issued.
     pub fn issued_tokens(&self) -> u64 {
         self.issued
     }

@@ -16,7 +16,6 @@ use crate::wire::{Handler, Request, Response};
 /// Where node configurations are posted.
 pub const NODE_CONFIGS: &str = "/v1/k8s/multinic/node-configs";
 
-/// One accepted request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Received {
     /// The header `x-provider-id`.
@@ -81,7 +80,6 @@ impl Viola {
         self.lock().refused.insert(node_name.to_owned(), error.to_owned());
     }
 
-    /// All nodes are accepted again.
     pub fn accept_all_nodes(&self) {
         self.lock().refused.clear();
     }

@@ -149,7 +149,6 @@ impl Server {
         Ok(Server { address, shared, accepting: Some(accepting), stopped: AtomicBool::new(false) })
     }
 
-    /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Recordings that no case replays, and why.
-const NOT_REPLAYED: [(&str, &str); 10] = [
+const NOT_REPLAYED: [(&str, &str); 15] = [
     ("create-422-invalid.http", "schemas of custom resources are not checked"),
     ("patch-422-status-null-required.http", "schemas of custom resources are not checked"),
     ("crd-200-established.http", "CRDs are registered by tests and not served as objects"),
@@ -27,6 +27,14 @@ const NOT_REPLAYED: [(&str, &str); 10] = [
         "raw bytes; the same kind of watch is replayed from watch-added-modified-deleted",
     ),
     ("README.md", "not a recording"),
+    ("list-metadata-only.http", "only whole objects are served"),
+    ("list-secrets-items-without-kind.http", "label selectors aren't simulated"),
+    ("patch-json-200.http", "of the patches only merge and apply are simulated"),
+    ("patch-json-422-test-failed.http", "of the patches only merge and apply are simulated"),
+    (
+        "watch-422-sendInitialEvents-without-resourceVersionMatch.http",
+        "sendInitialEvents isn't simulated",
+    ),
 ];
 
 struct Recording {
@@ -187,7 +195,6 @@ fn prepare(name: &str, kubernetes: &Kubernetes) {
             kubernetes.compact();
         }
         "list-504-resourceVersion-in-the-future"
-        | "list-metadata-only"
         | "list-page-2-continue"
         | "list-page-3-last"
         | "list-resourceVersionMatch-Exact"
@@ -199,12 +206,10 @@ fn prepare(name: &str, kubernetes: &Kubernetes) {
             (secret["apiVersion"], secret["kind"]) = (json!("v1"), json!("Secret"));
             kubernetes.load(vec![secret]);
         }
-        "patch-409-merge-with-stale-resourceVersion" | "patch-json-200" => {
-            load("put-status-200.http")
+        "patch-409-merge-with-stale-resourceVersion" => load("put-status-200.http"),
+        "patch-415-content-type-json" | "patch-415-strategic-merge-on-custom-resource" => {
+            load("create-201.http")
         }
-        "patch-415-content-type-json"
-        | "patch-415-strategic-merge-on-custom-resource"
-        | "patch-json-422-test-failed" => load("create-201.http"),
         "patch-main-ignores-status-200"
         | "patch-spec-merge-200-generation-moves"
         | "patch-status-merge-200-no-change" => load("patch-status-merge-200.http"),
@@ -308,7 +313,7 @@ fn every_recorded_answer_is_given_again() {
         }
     }
     assert!(wrong.is_empty(), "{} of {replayed} differ:\n{}", wrong.len(), wrong.join("\n\n"));
-    assert_eq!(replayed, 98);
+    assert_eq!(replayed, 93);
 }
 
 /// Replays a watch: `before` prepares, then `during` happens, and the events must be the recorded ones.
@@ -389,26 +394,9 @@ fn a_watch_tells_creation_changes_and_deletion() {
 }
 
 #[test]
-fn a_watch_of_a_selection_tells_entering_and_leaving() {
-    let name = "watch-label-selector-enter-and-leave.jsonl";
-    watch_story(
-        name,
-        |kubernetes| kubernetes.advance_version_to(219),
-        |kubernetes| {
-            let entered = recorded_events(name)[0]["object"].clone();
-            let labelled = |zone: Option<&str>, version: &str| {
-                let mut object = entered.clone();
-                object["metadata"]["labels"] = zone.map_or(json!({}), |zone| json!({"zone": zone}));
-                object["metadata"]["resourceVersion"] = json!(version);
-                kubernetes.load(vec![object]);
-            };
-            labelled(None, "220");
-            labelled(Some("a"), "221");
-            labelled(Some("b"), "222");
-            kubernetes.delete("OpenstackConfig", "default", "unlabelled").unwrap();
-        },
-    );
+fn a_watch_of_one_name_tells_only_of_it() {
     let name = "watch-field-selector-name.jsonl";
+    let labels = json!({"metadata": {"labels": {"a": "1"}}});
     watch_story(
         name,
         |kubernetes| {
@@ -416,14 +404,7 @@ fn a_watch_of_a_selection_tells_entering_and_leaving() {
             kubernetes.advance_version_to(223);
         },
         |kubernetes| {
-            kubernetes
-                .patch(
-                    "OpenstackConfig",
-                    "default",
-                    "tenant-1",
-                    &json!({"metadata": {"labels": {"a": "1"}}}),
-                )
-                .unwrap();
+            kubernetes.patch("OpenstackConfig", "default", "tenant-1", &labels).unwrap();
             happen(kubernetes, name);
         },
     );
@@ -431,11 +412,7 @@ fn a_watch_of_a_selection_tells_entering_and_leaving() {
 
 #[test]
 fn a_watch_without_a_version_starts_with_everything() {
-    for name in [
-        "watch-without-resourceVersion.jsonl",
-        "watch-resourceVersion-0.jsonl",
-        "watch-sendInitialEvents.jsonl",
-    ] {
+    for name in ["watch-without-resourceVersion.jsonl", "watch-resourceVersion-0.jsonl"] {
         watch_story(
             name,
             |kubernetes| {

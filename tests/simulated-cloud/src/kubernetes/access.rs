@@ -41,7 +41,6 @@ impl Denial {
         }
     }
 
-    /// Only in this namespace.
     #[must_use]
     pub fn in_namespace(mut self, namespace: &str) -> Denial {
         self.scope = Scope::Namespace(namespace.to_owned());
@@ -62,7 +61,6 @@ impl Denial {
         self
     }
 
-    /// Only for this user.
     #[must_use]
     pub fn for_user(mut self, user: &str) -> Denial {
         self.user = Some(user.to_owned());

@@ -45,12 +45,10 @@ impl View<'_> {
         events
     }
 
-    /// Watches that are open now.
     pub fn open_watches(&self) -> usize {
         self.state.open_watches
     }
 
-    /// The newest version of all.
     pub fn version(&self) -> u64 {
         self.state.version
     }
@@ -62,7 +60,6 @@ impl View<'_> {
     }
 }
 
-/// The server itself.
 impl Kubernetes {
     /// Serves one more kind, or one that was taken away, from now on.
     pub fn register(&self, kind: ResourceKind) {
@@ -117,7 +114,6 @@ impl Kubernetes {
     }
 }
 
-/// Watches.
 impl Kubernetes {
     /// Ends all watches without the last chunk.
     pub fn cut_watches(&self) {
@@ -150,13 +146,11 @@ impl Kubernetes {
         self.change(|state| state.switches.bookmark_interval = interval);
     }
 
-    /// Watches that are open now.
     pub fn open_watches(&self) -> usize {
         self.view(|view| view.open_watches())
     }
 }
 
-/// Who may do what.
 impl Kubernetes {
     /// From now on a token is required; this one is the given user's. Others are 401, none is 403.
     pub fn accept_token(&self, token: &str, user: &str) {
@@ -173,7 +167,6 @@ impl Kubernetes {
         self.change(|state| state.access.deny(denial));
     }
 
-    /// Takes all denials back.
     pub fn allow_everything(&self) {
         self.change(|state| state.access.allow_everything());
     }
@@ -206,9 +199,6 @@ impl Kubernetes {
     }
 
     /// Creates the object, or replaces it (the status stays, as with kubectl).
-    ///
-    /// # Errors
-    /// What the server would answer.
     pub fn apply_object(&self, mut object: Value) -> Result<Value, Failure> {
         self.change(|state| {
             let collection = state.collection_for(&object).ok_or_else(Failure::page_not_found)?;
@@ -228,9 +218,6 @@ impl Kubernetes {
     }
 
     /// Merges a patch into the main resource.
-    ///
-    /// # Errors
-    /// What the server would answer.
     pub fn patch(
         &self,
         kind: &str,
@@ -242,9 +229,6 @@ impl Kubernetes {
     }
 
     /// Merges a patch into the status.
-    ///
-    /// # Errors
-    /// What the server would answer.
     pub fn patch_status(
         &self,
         kind: &str,
@@ -256,9 +240,6 @@ impl Kubernetes {
     }
 
     /// Sets one annotation.
-    ///
-    /// # Errors
-    /// What the server would answer.
     pub fn annotate(
         &self,
         kind: &str,
@@ -271,9 +252,6 @@ impl Kubernetes {
     }
 
     /// Deletes, or marks for deletion while there are finalizers.
-    ///
-    /// # Errors
-    /// What the server would answer.
     pub fn delete(&self, kind: &str, namespace: &str, name: &str) -> Result<(), Failure> {
         self.change(|state| {
             let collection = called(state, kind)?;

@@ -1,10 +1,10 @@
-//! Paths that are no resources: version, health, discovery, and as much OpenAPI as kubectl asks for.
+//! Paths that are no resources: version, health, discovery.
 
 use super::events;
 use super::kinds::ResourceKind;
 use super::status::Failure;
 use super::store::State;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 /// The answer of a path that is no resource.
@@ -61,8 +61,6 @@ pub(super) fn page(state: &State, path: &str) -> Result<Page, Failure> {
             .ok_or_else(Failure::page_not_found),
         ["api", version] => resources(&kinds, "", version),
         ["apis", group, version] => resources(&kinds, group, version),
-        ["openapi", "v3"] => Ok(Page::Json(openapi_index(&kinds))),
-        ["openapi", "v3", rest @ ..] => openapi(&kinds, &rest.join("/")),
         _ => Err(Failure::page_not_found()),
     }
 }
@@ -142,65 +140,5 @@ fn resources(kinds: &[ResourceKind], group: &str, version: &str) -> Result<Page,
         "apiVersion": "v1",
         "groupVersion": group_version,
         "resources": resources,
-    })))
-}
-
-/// `api/v1` or `apis/<group>/<version>`.
-fn openapi_path(kind: &ResourceKind) -> String {
-    if kind.group.is_empty() {
-        format!("api/{}", kind.version)
-    } else {
-        format!("apis/{}/{}", kind.group, kind.version)
-    }
-}
-
-fn openapi_index(kinds: &[ResourceKind]) -> Value {
-    let paths: Map<String, Value> = kinds
-        .iter()
-        .map(|kind| {
-            let path = openapi_path(kind);
-            let url = json!({"serverRelativeURL": format!("/openapi/v3/{path}")});
-            (path, url)
-        })
-        .collect();
-    json!({"paths": paths})
-}
-
-/// kubectl looks here whether the server validates fields itself; it does, so schemas stay open.
-fn openapi(kinds: &[ResourceKind], document: &str) -> Result<Page, Failure> {
-    let mut paths = Map::new();
-    let mut schemas = Map::new();
-    for kind in kinds.iter().filter(|kind| openapi_path(kind) == document) {
-        let identity = json!({"group": kind.group, "version": kind.version, "kind": kind.kind});
-        let scope = if kind.namespaced { "/namespaces/{namespace}" } else { "" };
-        paths.insert(
-            format!("/{document}{scope}/{}/{{name}}", kind.plural),
-            json!({"patch": {
-                "x-kubernetes-action": "patch",
-                "x-kubernetes-group-version-kind": identity,
-                "parameters": [
-                    {"name": "fieldManager", "in": "query", "schema": {"type": "string"}},
-                    {"name": "fieldValidation", "in": "query", "schema": {"type": "string"}},
-                ],
-                "responses": {"200": {"description": "OK"}},
-            }}),
-        );
-        schemas.insert(
-            format!("{}.{}.{}", kind.group, kind.version, kind.kind),
-            json!({
-                "type": "object",
-                "x-kubernetes-group-version-kind": [identity],
-                "x-kubernetes-preserve-unknown-fields": true,
-            }),
-        );
-    }
-    if paths.is_empty() {
-        return Err(Failure::page_not_found());
-    }
-    Ok(Page::Json(json!({
-        "openapi": "3.0.0",
-        "info": {"title": "Kubernetes", "version": "v1.35.6"},
-        "paths": paths,
-        "components": {"schemas": schemas},
     })))
 }

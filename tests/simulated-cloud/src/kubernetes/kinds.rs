@@ -14,7 +14,6 @@ pub struct Column {
 /// One kind of object, and how the server treats it.
 #[derive(Clone, Debug)]
 pub struct ResourceKind {
-    /// API group; empty for core.
     pub group: String,
     /// API version, for example `v1alpha1`.
     pub version: String,
@@ -26,7 +25,6 @@ pub struct ResourceKind {
     pub singular: String,
     /// Short names, for kubectl.
     pub short_names: Vec<String>,
-    /// Whether objects live in namespaces.
     pub namespaced: bool,
     /// Whether `/status` is served; then a write to the main resource ignores the status.
     pub status_subresource: bool,

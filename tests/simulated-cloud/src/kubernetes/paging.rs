@@ -40,7 +40,6 @@ pub(super) struct Token {
     start: String,
 }
 
-/// One page.
 #[derive(Debug)]
 pub(super) struct Page {
     pub(super) items: Vec<Arc<Value>>,

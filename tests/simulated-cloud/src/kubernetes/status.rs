@@ -8,7 +8,6 @@ use std::fmt;
 /// A request that the server refuses, as it will stand on the wire.
 #[derive(Debug, Clone)]
 pub struct Failure {
-    /// HTTP status.
     pub code: u16,
     pub(super) body: FailureBody,
     pub(super) headers: Vec<(&'static str, String)>,
@@ -244,16 +243,6 @@ impl Failure {
             Some("Invalid"),
             format!("{} \"{name}\" is invalid: {list}", qualified(kind, group)),
             Some(details),
-        )
-    }
-
-    /// A JSON patch that cannot be applied.
-    pub(super) fn patch_rejected() -> Failure {
-        Failure::new(
-            422,
-            Some("Invalid"),
-            "the server rejected our request due to an error in our request",
-            Some(json!({})),
         )
     }
 

@@ -3,11 +3,11 @@
 use super::apply::Writer;
 use super::kinds::ResourceKind;
 use super::paging::{self, ListOptions};
+use super::presenter::{Presenter, asks_for_table};
 use super::rules;
 use super::selectors::Selector;
 use super::status::{self, Cause, Failure};
 use super::store::{CollectionId, State};
-use super::table::{Form, Presenter};
 use super::watch::{self, Cursor, OpenWatch};
 use super::writes::{Deleted, Target};
 use super::{Route, Shared, answer, events, identity, patch};
@@ -51,17 +51,20 @@ impl<'a> Call<'a> {
         {
             return Err(Failure::page_not_found());
         }
-        let form = Form::read(request.header("Accept"))?;
+        let not_simulated = ["dryRun", "labelSelector", "sendInitialEvents"];
+        if let Some(name) =
+            not_simulated.into_iter().find(|name| request.query_value(name).is_some())
+        {
+            return Err(Failure::bad_request(format!("the simulated server has no {name}")));
+        }
+        let as_table = asks_for_table(request.header("Accept"))?;
         let now = crate::clock::timestamp().as_second();
-        let presenter = Presenter { kind: kind.clone(), form, now };
+        let presenter = Presenter { kind: kind.clone(), as_table, now };
         Ok(Call { request, route, collection, kind, presenter })
     }
 
     /// Answers all but watches.
     pub(super) fn respond(&self, state: &mut State) -> Result<Response, Failure> {
-        if self.request.query_value("dryRun").is_some() {
-            return Err(Failure::bad_request("the simulated server has no dryRun"));
-        }
         let (response, verb) = match (self.request.method.as_str(), self.route.name) {
             ("GET", None) => return self.list(state),
             ("GET", Some(_)) => {
@@ -73,7 +76,6 @@ impl<'a> Call<'a> {
             ("PUT", Some(_)) => (self.replace(state)?, "update"),
             ("PATCH", Some(_)) => (self.patch(state)?, "patch"),
             ("DELETE", Some(_)) => (self.delete(state)?, "delete"),
-            ("DELETE", None) => (self.delete_collection(state)?, "deletecollection"),
             _ => return Err(Failure::method_not_allowed()),
         };
         *state.writes.entry((self.route.resource(), verb.to_owned())).or_default() += 1;
@@ -105,11 +107,7 @@ impl<'a> Call<'a> {
     }
 
     fn selector(&self) -> Result<Selector, Failure> {
-        Selector::read(
-            &self.kind,
-            self.request.query_value("labelSelector"),
-            self.request.query_value("fieldSelector"),
-        )
+        Selector::read(&self.kind, self.request.query_value("fieldSelector"))
     }
 
     /// The parameters of a list.
@@ -247,16 +245,12 @@ impl<'a> Call<'a> {
 
     fn patch(&self, state: &mut State) -> Result<Response, Failure> {
         let media_type = media_type(self.request);
-        let strategic = "application/strategic-merge-patch+json";
         if media_type == APPLY {
             return self.apply(state);
         }
-        if !matches!(media_type, "application/merge-patch+json" | "application/json-patch+json")
-            && (media_type != strategic || self.kind.custom)
-        {
-            let strategic = if self.kind.custom { String::new() } else { format!("{strategic}, ") };
+        if media_type != "application/merge-patch+json" {
             return Err(Failure::unsupported_media_type(&format!(
-                "application/json-patch+json, application/merge-patch+json, {strategic}{APPLY}"
+                "application/json-patch+json, application/merge-patch+json, {APPLY}"
             )));
         }
         let target = self.target(state)?;
@@ -267,11 +261,7 @@ impl<'a> Call<'a> {
         if self.is_new_event() {
             events::to_new_api(&mut desired);
         }
-        if media_type == "application/json-patch+json" {
-            desired = patch::operations(desired, &patch).ok_or_else(Failure::patch_rejected)?;
-        } else {
-            patch::merge(&mut desired, &patch);
-        }
+        patch::merge(&mut desired, &patch);
         if self.is_new_event() {
             events::from_new_api(&mut desired, false)?;
         }
@@ -321,23 +311,6 @@ impl<'a> Call<'a> {
         }
     }
 
-    fn delete_collection(&self, state: &mut State) -> Result<Response, Failure> {
-        let selector = self.selector()?;
-        let wanted = ListOptions::default().wanted()?;
-        let collection = state.collection(&self.collection)?;
-        let page = state.list(collection, self.route.namespace, wanted, false, |object| {
-            selector.matches(object)
-        })?;
-        for object in &page.items {
-            let mut target = self.target(state)?;
-            let text =
-                |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
-            (target.namespace, target.name) = (text("namespace"), text("name"));
-            state.delete(&target, &Value::Null, &identity::timestamp())?;
-        }
-        Ok(answer(200, &self.presenter.list(&page)))
-    }
-
     /// Opens a watch; the state is that of `shared`.
     pub(super) fn watch(
         &self,
@@ -347,12 +320,6 @@ impl<'a> Call<'a> {
         let query = |name: &str| self.request.query_value(name).filter(|value| !value.is_empty());
         let selector = self.selector()?;
         let collection = state.collection(&self.collection)?;
-        let stream_initial = query("sendInitialEvents") == Some("true");
-        if stream_initial && query("resourceVersionMatch") != Some("NotOlderThan") {
-            let message = "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
-            let cause = Cause::new("FieldValueForbidden", message, "resourceVersionMatch");
-            return Err(Failure::invalid_options("ListOptions", cause));
-        }
         let version = query("resourceVersion").unwrap_or("0");
         let asked: u64 = version
             .parse()
@@ -382,7 +349,7 @@ impl<'a> Call<'a> {
             let interval = state.switches.bookmark_interval;
             cursor.next_bookmark = Some(cursor.bookmark_after(now, interval));
         }
-        if asked == 0 || stream_initial {
+        if asked == 0 {
             cursor.position = state.version;
             for (id, object) in &collection.objects {
                 let here = cursor.namespace.as_ref().is_none_or(|namespace| *namespace == id.0);
@@ -391,10 +358,6 @@ impl<'a> Call<'a> {
                     cursor.columns_told = true;
                     cursor.initial.extend(watch::line("ADDED", &shown));
                 }
-            }
-            if stream_initial && bookmarks {
-                let end = cursor.presenter.bookmark(state.version, true);
-                cursor.initial.extend(watch::line("BOOKMARK", &end));
             }
         } else if asked < collection.oldest {
             cursor.initial = watch::expired(asked, collection.oldest);

@@ -5,10 +5,10 @@
 //! to time whether its client is still there.
 
 use super::Shared;
+use super::presenter::Presenter;
 use super::selectors::Selector;
 use super::status::Failure;
 use super::store::{Change, ChangeKind, CollectionId, State};
-use super::table::Presenter;
 use crate::wire::StreamWriter;
 use serde_json::{Value, json};
 use std::io;
@@ -94,7 +94,7 @@ impl Cursor {
             && now >= due
         {
             self.next_bookmark = Some(self.bookmark_after(now, switches.bookmark_interval));
-            let object = self.presenter.bookmark(state.version.max(self.position), false);
+            let object = self.presenter.bookmark(state.version.max(self.position));
             return Step::Send(line("BOOKMARK", &object));
         }
         Step::Wait(self.deadline.min(self.next_bookmark.unwrap_or(self.deadline)))

@@ -10,13 +10,11 @@ use crate::pseudo_random::random_hex;
 use crate::state::{CatalogService, CloudState, SharedState, Token, User};
 use crate::wire::{Handler, Limits, Request, Response};
 
-/// The Identity service.
 pub struct Keystone {
     state: Arc<SharedState>,
 }
 
 impl Keystone {
-    /// Serves this state.
     pub fn new(state: Arc<SharedState>) -> Arc<Keystone> {
         Arc::new(Keystone { state })
     }
@@ -118,7 +116,6 @@ fn versions(state: &CloudState, request: &Request, prefix: &str) -> Response {
     answer(state, 300, vec![("Location", location)], body.to_string())
 }
 
-/// Logs a user in.
 fn issue(state: &mut CloudState, request: &Request) -> Response {
     let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
     let auth = &body["auth"];

@@ -19,13 +19,11 @@ use crate::wire::{Body, Framing, Handler, Limits, Request, Response};
 const CREATED_AT: &str = "2026-11-22T20:45:28Z";
 const UPDATED_AT: &str = "2026-11-22T20:45:42Z";
 
-/// The Networking service.
 pub struct Neutron {
     state: Arc<SharedState>,
 }
 
 impl Neutron {
-    /// Serves this state.
     pub fn new(state: Arc<SharedState>) -> Arc<Neutron> {
         Arc::new(Neutron { state })
     }

@@ -18,13 +18,11 @@ use crate::wire::{Handler, Limits, Request, Response};
 /// The newest microversion, 2.93.
 const LATEST: u32 = 93;
 
-/// The Compute service.
 pub struct Nova {
     state: Arc<SharedState>,
 }
 
 impl Nova {
-    /// Serves this state.
     pub fn new(state: Arc<SharedState>) -> Arc<Nova> {
         Arc::new(Nova { state })
     }

@@ -25,7 +25,6 @@ pub struct Settings {
     pub neutron_uwsgi: bool,
     /// Neutron's longest page; none: no limit.
     pub pagination_max_limit: Option<usize>,
-    /// Nova's longest page.
     pub nova_max_limit: usize,
     /// Longest request line that Neutron's own server takes, with CRLF; 414 beyond.
     pub neutron_request_line_limit: usize,
@@ -71,12 +70,10 @@ impl Default for Settings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Provider {
-    /// The provider id.
     pub id: String,
     /// Keystone's URL; `{keystone}` stands for the simulated one.
     #[serde(default = "keystone_placeholder")]
     pub url: String,
-    /// Name of the admin user.
     #[serde(default = "admin")]
     pub admin_id: String,
     /// The admin's password in the clear; Contrabass answers with it encrypted.
@@ -97,7 +94,6 @@ pub struct Provider {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RabbitMq {
-    /// User name.
     pub user: String,
     /// The password in the clear.
     pub password: String,
@@ -105,27 +101,19 @@ pub struct RabbitMq {
     pub urls: Vec<String>,
 }
 
-/// A Keystone domain.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Domain {
-    /// The id.
     pub id: String,
-    /// The name.
     pub name: String,
 }
 
-/// A Keystone user.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct User {
-    /// The id.
     pub id: String,
-    /// The name.
     pub name: String,
-    /// The password.
     pub password: String,
-    /// Id of the domain.
     #[serde(default = "default_domain_id")]
     pub domain_id: String,
     /// Whether the role is admin; otherwise it is member.
@@ -136,20 +124,15 @@ pub struct User {
     pub projects: Option<Vec<String>>,
 }
 
-/// A Keystone project.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Project {
-    /// The id.
     pub id: String,
-    /// The name.
     pub name: String,
-    /// Id of the domain.
     #[serde(default = "default_domain_id")]
     pub domain_id: String,
 }
 
-/// A service of the catalog.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CatalogService {
@@ -158,11 +141,9 @@ pub struct CatalogService {
     pub kind: String,
     /// `neutron`, `nova`, ...
     pub name: String,
-    /// Where it is served.
     pub endpoints: Vec<Endpoint>,
 }
 
-/// One address of a service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Endpoint {
@@ -179,65 +160,47 @@ pub struct Endpoint {
     pub url: String,
 }
 
-/// A Neutron network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Network {
-    /// The id.
     pub id: String,
-    /// The name.
     pub name: String,
     /// Id of the project that owns it.
     pub project_id: String,
-    /// The MTU.
     #[serde(default = "usual_mtu")]
     pub mtu: u32,
-    /// Whether all projects see it.
     #[serde(default)]
     pub shared: bool,
 }
 
-/// A Neutron subnet.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Subnet {
-    /// The id.
     pub id: String,
-    /// The name.
     pub name: String,
-    /// Id of its network.
     pub network_id: String,
     /// Id of the project; none: the network's.
     #[serde(default)]
     pub project_id: Option<String>,
-    /// The address range.
     pub cidr: String,
-    /// The gateway.
     #[serde(default)]
     pub gateway_ip: Option<String>,
-    /// DNS servers.
     #[serde(default)]
     pub dns_nameservers: Vec<String>,
-    /// Routes.
     #[serde(default)]
     pub host_routes: Vec<serde_json::Value>,
 }
 
-/// An address of a port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FixedIp {
-    /// The subnet.
     pub subnet_id: String,
-    /// The address.
     pub ip_address: String,
 }
 
-/// A Neutron port.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Port {
-    /// The id.
     pub id: String,
     /// The name; ports made by Nova have none.
     #[serde(default)]
@@ -256,18 +219,14 @@ pub struct Port {
     /// Id of its server; empty: not attached.
     #[serde(default)]
     pub device_id: String,
-    /// Its addresses.
     #[serde(default)]
     pub fixed_ips: Vec<FixedIp>,
 }
 
-/// A Nova server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Server {
-    /// The id.
     pub id: String,
-    /// The name.
     pub name: String,
     /// Id of the project; empty: the first project of the cloud.
     #[serde(default)]
@@ -275,7 +234,6 @@ pub struct Server {
     /// ACTIVE, SHUTOFF, ...
     #[serde(default = "active")]
     pub status: String,
-    /// Its metadata.
     #[serde(default)]
     pub metadata: BTreeMap<String, String>,
 }

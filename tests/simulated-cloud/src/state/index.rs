@@ -39,7 +39,6 @@ impl Ports {
         self.by_id.insert(id, port);
     }
 
-    /// Takes a port away.
     pub fn remove(&mut self, id: &str) -> Option<Port> {
         let id = key(id);
         let port = self.by_id.remove(&id)?;

@@ -8,10 +8,8 @@ use serde_json::Value;
 
 use super::connection::StreamWriter;
 
-/// One request.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
-    /// The HTTP method.
     pub method: String,
     /// Path and query as they came.
     pub target: String,
@@ -19,9 +17,7 @@ pub struct Request {
     pub path: String,
     /// The query, decoded, in order.
     pub query: Vec<(String, String)>,
-    /// The headers as they came.
     pub headers: Vec<(String, String)>,
-    /// The body.
     pub body: Vec<u8>,
 }
 
@@ -90,23 +86,18 @@ pub enum Framing {
 /// What writes a streamed body.
 pub type WriteBody = Box<dyn FnOnce(&mut StreamWriter<'_>) -> io::Result<()> + Send>;
 
-/// The body of an answer.
 pub enum Body {
-    /// A whole body.
     Bytes(Vec<u8>),
     /// A body that is written while it comes about (a watch). An error ends the connection.
     Stream(WriteBody),
 }
 
-/// One answer.
 pub struct Response {
-    /// The status.
     pub status: u16,
     /// The reason phrase; none: the usual one.
     pub reason: Option<&'static str>,
     /// The headers, in order and in this case, without those of the framing.
     pub headers: Vec<(String, String)>,
-    /// The body.
     pub body: Body,
     /// How its end is told.
     pub framing: Framing,
@@ -129,7 +120,6 @@ impl Response {
         Response::new(status, "application/json", body.to_string())
     }
 
-    /// An answer without a body.
     pub fn empty(status: u16) -> Response {
         Response {
             status,
@@ -165,7 +155,6 @@ impl Response {
     }
 }
 
-/// The usual reason phrase.
 fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",

@@ -5,7 +5,6 @@ use serde_json::{Map, Value, json};
 use crate::openstack::encode_query;
 use crate::wire::Request;
 
-/// What is listed.
 pub(super) struct Kind {
     /// Key of the list, and last segment of its path.
     pub(super) collection: &'static str,

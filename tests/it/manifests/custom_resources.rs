@@ -1,0 +1,376 @@
+//! The CRDs and the Rust types, held to each other in both directions.
+
+use std::time::Duration;
+
+use multinic_operator::clock::Now;
+use multinic_operator::kube::objects::RawObject;
+use multinic_operator::node_config::MAX_INTERFACES;
+use multinic_operator::reconcile::report::{self, Reason, Report, Verdict};
+use multinic_operator::resources::{
+    Condition, DownPortRetry, OPENSTACK_CONFIGS as RESOURCE, OpenstackConfig, Spec, Status,
+    SubnetSelector,
+};
+use serde_json::{Value, json};
+
+use super::{document, documents};
+use crate::manifests::schema::{Schema, paths};
+use crate::manifests::tools::validator;
+use crate::text;
+
+const OPENSTACK_CONFIGS: &str = "manifests/crd/openstackconfigs.yaml";
+const MULTI_NIC_NODE_CONFIGS: &str = "manifests/test/multinicnodeconfigs.yaml";
+const SAMPLE: &str = "manifests/samples/openstackconfig.yaml";
+
+/// A spec that sets every field.
+fn whole_spec() -> Value {
+    json!({
+        "subnetID": "subnet-id",
+        "subnetName": "subnet-name",
+        "vmNames": ["vm-1"],
+        "credentials": {
+            "openstackProviderID": "provider",
+            "projectID": "project",
+            "k8sProviderID": "cluster",
+        },
+    })
+}
+
+fn object(spec: &Value) -> Value {
+    json!({
+        "apiVersion": format!("{}/{}", RESOURCE.group, RESOURCE.version),
+        "kind": RESOURCE.kind,
+        "metadata": { "name": "tenant", "namespace": "default" },
+        "spec": spec,
+    })
+}
+
+fn read(object: &Value) -> OpenstackConfig {
+    let body = serde_json::value::to_raw_value(object).unwrap();
+    OpenstackConfig::from_raw(&RawObject::read(&body).unwrap())
+}
+
+/// A leaf of a spec, by its path; paths of list items mean the first one.
+fn leaf<'a>(spec: &'a mut Value, path: &str) -> &'a mut Value {
+    let pointer = format!("/{}", path.replace("[]", "/0").replace('.', "/"));
+    spec.pointer_mut(&pointer).unwrap_or_else(|| panic!("{path} is not in the test's spec"))
+}
+
+fn without(mut spec: Value, path: &str) -> Value {
+    let (parent, name) = path.rsplit_once('.').unwrap_or(("", path));
+    let parent = if parent.is_empty() { &mut spec } else { leaf(&mut spec, parent) };
+    parent.as_object_mut().unwrap().remove(name.trim_end_matches("[]")).unwrap();
+    spec
+}
+
+#[test]
+fn the_resource_is_named_as_in_the_code() {
+    let Schema { crd, .. } = Schema::of(OPENSTACK_CONFIGS);
+    let spec = &crd["spec"];
+    assert_eq!(crd["metadata"]["name"], format!("{}.{}", RESOURCE.plural, RESOURCE.group));
+    assert_eq!(spec["group"], RESOURCE.group);
+    assert_eq!(spec["scope"], "Namespaced");
+    assert_eq!(spec["names"]["kind"], RESOURCE.kind);
+    assert_eq!(spec["names"]["plural"], RESOURCE.plural);
+    assert_eq!(spec["names"]["shortNames"], json!(["osc"]));
+    let version = &spec["versions"][0];
+    assert_eq!(version["name"], RESOURCE.version);
+    assert_eq!((&version["served"], &version["storage"]), (&json!(true), &json!(true)));
+    assert_eq!(version["subresources"], json!({ "status": {} }));
+}
+
+#[test]
+fn every_schema_is_structural_and_keeps_its_rules_cheap() {
+    let schemas = Schema::all();
+    assert!(schemas.len() >= 2, "the CRDs weren't found");
+    for (file, schema) in schemas {
+        assert_eq!(schema.flaws(), Vec::<String>::new(), "{file}");
+    }
+}
+
+#[test]
+fn the_printer_columns_show_fields_that_the_status_has() {
+    let schema = Schema::of(OPENSTACK_CONFIGS);
+    let columns = schema.crd["spec"]["versions"][0]["additionalPrinterColumns"].as_array().unwrap();
+    let shown = |column: &&Value| column["priority"].is_null();
+    let names: Vec<&str> =
+        columns.iter().filter(shown).map(|column| column["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["Ready", "Reason", "Nodes", "Last Synced", "Age"]);
+    let leaves = schema.leaves("status");
+    for column in columns {
+        let path = column["jsonPath"].as_str().unwrap();
+        if path == ".metadata.creationTimestamp" {
+            continue;
+        }
+        let leaf = path.trim_start_matches(".status.").replace("[?(@.type==\"Ready\")]", "[]");
+        assert!(leaves.contains(&leaf), "{path}");
+    }
+}
+
+#[test]
+fn every_field_of_the_spec_is_read_and_nothing_else() {
+    // Taken apart without `..`: a new field doesn't compile until this says where it is from.
+    let Spec { subnet, vm_ids, provider_id, project_id, k8s_provider_id } =
+        read(&object(&whole_spec())).spec.unwrap();
+    let by_name = read(&object(&without(whole_spec(), "subnetID"))).spec.unwrap();
+    let read_as = [
+        ("subnetID", subnet == Some(SubnetSelector::Id("subnet-id".to_owned()))),
+        ("subnetName", by_name.subnet == Some(SubnetSelector::Name("subnet-name".to_owned()))),
+        ("vmNames[]", vm_ids == ["vm-1"]),
+        ("credentials.openstackProviderID", provider_id == "provider"),
+        ("credentials.projectID", project_id == "project"),
+        ("credentials.k8sProviderID", k8s_provider_id.as_deref() == Some("cluster")),
+    ];
+    for (path, is_read) in read_as {
+        assert!(is_read, "{path}");
+    }
+    let known = read_as.map(|(path, _)| path.to_owned());
+    assert_eq!(Schema::of(OPENSTACK_CONFIGS).leaves("spec"), known.into());
+}
+
+#[test]
+fn schema_and_code_require_the_same_fields_and_types() {
+    let schema = Schema::of(OPENSTACK_CONFIGS);
+    for path in schema.leaves("spec") {
+        let absent = object(&without(whole_spec(), &path));
+        let refused = !schema.refuses(&absent).is_empty();
+        assert_eq!(read(&absent).spec.is_err(), refused, "without {path}");
+        let mut mistyped = whole_spec();
+        *leaf(&mut mistyped, &path) = json!({ "not": "text" });
+        let mistyped = object(&mistyped);
+        assert!(!schema.refuses(&mistyped).is_empty(), "{path} of another type");
+        assert!(read(&mistyped).spec.is_err(), "{path} of another type");
+    }
+}
+
+fn whole_status() -> Status {
+    let time = "2026-03-14T09:26:53Z";
+    Status {
+        conditions: vec![Condition {
+            kind: "Ready".to_owned(),
+            status: "True".to_owned(),
+            reason: "Synced".to_owned(),
+            message: "synced 3 nodes".to_owned(),
+            last_transition_time: time.to_owned(),
+            observed_generation: 4,
+        }],
+        last_synced_at: Some(time.to_owned()),
+        last_error: "none".to_owned(),
+        down_port_retry: Some(DownPortRetry {
+            hash: "ab".repeat(32),
+            last_attempt: time.parse().unwrap(),
+            fast_attempts: 5,
+        }),
+        observed_generation: Some(4),
+        nodes: Some(3),
+    }
+}
+
+#[test]
+fn the_status_has_the_fields_of_the_schema_and_comes_back_unchanged() {
+    let schema = Schema::of(OPENSTACK_CONFIGS);
+    let status = serde_json::to_value(whole_status()).unwrap();
+    assert_eq!(paths(&status), schema.leaves("status"));
+    let mut object = object(&whole_spec());
+    object["status"] = status;
+    assert_eq!(schema.refuses(&object), Vec::<String>::new());
+    assert_eq!(read(&object).status, whole_status());
+}
+
+#[test]
+fn conditions_are_merged_by_their_type() {
+    let schema = Schema::of(OPENSTACK_CONFIGS);
+    let pointer = "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties/conditions";
+    let conditions = schema.crd.pointer(pointer).unwrap();
+    assert_eq!(conditions["x-kubernetes-list-type"], "map");
+    assert_eq!(conditions["x-kubernetes-list-map-keys"], json!(["type"]));
+}
+
+#[test]
+fn every_status_a_sync_can_end_with_fits_the_schema() {
+    let schema = Schema::of(OPENSTACK_CONFIGS);
+    let now = Now { uptime: Duration::ZERO, wall: "2026-03-14T09:26:53.58Z".parse().unwrap() };
+    let report = Report {
+        generation: 4,
+        down_port_retry: whole_status().down_port_retry,
+        ..Report::default()
+    };
+    for reason in Reason::ALL {
+        let verdict = Verdict { reason, message: "x".repeat(100_000) };
+        let status = report::next(&Status::default(), &verdict, &report, now);
+        let mut object = object(&whole_spec());
+        object["status"] = serde_json::to_value(status).unwrap();
+        assert_eq!(schema.refuses(&object), Vec::<String>::new(), "{reason:?}");
+    }
+    // The schema does look at what it is shown.
+    let mut broken = object(&whole_spec());
+    for (field, value) in [("lastSyncedAt", json!("yesterday")), ("nodes", json!(-1))] {
+        broken["status"] = json!({ field: value });
+        assert_eq!(schema.refuses(&broken).len(), 1, "{field}");
+    }
+}
+
+/// What refuses a spec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    None,
+    /// The API server, by type or bound.
+    Schema,
+    /// The API server, by the CEL rule.
+    Rule,
+    /// Only the operator, on the object itself.
+    Operator,
+}
+
+fn cases() -> Vec<(&'static str, Value, Refusal)> {
+    let changed = |change: &dyn Fn(&mut Value)| {
+        let mut spec = whole_spec();
+        change(&mut spec);
+        spec
+    };
+    let set = |path: &'static str, value: Value| changed(&|spec| *leaf(spec, path) = value.clone());
+    let subnet = |id: Option<&str>, name: Option<&str>| {
+        changed(&|spec| {
+            let fields = spec.as_object_mut().unwrap();
+            fields.retain(|field, _| !field.starts_with("subnet"));
+            fields.extend(id.map(|id| ("subnetID".to_owned(), json!(id))));
+            fields.extend(name.map(|name| ("subnetName".to_owned(), json!(name))));
+        })
+    };
+    let vms = |number: usize| {
+        let ids = (0..number).map(|number| json!(format!("vm-{number}"))).collect();
+        changed(&|spec| spec["vmNames"] = Value::Array(Clone::clone(&ids)))
+    };
+    vec![
+        ("everything is set", whole_spec(), Refusal::None),
+        ("subnet by id", subnet(Some("s"), None), Refusal::None),
+        ("subnet by name", subnet(None, Some("s")), Refusal::None),
+        ("subnet by name, id blank", subnet(Some(" "), Some("s")), Refusal::None),
+        ("a name of more than one word", subnet(None, Some(" tenant subnet ")), Refusal::None),
+        ("a name in another script", subnet(None, Some("테넌트")), Refusal::None),
+        ("no subnet", subnet(None, None), Refusal::Rule),
+        ("empty id", subnet(Some(""), None), Refusal::Rule),
+        ("empty name", subnet(None, Some("")), Refusal::Rule),
+        ("blank id and name", subnet(Some(" \t"), Some("\n\r ")), Refusal::Rule),
+        ("blank in Unicode only", subnet(Some("\u{3000}"), None), Refusal::Operator),
+        ("no VM", vms(0), Refusal::Schema),
+        ("3,000 VMs", vms(3_000), Refusal::None),
+        ("3,001 VMs", vms(3_001), Refusal::Schema),
+        ("one VM id blank", set("vmNames", json!(["", "vm-1"])), Refusal::None),
+        ("all VM ids blank", set("vmNames", json!([" "])), Refusal::Operator),
+        ("one VM twice", set("vmNames", json!(["vm-1", "VM-1"])), Refusal::None),
+        ("empty provider", set("credentials.openstackProviderID", json!("")), Refusal::Schema),
+        ("blank provider", set("credentials.openstackProviderID", json!(" ")), Refusal::Operator),
+        ("empty project", set("credentials.projectID", json!("")), Refusal::Schema),
+        ("no cluster named", set("credentials.k8sProviderID", json!("")), Refusal::None),
+        ("endless subnet id", set("subnetID", json!("s".repeat(256))), Refusal::Schema),
+    ]
+}
+
+#[test]
+fn schema_rule_and_operator_agree_on_what_a_good_spec_is() {
+    let schema = Schema::of(OPENSTACK_CONFIGS);
+    let mut for_the_rule = Vec::new();
+    for (name, spec, refusal) in cases() {
+        let object = object(&spec);
+        let refused = schema.refuses(&object);
+        assert_eq!(!refused.is_empty(), refusal == Refusal::Schema, "{name}: {refused:?}");
+        let taken = read(&object).spec.is_ok_and(|spec| spec.subnet.is_some());
+        match refusal {
+            Refusal::None => assert!(taken, "{name}"),
+            // Stricter only in bounds.
+            Refusal::Schema => {}
+            Refusal::Rule | Refusal::Operator => assert!(!taken, "{name}"),
+        }
+        if refusal != Refusal::Schema {
+            for_the_rule.push((name, object, refusal));
+        }
+    }
+    let objects: Vec<&Value> = for_the_rule.iter().map(|(_, object, _)| object).collect();
+    let input = serde_json::to_string(&objects).unwrap();
+    let Some(answer) = validator(&["rules", OPENSTACK_CONFIGS], &input) else { return };
+    assert!(answer.success, "{}", answer.errors);
+    let broken: Vec<Vec<String>> = serde_json::from_str(&answer.output).unwrap();
+    assert_eq!(broken.len(), for_the_rule.len());
+    for ((name, _, refusal), broken) in for_the_rule.iter().zip(broken) {
+        assert_eq!(!broken.is_empty(), *refusal == Refusal::Rule, "{name}: {broken:?}");
+        assert!(broken.iter().all(|problem| problem.contains("subnetID")), "{name}: {broken:?}");
+    }
+}
+
+#[test]
+fn the_sample_is_a_good_object() {
+    let sample = document(SAMPLE);
+    assert_eq!(sample["apiVersion"], format!("{}/{}", RESOURCE.group, RESOURCE.version));
+    assert_eq!(sample["kind"], RESOURCE.kind);
+    assert_eq!(Schema::of(OPENSTACK_CONFIGS).refuses(&sample), Vec::<String>::new());
+    let spec = read(&sample).spec.unwrap();
+    assert!(spec.subnet.is_some());
+    // What it shows in comments is also right without the comment marks.
+    let whole = text(SAMPLE)
+        .replace("  # subnetName:", "  subnetName:")
+        .replace("    # k8sProviderID:", "    k8sProviderID:");
+    let whole = documents(&whole).remove(0);
+    assert_eq!(paths(&whole["spec"]), Schema::of(OPENSTACK_CONFIGS).leaves("spec"));
+    assert!(read(&whole).spec.unwrap().k8s_provider_id.is_some());
+}
+
+/// A `MultiNicNodeConfig` as the stand-in for Viola applies it.
+fn multi_nic_node_config(interfaces: usize) -> Value {
+    let interface = |id: usize| {
+        json!({
+            "id": id,
+            "portId": "p",
+            "name": format!("multinic{id}"),
+            "macAddress": "FA:16:3e:00:00:01",
+            "address": "2001:db8:ffff:ffff:ffff:ffff:255.255.255.255",
+            "cidr": "2001:db8::/128",
+            "mtu": 9000,
+        })
+    };
+    let interfaces: Vec<Value> = (0..interfaces).map(interface).collect();
+    json!({ "spec": { "nodeName": "worker-0", "instanceId": "i", "interfaces": interfaces } })
+}
+
+#[test]
+fn a_multi_nic_node_config_has_what_the_agent_declares() {
+    let schema = Schema::of(MULTI_NIC_NODE_CONFIGS);
+    let names = &schema.crd["spec"]["names"];
+    assert_eq!(schema.crd["metadata"]["name"], "multinicnodeconfigs.multinic.io");
+    assert_eq!(names["kind"], "MultiNicNodeConfig");
+    assert_eq!(names["shortNames"], json!(["mnnc"]));
+    let full = multi_nic_node_config(MAX_INTERFACES);
+    assert_eq!(paths(&full["spec"]), schema.leaves("spec"));
+    assert_eq!(schema.refuses(&full), Vec::<String>::new());
+    for interfaces in [0, MAX_INTERFACES + 1] {
+        assert!(!schema.refuses(&multi_nic_node_config(interfaces)).is_empty(), "{interfaces}");
+    }
+    let required = ["nodeName", "interfaces[].macAddress"];
+    for path in schema.leaves("spec") {
+        let refused = schema.refuses(&json!({ "spec": without(full["spec"].clone(), &path) }));
+        assert_eq!(!refused.is_empty(), required.contains(&path.as_str()), "without {path}");
+    }
+    for (mtu, good) in [(67, false), (68, true), (9000, true), (9001, false)] {
+        let mut object = full.clone();
+        object["spec"]["interfaces"][0]["mtu"] = json!(mtu);
+        assert_eq!(schema.refuses(&object).is_empty(), good, "MTU {mtu}");
+    }
+    let columns = &schema.crd["spec"]["versions"][0]["additionalPrinterColumns"];
+    for column in columns.as_array().unwrap() {
+        // A column shows the first of several values, as if there were no more.
+        assert!(!column["jsonPath"].as_str().unwrap().contains('['), "{column}");
+    }
+}
+
+#[test]
+fn the_rule_of_multi_nic_node_configs_holds_id_and_name_together() {
+    let full = multi_nic_node_config(MAX_INTERFACES);
+    let (mut misnamed, mut without_id) = (full.clone(), full.clone());
+    misnamed["spec"]["interfaces"][0]["name"] = json!("multinic7");
+    without_id["spec"]["interfaces"][3].as_object_mut().unwrap().remove("id").unwrap();
+    let input = serde_json::to_string(&[full, misnamed, without_id]).unwrap();
+    let Some(answer) = validator(&["rules", MULTI_NIC_NODE_CONFIGS], &input) else { return };
+    assert!(answer.success, "{}", answer.errors);
+    let broken: Vec<Vec<String>> = serde_json::from_str(&answer.output).unwrap();
+    let counts: Vec<usize> = broken.iter().map(Vec::len).collect();
+    assert_eq!(counts, [0, 1, 0], "{broken:?}");
+}

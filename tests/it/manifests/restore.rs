@@ -1,0 +1,137 @@
+//! The restore procedure of docs/operations.md: the helper pod is admitted by the namespace and
+//! mounts the operator's claim, and the commands put the backup in place.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+use super::{document, documents};
+use crate::manifests::tools::validator;
+use crate::{repository, text};
+
+/// In place of kubectl: notes each call, and runs what is executed in the pod here, on `$VOLUME`.
+const KUBECTL: &str = r##"#!/bin/sh
+printf '%s\n' "$*" | head -n 1 >>"$CALLS"
+case "$*" in
+    *" exec "*) ;;
+    *) [ "$1" != apply ] || cat >/dev/null; exit 0 ;;
+esac
+while [ "$1" != -- ]; do shift; done
+shift
+for argument do
+    shift
+    set -- "$@" "$(printf %s "$argument" | sed "s#/inventory#$VOLUME#")"
+done
+exec "$@"
+"##;
+
+fn section() -> String {
+    let guide = text("docs/operations.md");
+    let section = guide.split("\n## Restore\n").nth(1).unwrap();
+    section.split("\n## ").next().unwrap().to_owned()
+}
+
+/// The section's commands, in order.
+fn commands() -> String {
+    let section = section();
+    let blocks = section.split("```sh\n").skip(1);
+    let blocks: Vec<&str> = blocks.map(|block| block.split("```").next().unwrap()).collect();
+    assert_eq!(blocks.len(), 3);
+    blocks.concat()
+}
+
+fn helper_pod() -> String {
+    let section = section();
+    let manifest = section.split("<<'END'\n").nth(1).unwrap();
+    manifest.split("\nEND\n").next().unwrap().to_owned()
+}
+
+#[test]
+fn the_helper_pod_is_restricted_and_runs_as_the_operators_user() {
+    let pod = helper_pod();
+    if let Some(answer) = validator(&["objects", "1.37"], &pod) {
+        assert!(answer.success, "{}", answer.errors);
+    }
+    let pod = documents(&pod).remove(0);
+    let spec = &pod["spec"];
+    let operator = &document("manifests/manager/manager.yaml")["spec"]["template"]["spec"];
+    assert_eq!(spec["securityContext"], operator["securityContext"]);
+    let container = &spec["containers"][0];
+    assert_eq!(
+        container["securityContext"],
+        json!({
+            "allowPrivilegeEscalation": false,
+            "readOnlyRootFilesystem": true,
+            "capabilities": { "drop": ["ALL"] },
+        })
+    );
+    assert_eq!(spec["automountServiceAccountToken"], false);
+    assert_eq!(container["volumeMounts"][0]["name"], spec["volumes"][0]["name"]);
+    assert_eq!(container["volumeMounts"][0]["mountPath"], "/inventory");
+    let mut claims = Vec::new();
+    for folder in ["manifests/overlays", "manifests/components"] {
+        for entry in fs::read_dir(repository(folder)).into_iter().flatten() {
+            let file = entry.unwrap().path().join("inventory_claim.yaml");
+            claims.extend(file.exists().then(|| document(file.to_str().unwrap())));
+        }
+    }
+    assert_eq!(claims.len(), 2, "of pvc and ha");
+    for claim in claims {
+        let of_pod = &spec["volumes"][0]["persistentVolumeClaim"]["claimName"];
+        let name = |object: &Value, key: &str| object["metadata"][key].clone();
+        assert_eq!(*of_pod, name(&claim, "name"));
+        assert_eq!(name(&pod, "namespace"), name(&claim, "namespace"));
+    }
+}
+
+/// Runs the procedure in `folder`, which holds the backup, on the volume `volume`.
+fn restore(folder: &Path, volume: &Path) -> Output {
+    let tools = folder.join("tools");
+    fs::create_dir_all(&tools).unwrap();
+    fs::write(tools.join("kubectl"), KUBECTL).unwrap();
+    fs::set_permissions(tools.join("kubectl"), fs::Permissions::from_mode(0o755)).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let mut shell = Command::new("sh");
+    shell.args(["-e", "-c", &commands()]).current_dir(folder);
+    shell.env("PATH", format!("{}:{path}", tools.display()));
+    shell.env("CALLS", folder.join("calls")).env("VOLUME", volume).output().unwrap()
+}
+
+#[test]
+fn the_procedure_puts_the_backup_in_place_of_what_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let volume = tempfile::tempdir().unwrap();
+    let there = |name: &str| fs::read_to_string(volume.path().join(name));
+    fs::write(folder.path().join("inventory.json"), "{\"records\":[]}\n").unwrap();
+    fs::write(volume.path().join("inventory.json"), "lost").unwrap();
+    fs::write(volume.path().join("inventory.json.journal-00000000000000000001"), "old").unwrap();
+    // The second time finds the first one's result, and keeps what was there before.
+    for _ in 0..2 {
+        let output = restore(folder.path(), volume.path());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(there("inventory.json").unwrap(), "{\"records\":[]}\n");
+        assert_eq!(there("inventory.json.before-restore").unwrap(), "lost");
+        assert!(there("inventory.json.journal-00000000000000000001").is_err());
+    }
+    assert!(there("restored.json").is_err());
+    let calls = fs::read_to_string(folder.path().join("calls")).unwrap();
+    let verbs = ["scale", "wait", "apply", "wait", "exec", "exec", "delete", "scale"].repeat(2);
+    assert_eq!(calls.lines().count(), verbs.len());
+    for (call, verb) in calls.lines().zip(verbs) {
+        assert!(call.split(' ').any(|word| word == verb), "{call}: {verb} was expected");
+    }
+}
+
+#[test]
+fn the_procedure_works_on_an_empty_volume() {
+    let folder = tempfile::tempdir().unwrap();
+    let volume = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("inventory.json"), "{\"records\":[]}\n").unwrap();
+    let output = restore(folder.path(), volume.path());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let found = fs::read_dir(volume.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(found.collect::<Vec<_>>(), ["inventory.json"]);
+}
