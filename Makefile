@@ -28,16 +28,18 @@ demo:
 	exec "$$programs/demo" $(if $(STAY),--stay) \
 		"$$programs/multinic-operator" "$$programs/viola-test-api" fixtures/three-nodes
 
-## Everything that needs no cluster and no network. Says at the end what was skipped, and why.
+## Everything that needs no cluster and no network. Says at the end what was skipped, and why. Most
+## tests wait for answers, so several share a core.
 test:
 	@rm -f $(TARGET_DIR)/tmp/skipped-tests
 ifeq ($(NEXTEST),yes)
-	$(CARGO) nextest run --locked --workspace --no-fail-fast
+	$(CARGO) nextest run --locked --workspace --no-fail-fast --test-threads "$$(( $$(nproc) * 4 ))"
 	$(CARGO) test --locked --workspace --doc
 else
 	$(CARGO) test --locked --workspace --no-fail-fast
 endif
-	@if [ -s $(TARGET_DIR)/tmp/skipped-tests ]; then echo "Skipped:"; sort -u $(TARGET_DIR)/tmp/skipped-tests; fi
+	@if [ -s $(TARGET_DIR)/tmp/skipped-tests ]; then echo "Skipped, in whole or in part:"; \
+		sort -u $(TARGET_DIR)/tmp/skipped-tests; fi
 
 ## The simulation with random seeds until one fails; SIMULATION_SEEDS=1000000 or 7000..9000 for so many.
 simulation:

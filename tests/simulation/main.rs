@@ -66,11 +66,13 @@ use std::time::Instant;
 
 use driver::{Plan, Simulation};
 
-/// Seeds of an ordinary run. Together they must show all that `coverage` lists.
-const SEEDS: Range<u64> = 0..500;
-/// Seeds that once found a bug, and which.
-const REGRESSIONS: [(u64, &str); 1] =
-    [(105_035, "a forced object was not sent again while a node's only port came and went")];
+/// Seeds of an ordinary run. With [`CHOSEN`] they must show all that `coverage` lists.
+const SEEDS: Range<u64> = 0..160;
+/// More seeds of an ordinary run, and why: those that once found a bug, and rare events.
+const CHOSEN: [(u64, &str); 2] = [
+    (383, "Viola refuses some nodes of a request"),
+    (105_035, "a forced object was not sent again while a node's only port came and went"),
+];
 /// Things that happen in one simulation, at most, before faults end.
 const EVENTS: u64 = 60;
 /// Each seed runs with passes of one object, and with passes of all that are due.
@@ -199,7 +201,7 @@ fn no_invariant_breaks() {
             run_all(seeds.clone(), threads)
         }
         // One thread: the other tests run beside it.
-        None => run_all(REGRESSIONS.iter().map(|(seed, _)| *seed).chain(SEEDS), 1),
+        None => run_all(CHOSEN.iter().map(|(seed, _)| *seed).chain(SEEDS), 1),
     };
     if let Some((plan, what)) = &totals.broken {
         panic!("{}", trace::shortened(plan, what));
