@@ -271,7 +271,7 @@ pub(crate) fn beside(report: &mut Report) {
     let answer = Duration::from_millis(200);
     let alone = {
         let cloud = Cloud::start(population.without_objects()).unwrap();
-        let operator = Operator::start(&cloud, &CALM);
+        let operator = Operator::start(&cloud, &SLOW_POLLS);
         set_latency(&cloud, answer);
         rest(Duration::from_millis(500));
         cloud.kubernetes().apply_object(population.object(499)).unwrap();
@@ -296,7 +296,7 @@ pub(crate) fn beside(report: &mut Report) {
     report.add_with_goal("a new object", "beside 500 x 3 VMs polled slowly", slow, limit);
     for what in ["beside 10 objects whose subnet hangs", "beside 10 objects whose target hangs"] {
         let cloud = Cloud::start(population.without_objects()).unwrap();
-        let _operator = Operator::start(&cloud, &CALM);
+        let _operator = Operator::start(&cloud, &SLOW_POLLS);
         set_latency(&cloud, answer);
         rest(Duration::from_millis(500));
         cloud.kubernetes().apply_object(population.object(499)).unwrap();
