@@ -1,6 +1,6 @@
 //! `/healthz`, `/readyz` and `/metrics`.
 //!
-//! Liveness says that the loop turns, never how an upstream is: an outage of OpenStack must not
+//! Liveness says that the main loop runs, never how an upstream is: an outage of OpenStack must not
 //! restart the pod. Readiness says that the inventory is known and the objects have been listed,
 //! or that half a minute was waited for them in vain.
 
@@ -14,7 +14,7 @@ use crate::inventory::store::Store;
 use crate::metrics::Metrics;
 use crate::process;
 
-/// A loop that hasn't turned for so long never will.
+/// A loop that hasn't run for so long is stuck for good.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
 /// So long a start may wait for the first list before it counts as ready without it.
 const LIST_WAIT: Duration = Duration::from_secs(30);
@@ -28,7 +28,7 @@ pub(crate) struct Health {
 }
 
 impl Health {
-    /// The loop has turned.
+    /// The loop has run once more.
     pub(crate) fn turned(&self, uptime: Duration) {
         let milliseconds = u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX);
         self.last_turn_milliseconds.store(milliseconds, Ordering::Relaxed);
@@ -52,7 +52,7 @@ impl Health {
 
 /// Answers the probes.
 pub(crate) struct Probes {
-    /// The loop's word.
+    /// What the loop said last.
     pub(crate) health: Arc<Health>,
     /// The inventory, once this replica leads.
     pub(crate) store: Arc<std::sync::OnceLock<Arc<Store>>>,
@@ -119,7 +119,7 @@ impl Handler for Probes {
             "/healthz" if self.health.is_alive(self.clock.now().uptime) => {
                 plain(200, "ok\n".to_owned())
             }
-            "/healthz" => plain(503, "the loop doesn't turn\n".to_owned()),
+            "/healthz" => plain(503, "the main loop is stuck\n".to_owned()),
             "/readyz" => {
                 let (ready, lines) = self.ready();
                 plain(if ready { 200 } else { 503 }, lines.join("\n") + "\n")

@@ -18,7 +18,7 @@ const STACK_BYTES: usize = 512 * 1024;
 /// How long an idle thread of a [`Pool`] is kept: longer than from one poll to the next by default.
 const KEPT: Duration = Duration::from_secs(180);
 
-/// Starts a named thread. What it returns or panics with is told to whoever joins the handle.
+/// Starts a named thread. Its handle gives what it returns or panics with.
 pub fn spawn<T: Send + 'static>(
     name: &str,
     body: impl FnOnce() -> T + Send + 'static,
@@ -141,7 +141,7 @@ impl Pool {
     }
 }
 
-/// What the mutex holds, also after a panic of somebody who held it. For values that are whole at
+/// What the mutex holds, also after a thread that held it has panicked. For values that are whole at
 /// each instant.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|held| held.into_inner())

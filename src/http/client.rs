@@ -31,7 +31,7 @@ use crate::threads::lock;
 /// Answers above this are refused (3,000 ports with all their keys take about 3 MiB).
 pub(crate) const BODY_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
 /// Bytes allocated at once for an answer that says how long it is; for a longer one it grows.
-const BODY_ROOM_BYTES: u64 = 1024 * 1024;
+const BODY_ALLOCATION_BYTES: u64 = 1024 * 1024;
 /// Long enough for a lost SYN to be repeated twice.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// For what comes in, per connection; ureq's own 128 KiB would cost megabytes for a dozen of them.
@@ -209,7 +209,7 @@ impl Client {
             None => self.send(&agent, request, (), limits),
         };
         let (parts, mut body) = response?.into_parts();
-        let announced = body.content_length().unwrap_or(0).min(BODY_ROOM_BYTES);
+        let announced = body.content_length().unwrap_or(0).min(BODY_ALLOCATION_BYTES);
         let mut bytes = Vec::with_capacity(usize::try_from(announced).unwrap_or(0));
         body.with_config().limit(request.answer_limit).reader().read_to_end(&mut bytes).map_err(
             |error| match failure_of_io(&error) {

@@ -9,6 +9,8 @@ use std::net::IpAddr;
 use percent_encoding::percent_decode_str;
 use ureq::http::Uri;
 
+use super::url::has_bad_port;
+
 /// What is read, the usual spelling first, which also comes first if both are set.
 const HTTP_NAMES: [&str; 2] = ["HTTP_PROXY", "http_proxy"];
 const HTTPS_NAMES: [&str; 2] = ["HTTPS_PROXY", "https_proxy"];
@@ -114,14 +116,14 @@ impl ProxyServer {
         let wrong = || "is no URL of a proxy such as http://proxy.example.com:3128".to_owned();
         let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
         if !scheme.eq_ignore_ascii_case("http") {
-            let known = ["https", "socks5", "socks5h"].iter();
-            return Err(match known.into_iter().find(|known| scheme.eq_ignore_ascii_case(known)) {
-                Some(known) => format!(
-                    "is a proxy of the kind {known}://, and only http:// proxies can be used \
+            let mut known = ["https", "socks5", "socks5h"].into_iter();
+            let kind = known.find(|known| scheme.eq_ignore_ascii_case(known));
+            return Err(kind.map_or_else(wrong, |kind| {
+                format!(
+                    "is a proxy of the kind {kind}://, and only http:// proxies can be used \
                      (https URLs go through them as well)"
-                ),
-                None => wrong(),
-            });
+                )
+            }));
         }
         // The user may be written with characters that no URL should have, so it goes off first.
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
@@ -131,12 +133,10 @@ impl ProxyServer {
         };
         let uri: Uri = format!("http://{place}/").parse().map_err(|_| wrong())?;
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(wrong)?;
-        let host_is_all = place.len() == host.len();
-        let port = match (uri.port_u16(), host_is_all) {
-            (Some(port), _) if port > 0 => port,
-            (None, true) => 80,
-            _ => return Err(wrong()),
-        };
+        let port = uri.port_u16().unwrap_or(80);
+        if port == 0 || has_bad_port(&uri) {
+            return Err(wrong());
+        }
         let decoded = |text| percent_decode_str(text).decode_utf8().map_err(|_| wrong());
         let mut proxy = ureq::Proxy::builder(ureq::ProxyProtocol::Http).host(host).port(port);
         if let Some((user, password)) = login.map(|it| it.split_once(':').unwrap_or((it, ""))) {

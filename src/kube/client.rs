@@ -50,9 +50,13 @@ pub struct KubeClient {
     call_limit: Duration,
     field_manager: &'static str,
     /// Secrets that are sent in bodies and must not come back in a message.
-    withheld: Arc<[Secret]>,
-    may_write: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
+    pub(super) withheld: Arc<[Secret]>,
+    /// No write is sent while this says no.
+    pub(super) may_write: Option<Permission>,
 }
+
+/// Says whether this replica may write.
+pub(super) type Permission = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// What all clients of one API server share.
 struct Session {
@@ -98,19 +102,6 @@ impl KubeClient {
     /// The same client under another name as field manager.
     pub(crate) fn with_field_manager(&self, field_manager: &'static str) -> KubeClient {
         KubeClient { field_manager, ..self.clone() }
-    }
-
-    /// The same client with messages that never show these secrets, which are sent in its bodies.
-    pub(crate) fn withholding<'a>(&self, secrets: impl Iterator<Item = &'a Secret>) -> KubeClient {
-        KubeClient { withheld: secrets.cloned().collect(), ..self.clone() }
-    }
-
-    /// The same client; it sends no write while this says no.
-    pub(crate) fn writing_only_if(
-        &self,
-        may_write: Arc<dyn Fn() -> bool + Send + Sync>,
-    ) -> KubeClient {
-        KubeClient { may_write: Some(may_write), ..self.clone() }
     }
 
     /// Ends all calls on these connections at once, also those other threads are blocked in.

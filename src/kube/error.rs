@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::http::client::{Failure, HttpError};
+use crate::http::client::HttpError;
 use crate::secret::Secrets;
 
 /// Texts of other programs are cut to this many characters.
@@ -196,11 +196,6 @@ impl KubeError {
             KubeError::Refused { status, .. } => matches!(status.code, 401 | 429 | 502..=504),
             _ => true,
         }
-    }
-
-    /// Was the client shut down?
-    pub fn is_stopped(&self) -> bool {
-        matches!(self, KubeError::Transport(HttpError { failure: Failure::Stopped, .. }))
     }
 }
 

@@ -84,8 +84,8 @@ impl Events {
         let full = || Recent { allowance: BURST, refilled_at: now.uptime, series: BTreeMap::new() };
         let recent = self.recent.entry(object.clone()).or_insert_with(full);
         let elapsed = now.uptime.saturating_sub(recent.refilled_at);
-        recent.allowance += elapsed.as_secs_f64() / REFILL.as_secs_f64();
-        recent.allowance = recent.allowance.min(BURST);
+        let refilled = recent.allowance + elapsed.as_secs_f64() / REFILL.as_secs_f64();
+        recent.allowance = refilled.min(BURST);
         recent.refilled_at = now.uptime;
         let is_allowed = recent.allowance >= 1.0;
         if is_allowed {

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::client::Permission;
 use super::error::KubeError;
 use super::events::EventText;
 use super::objects::ObjectReference;
@@ -22,13 +23,13 @@ pub(crate) type Write = Arc<dyn Fn() -> Result<(), KubeError> + Send + Sync>;
 pub(crate) struct LaneContext {
     pub(crate) clock: Clock,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) may_write: Arc<dyn Fn() -> bool + Send + Sync>,
+    pub(crate) may_write: Permission,
 }
 
 /// One kind of write, with a queue, a back-off and threads of its own, so that it holds up no other.
 pub(crate) struct Lane {
     shared: Arc<Shared>,
-    threads: Vec<Thread>,
+    pub(super) threads: Vec<Thread>,
 }
 
 struct Shared {
@@ -92,10 +93,6 @@ impl Lane {
     /// Is nothing left to write?
     pub(crate) fn is_empty(&self) -> bool {
         lock(&self.shared.queue).writes.is_empty()
-    }
-
-    pub(crate) fn threads(&self) -> &[Thread] {
-        &self.threads
     }
 }
 

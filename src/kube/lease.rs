@@ -15,7 +15,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use serde_json::Value;
 
 use super::client::KubeClient;
-use super::error::KubeError;
+use super::error::{ApiStatus, KubeError};
 use super::resource::Resource;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -180,19 +180,18 @@ impl<S: FnMut(Leadership)> Candidate<S> {
     }
 
     fn written(&mut self, result: Result<Value, KubeError>) -> Input {
-        let error = match result {
+        let is_race = |status: &ApiStatus| {
+            status.is_conflict() || status.is_already_exists() || status.is_not_found()
+        };
+        match result {
             Ok(lease) => {
                 self.read_trouble.clear();
                 self.write_trouble.clear();
-                return Input::Written(lease);
+                Input::Written(lease)
             }
-            Err(error) => error,
-        };
-        let status = error.status();
-        // Changed, created or deleted since it was read.
-        match status.is_conflict() || status.is_already_exists() || status.is_not_found() {
-            true => Input::RaceLost,
-            false => failed(&mut self.write_trouble, &error),
+            // Changed, created or deleted since it was read.
+            Err(error) if is_race(error.status()) => Input::RaceLost,
+            Err(error) => failed(&mut self.write_trouble, &error),
         }
     }
 

@@ -76,7 +76,8 @@ pub(crate) fn write(
     }
     let namespace = &wanted.owner.namespace;
     let path = Resource::SECRETS.object(namespace, &wanted.name);
-    let client = client.withholding(wanted.data.values());
+    let mut client = client.clone();
+    client.withheld = wanted.data.values().cloned().collect();
     let existing = match client.get::<Existing>(&path) {
         Ok(existing) => Some(existing),
         Err(error) if error.status().is_not_found() => None,

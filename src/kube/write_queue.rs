@@ -146,14 +146,8 @@ impl<K: Ord + Clone, W: Clone> WriteQueue<K, W> {
         // What a refresh repeats is perhaps not what the write in flight says.
         let priority = if self.in_flight.contains_key(&key) { Priority::Change } else { priority };
         self.added += 1;
-        let entry = Entry {
-            write,
-            place: (priority, self.added),
-            not_before: Duration::ZERO,
-            backoff: new_backoff(),
-            is_dropped: false,
-        };
-        self.insert(key, entry);
+        let (place, not_before, backoff) = ((priority, self.added), Duration::ZERO, new_backoff());
+        self.insert(key, Entry { write, place, not_before, backoff, is_dropped: false });
     }
 
     fn insert(&mut self, key: K, entry: Entry<W>) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::client::KubeClient;
+use super::client::{KubeClient, Permission};
 use super::events::{self, EventText, Events};
 use super::lane::{Lane, LaneContext};
 use super::objects::ObjectReference;
@@ -56,9 +56,10 @@ impl Writer {
         may_write: impl Fn() -> bool + Send + Sync + 'static,
         report: impl Fn(&SecretManifest, SecretState) + Send + Sync + 'static,
     ) -> io::Result<Writer> {
-        let may_write: Arc<dyn Fn() -> bool + Send + Sync> = Arc::new(may_write);
+        let may_write: Permission = Arc::new(may_write);
         // Connections of its own: at the end they are cut if the API doesn't answer in time.
-        let client = client.with_own_connections().writing_only_if(Arc::clone(&may_write));
+        let mut client = client.with_own_connections();
+        client.may_write = Some(Arc::clone(&may_write));
         let context = LaneContext { clock: clock.clone(), metrics, may_write };
         Ok(Writer {
             statuses: Lane::spawn("status", STATUS_THREADS, None, &context)?,
@@ -175,7 +176,7 @@ impl Writer {
     }
 
     fn threads(&self) -> impl Iterator<Item = &Thread> {
-        self.lanes().into_iter().flat_map(Lane::threads)
+        self.lanes().into_iter().flat_map(|lane| &lane.threads)
     }
 
     fn lanes(&self) -> [&Lane; 3] {

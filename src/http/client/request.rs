@@ -124,7 +124,7 @@ impl<'a> Request<'a> {
         self
     }
 
-    /// Says that doing it twice does no harm, so that a dead kept connection is tried again once.
+    /// Doing it twice is safe, so a dead kept connection is tried again once.
     pub(crate) fn repeatable(mut self) -> Request<'a> {
         self.repeatable = true;
         self

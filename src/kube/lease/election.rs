@@ -176,12 +176,11 @@ impl Election {
             }
             // A write that failed may have been carried out; then the next loses a race to it.
             Input::Failed => self.wait(now),
-            Input::Waited => match (self.renewed_at, &self.seen) {
-                (Some(_), Some((lease, _))) if !self.must_look => {
-                    let lease = lease.clone();
+            Input::Waited => match self.seen.clone() {
+                Some((lease, _)) if self.renewed_at.is_some() && !self.must_look => {
                     self.write(Some(lease), now)
                 }
-                _ => self.look(now),
+                _ => Task::Read { limit: self.call_limit(now) },
             },
         };
         (task, news)
@@ -314,10 +313,6 @@ impl Election {
             }
         }
         metadata.insert("annotations".to_owned(), Value::Object(annotations));
-    }
-
-    fn look(&self, now: Now) -> Task {
-        Task::Read { limit: self.call_limit(now) }
     }
 
     /// No call of a leader lasts beyond its deadline.
