@@ -5,7 +5,6 @@
 //! forwarded isn't forwarded again, so none goes in circles.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -25,10 +24,8 @@ const IDLE_LIMIT: Duration = Duration::from_secs(15);
 const ANSWER_LIMIT_BYTES: usize = 8 * 1024 * 1024;
 /// So much of the server's memory is reserved before an answer comes. For a longer one, of which there
 /// are few, [`ANSWER_LIMIT_BYTES`] is reserved and the leader asked again: reserved for each request,
-/// that would be more than the pod has.
+/// that would be more than the pod has. It bounds the requests that wait for a leader that hangs.
 const SHORT_ANSWER_BYTES: usize = 512 * 1024;
-/// Requests that are forwarded at a time. A leader that hangs must not use up all connections.
-const SIDE_BY_SIDE: usize = 16;
 /// The name of this program in `Via` (RFC 9110, 7.6.3), which shows that a replica forwarded a request.
 const PROXY_NAME: &str = "multinic-operator";
 /// Headers of the leader's answer that go to the client.
@@ -84,7 +81,6 @@ impl Handler for InventoryHandler {
 /// Forwards requests to the leader.
 pub(super) struct Forwarder {
     client: Client,
-    under_way: AtomicUsize,
 }
 
 impl Forwarder {
@@ -96,7 +92,7 @@ impl Forwarder {
             // From pod to pod, with the client's token.
             proxies: Arc::default(),
         };
-        Forwarder { client: Client::new(options, metrics), under_way: AtomicUsize::new(0) }
+        Forwarder { client: Client::new(options, metrics) }
     }
 
     /// The leader's answer.
@@ -111,7 +107,6 @@ impl Forwarder {
         if is_from_a_replica(request) {
             return Err("another replica forwarded this request".to_owned());
         }
-        let _place = self.place().ok_or("too many requests are being forwarded")?;
         let url = format!("http://{leader}{}", target(request));
         let via = via(request);
         // A HEAD is asked as a GET: the length of an answer is known by its body, which our server
@@ -164,21 +159,6 @@ impl Forwarder {
         reservation.shrink_to(answer.body.capacity());
         Ok((answer, reservation))
     }
-
-    fn place(&self) -> Option<Place<'_>> {
-        let place = Place(&self.under_way);
-        let before = self.under_way.fetch_add(1, Ordering::SeqCst);
-        (before < SIDE_BY_SIDE).then_some(place)
-    }
-}
-
-/// One of the requests under way, until it is dropped.
-struct Place<'a>(&'a AtomicUsize);
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
 }
 
 fn is_from_a_replica(request: &Request) -> bool {
@@ -188,8 +168,8 @@ fn is_from_a_replica(request: &Request) -> bool {
 
 /// `Via` of the request with this program at its end.
 fn via(request: &Request) -> String {
-    let before = request.via.iter().map(|via| format!("{via}, "));
-    before.chain([format!("1.1 {PROXY_NAME}")]).collect()
+    let before = request.via.as_ref().map(|before| format!("{before}, "));
+    format!("{}1.1 {PROXY_NAME}", before.unwrap_or_default())
 }
 
 /// Path and query, encoded again from what was read of them.
@@ -209,8 +189,8 @@ fn target(request: &Request) -> String {
 #[cfg(test)]
 mod tests {
     use super::{
-        ANSWER_LIMIT_BYTES, Forwarder, NO_MEMORY, SHORT_ANSWER_BYTES, SIDE_BY_SIDE,
-        is_from_a_replica, target, via,
+        ANSWER_LIMIT_BYTES, Forwarder, NO_MEMORY, SHORT_ANSWER_BYTES, is_from_a_replica, target,
+        via,
     };
     use crate::clock::Clock;
     use crate::http::server::{
@@ -360,14 +340,5 @@ mod tests {
         }
         assert!(first.map(answer).iter().all(|text| text.ends_with("good")));
         assert!(answer(asking(&standby)).ends_with("good"), "their memory has not come back");
-    }
-
-    #[test]
-    fn no_more_are_passed_on_at_a_time_than_there_are_places_and_places_come_back() {
-        let forwarder = Forwarder::new(Arc::default());
-        let places: Vec<_> = (0..SIDE_BY_SIDE).map(|_| forwarder.place().unwrap()).collect();
-        assert!(forwarder.place().is_none());
-        drop(places);
-        assert!(forwarder.place().is_some());
     }
 }
