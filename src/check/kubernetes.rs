@@ -6,6 +6,8 @@ use super::{SIDE_BY_SIDE, advice};
 use crate::config::Config;
 use crate::http::url::shown;
 use crate::kube::client::KubeClient;
+use crate::kube::error::KubeError;
+use crate::kube::objects::RawObject;
 use crate::kube::resource::Resource;
 use crate::kube::review::{self, Access};
 use crate::listing;
@@ -68,9 +70,13 @@ pub(super) fn rows(
     }));
     tasks.push(Box::new(|| crd_row(client)));
     rows.extend(side_by_side(SIDE_BY_SIDE, tasks));
-    let mut found = None;
+    let mut lists: Vec<Task<'_, Result<Vec<RawObject>, KubeError>>> = Vec::new();
     for scope in &scopes {
-        let listed = listing::objects(client, *scope).map(|raw| {
+        lists.push(Box::new(|| listing::objects(client, *scope)));
+    }
+    let mut found = None;
+    for (scope, listed) in scopes.iter().zip(side_by_side(SIDE_BY_SIDE, lists)) {
+        let listed = listed.map(|raw| {
             let objects = found.get_or_insert_with(Vec::new);
             objects.extend(raw.iter().map(OpenstackConfig::from_raw));
             format!("{} found", raw.len())
