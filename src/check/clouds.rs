@@ -100,14 +100,14 @@ fn project_rows(
         rows.extend([NEUTRON, NOVA].map(skipped));
         return rows;
     };
-    let neutron = cloud.neutron(&login).map(|neutron| shown(&neutron.endpoint));
+    let neutron = login.neutron().map(|neutron| shown(neutron.endpoint()));
     let mut tasks: Vec<Task<'_, Row>> = Vec::new();
     for (subnet, objects) in subnets.iter().filter(|_| neutron.is_ok()) {
-        tasks.push(Box::new(|| subnet_row(cloud, &login, project_id, subnet, objects)));
+        tasks.push(Box::new(|| subnet_row(&login, subnet, objects)));
     }
-    tasks.push(Box::new(|| match cloud.nova(&login) {
+    tasks.push(Box::new(|| match login.nova() {
         Some(nova) => {
-            let seen = format!("answers at {}", shown(&nova.endpoint));
+            let seen = format!("answers at {}", shown(&nova.api.endpoint));
             Row::of(NOVA, &place, nova.answers().map(|()| seen))
         }
         None => {
@@ -122,21 +122,15 @@ fn project_rows(
 
 /// What can be seen of a provider.
 fn seen_of(found: &FoundProvider) -> String {
-    let rabbitmq = match (&found.provider.rabbitmq, &found.provider.rabbitmq_problem) {
-        (Some(_), _) => "RabbitMQ's password too",
-        (None, Some(problem)) => &format!("but no Secret is written: {problem}"),
-        (None, None) => "it has no RabbitMQ",
+    let rabbitmq = match &found.provider.rabbitmq {
+        Ok(Some(_)) => "RabbitMQ's password too",
+        Ok(None) => "it has no RabbitMQ",
+        Err(problem) => &format!("but no Secret is written: {problem}"),
     };
     format!("found, its password decrypted; {rabbitmq}")
 }
 
-fn subnet_row(
-    cloud: &Cloud,
-    login: &Login,
-    project_id: &str,
-    selector: &SubnetSelector,
-    objects: &[&ObjectKey],
-) -> Row {
+fn subnet_row(login: &Login, selector: &SubnetSelector, objects: &[&ObjectKey]) -> Row {
     let place = match selector {
         SubnetSelector::Id(id) => format!("subnet {id}"),
         SubnetSelector::Name(name) => format!("subnet named {name:?}"),
@@ -145,7 +139,11 @@ fn subnet_row(
     let more = objects.len().saturating_sub(OBJECTS_SHOWN);
     of.extend((more > 0).then(|| format!("{more} more")));
     let of = of.join(", ");
-    let found = cloud.probe_subnet(login, project_id, selector);
+    let found = login.neutron().and_then(|neutron| {
+        let subnet = neutron.subnet(selector)?;
+        let mtu = neutron.network(&subnet.network_id)?.mtu?;
+        Ok((subnet, mtu))
+    });
     let found = found.map(|(subnet, mtu)| format!("{}, MTU {mtu}; of {of}", subnet.cidr));
     let found = found
         .map_err(|error| CloudError { message: format!("{}; of {of}", error.message), ..error });

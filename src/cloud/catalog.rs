@@ -1,13 +1,12 @@
 //! The service catalog: which endpoint is used (docs/behaviour.md#neutron-endpoint). Pure.
 
 use std::collections::BTreeSet;
-use std::fmt;
 
 use serde::Deserialize;
 
 /// One service of a token's catalog.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-pub struct CatalogService {
+pub(crate) struct CatalogService {
     /// `network`, `compute`, ...
     #[serde(rename = "type", default)]
     pub kind: Option<String>,
@@ -19,7 +18,7 @@ pub struct CatalogService {
 /// One endpoint. Old catalogs have only `region`, new ones both: two fields, not one with an alias,
 /// which would refuse the catalogs that have both.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     /// `public`, `internal` or `admin`.
     #[serde(default)]
     pub interface: Option<String>,
@@ -36,7 +35,7 @@ pub struct Endpoint {
 
 /// What is looked for.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted<'a> {
+pub(crate) struct Wanted<'a> {
     /// The types it goes by, best first.
     pub kinds: &'a [&'a str],
     /// `public`, `internal` or `admin`.
@@ -46,34 +45,16 @@ pub struct Wanted<'a> {
 }
 
 /// Neutron; some tools write `networking`.
-pub const NETWORK: [&str; 2] = ["network", "networking"];
+pub(super) const NETWORK: [&str; 2] = ["network", "networking"];
 /// Nova, and never `compute_legacy`.
-pub const COMPUTE: [&str; 1] = ["compute"];
+pub(super) const COMPUTE: [&str; 1] = ["compute"];
 
 /// Endpoints that an error lists, those of the wanted type first.
 const MAX_LISTED: usize = 20;
 
-/// No endpoint matches; says what there is instead.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NoEndpoint {
-    wanted: String,
-    present: Vec<String>,
-}
-
-impl fmt::Display for NoEndpoint {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let NoEndpoint { wanted, present } = self;
-        write!(formatter, "the catalog has no {wanted}; ")?;
-        if present.is_empty() {
-            return formatter.write_str("it is empty");
-        }
-        write!(formatter, "it has {}", present.join(", "))
-    }
-}
-
-/// The endpoint's URL as it stands in the catalog. Several matches are told apart by their URL,
-/// because their order differs from answer to answer.
-pub fn select(catalog: &[CatalogService], wanted: &Wanted<'_>) -> Result<String, NoEndpoint> {
+/// The endpoint's URL as it stands in the catalog, or that there is none and what there is instead.
+/// Of several matches the first URL counts, because their order differs from answer to answer.
+pub(super) fn select(catalog: &[CatalogService], wanted: &Wanted<'_>) -> Result<String, String> {
     for kind in wanted.kinds {
         let mut urls: Vec<&str> = catalog
             .iter()
@@ -105,9 +86,10 @@ fn interface_name(interface: &str) -> &str {
     interface.strip_suffix("URL").unwrap_or(interface)
 }
 
-fn no_endpoint(catalog: &[CatalogService], wanted: &Wanted<'_>) -> NoEndpoint {
-    let kind = wanted.kinds.first().copied().unwrap_or_default();
-    let region = wanted.region.map(|region| format!(" in region {region}")).unwrap_or_default();
+fn no_endpoint(catalog: &[CatalogService], wanted: &Wanted<'_>) -> String {
+    let Wanted { kinds, interface, region } = *wanted;
+    let kind = kinds.first().copied().unwrap_or_default();
+    let region = region.map(|region| format!(" in region {region}")).unwrap_or_default();
     let mut present = BTreeSet::new();
     for service in catalog {
         let kind = service.kind.as_deref().unwrap_or("?");
@@ -115,16 +97,16 @@ fn no_endpoint(catalog: &[CatalogService], wanted: &Wanted<'_>) -> NoEndpoint {
             let interface = endpoint.interface.as_deref().map_or("?", interface_name);
             let region = endpoint.region_id.as_deref().or(endpoint.region.as_deref());
             let text = format!("{kind} {interface} {}", region.unwrap_or("?"));
-            present.insert((!wanted.kinds.contains(&kind), text));
+            present.insert((!kinds.contains(&kind), text));
         }
     }
     let more = present.len().saturating_sub(MAX_LISTED);
-    let mut present: Vec<String> =
-        present.into_iter().map(|(_, text)| text).take(MAX_LISTED).collect();
-    if more > 0 {
-        present.push(format!("{more} more"));
-    }
-    NoEndpoint { wanted: format!("{} endpoint of type {kind}{region}", wanted.interface), present }
+    let more = (more > 0).then(|| format!("{more} more"));
+    let listed = present.into_iter().map(|(_, text)| text).take(MAX_LISTED).chain(more);
+    let listed = Vec::from_iter(listed).join(", ");
+    let listed =
+        if listed.is_empty() { "it is empty".to_owned() } else { format!("it has {listed}") };
+    format!("the catalog has no {interface} endpoint of type {kind}{region}; {listed}")
 }
 
 #[cfg(test)]
@@ -168,13 +150,13 @@ mod tests {
 
     #[test]
     fn no_match_says_what_there_is() {
-        let error = select(&catalog(), &wanted("admin", Some("R3"))).unwrap_err().to_string();
+        let error = select(&catalog(), &wanted("admin", Some("R3"))).unwrap_err();
         assert_eq!(
             error,
             "the catalog has no admin endpoint of type network in region R3; it has \
              network ? ?, network internal R1, network public R1, network public R2, compute public R1"
         );
-        let error = select(&[], &wanted("public", None)).unwrap_err().to_string();
+        let error = select(&[], &wanted("public", None)).unwrap_err();
         assert!(error.ends_with("it is empty"), "{error}");
     }
 
@@ -187,21 +169,21 @@ mod tests {
         };
         let services = json!([service("compute", 21), service("network", 1), service("volume", 9)]);
         let catalog: Vec<CatalogService> = serde_json::from_value(services).unwrap();
-        let error = select(&catalog, &wanted("public", None)).unwrap_err().to_string();
+        let error = select(&catalog, &wanted("public", None)).unwrap_err();
         assert!(error.contains("it has network admin R00, compute admin R00, "), "{error}");
         assert!(error.ends_with("compute admin R18, 11 more"), "{error}");
     }
 
     #[test]
-    fn of_a_large_catalog_twenty_endpoints_are_told_and_the_rest_counted() {
-        let told = |endpoints: usize| {
+    fn of_a_large_catalog_twenty_endpoints_are_listed_and_the_rest_counted() {
+        let error = |endpoints: usize| {
             let endpoints = (0..endpoints)
                 .map(|n| json!({"interface": "public", "region": format!("R{n:02}"), "url": "u"}));
             let service = json!([{"type": "image", "endpoints": Vec::from_iter(endpoints)}]);
             let catalog: Vec<CatalogService> = serde_json::from_value(service).unwrap();
-            select(&catalog, &wanted("public", None)).unwrap_err().to_string()
+            select(&catalog, &wanted("public", None)).unwrap_err()
         };
-        assert!(told(20).ends_with("image public R18, image public R19"), "{}", told(20));
-        assert!(told(23).ends_with("image public R19, 3 more"), "{}", told(23));
+        assert!(error(20).ends_with("image public R18, image public R19"), "{}", error(20));
+        assert!(error(23).ends_with("image public R19, 3 more"), "{}", error(23));
     }
 }

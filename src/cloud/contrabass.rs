@@ -2,6 +2,7 @@
 //! (docs/behaviour.md#provider).
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::answer;
 use super::cipher;
@@ -23,10 +24,8 @@ pub struct Provider {
     pub password: Secret,
     /// Its domain, by name or by id.
     pub domain: String,
-    /// Access to the cloud's RabbitMQ, where all of it is there.
-    pub rabbitmq: Option<RabbitMq>,
-    /// Why there is no `rabbitmq` although Contrabass has something to say of it.
-    pub rabbitmq_problem: Option<String>,
+    /// Access to the cloud's RabbitMQ, where all of it is there, or why it can't be used.
+    pub rabbitmq: Result<Option<RabbitMq>, String>,
 }
 
 /// What the Secret `rabbitmq-<object>` holds.
@@ -43,7 +42,7 @@ pub struct RabbitMq {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Envelope {
-    return_code: serde_json::Value,
+    return_code: Value,
     #[serde(default)]
     return_message: Option<String>,
     #[serde(default)]
@@ -70,11 +69,11 @@ struct Attributes {
     rabbitmq_pw: Option<String>,
     // Of no use to a sync, so whatever stands there must not stop one.
     #[serde(rename = "rabbitMQUrls", default)]
-    rabbitmq_urls: serde_json::Value,
+    rabbitmq_urls: Value,
 }
 
 /// Asks for one provider and decrypts what it needs.
-pub fn look_up(
+pub(crate) fn look_up(
     client: &Client,
     endpoint: &str,
     key: &Secret,
@@ -86,75 +85,57 @@ pub fn look_up(
         .call(&Request::get(Service::Contrabass, &url))
         .map_err(|error| CloudError::transport(Step::Contrabass, &error))?;
     let envelope: Envelope = answer::read(&answer, Step::Contrabass)?;
-    let fail = |what: String| Err(answer::wrong(&answer, Step::Contrabass, &what));
+    provider(envelope, key, provider_id)
+        .map_err(|what| answer::wrong(&answer, Step::Contrabass, &what))
+}
+
+/// The provider in the answer, or why it can't be used.
+fn provider(envelope: Envelope, key: &Secret, provider_id: &str) -> Result<Provider, String> {
     let code = match &envelope.return_code {
-        serde_json::Value::String(code) => code.trim().to_owned(),
+        Value::String(code) => code.trim().to_owned(),
         other => other.to_string(),
     };
     if code != "200" {
-        let message = envelope.return_message.unwrap_or_default();
-        let message = answer::shortened(&message, 240);
+        let message = answer::shortened(&envelope.return_message.unwrap_or_default(), 240);
         let separator = if message.is_empty() { "" } else { ": " };
-        return fail(format!("returnCode {code}{separator}{message}"));
+        return Err(format!("returnCode {code}{separator}{message}"));
     }
-    let Some(data) = envelope.data else { return fail("the answer has no data".to_owned()) };
-    let Some(attributes) = data.attributes else {
-        return fail("the answer has no attributes".to_owned());
-    };
-    let given = |value: Option<String>| value.filter(|value| !value.trim().is_empty());
-    let Some(keystone_url) = given(data.url) else {
-        return fail("the provider has no url".to_owned());
-    };
-    let Some(user) = given(attributes.admin_id.clone()) else {
-        return fail("the provider has no adminId".to_owned());
-    };
-    let Some(encrypted) = given(attributes.admin_pw.clone()) else {
-        return fail("the provider has no adminPw".to_owned());
-    };
-    let Ok(password) = cipher::decrypt(key, &encrypted) else {
-        return fail(
-            "adminPw can't be decrypted; does CONTRABASS_ENCRYPT_KEY belong to this \
-                     Contrabass?"
-                .to_owned(),
-        );
-    };
-    let domain = given(attributes.domain.clone())
-        .map_or_else(|| "default".to_owned(), |d| d.trim().to_owned());
-    let (rabbitmq, rabbitmq_problem) = match rabbitmq(key, &attributes) {
-        Ok(rabbitmq) => (rabbitmq, None),
-        Err(problem) => (None, Some(problem)),
-    };
+    let data = envelope.data.ok_or("the answer has no data")?;
+    let attributes = data.attributes.ok_or("the answer has no attributes")?;
+    let keystone_url = not_blank(data.url.as_ref()).ok_or("the provider has no url")?;
+    let user = attributes.admin_id.as_ref().filter(|user| !user.trim().is_empty());
+    let encrypted = not_blank(attributes.admin_pw.as_ref()).ok_or("the provider has no adminPw");
     Ok(Provider {
         id: provider_id.to_owned(),
-        keystone_url: keystone_url.trim().to_owned(),
-        user,
-        password,
-        domain,
-        rabbitmq,
-        rabbitmq_problem,
+        keystone_url: keystone_url.to_owned(),
+        user: user.ok_or("the provider has no adminId")?.clone(),
+        password: cipher::decrypt(key, encrypted?).map_err(|_| {
+            "adminPw can't be decrypted; does CONTRABASS_ENCRYPT_KEY belong to this Contrabass?"
+        })?,
+        domain: not_blank(attributes.domain.as_ref()).unwrap_or("default").to_owned(),
+        rabbitmq: rabbitmq(key, &attributes),
     })
 }
 
 /// All attributes, none (`Ok(None)`), or why they can't be used. Never a reason to stop a sync.
 fn rabbitmq(key: &Secret, attributes: &Attributes) -> Result<Option<RabbitMq>, String> {
-    let urls: Vec<String> = match &attributes.rabbitmq_urls {
-        serde_json::Value::Array(urls) => urls
-            .iter()
-            .filter_map(serde_json::Value::as_str)
-            .map(|url| url.trim().to_owned())
-            .filter(|url| !url.is_empty())
-            .collect(),
-        serde_json::Value::String(urls) => {
-            urls.split(',').map(|u| u.trim().to_owned()).filter(|u| !u.is_empty()).collect()
-        }
+    let urls: Vec<&str> = match &attributes.rabbitmq_urls {
+        Value::Array(urls) => urls.iter().filter_map(Value::as_str).collect(),
+        Value::String(urls) => urls.split(',').collect(),
         _ => Vec::new(),
     };
-    let user = attributes.rabbitmq_id.as_deref().map(str::trim).filter(|user| !user.is_empty());
-    let encrypted = attributes.rabbitmq_pw.as_deref().filter(|text| !text.trim().is_empty());
+    let urls = urls.into_iter().map(|url| url.trim().to_owned());
+    let urls: Vec<String> = urls.filter(|url| !url.is_empty()).collect();
+    let user = not_blank(attributes.rabbitmq_id.as_ref());
+    let encrypted = not_blank(attributes.rabbitmq_pw.as_ref());
     let (Some(user), Some(encrypted), false) = (user, encrypted, urls.is_empty()) else {
         return Ok(None);
     };
-    let password = cipher::decrypt(key, encrypted)
-        .map_err(|_| "Contrabass' rabbitMQPw can't be decrypted".to_owned())?;
+    let password =
+        cipher::decrypt(key, encrypted).map_err(|_| "Contrabass' rabbitMQPw can't be decrypted")?;
     Ok(Some(RabbitMq { urls, user: user.to_owned(), password }))
+}
+
+fn not_blank(value: Option<&String>) -> Option<&str> {
+    value.map(|value| value.trim()).filter(|value| !value.is_empty())
 }

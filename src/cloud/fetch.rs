@@ -63,98 +63,61 @@ pub struct Fetch<'a> {
     ports: PortsByVm,
 }
 
-/// The project of a pass, with a login to it: what a request needs.
-struct Project {
-    cloud: Arc<Cloud>,
-    provider_id: String,
-    project_id: String,
-    neutron: Neutron,
-    login: Login,
-}
-
-/// One request, or a few of which each depends on the one before.
+/// A request, or a few of which each depends on the one before, and then its answer.
 enum Question {
-    Provider,
-    Subnet(SubnetSelector),
-    Network(Arc<str>),
-    Names(Vec<String>),
-    Ports(Vec<String>),
-}
-
-enum Answer {
-    Provider(Result<FoundProvider, CloudError>),
-    Subnet(SubnetSelector, Result<Subnet, CloudError>),
-    Network(Arc<str>, Result<Network, CloudError>),
+    Provider(Answer<FoundProvider>),
+    Subnet(SubnetSelector, Answer<Subnet>),
+    Network(Arc<str>, Answer<Network>),
     Names(Vec<String>, ServerNames),
-    Ports(Vec<String>, Result<PortsByVm, CloudError>),
+    Ports(Vec<String>, Answer<PortsByVm>),
 }
 
-impl Answer {
-    /// Was the token refused? Then the question, so that it can be asked again.
-    fn refused(&self) -> Option<Question> {
-        let is_refused = |error: Option<&CloudError>| error.is_some_and(|error| error.refused);
+/// None before it was asked.
+type Answer<T> = Option<Result<T, CloudError>>;
+
+impl Question {
+    /// Was the token refused? Then it can be asked again with another one.
+    fn is_refused(&self) -> bool {
         match self {
-            Answer::Provider(_) => None,
-            Answer::Subnet(selector, result) => {
-                is_refused(result.as_ref().err()).then(|| Question::Subnet(selector.clone()))
-            }
-            Answer::Network(id, result) => {
-                is_refused(result.as_ref().err()).then(|| Question::Network(Arc::clone(id)))
-            }
-            Answer::Names(vm_ids, names) => {
-                names.refuse_the_token().then(|| Question::Names(vm_ids.clone()))
-            }
-            Answer::Ports(vm_ids, result) => {
-                is_refused(result.as_ref().err()).then(|| Question::Ports(vm_ids.clone()))
-            }
+            Question::Provider(_) => false,
+            Question::Subnet(_, Some(Err(error)))
+            | Question::Network(_, Some(Err(error)))
+            | Question::Ports(_, Some(Err(error))) => error.refused,
+            Question::Names(_, names) => failures(names.values()).any(|error| error.refused),
+            _ => false,
         }
+    }
+
+    fn asked(mut self, cloud: &Cloud, provider_id: &str, login: &Login, neutron: &Neutron) -> Self {
+        match &mut self {
+            Question::Provider(answer) => *answer = Some(cloud.ask_provider(provider_id, None)),
+            Question::Subnet(selector, answer) => {
+                let subnet = neutron.subnet(selector);
+                if let Ok(subnet) = &subnet {
+                    login.remember_subnet(selector, subnet);
+                }
+                *answer = Some(subnet);
+            }
+            Question::Network(id, answer) => *answer = Some(neutron.network(id)),
+            Question::Names(vm_ids, names) => {
+                *names = match login.nova() {
+                    Some(nova) => nova.names(vm_ids),
+                    None => vm_ids.iter().map(|id| (id.clone(), ServerName::NoEndpoint)).collect(),
+                };
+            }
+            Question::Ports(vm_ids, answer) => *answer = Some(neutron.ports(vm_ids)),
+        }
+        self
     }
 }
 
-impl Project {
-    fn ask(&self, question: Question) -> Answer {
-        match question {
-            Question::Provider => {
-                Answer::Provider(self.cloud.ask_provider(&self.provider_id, None))
-            }
-            Question::Subnet(selector) => {
-                let subnet = match &selector {
-                    SubnetSelector::Id(id) => self.neutron.subnet_by_id(id),
-                    SubnetSelector::Name(name) => {
-                        self.neutron.subnet_by_name(&self.project_id, name)
-                    }
-                };
-                if let Ok(subnet) = &subnet {
-                    self.cloud.remember_subnet(&self.neutron, &self.project_id, &selector, subnet);
-                }
-                Answer::Subnet(selector, subnet)
-            }
-            Question::Network(id) => {
-                let network = self.neutron.network(&id);
-                Answer::Network(id, network)
-            }
-            Question::Names(vm_ids) => {
-                let names = self.server_names(&vm_ids);
-                Answer::Names(vm_ids, names)
-            }
-            Question::Ports(vm_ids) => {
-                let ports = self.neutron.ports(&self.project_id, &vm_ids);
-                Answer::Ports(vm_ids, ports)
-            }
-        }
-    }
-
-    fn server_names(&self, vm_ids: &[String]) -> ServerNames {
-        let Some(nova) = self.cloud.nova(&self.login) else {
-            let names = vm_ids.iter().map(|id| (id.clone(), ServerName::NoEndpoint)).collect();
-            return ServerNames { names, project_size: None };
-        };
-        let names = nova.names(vm_ids, self.cloud.project_size(&nova));
-        if let Some(size) = names.project_size {
-            self.cloud.remember_project_size(&nova, size);
-        }
-        names
-    }
+fn failures<'a>(
+    names: impl Iterator<Item = &'a ServerName>,
+) -> impl Iterator<Item = &'a CloudError> {
+    names.filter_map(|name| match name {
+        ServerName::Failed(error) => Some(error),
+        _ => None,
+    })
 }
 
 impl<'a> Fetch<'a> {
@@ -246,34 +209,32 @@ impl<'a> Fetch<'a> {
         mut login: Login,
         outdated: &mut Option<u64>,
     ) -> Result<Access, CloudError> {
-        let mut neutron = self.cloud.neutron(&login)?;
+        let mut neutron = login.neutron()?;
         let mut refused = Vec::new();
         let mut is_asked = !found.old;
         for _ in 0..MAX_ROUNDS {
             let mut questions = std::mem::take(&mut refused);
             if questions.is_empty() {
-                questions = self.missing(pass, slice, &neutron);
+                questions = self.missing(pass, slice, &login, &neutron);
             }
             if !std::mem::replace(&mut is_asked, true) {
-                questions.push(Question::Provider);
+                questions.push(Question::Provider(None));
             }
             if questions.is_empty() {
                 break;
             }
-            for answer in self.round(questions, &neutron, &login) {
-                if let Answer::Provider(current) = answer {
+            for answered in self.round(questions, &login, &neutron) {
+                if outdated.is_none() && answered.is_refused() {
+                    refused.push(answered);
+                } else if let Question::Provider(Some(current)) = answered {
                     let current = current?;
                     if current.provider != found.provider {
                         // Answers and errors came from an access that Contrabass has replaced.
                         return Ok(Access::Outdated);
                     }
                     self.provider = Some(current);
-                } else if outdated.is_none()
-                    && let Some(question) = answer.refused()
-                {
-                    refused.push(question);
                 } else {
-                    self.take(answer);
+                    self.take(answered);
                 }
             }
             if !refused.is_empty() {
@@ -283,24 +244,30 @@ impl<'a> Fetch<'a> {
                     Err(error) if error.refused => return Ok(Access::Outdated),
                     renewed => login = renewed?,
                 }
-                neutron = self.cloud.neutron(&login)?;
+                neutron = login.neutron()?;
             }
         }
         if self.has_failed(slice) {
-            self.cloud.catalog_may_be_old(&found.provider, &login);
+            self.cloud.catalog_may_be_old(&login);
         }
         Ok(Access::Current)
     }
 
     /// What isn't known yet: the subnets of the pass and their networks, the names of its VMs, and
     /// the ports of the slice's.
-    fn missing(&mut self, pass: &[&Spec], slice: &[&Spec], neutron: &Neutron) -> Vec<Question> {
+    fn missing(
+        &mut self,
+        pass: &[&Spec],
+        slice: &[&Spec],
+        login: &Login,
+        neutron: &Neutron,
+    ) -> Vec<Question> {
         let (mut subnets, mut networks) = (BTreeSet::new(), BTreeSet::new());
         for selector in pass.iter().filter_map(|spec| spec.subnet.as_ref()) {
             match self.subnets.get(selector) {
                 Some(Ok(subnet)) => networks.insert(Arc::clone(&subnet.network_id)),
                 Some(Err(_)) => continue,
-                None => match self.cloud.known_subnet(neutron, self.project_id, selector) {
+                None => match login.known_subnet(selector) {
                     // A network lists its subnets, so one answer has the MTU and says that the
                     // subnet is still there.
                     Some(known) if matches!(selector, SubnetSelector::Id(_)) => {
@@ -334,42 +301,34 @@ impl<'a> Fetch<'a> {
         let names: Vec<String> = of(pass, &|id| self.names.contains_key(id)).into_iter().collect();
         let ports = of(slice, &|id| self.ports.contains_key(id));
         let ports: Vec<&str> = ports.iter().map(String::as_str).collect();
-        let mut questions: Vec<Question> = subnets.into_iter().map(Question::Subnet).collect();
-        questions.extend(networks.into_iter().map(Question::Network));
-        questions.extend((!names.is_empty()).then_some(Question::Names(names)));
-        questions.extend(neutron.groups(self.project_id, &ports).into_iter().map(Question::Ports));
-        questions
+        let subnets = subnets.into_iter().map(|selector| Question::Subnet(selector, None));
+        let networks = networks.into_iter().map(|id| Question::Network(id, None));
+        let names = Some(names).filter(|names| !names.is_empty());
+        let names = names.map(|names| Question::Names(names, ServerNames::new()));
+        let ports = neutron.groups(&ports).into_iter().map(|ids| Question::Ports(ids, None));
+        subnets.chain(networks).chain(names).chain(ports).collect()
     }
 
-    fn round(&self, questions: Vec<Question>, neutron: &Neutron, login: &Login) -> Vec<Answer> {
-        let project = Arc::new(Project {
-            cloud: Arc::clone(self.cloud),
-            provider_id: self.provider_id.to_owned(),
-            project_id: self.project_id.to_owned(),
-            neutron: neutron.clone(),
-            login: login.clone(),
-        });
+    fn round(&self, questions: Vec<Question>, login: &Login, neutron: &Neutron) -> Vec<Question> {
         let task = |question: Question| {
-            let project = Arc::clone(&project);
-            Box::new(move || project.ask(question)) as Task<'static, Answer>
+            let (cloud, provider_id) = (Arc::clone(self.cloud), self.provider_id.to_owned());
+            let (login, neutron) = (login.clone(), neutron.clone());
+            Box::new(move || question.asked(&cloud, &provider_id, &login, &neutron))
+                as Task<'static, Question>
         };
         self.cloud.requests.side_by_side(SIDE_BY_SIDE, questions.into_iter().map(task).collect())
     }
 
-    fn take(&mut self, answer: Answer) {
-        match answer {
-            Answer::Provider(_) => {}
-            Answer::Subnet(selector, subnet) => {
-                self.subnets.insert(selector, subnet);
-            }
-            Answer::Network(id, network) => {
-                self.networks.insert(id, network);
-            }
-            Answer::Names(_, names) => self.names.extend(names.names),
-            Answer::Ports(_, Ok(ports)) => self.ports.extend(ports),
-            Answer::Ports(vm_ids, Err(error)) => {
+    fn take(&mut self, answered: Question) {
+        match answered {
+            Question::Subnet(selector, Some(subnet)) => drop(self.subnets.insert(selector, subnet)),
+            Question::Network(id, Some(network)) => drop(self.networks.insert(id, network)),
+            Question::Names(_, names) => self.names.extend(names),
+            Question::Ports(_, Some(Ok(ports))) => self.ports.extend(ports),
+            Question::Ports(vm_ids, Some(Err(error))) => {
                 self.ports.extend(vm_ids.into_iter().map(|id| (id, Err(error.clone()))));
             }
+            _ => {}
         }
     }
 
@@ -405,22 +364,14 @@ impl<'a> Fetch<'a> {
 
     /// How long Nova asked to be left alone, though the object may do with known names.
     pub fn retry_after(&self, spec: &Spec) -> Option<Duration> {
-        let failed = spec.vm_ids.iter().filter_map(|id| match self.names.get(id) {
-            Some(ServerName::Failed(error)) => error.retry_after,
-            _ => None,
-        });
-        failed.max()
+        let names = spec.vm_ids.iter().filter_map(|id| self.names.get(id));
+        failures(names).filter_map(|error| error.retry_after).max()
     }
 
     /// RabbitMQ's access, or why it can't be used, with the serial of Contrabass' answer (step 3).
     pub fn rabbitmq(&self) -> Option<(u64, Result<RabbitMq, String>)> {
         let found = self.provider.as_ref()?;
-        let access = match (&found.provider.rabbitmq, &found.provider.rabbitmq_problem) {
-            (Some(rabbitmq), _) => Ok(rabbitmq.clone()),
-            (None, Some(problem)) => Err(problem.clone()),
-            (None, None) => return None,
-        };
-        Some((found.serial, access))
+        Some((found.serial, found.provider.rabbitmq.clone().transpose()?))
     }
 }
 

@@ -1,9 +1,9 @@
-//! Keystone: a project-scoped token and the service catalog (SPEC 5, step 4).
+//! Keystone: a token of the project and the service catalog (docs/behaviour.md#login).
 
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::answer;
@@ -17,20 +17,20 @@ use crate::secret::{Secret, Secrets};
 
 /// A token and what comes with it.
 #[derive(Clone, Debug)]
-pub struct Login {
+pub(crate) struct Login {
     /// The token.
-    pub token: Secret,
+    pub(super) token: Secret,
     /// How long it is good for, by the server's own clock.
-    pub lifetime: Duration,
+    pub(super) lifetime: Duration,
     /// Every service the token's project may use.
-    pub catalog: Vec<CatalogService>,
+    pub(super) catalog: Vec<CatalogService>,
     /// What texts made of the catalog must not show.
-    pub(crate) secrets: Secrets,
+    pub(super) secrets: Secrets,
 }
 
 /// Contrabass gives a domain without saying whether it is a name or an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DomainSpelling {
+pub(crate) enum DomainSpelling {
     /// `{"domain": {"id": ...}}`.
     Id,
     /// `{"domain": {"name": ...}}`.
@@ -50,13 +50,6 @@ impl DomainSpelling {
         match self {
             DomainSpelling::Id => DomainSpelling::Name,
             DomainSpelling::Name => DomainSpelling::Id,
-        }
-    }
-
-    fn spelled(self, domain: &str) -> Domain<'_> {
-        match self {
-            DomainSpelling::Id => Domain::Id(domain),
-            DomainSpelling::Name => Domain::Name(domain),
         }
     }
 }
@@ -137,79 +130,40 @@ impl Keystone<'_> {
     }
 }
 
-/// The request's body. Everything in it is borrowed, so that the password is copied once, to where
-/// it is wiped.
-#[derive(Serialize)]
-struct RequestBody<'a> {
-    auth: Auth<'a>,
-}
+/// Bytes of the body beside its values. A buffer that grows would leave its former place unwiped.
+const BODY_BASE_BYTES: usize = 1024;
 
-#[derive(Serialize)]
-struct Auth<'a> {
-    identity: Identity<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    scope: Option<Scope<'a>>,
-}
-
-#[derive(Serialize)]
-struct Identity<'a> {
-    methods: [&'static str; 1],
-    password: Password<'a>,
-}
-
-#[derive(Serialize)]
-struct Password<'a> {
-    user: User<'a>,
-}
-
-#[derive(Serialize)]
-struct User<'a> {
-    name: &'a str,
-    domain: Domain<'a>,
-    password: &'a str,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Domain<'a> {
-    Id(&'a str),
-    Name(&'a str),
-}
-
-#[derive(Serialize)]
-struct Scope<'a> {
-    project: ProjectId<'a>,
-}
-
-#[derive(Serialize)]
-struct ProjectId<'a> {
-    id: &'a str,
-}
-
-/// How much room a body is given at once: a buffer that grows leaves its former place unwiped.
-const BODY_ROOM_BYTES: usize = 1024;
-
+/// The request's body, written as text so that the password is copied once, to where it is wiped.
 fn request_body(
     provider: &Provider,
     project_id: Option<&str>,
     domain: DomainSpelling,
 ) -> Zeroizing<Vec<u8>> {
-    let user = User {
-        name: &provider.user,
-        domain: domain.spelled(&provider.domain),
-        password: provider.password.expose(),
+    let Provider { user, domain: named, password, .. } = provider;
+    let domain = match domain {
+        DomainSpelling::Id => r#","domain":{"id":"#,
+        DomainSpelling::Name => r#","domain":{"name":"#,
     };
-    let auth = Auth {
-        identity: Identity { methods: ["password"], password: Password { user } },
-        scope: project_id.map(|id| Scope { project: ProjectId { id } }),
-    };
-    let project = project_id.unwrap_or_default();
-    let texts = [provider.user.as_str(), &provider.domain, provider.password.expose(), project];
+    let scope = project_id.map(|id| (r#"}}},"scope":{"project":{"id":"#, id, "}}}}"));
+    let parts = [
+        (
+            r#"{"auth":{"identity":{"methods":["password"],"password":{"user":{"name":"#,
+            user.as_str(),
+            "",
+        ),
+        (domain, named, "}"),
+        (r#","password":"#, password.expose(), if scope.is_some() { "" } else { "}}}}}" }),
+    ];
+    let parts = || parts.iter().chain(&scope);
     // JSON writes a byte with six at most.
-    let room = BODY_ROOM_BYTES + 6 * texts.iter().map(|text| text.len()).sum::<usize>();
-    let mut body = Zeroizing::new(Vec::with_capacity(room));
-    // Borrowed texts into memory: there is nothing to fail on.
-    let _ = serde_json::to_writer(&mut *body, &RequestBody { auth });
+    let bytes = BODY_BASE_BYTES + 6 * parts().map(|(_, value, _)| value.len()).sum::<usize>();
+    let mut body = Zeroizing::new(Vec::with_capacity(bytes));
+    for (before, value, after) in parts() {
+        body.extend_from_slice(before.as_bytes());
+        // A text into memory: there is nothing to fail on.
+        let _ = serde_json::to_writer(&mut *body, value);
+        body.extend_from_slice(after.as_bytes());
+    }
     body
 }
 
@@ -227,15 +181,14 @@ mod tests {
     use serde_json::{Value, json};
 
     #[test]
-    fn the_password_is_written_into_room_made_for_it_before() {
+    fn the_password_is_written_into_a_buffer_that_is_large_enough() {
         let provider = Provider {
             id: "p".to_owned(),
             keystone_url: String::new(),
             user: "admin".to_owned(),
             password: Secret::new("\u{1}\"ä".repeat(1000)),
             domain: "Default".to_owned(),
-            rabbitmq: None,
-            rabbitmq_problem: None,
+            rabbitmq: Ok(None),
         };
         for (spelling, domain) in [
             (DomainSpelling::Name, json!({"name": "Default"})),
@@ -243,7 +196,7 @@ mod tests {
         ] {
             let body = request_body(&provider, Some("project"), spelling);
             let texts = provider.password.expose().len() + "admin".len() + "Defaultproject".len();
-            assert_eq!(body.capacity(), super::BODY_ROOM_BYTES + 6 * texts, "it has grown");
+            assert_eq!(body.capacity(), super::BODY_BASE_BYTES + 6 * texts, "it has grown");
             let user = json!({"name": "admin", "domain": domain,
                 "password": provider.password.expose()});
             let expected = json!({"auth": {

@@ -298,8 +298,7 @@ mod tests {
             user: "admin".to_owned(),
             password: Secret::new(password.to_owned()),
             domain: "default".to_owned(),
-            rabbitmq: None,
-            rabbitmq_problem: None,
+            rabbitmq: Ok(None),
         }
     }
 

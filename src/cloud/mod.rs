@@ -15,7 +15,6 @@ pub mod keystone;
 mod lockout;
 pub mod neutron;
 pub mod nova;
-mod probe;
 mod service;
 pub mod session;
 

@@ -4,10 +4,8 @@
 //! without regard to case, so every answer is compared again. And a list may be cut into pages
 //! whether or not that was asked for, so [`PortsByVm`] is returned only once every page came.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::ops::Deref;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -15,10 +13,10 @@ use serde::Deserialize;
 use super::answer;
 use super::error::{CloudError, Step};
 use super::service::{Link, TokenService};
-use crate::http::client::{Answer, Client, Service};
+use crate::http::client::Answer;
 use crate::http::url::{path_segment, query_value};
 use crate::node_config::SharedTexts;
-use crate::secret::Secret;
+use crate::resources::SubnetSelector;
 
 /// The strictest common front end (uwsgi's default buffer) takes 4,096 bytes of request head and
 /// closes the connection on anything larger, which looks like a network failure.
@@ -37,16 +35,9 @@ const PORT_FIELDS: &str = "&fields=id&fields=device_id&fields=mac_address&fields
                            &fields=network_id&fields=fixed_ips&fields=project_id&fields=tenant_id\
                            &fields=binding:vif_type";
 
-/// How to reach Neutron with a token. Clones share all of it.
+/// Neutron, its URL ending in `/v2.0`.
 #[derive(Clone)]
-pub struct Neutron {
-    /// The client.
-    pub client: Arc<Client>,
-    /// URL that ends in `/v2.0`.
-    pub endpoint: Arc<str>,
-    /// The token.
-    pub token: Arc<Secret>,
-}
+pub(crate) struct Neutron(pub(super) TokenService);
 
 /// A subnet, as far as nodes are concerned.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -129,89 +120,74 @@ impl Network {
 }
 
 #[derive(Deserialize)]
-struct PortPage<'a> {
-    #[serde(borrow)]
-    ports: Vec<GivenPort<'a>>,
+struct PortPage {
+    ports: Vec<GivenPort>,
     #[serde(default)]
     ports_links: Option<Vec<Link>>,
 }
 
-/// A port as the answer has it; its texts are borrowed from there.
+/// A port as the answer has it.
 #[derive(Deserialize)]
-struct GivenPort<'a> {
-    #[serde(borrow)]
-    id: Option<Text<'a>>,
-    device_id: Option<Text<'a>>,
-    mac_address: Option<Text<'a>>,
-    status: Option<Text<'a>>,
-    network_id: Option<Text<'a>>,
-    #[serde(default)]
-    fixed_ips: Option<Vec<FixedIp<'a>>>,
-    #[serde(default)]
-    project_id: Option<Text<'a>>,
-    #[serde(default)]
-    tenant_id: Option<Text<'a>>,
-    #[serde(default, rename = "binding:vif_type")]
-    vif_type: Option<Text<'a>>,
+struct GivenPort {
+    id: Option<String>,
+    device_id: Option<String>,
+    mac_address: Option<String>,
+    status: Option<String>,
+    network_id: Option<String>,
+    fixed_ips: Option<Vec<FixedIp>>,
+    project_id: Option<String>,
+    tenant_id: Option<String>,
+    #[serde(rename = "binding:vif_type")]
+    vif_type: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct FixedIp<'a> {
-    #[serde(borrow)]
-    subnet_id: Text<'a>,
-    ip_address: Text<'a>,
+struct FixedIp {
+    subnet_id: String,
+    ip_address: String,
 }
 
-/// Borrowed unless it has escapes. By itself a `Cow` in an `Option` would never be borrowed.
-#[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-impl Deref for Text<'_> {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        &self.0
-    }
-}
-
-/// Ids compare without regard to case; nearly always they are spelled alike, which is told faster.
+/// Ids compare without regard to case; nearly always they are spelled alike, which is seen faster.
 pub(crate) fn same(left: &str, right: &str) -> bool {
     left == right || left.eq_ignore_ascii_case(right)
 }
 
-/// Where neither key is there, the `project_id` in the question has to do.
-fn in_project(project: Option<&str>, tenant: Option<&str>, wanted: &str) -> bool {
-    project.or(tenant).is_none_or(|owner| same(owner, wanted))
-}
-
 impl Neutron {
-    /// A subnet by its id, whichever project it belongs to: shared networks belong to others.
-    pub fn subnet_by_id(&self, id: &str) -> Result<Subnet, CloudError> {
-        let url = format!("{}/subnets/{}", self.endpoint, path_segment(id));
-        let answer = self.service().get(&url, Step::Subnet)?;
+    /// Its URL.
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.0.endpoint
+    }
+
+    /// The subnet that is meant. One that is named by its id may belong to any project: shared
+    /// networks belong to others.
+    pub(crate) fn subnet(&self, selector: &SubnetSelector) -> Result<Subnet, CloudError> {
+        match selector {
+            SubnetSelector::Id(id) => self.subnet_by_id(id),
+            SubnetSelector::Name(name) => self.subnet_by_name(name),
+        }
+    }
+
+    fn subnet_by_id(&self, id: &str) -> Result<Subnet, CloudError> {
+        let answer = self.0.get(&format!("/subnets/{}", path_segment(id)), Step::Subnet)?;
         if is_not_found(&answer, "SubnetNotFound") {
             return Err(answer::refused(&answer, Step::SubnetNotFound));
         }
-        let body: SubnetBody = answer::read(&answer, Step::Subnet)?;
-        if !same(&body.subnet.id, id) {
-            let what = format!("answered with subnet {}", body.subnet.id);
+        let SubnetBody { subnet } = answer::read(&answer, Step::Subnet)?;
+        if !same(&subnet.id, id) {
+            let what = format!("answered with subnet {}", subnet.id);
             return Err(answer::wrong(&answer, Step::Subnet, &what));
         }
-        Ok(body.subnet)
+        Ok(subnet)
     }
 
     /// The one subnet of that name in the project.
-    pub fn subnet_by_name(&self, project_id: &str, name: &str) -> Result<Subnet, CloudError> {
-        let url = format!(
-            "{}/subnets?project_id={}&name={}",
-            self.endpoint,
-            query_value(project_id),
-            query_value(name)
-        );
+    fn subnet_by_name(&self, name: &str) -> Result<Subnet, CloudError> {
+        let project_id = &*self.0.project_id;
+        let (project, quoted) = (query_value(project_id), query_value(name));
+        let path = format!("/subnets?project_id={project}&name={quoted}");
         let is_meant = |subnet: &Subnet| {
-            let Subnet { project_id: project, tenant_id: tenant, .. } = subnet;
             subnet.name.as_deref() == Some(name)
-                && in_project(project.as_deref(), tenant.as_deref(), project_id)
+                && self.owns(subnet.project_id.as_ref(), subnet.tenant_id.as_ref())
         };
         let take = |answer: &Answer, found: &mut BTreeMap<Arc<str>, Subnet>| {
             let page: SubnetPage = answer::read(answer, Step::Subnet)?;
@@ -219,29 +195,29 @@ impl Neutron {
             found.extend(of_that_name.map(|subnet| (subnet.id.clone(), subnet)));
             Ok(page.subnets_links)
         };
-        let mut found = self.service().pages(&url, Step::Subnet, take)?;
-        match (found.len(), found.pop_first()) {
-            (1, Some((_, subnet))) => Ok(subnet),
-            (count, Some((first, _))) => {
-                let ids: Vec<Arc<str>> = std::iter::once(first).chain(found.into_keys()).collect();
-                let what = format!(
-                    "project {project_id} has {count} subnets named {name:?}: {}; \
-                     set spec.subnetID to the one that is meant",
-                    ids.join(", ")
-                );
-                Err(self.service().wrong(&url, Step::SubnetNotUnique, &what))
-            }
-            _ => {
+        let mut found = self.0.pages(&path, Step::Subnet, take)?;
+        let ids = Vec::from_iter(found.keys().cloned()).join(", ");
+        let (step, what) = match (found.len(), found.pop_first()) {
+            (1, Some((_, subnet))) => return Ok(subnet),
+            (0, _) => {
                 let what = format!("project {project_id} has no subnet named {name:?}");
-                Err(self.service().wrong(&url, Step::SubnetNotFound, &what))
+                (Step::SubnetNotFound, what)
             }
-        }
+            (count, _) => {
+                let what = format!(
+                    "project {project_id} has {count} subnets named {name:?}: {ids}; \
+                     set spec.subnetID to the one that is meant"
+                );
+                (Step::SubnetNotUnique, what)
+            }
+        };
+        Err(self.0.wrong(&path, step, &what))
     }
 
     /// A network. One that doesn't exist has no subnets and no MTU.
     pub(crate) fn network(&self, network_id: &str) -> Result<Network, CloudError> {
-        let url = format!("{}/networks/{}", self.endpoint, path_segment(network_id));
-        let answer = self.service().get(&url, Step::Subnet)?;
+        let answer =
+            self.0.get(&format!("/networks/{}", path_segment(network_id)), Step::Subnet)?;
         let wrong = |what: &str| answer::wrong(&answer, Step::Subnet, what);
         if is_not_found(&answer, "NetworkNotFound") {
             let mtu = Err(wrong("HTTP 404: there is no such network"));
@@ -260,85 +236,67 @@ impl Neutron {
     /// The VMs in groups, each small enough for one request: the head stays within the limit,
     /// however long ids and token are. An id that isn't a UUID goes alone: what Neutron answers to
     /// it concerns no other VM.
-    pub(crate) fn groups(&self, project_id: &str, vm_ids: &[&str]) -> Vec<Vec<String>> {
+    pub(crate) fn groups(&self, vm_ids: &[&str]) -> Vec<Vec<String>> {
         let used = HEAD_BASE_BYTES
-            + self.endpoint.len()
-            + self.token.expose().len()
-            + query_value(project_id).len()
+            + self.0.endpoint.len()
+            + self.0.token.expose().len()
+            + query_value(&self.0.project_id).len()
             + PORT_FIELDS.len();
-        let room = HEAD_LIMIT_BYTES.saturating_sub(used) / (DEVICE_ID_KEY.len() + UUID_LENGTH);
+        let fitting = HEAD_LIMIT_BYTES.saturating_sub(used) / (DEVICE_ID_KEY.len() + UUID_LENGTH);
         let (uuids, others): (Vec<&str>, Vec<&str>) = vm_ids.iter().partition(|id| is_uuid(id));
         let owned = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<String>>();
-        let shared = uuids.chunks(room.clamp(1, MAX_DEVICE_IDS)).map(owned);
+        let shared = uuids.chunks(fitting.clamp(1, MAX_DEVICE_IDS)).map(owned);
         shared.chain(others.chunks(1).map(owned)).collect()
     }
 
     /// Every port of these VMs (lower-case ids, none blank) in the project; one request a page.
-    pub(crate) fn ports(
-        &self,
-        project_id: &str,
-        vm_ids: &[String],
-    ) -> Result<PortsByVm, CloudError> {
-        let mut url = format!("{}/ports?project_id={}", self.endpoint, query_value(project_id));
-        for vm_id in vm_ids {
-            url.push_str(DEVICE_ID_KEY);
-            url.push_str(&query_value(vm_id));
-        }
-        url.push_str(PORT_FIELDS);
+    pub(crate) fn ports(&self, vm_ids: &[String]) -> Result<PortsByVm, CloudError> {
+        let ids: String =
+            vm_ids.iter().map(|id| format!("{DEVICE_ID_KEY}{}", query_value(id))).collect();
+        let project = query_value(&self.0.project_id);
+        let path = format!("/ports?project_id={project}{ids}{PORT_FIELDS}");
         let mut texts = SharedTexts::default();
-        let take = |answer: &Answer, found: &mut PortsByVm| {
-            let page: PortPage<'_> = answer::read(answer, Step::Ports)?;
+        let take = |answer: &Answer, rows: &mut Vec<(String, Result<Port, CloudError>)>| {
+            let page: PortPage = answer::read(answer, Step::Ports)?;
+            let wrong = |what: &str| answer::wrong(answer, Step::Ports, what);
             for given in page.ports {
-                let project =
-                    in_project(given.project_id.as_deref(), given.tenant_id.as_deref(), project_id);
-                // Whose port it is can't be said, so nothing can be said of any of these VMs.
-                let device_id = given
-                    .device_id
-                    .as_deref()
-                    .ok_or_else(|| answer::wrong(answer, Step::Ports, "a port has no device_id"))?;
-                let device_id = device_id.to_ascii_lowercase();
-                if !project || !vm_ids.contains(&device_id) {
-                    continue;
-                }
-                let ports = found.entry(device_id).or_insert_with(|| Ok(Vec::new()));
-                match (port(&given, &mut texts), &mut *ports) {
-                    (Ok(port), Ok(ports)) => ports.push(port),
-                    (Err(what), _) => {
-                        *ports = Err(answer::wrong(answer, Step::Ports, &what));
-                    }
-                    (Ok(_), Err(_)) => {}
+                // Which VM has it isn't known, so nothing is known of any of these VMs.
+                let vm_id =
+                    given.device_id.as_ref().ok_or_else(|| wrong("a port has no device_id"))?;
+                let vm_id = vm_id.to_ascii_lowercase();
+                if self.owns(given.project_id.as_ref(), given.tenant_id.as_ref())
+                    && vm_ids.contains(&vm_id)
+                {
+                    rows.push((vm_id, port(given, &mut texts).map_err(|what| wrong(&what))));
                 }
             }
             Ok(page.ports_links)
         };
-        let mut found = self.service().pages(&url, Step::Ports, take)?;
-        for vm_id in vm_ids {
-            let ports = found.entry(vm_id.clone()).or_insert_with(|| Ok(Vec::new()));
-            if let Ok(ports) = ports {
-                *ports = each_once(std::mem::take(ports));
+        let mut found: PortsByVm = vm_ids.iter().map(|id| (id.clone(), Ok(Vec::new()))).collect();
+        for (vm_id, port) in self.0.pages(&path, Step::Ports, take)? {
+            match (found.get_mut(&vm_id), port) {
+                (Some(Ok(ports)), Ok(port)) => ports.push(port),
+                (Some(ports), Err(error)) => *ports = Err(error),
+                _ => {}
             }
         }
+        found.values_mut().flatten().for_each(keep_last_of_each);
         Ok(found)
     }
 
-    fn service(&self) -> TokenService<'_> {
-        let Neutron { client, token, .. } = self;
-        TokenService { service: Service::Neutron, client, token }
+    /// Is this the owner's project? Where neither key is there, the `project_id` in the request has
+    /// to do.
+    fn owns(&self, project: Option<&String>, tenant: Option<&String>) -> bool {
+        project.or(tenant).is_none_or(|owner| same(owner, &self.0.project_id))
     }
 }
 
 /// Each port once, ordered by id: of one that came twice, because rows moved between two pages, the
 /// later answer.
-fn each_once(mut ports: Vec<Port>) -> Vec<Port> {
+fn keep_last_of_each(ports: &mut Vec<Port>) {
+    ports.reverse();
     ports.sort_by(|left, right| left.id.cmp(&right.id));
-    ports.dedup_by(|later, kept| {
-        let twice = later.id == kept.id;
-        if twice {
-            std::mem::swap(later, kept);
-        }
-        twice
-    });
-    ports
+    ports.dedup_by(|left, right| left.id == right.id);
 }
 
 /// Is it a UUID, with dashes?
@@ -351,34 +309,28 @@ pub(crate) fn is_uuid(text: &str) -> bool {
 }
 
 /// The port, or what is wrong with it.
-fn port(given: &GivenPort<'_>, texts: &mut SharedTexts) -> Result<Port, String> {
-    let id = given.id.as_deref().unwrap_or_default();
-    let fail = |what: String| format!("port {id}: {what}");
-    if id.is_empty() {
-        return Err("a port has no id".to_owned());
-    }
-    let given_mac = given.mac_address.as_deref().unwrap_or_default();
+fn port(given: GivenPort, texts: &mut SharedTexts) -> Result<Port, String> {
+    let id = given.id.filter(|id| !id.is_empty()).ok_or("a port has no id")?;
+    let given_mac = given.mac_address.unwrap_or_default();
     let mac_address = given_mac.trim().to_ascii_lowercase();
     if !is_mac_address(&mac_address) {
-        return Err(fail(format!("{given_mac:?} is no MAC address")));
+        return Err(format!("port {id}: {given_mac:?} is no MAC address"));
     }
-    let network_id =
-        given.network_id.as_deref().ok_or_else(|| fail("it has no network_id".to_owned()))?;
-    let mut fixed_ips = Vec::with_capacity(given.fixed_ips.as_ref().map_or(0, Vec::len));
-    for fixed_ip in given.fixed_ips.iter().flatten() {
+    let network_id = given.network_id.ok_or_else(|| format!("port {id}: it has no network_id"))?;
+    let fixed_ips = given.fixed_ips.unwrap_or_default().into_iter().map(|fixed_ip| {
         let text = fixed_ip.ip_address.trim();
-        let address: IpAddr =
-            text.parse().map_err(|_| fail(format!("{text:?} is no IP address")))?;
-        fixed_ips.push((texts.shared(&fixed_ip.subnet_id), address));
-    }
-    let status = given.status.as_deref().unwrap_or_default().trim().to_ascii_uppercase();
+        let address = text.parse().map_err(|_| format!("port {id}: {text:?} is no IP address"))?;
+        Ok((texts.shared(&fixed_ip.subnet_id), address))
+    });
+    let fixed_ips = fixed_ips.collect::<Result<_, String>>()?;
+    let status = given.status.unwrap_or_default().trim().to_ascii_uppercase();
     Ok(Port {
         mac_address,
         status: texts.shared(&status),
-        network_id: texts.shared(network_id),
+        network_id: texts.shared(&network_id),
         fixed_ips,
         binding_failed: given.vif_type.as_deref() == Some("binding_failed"),
-        id: id.to_owned(),
+        id,
     })
 }
 
@@ -399,7 +351,7 @@ fn is_not_found(answer: &Answer, kind: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Port, each_once, is_mac_address, is_uuid};
+    use super::{Port, is_mac_address, is_uuid, keep_last_of_each};
 
     #[test]
     fn a_port_that_came_twice_is_there_once_as_it_came_last() {
@@ -411,7 +363,8 @@ mod tests {
             fixed_ips: Vec::new(),
             binding_failed: false,
         };
-        let all = each_once(vec![port("b", "BUILD"), port("a", "DOWN"), port("b", "ACTIVE")]);
+        let mut all = vec![port("b", "BUILD"), port("a", "DOWN"), port("b", "ACTIVE")];
+        keep_last_of_each(&mut all);
         assert_eq!(all, [port("a", "DOWN"), port("b", "ACTIVE")]);
     }
 

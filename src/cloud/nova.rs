@@ -7,8 +7,7 @@
 //! that is measured: every list tells the size of the project.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
 
 use serde::Deserialize;
 
@@ -16,10 +15,9 @@ use super::answer;
 use super::error::{CloudError, Step};
 use super::neutron::same;
 use super::service::{Link, TokenService};
-use crate::http::client::{Answer, Client, Service};
+use crate::http::client::Answer;
 use crate::http::url::path_segment;
-use crate::secret::Secret;
-use crate::threads::{Task, side_by_side};
+use crate::threads::{Task, lock, side_by_side};
 
 /// Requests one pass may have open at Nova at the same time.
 const SIDE_BY_SIDE: usize = 4;
@@ -33,19 +31,14 @@ const DETAIL_MS: usize = 5;
 /// and per server of a list of names.
 const BRIEF_MS: usize = 1;
 
-/// How to reach Nova with a token, which also says whose servers a list shows. Clones share all.
+/// Nova. Clones share all of it.
 #[derive(Clone)]
-pub struct Nova {
-    /// The client.
-    pub client: Arc<Client>,
-    /// URL up to the version, without a slash at its end.
-    pub endpoint: Arc<str>,
-    /// The project its servers are in.
-    pub project_id: Arc<str>,
-    /// The token.
-    pub token: Arc<Secret>,
+pub(crate) struct Nova {
+    pub(crate) api: TokenService,
     /// Metadata key that holds the node name.
-    pub metadata_key: Option<Arc<str>>,
+    pub(super) metadata_key: Option<Arc<str>>,
+    /// How many servers the project had when they were listed last.
+    pub(super) project_size: Arc<Mutex<Option<usize>>>,
 }
 
 /// What Nova says of one VM.
@@ -61,38 +54,8 @@ pub enum ServerName {
     NoEndpoint,
 }
 
-/// The answers for all VMs, and what was learned on the way.
-#[derive(Clone, Debug, Default)]
-pub struct ServerNames {
-    /// By VM id; every id that was asked for is there.
-    pub names: HashMap<String, ServerName>,
-    /// How many servers the project has, where a list was read.
-    pub project_size: Option<usize>,
-}
-
-impl ServerNames {
-    /// Is there a VM of which Nova couldn't say?
-    pub fn are_incomplete(&self) -> bool {
-        self.failures().next().is_some()
-    }
-
-    /// Did Nova refuse our token, for one VM at least?
-    pub fn refuse_the_token(&self) -> bool {
-        self.failures().any(|error| error.refused)
-    }
-
-    /// Nova asked to be left alone for so long; of several wishes the longest.
-    pub fn retry_after(&self) -> Option<Duration> {
-        self.failures().filter_map(|error| error.retry_after).max()
-    }
-
-    fn failures(&self) -> impl Iterator<Item = &CloudError> {
-        self.names.values().filter_map(|name| match name {
-            ServerName::Failed(error) => Some(error),
-            _ => None,
-        })
-    }
-}
+/// What Nova says of VMs, by their ids.
+pub(crate) type ServerNames = HashMap<String, ServerName>;
 
 /// One way to learn the names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,9 +114,6 @@ struct Server {
     metadata: Option<BTreeMap<String, serde_json::Value>>,
 }
 
-/// An answer that leaves out what decides on the node name. That is not "no name".
-struct Absent(&'static str);
-
 #[derive(Deserialize)]
 struct MetadataBody {
     metadata: BTreeMap<String, serde_json::Value>,
@@ -161,81 +121,71 @@ struct MetadataBody {
 
 impl Nova {
     /// The names of these VMs (lower-case ids). Never fails as a whole: what couldn't be learned
-    /// is told for each VM.
-    pub fn names(&self, vm_ids: &[String], project_size: Option<usize>) -> ServerNames {
-        match cheapest(vm_ids.len(), project_size, self.metadata_key.is_some()) {
-            Way::Brief => self.names_by_list("servers", vm_ids),
-            Way::Detail => self.names_by_list("servers/detail", vm_ids),
-            Way::Show => self.one_by_one(vm_ids, |nova, id| nova.show(id)),
+    /// is said of each VM.
+    pub(crate) fn names(&self, vm_ids: &[String]) -> ServerNames {
+        let size = *lock(&self.project_size);
+        match cheapest(vm_ids.len(), size, self.metadata_key.is_some()) {
+            Way::Brief => self.names_by_list("/servers", vm_ids),
+            Way::Detail => self.names_by_list("/servers/detail", vm_ids),
+            Way::Show => self.one_by_one(vm_ids, Nova::show),
             Way::Metadata => self.names_by_metadata(vm_ids),
         }
     }
 
-    /// A list shows the project's servers; who isn't in it may still exist, so each of those is
-    /// asked for by its id.
-    fn names_by_list(&self, collection: &str, vm_ids: &[String]) -> ServerNames {
-        let wanted: BTreeSet<&str> = vm_ids.iter().map(String::as_str).collect();
-        let listed = match self.list(collection, &wanted) {
-            Ok(listed) => listed,
+    /// A list shows the project's servers; one that isn't in it may still exist, so each of those
+    /// is asked for by its id.
+    fn names_by_list(&self, path: &str, vm_ids: &[String]) -> ServerNames {
+        let mut names = match self.list(path, &vm_ids.iter().collect()) {
+            Ok(names) => names,
             Err(error) => {
                 let failed = |id: &String| (id.clone(), ServerName::Failed(error.clone()));
-                return ServerNames {
-                    names: vm_ids.iter().map(failed).collect(),
-                    project_size: None,
-                };
+                return vm_ids.iter().map(failed).collect();
             }
         };
-        let (mut names, size) = listed;
         let absent: Vec<String> =
             vm_ids.iter().filter(|id| !names.contains_key(*id)).cloned().collect();
-        names.extend(self.one_by_one(&absent, |nova, id| nova.show(id)).names);
-        ServerNames { names, project_size: Some(size) }
+        names.extend(self.one_by_one(&absent, Nova::show));
+        names
     }
 
-    fn list(
-        &self,
-        collection: &str,
-        wanted: &BTreeSet<&str>,
-    ) -> Result<(HashMap<String, ServerName>, usize), CloudError> {
-        let url = format!("{}/{collection}", self.endpoint);
+    fn list(&self, path: &str, wanted: &BTreeSet<&String>) -> Result<ServerNames, CloudError> {
         let take = |answer: &Answer, rows: &mut HashMap<String, Option<ServerName>>| {
             let page: ServerPage = answer::read(answer, Step::Nova)?;
             for server in page.servers {
                 let id = server.id.to_ascii_lowercase();
                 // A row that says too little counts as none: its server is asked for by its id.
-                let is_meant = wanted.contains(id.as_str()) && self.is_in_project(&server);
+                let is_meant = wanted.contains(&id) && self.is_in_project(&server);
                 let name = is_meant.then(|| self.node_name(&server).ok()).flatten();
                 rows.insert(id, name.map(ServerName::Known));
             }
             Ok(page.servers_links)
         };
-        let rows = self.service().pages(&url, Step::Nova, take)?;
-        let size = rows.len();
-        let names = rows.into_iter().filter_map(|(id, name)| Some((id, name?)));
-        Ok((names.collect(), size))
+        let rows = self.api.pages(path, Step::Nova, take)?;
+        *lock(&self.project_size) = Some(rows.len());
+        Ok(rows.into_iter().filter_map(|(id, name)| Some((id, name?))).collect())
     }
 
-    /// Metadata doesn't tell whose server it is, and an admin is shown that of every project. So
+    /// Metadata doesn't say whose server it is, and an admin is shown that of every project. So
     /// where VMs go by one name each of them is looked at: a foreign one must not cost one of the
     /// project its name.
     fn names_by_metadata(&self, vm_ids: &[String]) -> ServerNames {
-        let mut servers = self.one_by_one(vm_ids, |nova, id| nova.metadata_or_show(id));
+        let mut names = self.one_by_one(vm_ids, Nova::metadata_or_show);
         let mut by_name: BTreeMap<&str, Vec<&String>> = BTreeMap::new();
-        for (id, name) in &servers.names {
+        for (id, name) in &names {
             if let ServerName::Known(Some(name)) = name {
                 by_name.entry(name).or_default().push(id);
             }
         }
-        let twins = by_name.into_values().filter(|ids| ids.len() > 1);
-        let twins: Vec<String> = twins.flatten().cloned().collect();
-        servers.names.extend(self.one_by_one(&twins, |nova, id| nova.show(id)).names);
-        servers
+        let duplicates = by_name.into_values().filter(|ids| ids.len() > 1);
+        let duplicates: Vec<String> = duplicates.flatten().cloned().collect();
+        names.extend(self.one_by_one(&duplicates, Nova::show));
+        names
     }
 
     fn one_by_one(
         &self,
         vm_ids: &[String],
-        ask: fn(&Self, &str) -> Result<ServerName, CloudError>,
+        ask: fn(&Nova, &str) -> Result<ServerName, CloudError>,
     ) -> ServerNames {
         let task = |id: &String| {
             let id = id.clone();
@@ -244,14 +194,11 @@ impl Nova {
                 (id, name)
             }) as Task<'_, (String, ServerName)>
         };
-        let tasks = vm_ids.iter().map(task).collect();
-        let names = side_by_side(SIDE_BY_SIDE, tasks).into_iter().collect();
-        ServerNames { names, project_size: None }
+        side_by_side(SIDE_BY_SIDE, vm_ids.iter().map(task).collect()).into_iter().collect()
     }
 
     fn show(&self, id: &str) -> Result<ServerName, CloudError> {
-        let url = format!("{}/servers/{}", self.endpoint, path_segment(id));
-        let answer = self.service().get(&url, Step::Nova)?;
+        let answer = self.api.get(&format!("/servers/{}", path_segment(id)), Step::Nova)?;
         if is_item_not_found(&answer) {
             return Ok(ServerName::Unknown);
         }
@@ -264,7 +211,7 @@ impl Nova {
         if !self.is_in_project(server) {
             return Ok(ServerName::Unknown);
         }
-        let name = self.node_name(server).map_err(|Absent(key)| {
+        let name = self.node_name(server).map_err(|key| {
             let what = format!("the answer has no `{key}` (is the server's cell down?)");
             answer::wrong(&answer, Step::Nova, &what)
         })?;
@@ -272,8 +219,8 @@ impl Nova {
     }
 
     fn metadata_or_show(&self, id: &str) -> Result<ServerName, CloudError> {
-        let url = format!("{}/servers/{}/metadata", self.endpoint, path_segment(id));
-        let answer = self.service().get(&url, Step::Nova)?;
+        let path = format!("/servers/{}/metadata", path_segment(id));
+        let answer = self.api.get(&path, Step::Nova)?;
         if is_item_not_found(&answer) {
             return Ok(ServerName::Unknown);
         }
@@ -288,18 +235,19 @@ impl Nova {
     /// what a node is called mustn't depend on whose token asks. Where the key is absent, Nova's own
     /// limits have to do.
     fn is_in_project(&self, server: &Server) -> bool {
-        server.tenant_id.as_deref().is_none_or(|owner| same(owner, &self.project_id))
+        server.tenant_id.as_deref().is_none_or(|owner| same(owner, &self.api.project_id))
     }
 
-    /// Metadata before the server's name; blanks count as none, and what is absent isn't known.
-    fn node_name(&self, server: &Server) -> Result<Option<String>, Absent> {
+    /// Metadata before the server's name; blanks count as none. An error is the key that decides on
+    /// the name and is absent, which is not "no name".
+    fn node_name(&self, server: &Server) -> Result<Option<String>, &'static str> {
         if self.metadata_key.is_some() {
-            let metadata = server.metadata.as_ref().ok_or(Absent("metadata"))?;
+            let metadata = server.metadata.as_ref().ok_or("metadata")?;
             if let Some(name) = self.name_in(metadata) {
                 return Ok(Some(name));
             }
         }
-        server.name.as_deref().map(trimmed).ok_or(Absent("name"))
+        server.name.as_deref().map(trimmed).ok_or("name")
     }
 
     fn name_in(&self, metadata: &BTreeMap<String, serde_json::Value>) -> Option<String> {
@@ -307,15 +255,9 @@ impl Nova {
     }
 
     /// Does it answer this token at all? Reads one row of the project's servers.
-    pub fn answers(&self) -> Result<(), CloudError> {
-        let url = format!("{}/servers?limit=1", self.endpoint);
-        let answer = self.service().get(&url, Step::Nova)?;
-        answer::read::<ServerPage>(&answer, Step::Nova).map(|_| ())
-    }
-
-    fn service(&self) -> TokenService<'_> {
-        let Nova { client, token, .. } = self;
-        TokenService { service: Service::Nova, client, token }
+    pub(crate) fn answers(&self) -> Result<(), CloudError> {
+        let answer = self.api.get("/servers?limit=1", Step::Nova)?;
+        answer::read::<ServerPage>(&answer, Step::Nova).map(drop)
     }
 }
 

@@ -3,6 +3,7 @@
 //! What an answer means is the business of the two; here are only the habits they share.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -16,15 +17,16 @@ const MAX_PAGES: usize = 10_000;
 /// How often a list starts over because its marker vanished between two pages.
 const MAX_RESTARTS: usize = 3;
 
-/// A service that takes our token.
-#[derive(Clone, Copy)]
-pub(super) struct TokenService<'a> {
-    /// Which one, for messages and metrics.
+/// An endpoint of a project's catalog, and the project's token. Clones share all of it.
+#[derive(Clone)]
+pub(crate) struct TokenService {
+    /// Which service it is, for messages and metrics.
     pub(super) service: Service,
-    /// The client.
-    pub(super) client: &'a Client,
-    /// The token.
-    pub(super) token: &'a Secret,
+    pub(super) client: Arc<Client>,
+    /// The URL up to the version, without a slash at its end.
+    pub(crate) endpoint: Arc<str>,
+    pub(super) token: Arc<Secret>,
+    pub(super) project_id: Arc<str>,
 }
 
 /// A link of a paged list.
@@ -34,16 +36,13 @@ pub(super) struct Link {
     href: String,
 }
 
-/// A link to a next page that can't be followed: what is beyond it is unknown, so the list isn't
-/// whole.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct NoMarker;
-
 /// The marker of the next page; none at the end of the list. Only the marker is taken: the link's
-/// host may be one that only the service's proxy knows, and the token must not go there.
-pub(super) fn next_marker(links: Option<&[Link]>) -> Result<Option<String>, NoMarker> {
+/// host may be one that only the service's proxy knows, and the token must not go there. What is
+/// beyond a link without a marker is unknown, so the list isn't whole.
+fn next_marker(links: Option<&[Link]>) -> Result<Option<String>, &'static str> {
     let next = links.and_then(|links| links.iter().find(|link| link.rel == "next"));
-    next.map(|link| marker_of(&link.href).ok_or(NoMarker)).transpose()
+    let no_marker = "the link to the list's next page has no marker";
+    next.map(|link| marker_of(&link.href).ok_or(no_marker)).transpose()
 }
 
 fn marker_of(href: &str) -> Option<String> {
@@ -53,17 +52,20 @@ fn marker_of(href: &str) -> Option<String> {
     (!marker.is_empty()).then(|| marker.into_owned())
 }
 
-impl TokenService<'_> {
-    /// The answer, whatever its status.
-    pub(super) fn get(&self, url: &str, step: Step) -> Result<Answer, CloudError> {
-        let request = Request::get(self.service, url).secret_header("x-auth-token", "", self.token);
+impl TokenService {
+    /// The answer to a GET of this path and query below the endpoint, whatever its status.
+    pub(super) fn get(&self, path: &str, step: Step) -> Result<Answer, CloudError> {
+        let url = format!("{}{path}", self.endpoint);
+        let request =
+            Request::get(self.service, &url).secret_header("x-auth-token", "", &self.token);
         self.client.call(&request).map_err(|error| CloudError::transport(step, &error))
     }
 
     /// Good answers that together say something that can't be used.
-    pub(super) fn wrong(&self, url: &str, step: Step, what: &str) -> CloudError {
-        let message = format!("{} GET {}: {what}", self.service, path_of(url));
-        CloudError::new(step, Secrets::of([self.token]).redacted(&message))
+    pub(super) fn wrong(&self, path: &str, step: Step, what: &str) -> CloudError {
+        let url = format!("{}{path}", self.endpoint);
+        let message = format!("{} GET {}: {what}", self.service, path_of(&url));
+        CloudError::new(step, Secrets::of([&*self.token]).redacted(&message))
     }
 
     /// Asks for a list page by page; `take` adds the rows of one to what was collected and gives
@@ -72,21 +74,21 @@ impl TokenService<'_> {
     /// be gone as well.
     pub(super) fn pages<T: Default>(
         &self,
-        url: &str,
+        path: &str,
         step: Step,
         mut take: impl FnMut(&Answer, &mut T) -> Result<Option<Vec<Link>>, CloudError>,
     ) -> Result<T, CloudError> {
-        let separator = if url.contains('?') { '&' } else { '?' };
+        let separator = if path.contains('?') { '&' } else { '?' };
         let (mut collected, mut restarts) = (T::default(), 0);
         let mut marker: Option<String> = None;
         // Since the list began, or started over.
         let mut seen: HashSet<String> = HashSet::new();
         for _ in 0..MAX_PAGES {
-            let page_url = match &marker {
-                None => url.to_owned(),
-                Some(marker) => format!("{url}{separator}marker={}", query_value(marker)),
+            let page = match &marker {
+                None => path.to_owned(),
+                Some(marker) => format!("{path}{separator}marker={}", query_value(marker)),
             };
-            let answer = self.get(&page_url, step)?;
+            let answer = self.get(&page, step)?;
             if marker.is_some() && matches!(answer.status, 400 | 404) && restarts < MAX_RESTARTS {
                 restarts += 1;
                 (collected, marker) = (T::default(), None);
@@ -94,22 +96,20 @@ impl TokenService<'_> {
                 continue;
             }
             let links = take(&answer, &mut collected)?;
-            let next = next_marker(links.as_deref()).map_err(|NoMarker| {
-                self.wrong(url, step, "the link to the list's next page has no marker")
-            })?;
-            let Some(next) = next else { return Ok(collected) };
+            let next = next_marker(links.as_deref()).map_err(|what| self.wrong(path, step, what));
+            let Some(next) = next? else { return Ok(collected) };
             if !seen.insert(next.clone()) {
                 break;
             }
             marker = Some(next);
         }
-        Err(self.wrong(url, step, "the list's pages don't end"))
+        Err(self.wrong(path, step, "the list's pages don't end"))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Link, NoMarker, next_marker};
+    use super::{Link, next_marker};
 
     fn links(links: &[(&str, &str)]) -> Vec<Link> {
         let link =
@@ -126,6 +126,6 @@ mod tests {
         assert_eq!(next_marker(Some(&page)), Ok(Some("a/b".to_owned())));
         assert_eq!(next_marker(Some(&links(&[("previous", "http://h?marker=x")]))), Ok(None));
         assert_eq!(next_marker(None), Ok(None));
-        assert_eq!(next_marker(Some(&links(&[("next", "http://h?limit=2")]))), Err(NoMarker));
+        assert!(next_marker(Some(&links(&[("next", "http://h?limit=2")]))).is_err());
     }
 }

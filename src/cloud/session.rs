@@ -15,9 +15,11 @@ use super::keystone::{self, Keystone};
 use super::lockout::Accounts;
 use super::neutron::{Neutron, Subnet};
 use super::nova::Nova;
+use super::service::TokenService;
 use crate::clock::Clock;
 use crate::config::{Config, OpenStack, Required};
-use crate::http::client::{Client, ClientOptions, Clients};
+use crate::http::client::{Client, ClientOptions, Clients, Request, Service};
+use crate::http::trust::Trust;
 use crate::http::url::ending_in;
 use crate::resources::SubnetSelector;
 use crate::secret::Secret;
@@ -29,9 +31,6 @@ const TOKEN_MARGIN: Duration = Duration::from_secs(60);
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
 /// Longest time between two logins that only look for a changed catalog.
 const LONGEST_CATALOG_WAIT: Duration = Duration::from_secs(600);
-/// Subnets that weren't used for this long are dropped.
-const FORGET_AFTER: Duration = Duration::from_secs(3600);
-
 /// The clouds, through Contrabass.
 pub struct Cloud {
     contrabass_endpoint: Required<String>,
@@ -39,22 +38,15 @@ pub struct Cloud {
     settings: OpenStack,
     provider_life: Duration,
     failure_life: Duration,
-    pub(super) contrabass: Client,
+    contrabass: Client,
     openstack: Arc<Client>,
-    pub(super) clock: Clock,
+    clock: Clock,
     providers: Cache<String, Provider>,
     sessions: Cache<SessionKey, Session>,
     accounts: Accounts,
-    /// With the uptime of the last use. A subnet never changes its range or its network.
-    subnets: Mutex<HashMap<SubnetKey, (Subnet, Duration)>>,
-    /// Number of servers by Nova endpoint and project, from the last list.
-    project_sizes: Mutex<HashMap<(String, String), usize>>,
     /// Threads that the requests of all passes run on.
     pub(super) requests: Pool,
 }
-
-/// Neutron's endpoint, the project, and how a spec names the subnet.
-type SubnetKey = (Arc<str>, String, SubnetSelector);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct SessionKey {
@@ -64,14 +56,26 @@ struct SessionKey {
     project_id: String,
 }
 
-/// A token and the endpoints it is good for.
+impl SessionKey {
+    fn of(provider: &Provider, project_id: &str) -> SessionKey {
+        SessionKey {
+            keystone_url: provider.keystone_url.clone(),
+            user: provider.user.clone(),
+            domain: provider.domain.clone(),
+            project_id: project_id.to_owned(),
+        }
+    }
+}
+
+/// A token and the services it is good for.
 #[derive(Clone)]
-pub(super) struct Session {
-    token: Arc<Secret>,
+struct Session {
     /// Uptime at which the token expires.
     expires_at: Duration,
-    pub(super) neutron: Result<Arc<str>, CloudError>,
-    pub(super) nova: Option<Arc<str>>,
+    neutron: Result<Neutron, CloudError>,
+    nova: Option<Nova>,
+    /// As earlier passes found them. A subnet never changes its range or its network.
+    subnets: Arc<Mutex<HashMap<SubnetSelector, Subnet>>>,
     /// Wait before a failure of the endpoints causes the next login.
     catalog_wait: Duration,
 }
@@ -89,16 +93,38 @@ pub(crate) struct FoundProvider {
 /// A login to one project.
 #[derive(Clone)]
 pub(crate) struct Login {
-    pub(super) session: Arc<Session>,
-    project_id: Arc<str>,
+    key: SessionKey,
+    session: Arc<Session>,
     /// Moves with each login.
     pub(crate) serial: u64,
+}
+
+impl Login {
+    /// Neutron, or why the catalog has no endpoint.
+    pub(crate) fn neutron(&self) -> Result<Neutron, CloudError> {
+        self.session.neutron.clone()
+    }
+
+    /// Nova; none if the catalog has no compute endpoint.
+    pub(crate) fn nova(&self) -> Option<&Nova> {
+        self.session.nova.as_ref()
+    }
+
+    /// The subnet as an earlier pass found it.
+    pub(crate) fn known_subnet(&self, selector: &SubnetSelector) -> Option<Subnet> {
+        lock(&self.session.subnets).get(selector).cloned()
+    }
+
+    /// Remembers a subnet for later passes.
+    pub(crate) fn remember_subnet(&self, selector: &SubnetSelector, subnet: &Subnet) {
+        lock(&self.session.subnets).insert(selector.clone(), subnet.clone());
+    }
 }
 
 impl Cloud {
     /// Clients by the configuration; nothing is asked yet.
     pub fn new(config: &Config, clock: Clock, clients: &Clients) -> Cloud {
-        let client = |call_limit, trust: &crate::http::trust::Trust| {
+        let client = |call_limit, trust: &Trust| {
             let (trust, proxies) = (trust.clone(), Arc::clone(&config.proxies));
             clients.client(ClientOptions { call_limit, trust, idle_limit: IDLE_LIMIT, proxies })
         };
@@ -114,9 +140,7 @@ impl Cloud {
             providers: Cache::default(),
             sessions: Cache::default(),
             accounts: Accounts::default(),
-            subnets: Mutex::default(),
             requests: Pool::new(),
-            project_sizes: Mutex::default(),
         }
     }
 
@@ -146,7 +170,7 @@ impl Cloud {
         provider_id: &str,
         outdated: Option<u64>,
     ) -> Result<FoundProvider, CloudError> {
-        let endpoint = self.contrabass_endpoint()?;
+        let endpoint = self.contrabass_endpoint.as_ref().map_err(not_set)?;
         let key = self.encrypt_key.as_ref().map_err(not_set)?;
         let (id, uptime) = (provider_id.to_ascii_lowercase(), self.clock.now().uptime);
         let known = self.providers.get(&id, uptime, outdated, || {
@@ -156,8 +180,12 @@ impl Cloud {
         Ok(FoundProvider { provider: known.result?, serial: known.serial, old: false })
     }
 
-    pub(super) fn contrabass_endpoint(&self) -> Result<&String, CloudError> {
-        self.contrabass_endpoint.as_ref().map_err(not_set)
+    /// The HTTP status of any answer from Contrabass' base URL.
+    pub(crate) fn reach_contrabass(&self) -> Result<u16, CloudError> {
+        let endpoint = self.contrabass_endpoint.as_ref().map_err(not_set)?;
+        let answer = self.contrabass.call(&Request::get(Service::Contrabass, endpoint));
+        let answer = answer.map_err(|error| CloudError::transport(Step::Contrabass, &error))?;
+        Ok(answer.status)
     }
 
     /// Drops cached failures, so that the next pass asks.
@@ -176,7 +204,7 @@ impl Cloud {
         outdated: Option<u64>,
         forced: bool,
     ) -> Result<Login, CloudError> {
-        let key = session_key(provider, project_id);
+        let key = SessionKey::of(provider, project_id);
         let before = self.sessions.last(&key);
         let before = before.and_then(|known| Some((known.serial, known.result.ok()?)));
         let uptime = self.clock.now().uptime;
@@ -187,7 +215,8 @@ impl Cloud {
             match (login, before) {
                 (Ok(login), before) => {
                     let life = login.lifetime - TOKEN_MARGIN.min(login.lifetime / 5);
-                    let session = self.session(login, before.as_ref().map(|(_, before)| &**before));
+                    let before = before.as_ref().map(|(_, before)| &**before);
+                    let session = self.session(login, project_id, before);
                     // A catalog without Neutron is a failure, though its token is good.
                     let usable = session.neutron.is_ok();
                     let life = if usable { life } else { life.min(self.failure_life) };
@@ -206,107 +235,68 @@ impl Cloud {
             }
         });
         let Known { result, serial, .. } = known;
-        Ok(Login { session: result?, project_id: project_id.into(), serial })
+        Ok(Login { session: result?, key, serial })
     }
 
-    fn session(&self, login: keystone::Login, before: Option<&Session>) -> Session {
+    fn session(
+        &self,
+        login: keystone::Login,
+        project_id: &str,
+        before: Option<&Session>,
+    ) -> Session {
         let OpenStack { interface, region, neutron_endpoint, nova_endpoint, .. } = &self.settings;
         let find = |kinds| {
             let region = region.as_deref();
             catalog::select(&login.catalog, &Wanted { kinds, interface, region })
         };
+        let (token, project_id) = (Arc::new(login.token), Arc::from(project_id));
+        let service = |service, endpoint: String| TokenService {
+            service,
+            client: Arc::clone(&self.openstack),
+            endpoint: endpoint.into(),
+            token: Arc::clone(&token),
+            project_id: Arc::clone(&project_id),
+        };
         let neutron = match neutron_endpoint {
             Some(endpoint) => Ok(endpoint.clone()),
-            None => find(&catalog::NETWORK).map_err(|error| {
-                let text = login.secrets.redacted(&error.to_string());
-                CloudError::new(Step::NeutronEndpoint, text)
+            None => find(&catalog::NETWORK).map_err(|text| {
+                CloudError::new(Step::NeutronEndpoint, login.secrets.redacted(&text))
             }),
         };
         let nova = nova_endpoint.clone().or_else(|| find(&catalog::COMPUTE).ok());
-        let neutron = neutron.map(|url| ending_in(&url, "v2.0").into());
-        let nova = nova.map(|url| nova_base(&url).into());
-        let same = before.filter(|before| before.neutron == neutron && before.nova == nova);
+        let neutron =
+            neutron.map(|url| Neutron(service(Service::Neutron, ending_in(&url, "v2.0"))));
+        let nova = nova.map(|url| service(Service::Nova, nova_base(&url)));
+        let same = before.filter(|before| {
+            let nova_before = before.nova.as_ref().map(|nova| &nova.api.endpoint);
+            before.neutron.as_ref().map(Neutron::endpoint)
+                == neutron.as_ref().map(Neutron::endpoint)
+                && nova_before == nova.as_ref().map(|nova| &nova.endpoint)
+        });
         let wait = same.map_or(self.failure_life, |before| before.catalog_wait * 2);
+        let size = same.and_then(|before| Some(Arc::clone(&before.nova.as_ref()?.project_size)));
         Session {
-            token: Arc::new(login.token),
             expires_at: self.clock.now().uptime + login.lifetime,
             neutron,
-            nova,
+            nova: nova.map(|api| Nova {
+                api,
+                metadata_key: self.settings.node_name_metadata_key.as_deref().map(Arc::from),
+                project_size: size.unwrap_or_default(),
+            }),
+            subnets: same.map(|before| Arc::clone(&before.subnets)).unwrap_or_default(),
             catalog_wait: wait.min(LONGEST_CATALOG_WAIT),
         }
     }
 
     /// The endpoints of a login failed. The catalog may have changed, so a new login reads it again
     /// after a while. The wait doubles each time the catalog turns out to be the same.
-    pub(crate) fn catalog_may_be_old(&self, provider: &Provider, login: &Login) {
+    pub(crate) fn catalog_may_be_old(&self, login: &Login) {
         let until = self.clock.now().uptime + login.session.catalog_wait;
-        self.sessions.shorten(&session_key(provider, &login.project_id), until);
-    }
-
-    /// Neutron with the login's token, or why the catalog has no endpoint.
-    pub(crate) fn neutron(&self, login: &Login) -> Result<Neutron, CloudError> {
-        Ok(Neutron {
-            client: Arc::clone(&self.openstack),
-            endpoint: login.session.neutron.clone()?,
-            token: Arc::clone(&login.session.token),
-        })
-    }
-
-    /// Nova with the login's token; none if the catalog has no compute endpoint.
-    pub(crate) fn nova(&self, login: &Login) -> Option<Nova> {
-        Some(Nova {
-            client: Arc::clone(&self.openstack),
-            endpoint: Arc::clone(login.session.nova.as_ref()?),
-            project_id: Arc::clone(&login.project_id),
-            token: Arc::clone(&login.session.token),
-            metadata_key: self.settings.node_name_metadata_key.as_deref().map(Arc::from),
-        })
-    }
-
-    /// The subnet as an earlier pass found it.
-    pub(crate) fn known_subnet(
-        &self,
-        neutron: &Neutron,
-        project_id: &str,
-        selector: &SubnetSelector,
-    ) -> Option<Subnet> {
-        let key = (Arc::clone(&neutron.endpoint), project_id.to_owned(), selector.clone());
-        let mut subnets = lock(&self.subnets);
-        let (subnet, used_at) = subnets.get_mut(&key)?;
-        *used_at = self.clock.now().uptime;
-        Some(subnet.clone())
-    }
-
-    /// Remembers a subnet for later passes.
-    pub(crate) fn remember_subnet(
-        &self,
-        neutron: &Neutron,
-        project_id: &str,
-        selector: &SubnetSelector,
-        subnet: &Subnet,
-    ) {
-        let key = (Arc::clone(&neutron.endpoint), project_id.to_owned(), selector.clone());
-        let uptime = self.clock.now().uptime;
-        let mut subnets = lock(&self.subnets);
-        if subnets.insert(key, (subnet.clone(), uptime)).is_none() {
-            subnets.retain(|_, (_, used_at)| *used_at + FORGET_AFTER > uptime);
-        }
-    }
-
-    /// How many servers the project had when they were listed last.
-    pub(crate) fn project_size(&self, nova: &Nova) -> Option<usize> {
-        let key = (nova.endpoint.to_string(), nova.project_id.to_string());
-        lock(&self.project_sizes).get(&key).copied()
-    }
-
-    /// Remembers how many servers a list of the project had.
-    pub(crate) fn remember_project_size(&self, nova: &Nova, size: usize) {
-        let key = (nova.endpoint.to_string(), nova.project_id.to_string());
-        lock(&self.project_sizes).insert(key, size);
+        self.sessions.shorten(&login.key, until);
     }
 
     fn has_session(&self, provider: &Provider, project_id: &str, uptime: Duration) -> bool {
-        let known = self.sessions.last(&session_key(provider, project_id));
+        let known = self.sessions.last(&SessionKey::of(provider, project_id));
         known.is_some_and(|known| known.result.is_ok() && known.fresh_until > uptime)
     }
 
@@ -330,15 +320,6 @@ impl Cloud {
 
 fn not_set(variable: &&str) -> CloudError {
     CloudError::new(Step::Contrabass, format!("{variable} is not set"))
-}
-
-fn session_key(provider: &Provider, project_id: &str) -> SessionKey {
-    SessionKey {
-        keystone_url: provider.keystone_url.clone(),
-        user: provider.user.clone(),
-        domain: provider.domain.clone(),
-        project_id: project_id.to_owned(),
-    }
 }
 
 /// Compute URLs end in `/v2.1`, or in `/v2.1/` and the project. One without any version leads to a

@@ -1,12 +1,13 @@
 //! What a VM is called: never by what an answer leaves out, never by another project's server.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::{PROJECT, Stage, reply, stage};
 use crate::cloud::nova::{Nova, ServerName};
+use crate::cloud::service::TokenService;
 use crate::http::client::{ClientOptions, Service};
 use crate::http::trust::Trust;
 use crate::secret::Secret;
@@ -99,24 +100,27 @@ fn where_the_metadata_has_the_node_name_the_servers_may_be_absent() {
     show(&stage, "vm-3", json!({"id": "vm-3", "name": "three"}));
     // So small a project is listed with its details.
     let ids = ["vm-1", "vm-2", "vm-3"].map(str::to_owned);
-    let names = nova(&stage).names(&ids, Some(3)).names;
+    let names = nova(&stage, 3).names(&ids);
     assert_eq!(names["vm-1"], known("one"));
     let of = |id: &str| failure(&names[id]);
     assert!(of("vm-2").ends_with("the answer has no `name` (is the server's cell down?)"));
     assert!(of("vm-3").ends_with("the answer has no `metadata` (is the server's cell down?)"));
 }
 
-fn nova(stage: &Stage) -> Nova {
+/// Nova with a project of that many servers.
+fn nova(stage: &Stage, servers: usize) -> Nova {
     let (trust, proxies) = (Trust::Anyone, Arc::clone(&stage.config.proxies));
     let (call_limit, idle_limit) = (Duration::from_secs(1), Duration::from_secs(1));
     let options = ClientOptions { call_limit, trust, idle_limit, proxies };
-    Nova {
+    let api = TokenService {
+        service: Service::Nova,
         client: Arc::new(stage.clients.client(options)),
         endpoint: "http://nova.test/v2.1".into(),
-        project_id: PROJECT.into(),
         token: Arc::new(Secret::new("made-up-token".to_owned())),
-        metadata_key: Some("node".into()),
-    }
+        project_id: PROJECT.into(),
+    };
+    let project_size = Arc::new(Mutex::new(Some(servers)));
+    Nova { api, metadata_key: Some("node".into()), project_size }
 }
 
 #[test]
@@ -141,7 +145,7 @@ fn metadata_of_another_projects_server_takes_no_name_away() {
     }
     let ids = ["vm-1", "vm-2", "vm-3"].map(str::to_owned);
     // So large a project isn't listed for them.
-    let names = nova(&stage).names(&ids, Some(300)).names;
+    let names = nova(&stage, 300).names(&ids);
     assert_eq!(names["vm-1"], known("worker-1"));
     assert_eq!(names["vm-2"], ServerName::Unknown);
     assert_eq!(names["vm-3"], known("worker-3"));
