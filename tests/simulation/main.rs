@@ -67,7 +67,7 @@ use std::time::Instant;
 use driver::{Plan, Simulation};
 
 /// Seeds of an ordinary run. With [`CHOSEN`] they must show all that `coverage` lists.
-const SEEDS: Range<u64> = 0..160;
+const SEEDS: Range<u64> = 0..250;
 /// More seeds of an ordinary run, and why: those that once found a bug, and rare events.
 const CHOSEN: [(u64, &str); 2] = [
     (383, "Viola refuses some nodes of a request"),

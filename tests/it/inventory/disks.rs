@@ -361,6 +361,10 @@ fn storage_that_hangs_while_a_commit_is_written_holds_up_neither_commits_nor_the
         first.join().unwrap().unwrap_err();
         gate.open();
     });
+    // The folder outlives what is still being written into it.
+    let lock = folder.path().join("inventory.json.lock");
+    let is_free = || fs::File::open(&lock).is_ok_and(|file| file.try_lock().is_ok());
+    wait_until("the writer gives its lock back", is_free);
 }
 
 #[test]
