@@ -222,12 +222,21 @@ fn forced_at(object: &RawObject) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
-    use super::forced_at;
-    use crate::kube::objects::RawObject;
-    use crate::resources::FORCE_ANNOTATION;
+    use std::sync::Arc;
+
     use jiff::Timestamp;
     use serde_json::value::to_raw_value;
     use serde_json::{Value, json};
+
+    use super::forced_at;
+    use crate::clock::Clock;
+    use crate::inventory::contents::Inventory;
+    use crate::inventory::record::{Change, Record};
+    use crate::inventory::store::Store;
+    use crate::kube::objects::RawObject;
+    use crate::metrics::Metrics;
+    use crate::node_config::NodeConfig;
+    use crate::resources::FORCE_ANNOTATION;
 
     fn object() -> Value {
         let entry = |time: &str, field: &str| {
@@ -248,6 +257,30 @@ mod tests {
 
     fn time(object: &Value) -> Option<Timestamp> {
         forced_at(&RawObject::read(&to_raw_value(object).unwrap()).unwrap())
+    }
+
+    #[test]
+    fn what_a_dry_run_records_is_known_to_its_next_pass_and_on_no_disk() {
+        let (clock, metrics) = (Clock::system(), Arc::new(Metrics::default()));
+        let store = Store::in_memory(Inventory::default(), clock, metrics);
+        let (node_name, instance_id) = ("worker-0".to_owned(), "vm-1".to_owned());
+        let config = NodeConfig { node_name, instance_id, interfaces: Vec::new() };
+        let record = Record {
+            provider_id: "p".to_owned(),
+            node_name: config.node_name.clone(),
+            instance_id: config.instance_id.clone(),
+            last_config_hash: config.hash(),
+            config,
+            updated_at: Timestamp::UNIX_EPOCH,
+            accepted_by: None,
+            owner: None,
+            down_ports: Vec::new(),
+            left_out_ports: 0,
+            reserved_ids: Vec::new(),
+        };
+        assert_eq!(store.commit(vec![Change::Upsert(record)]), [Ok(())]);
+        assert!(store.snapshot().get("p", "worker-0").is_some());
+        assert!(store.state().is_healthy() && store.state().remembers());
     }
 
     #[test]
