@@ -31,13 +31,9 @@ pub enum Trust {
     System,
 }
 
-/// Root certificates as read.
-pub(crate) struct Loaded {
-    /// None: nothing is verified.
-    pub(crate) certificates: Option<Vec<Certificate<'static>>>,
-    /// Differs if the file has other content (mounts swap symlinks, so times say nothing).
-    pub(crate) fingerprint: Vec<u8>,
-}
+/// Certificates, none where nothing is verified; and the fingerprint of their file, which differs if
+/// it has other content (mounts swap symlinks, so times say nothing).
+pub(crate) type Loaded = (Option<Vec<Certificate<'static>>>, Vec<u8>);
 
 impl Trust {
     /// Reads the roots; each call reads the file again.
@@ -52,7 +48,7 @@ impl Trust {
                 Some(certificates(&bytes).ok_or(file + ", which holds no usable PEM certificate")?)
             }
         };
-        Ok(Loaded { certificates, fingerprint: fingerprint(&bytes) })
+        Ok((certificates, fingerprint(&bytes)))
     }
 
     /// Has the file other content than [`Trust::load`] read, or can't it be read any more?

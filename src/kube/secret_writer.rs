@@ -98,7 +98,9 @@ pub(crate) fn write(
 /// Entries that we don't name are left as they are.
 fn plan(existing: Option<&Existing>, wanted: &SecretManifest) -> Plan {
     let us = wanted.owner.as_owner();
-    let data = encoded(wanted);
+    let encode = |value: &Secret| Value::String(STANDARD.encode(value.expose()));
+    let data: Map<String, Value> =
+        wanted.data.iter().map(|(key, value)| (key.clone(), encode(value))).collect();
     let Some(existing) = existing else {
         return Plan::Create(json!({
             "apiVersion": "v1",
@@ -140,11 +142,6 @@ fn plan(existing: Option<&Existing>, wanted: &SecretManifest) -> Plan {
         patch["metadata"]["ownerReferences"] = json!(owners);
     }
     Plan::Merge(patch)
-}
-
-fn encoded(wanted: &SecretManifest) -> Map<String, Value> {
-    let encode = |value: &Secret| Value::String(STANDARD.encode(value.expose()));
-    wanted.data.iter().map(|(key, value)| (key.clone(), encode(value))).collect()
 }
 
 fn group(api_version: &str) -> &str {

@@ -163,16 +163,9 @@ pub struct WatchMachine {
     heard_at: Duration,
     /// When everything is to be listed again, though all is well.
     relist_at: Duration,
-    trouble: Option<Trouble>,
-}
-
-/// The trouble that was last spoken of.
-#[derive(Debug)]
-struct Trouble {
-    kind: FailureKind,
-    text: String,
-    /// A list that succeeds ends a list's trouble, but not a watch's.
-    with_list: bool,
+    /// The trouble that was last reported. A list that succeeds ends it if it was a list's, which the
+    /// second value says, but not a watch's.
+    trouble: Option<(Failure, bool)>,
 }
 
 impl WatchMachine {
@@ -252,7 +245,7 @@ impl WatchMachine {
         self.list_whole = false;
         self.page_size = self.timing.page_size;
         self.failures = 0;
-        if self.trouble.as_ref().is_some_and(|trouble| trouble.with_list) {
+        if self.trouble.as_ref().is_some_and(|(_, with_list)| *with_list) {
             self.recovered(step);
         }
         let scope = self.scope.clone();
@@ -398,12 +391,12 @@ impl WatchMachine {
     }
 
     fn say(&mut self, failure: Failure, with_list: bool, step: &mut Step) {
-        let Failure { kind, text, .. } = failure;
-        let is_known = |known: &Trouble| known.kind == kind && known.text == text;
+        let Failure { kind, text, .. } = &failure;
+        let is_known = |(known, _): &(Failure, bool)| (known.kind, &known.text) == (*kind, text);
         if !self.trouble.as_ref().is_some_and(is_known) {
-            step.observations.push(Observation::Trouble { kind, text: text.clone() });
+            step.observations.push(Observation::Trouble { kind: *kind, text: text.clone() });
         }
-        self.trouble = Some(Trouble { kind, text, with_list });
+        self.trouble = Some((failure, with_list));
     }
 
     fn recovered(&mut self, step: &mut Step) {

@@ -40,9 +40,9 @@ impl SecureAgents {
         let current = match current {
             Some(current) => current,
             None => {
-                let loaded = options.trust.load()?;
-                self.read = Some((loaded.fingerprint, uptime.saturating_add(LOOK_EVERY)));
-                Arc::new(agent(options, Some(tls(loaded.certificates))))
+                let (certificates, fingerprint) = options.trust.load()?;
+                self.read = Some((fingerprint, uptime.saturating_add(LOOK_EVERY)));
+                Arc::new(agent(options, Some(tls(certificates))))
             }
         };
         self.agents.push(Arc::clone(&current));

@@ -233,7 +233,8 @@ impl Election {
             self.lose(news);
         }
         let Some(left) = self.left_to_another(now) else { return self.write(Some(lease), now) };
-        let (leader, annotations) = (holder.to_owned(), annotations(&lease));
+        let annotations = serde_json::from_value(lease["metadata"]["annotations"].clone());
+        let (leader, annotations) = (holder.to_owned(), annotations.unwrap_or_default());
         let following = Leadership::Following { leader, annotations };
         if self.reported.as_ref() != Some(&following) {
             self.reported = Some(following.clone());
@@ -342,12 +343,6 @@ impl Election {
         self.reported = None;
         news.push(Leadership::Lost);
     }
-}
-
-fn annotations(lease: &Value) -> BTreeMap<String, String> {
-    let found = lease["metadata"]["annotations"].as_object().into_iter().flatten();
-    let text = |(name, value): (&String, &Value)| Some((name.clone(), value.as_str()?.to_owned()));
-    found.filter_map(text).collect()
 }
 
 #[cfg(test)]
