@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{Controller, Effect, Event, Notice, SecretNote};
 use crate::clock::Now;
 use crate::cloud::contrabass::RabbitMq;
-use crate::config::Intervals;
+use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::overview::Overview;
 use crate::reconcile::ownership::Ownership;
@@ -135,14 +135,8 @@ fn world() -> World {
 }
 
 fn world_of(workers: usize) -> World {
-    let intervals = Intervals {
-        fast: seconds(20),
-        slow: seconds(120),
-        error: seconds(30),
-        fast_window: seconds(180),
-        down_port_fast_retries: 5,
-        resync: None,
-    };
+    let url = |name: &str| (name == "KUBE_API_URL").then(|| "http://kubernetes.test".to_owned());
+    let intervals = Config::read(url).unwrap().intervals;
     let (ownership, overview) = (Arc::new(Ownership::default()), Arc::new(Overview::default()));
     let metrics = Arc::new(Metrics::default());
     let controller = Controller::new(intervals, workers, ownership, metrics, Arc::clone(&overview));

@@ -1,7 +1,7 @@
 //! The inventory from outside: the store on real and simulated disks, the gate, the API, the page.
 
 mod api;
-mod client;
+pub(crate) mod client;
 mod crash;
 mod disks;
 mod faulty;

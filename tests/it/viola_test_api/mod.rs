@@ -17,7 +17,9 @@ use serde_json::{Value, json};
 use simulated_cloud::kubernetes::Denial;
 use simulated_cloud::{Fault, FaultKind, NODE_CONFIGS, Service};
 
-use self::process::{NAMESPACE, PROGRAM, SOON, Stand, read_answer};
+use self::process::{NAMESPACE, PROGRAM, Stand};
+use crate::inventory::client::{connect, read_answer};
+use crate::process::SOON;
 
 fn node(name: &str, address: &str) -> Value {
     json!({
@@ -278,23 +280,22 @@ fn requests_that_are_wrong_as_http_are_answered_in_json() {
         (format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(20_000)), 414),
     ];
     for (request, expected) in cases {
-        let (status, head, body) = stand.raw(request.as_bytes());
-        let body: Value = serde_json::from_str(&body).unwrap();
-        assert_eq!(status, expected, "{request:.100}: {body}");
-        assert!(!body["error"].as_str().unwrap().is_empty());
-        assert!(head.contains("Content-Type: application/json"), "{head}");
-        assert_eq!(head.contains("Allow: "), expected == 405, "{head}");
+        let answer = stand.raw(request.as_bytes());
+        assert_eq!(answer.status, expected, "{request:.100}: {}", answer.json());
+        assert!(!answer.error().is_empty());
+        let content_type = answer.header("Content-Type");
+        assert!(content_type.is_some_and(|kind| kind.starts_with("application/json")));
+        assert_eq!(answer.header("Allow").is_some(), expected == 405, "{answer:?}");
     }
     let get = format!("{}\r\n", head("GET", "/healthz?full"));
-    let (status, _, body) = stand.raw(get.as_bytes());
-    assert_eq!((status, body.as_str()), (200, "ok"));
+    let answer = stand.raw(get.as_bytes());
+    assert_eq!((answer.status, answer.body.as_slice()), (200, &b"ok"[..]));
 }
 
 #[test]
 fn a_body_is_read_to_its_end_and_no_further_and_the_connection_is_kept() {
     let stand = Stand::start();
-    let mut client = TcpStream::connect(stand.address).unwrap();
-    client.set_read_timeout(Some(SOON)).unwrap();
+    let mut client = connect(stand.address);
     let post = head("POST", NODE_CONFIGS);
     let body = three_nodes().to_string();
     let length = body.len();
@@ -309,10 +310,9 @@ fn a_body_is_read_to_its_end_and_no_further_and_the_connection_is_kept() {
         client.write_all(piece).unwrap();
     }
     for applied in [3, 0] {
-        let (status, head, body) = read_answer(&mut client);
-        let body: Value = serde_json::from_str(&body).unwrap();
-        assert_eq!((status, &body["applied"]), (200, &json!(applied)), "{head}");
-        assert!(!head.contains("Connection: close"), "{head}");
+        let answer = read_answer(&mut client, false).unwrap();
+        assert_eq!((answer.status, &answer.json()["applied"]), (200, &json!(applied)));
+        assert_ne!(answer.header("Connection"), Some("close"));
     }
 }
 
@@ -322,20 +322,20 @@ fn a_huge_declared_length_costs_nothing_and_a_body_beyond_the_limit_still_gets_i
     for target in ["GET /healthz", "POST /v1/k8s/multinic/node-configs", "POST /"] {
         let request =
             format!("{target} HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000000000000000\r\n\r\n");
-        assert_eq!(stand.raw(request.as_bytes()).0, 413, "{target}");
+        assert_eq!(stand.raw(request.as_bytes()).status, 413, "{target}");
     }
     let post = head("POST", NODE_CONFIGS);
     let mut request = format!("{post}Content-Length: 6000000\r\n\r\n").into_bytes();
     request.resize(request.len() + 6_000_000, b' ');
-    assert_eq!(stand.raw(&request).0, 413);
+    assert_eq!(stand.raw(&request).status, 413);
 
     // Just below the limit it is read to its end.
     let mut body = three_nodes().to_string().into_bytes();
     body.resize(4 * 1024 * 1024, b' ');
     let mut request = format!("{post}Content-Length: {}\r\n\r\n", body.len()).into_bytes();
     request.extend_from_slice(&body);
-    let (status, _, body) = stand.raw(&request);
-    assert_eq!(status, 200, "{body}");
+    let answer = stand.raw(&request);
+    assert_eq!(answer.status, 200, "{answer:?}");
 }
 
 #[test]

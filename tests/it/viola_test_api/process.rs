@@ -1,21 +1,21 @@
 //! The program as a process, and the API server it writes to.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use simulated_cloud::kubernetes::Kubernetes;
 use simulated_cloud::wire::{Handler, Server};
 use simulated_cloud::{Faults, Journal, NODE_CONFIGS, Service};
 
+use crate::inventory::client::{Answer, connect, exchange};
+use crate::process::SOON;
+
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_viola-test-api");
 pub(crate) const NAMESPACE: &str = "multinic-system";
-/// Long enough for anything that should happen at once, on a machine that is busy.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// A running stand-in and its API server; both end when dropped.
 pub(crate) struct Stand {
@@ -71,17 +71,13 @@ impl Stand {
             provider_id.unwrap_or_default(),
             body.len()
         );
-        let (status, _, body) = self.raw(request.as_bytes());
-        (status, serde_json::from_str(&body).unwrap())
+        let answer = self.raw(request.as_bytes());
+        (answer.status, answer.json())
     }
 
-    /// Status, head and body of the answer to these bytes.
-    pub(crate) fn raw(&self, request: &[u8]) -> (u16, String, String) {
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(SOON)).unwrap();
-        stream.set_write_timeout(Some(SOON)).unwrap();
-        stream.write_all(request).unwrap();
-        read_answer(&mut stream)
+    /// The answer to these bytes.
+    pub(crate) fn raw(&self, request: &[u8]) -> Answer {
+        exchange(&mut connect(self.address), request).unwrap()
     }
 
     /// The object of a node.
@@ -116,20 +112,4 @@ impl Drop for Stand {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Status, head and body.
-pub(crate) fn read_answer(stream: &mut TcpStream) -> (u16, String, String) {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).unwrap();
-        head.push(byte[0]);
-    }
-    let head = String::from_utf8(head).unwrap();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
-    let mut body = vec![0; length.unwrap().parse().unwrap()];
-    stream.read_exact(&mut body).unwrap();
-    (status, head, String::from_utf8(body).unwrap())
 }

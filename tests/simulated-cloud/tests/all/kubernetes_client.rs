@@ -1,5 +1,6 @@
 //! A bare HTTP client for the tests of the simulated Kubernetes API: it shows an answer as it stood on the wire.
 
+use crate::client::Answer;
 use simulated_cloud::journal::{Journal, Service};
 use simulated_cloud::kubernetes::Kubernetes;
 use simulated_cloud::wire::Server;
@@ -25,33 +26,6 @@ pub(crate) fn start() -> Running {
     )
     .unwrap();
     Running { kubernetes, server }
-}
-
-/// One answer, read to its end.
-#[derive(Debug)]
-#[allow(dead_code, reason = "each test file uses its own part")]
-pub(crate) struct Answer {
-    pub(crate) status_line: String,
-    pub(crate) headers: Vec<(String, String)>,
-    pub(crate) body: Vec<u8>,
-    /// Whether the body ended as its framing promises.
-    pub(crate) complete: bool,
-}
-
-#[allow(dead_code, reason = "each test file uses its own part")]
-impl Answer {
-    pub(crate) fn status(&self) -> u16 {
-        self.status_line.split(' ').nth(1).unwrap().parse().unwrap()
-    }
-
-    pub(crate) fn json(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.body).unwrap()
-    }
-
-    pub(crate) fn lines(&self) -> Vec<serde_json::Value> {
-        let text = String::from_utf8(self.body.clone()).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
 }
 
 /// An answer that is read piece by piece.
@@ -134,7 +108,6 @@ impl Stream {
 }
 
 /// A request with a JSON content type, read to the end.
-#[allow(dead_code, reason = "each test file uses its own part")]
 pub(crate) fn ask(
     running: &Running,
     method: &str,

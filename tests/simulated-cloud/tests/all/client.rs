@@ -1,8 +1,5 @@
 //! A client that shows an answer as it is on the wire: names in their case, and how it ended.
 
-#![allow(dead_code, reason = "each test file uses its part")]
-#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -16,9 +13,24 @@ pub(crate) struct Answer {
     pub(crate) status_line: String,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
+    /// Whether the body ended as its framing promises, where that was looked at.
+    pub(crate) complete: bool,
 }
 
 impl Answer {
+    pub(crate) fn status(&self) -> u16 {
+        self.status_line.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    pub(crate) fn lines(&self) -> Vec<serde_json::Value> {
+        let text = String::from_utf8(self.body.clone()).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
     /// The answer in these bytes; none if they don't begin like one.
     pub(crate) fn parse(bytes: &[u8]) -> Option<Answer> {
         let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
@@ -29,7 +41,8 @@ impl Answer {
             .filter_map(|line| line.split_once(": "))
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
-        Some(Answer { status_line, headers, body: bytes[end + 4..].to_vec() })
+        let body = bytes[end + 4..].to_vec();
+        Some(Answer { status_line, headers, body, complete: true })
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {

@@ -2,11 +2,7 @@
 //! those of the real server: status line, header names, and body. Times and uids differ by nature;
 //! resource versions are compared, since each case starts from the recorded version.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod kubernetes_client;
-
-use kubernetes_client::{Running, Stream, open, start};
+use crate::kubernetes_client::{Running, Stream, open, start};
 use serde_json::{Value, json};
 use simulated_cloud::kubernetes::{Denial, Kubernetes};
 use std::path::PathBuf;

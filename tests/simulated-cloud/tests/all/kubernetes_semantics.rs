@@ -1,11 +1,7 @@
 //! What the simulated Kubernetes API promises beyond the recordings: watches under the switches for tests,
 //! server-side apply among several managers, pages, and access.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod kubernetes_client;
-
-use kubernetes_client::{Running, Stream, ask, open, start};
+use crate::kubernetes_client::{Running, Stream, ask, open, start};
 use serde_json::{Value, json};
 use simulated_cloud::kubernetes::{Denial, ResourceKind};
 use std::time::Duration;

@@ -1,14 +1,10 @@
 //! Every folder of fixtures is a scenario that can be started and that agrees with itself.
 
-#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
-
-mod support;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::client::exchange;
 use simulated_cloud::{Cloud, NODE_CONFIGS, Scenario, Service};
-use support::exchange;
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures")

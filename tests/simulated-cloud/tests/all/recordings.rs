@@ -5,17 +5,13 @@
 //! of those that mean something), how the body's end is told, and the body: every key, and every
 //! value but those of [`VOLATILE`]. [`NOT_REPLAYED`] lists the exceptions.
 
-#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
-
-mod support;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::client::{Answer, exchange};
 use serde_json::Value;
 use simulated_cloud::{Cloud, Scenario, Service};
-use support::{Answer, exchange};
 
 /// Recordings that are not replayed, and why.
 const NOT_REPLAYED: &[(&str, &str)] = &[];

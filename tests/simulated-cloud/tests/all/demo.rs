@@ -1,7 +1,5 @@
 //! The demo, ended by a signal in the middle: it takes its programs and its folder with it.
 
-#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
-
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt as _;

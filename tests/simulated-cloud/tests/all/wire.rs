@@ -1,19 +1,15 @@
 //! The HTTP server under the simulated services: kept connections, and everything that goes wrong
 //! on purpose.
 
-#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
-
-mod support;
-
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use crate::client::{LIMIT, connect, exchange, read_answer};
 use simulated_cloud::wire::{Body, Framing, Handler, Limits, Request, Response, Server};
 use simulated_cloud::{Fault, FaultKind, Faults, Journal, Service};
-use support::{LIMIT, connect, exchange, read_answer};
 
 const GET: &[u8] = b"GET /some%20where?a=1&b=two+words HTTP/1.1\r\nHost: x\r\n\r\n";
 
