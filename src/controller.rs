@@ -17,6 +17,7 @@ use crate::config::Intervals;
 use crate::metrics::{CONTROLLER, Metrics, QUEUE};
 use crate::overview::Overview;
 use crate::queue::{Member, NextPass, Queue};
+use crate::reconcile::memory::Memory;
 use crate::reconcile::ownership::Ownership;
 use crate::reconcile::report::Reason;
 use crate::reconcile::schedule::{Facts, next_due};
@@ -273,7 +274,9 @@ impl Controller {
         let key = object.key.clone();
         let Some(tracked) = self.objects.get_mut(&key) else { return };
         let forced = tracked.object.force != object.force;
-        let is_due = forced || tracked.object.generation != object.generation;
+        let is_due = forced
+            || tracked.object.approve != object.approve
+            || tracked.object.generation != object.generation;
         if is_due {
             self.ownership.know(&object);
         }
@@ -349,18 +352,21 @@ impl Controller {
     fn conclude(&mut self, now: Now, work: &Work, outcome: &Outcome) {
         let key = &work.object.key;
         let Some(tracked) = self.objects.get_mut(key) else { return };
-        let freed = outcome.nodes.is_some() && outcome.nodes != tracked.status.nodes;
+        let freed = outcome.nodes.is_some() && outcome.nodes != tracked.nodes;
+        tracked.nodes = outcome.nodes.or(tracked.nodes);
         if outcome.verdict.reason == Reason::NodeConflict {
             self.conflicting.insert(key.clone());
         } else {
             self.conflicting.remove(key);
         }
-        let failed = !outcome.verdict.reason.is_success();
+        // Time alone ends no hold, so a held object is due as rarely as a success.
+        let is_held = outcome.memory == Memory::Held;
+        let failed = !outcome.verdict.reason.is_success() && !is_held;
         let facts = Facts {
             failed,
             retry_after: outcome.retry_after,
             changed_at: tracked.changed_at,
-            down_ports: outcome.down_port_retry.as_ref(),
+            down_ports: outcome.down_port_retry.as_ref().filter(|_| !is_held),
             resync_at: outcome.resync_at,
         };
         let due = next_due(now, &facts, &self.intervals, phase(&work.object));
@@ -426,7 +432,7 @@ impl Controller {
     fn count(&self, now: Now, outcome: &Outcome, took: Duration) {
         self.metrics.observe("controller_runtime_reconcile_time_seconds", &[CONTROLLER], took);
         self.metrics.observe("workqueue_work_duration_seconds", QUEUE, took);
-        self.metrics.add("multinic_nodes_sent_total", &[], outcome.sent as f64);
+        self.metrics.add("multinic_nodes_sent_total", &[], outcome.sent.len() as f64);
         let result = if outcome.later {
             "requeue_after"
         } else if outcome.cut_short {

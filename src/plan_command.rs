@@ -25,8 +25,9 @@ use crate::kube::objects::RawObject;
 use crate::listing;
 use crate::metrics::Metrics;
 use crate::node_config::NodeConfig;
+use crate::reconcile::memory::{self, Memory};
 use crate::reconcile::ownership::Ownership;
-use crate::reconcile::report::{Verdict, count};
+use crate::reconcile::report::{Verdict, count, memory_lost};
 use crate::reconcile::{Context, Lane, Observer, Outcome, Pass, Scope, Sending, Work, dry_run};
 use crate::resources::{FORCE_ANNOTATION, ObjectKey, OpenstackConfig};
 use crate::targets::viola::bodies;
@@ -86,7 +87,13 @@ pub fn run(config: &Config, key: &ObjectKey, json: bool) -> Result<Shown, String
         let head = [("object", key.to_string()), ("inventory", memory.clone())];
         *lock(&nodes) = text::nodes(head, sending, inventory, forced_at, statuses);
     };
-    let outcome = pass(&context, object, forced_at, &observer)?;
+    let mut outcome = pass(&context, object, forced_at, &observer)?;
+    let may_renumber =
+        config.inventory.renumber_lost || memory::is_approved(object, &object.status);
+    if outcome.memory == Memory::Renumbered && !may_renumber {
+        outcome.verdict = memory_lost(object);
+        notes.push("held: the operator sends none of this before it is approved".to_owned());
+    }
     let Verdict { reason, message } = &outcome.verdict;
     let ready = if reason.is_success() { "True" } else { "False" };
     let status = format!("Ready={ready}, {}: {message}", reason.name());
@@ -159,6 +166,9 @@ fn pass(
         object: Arc::clone(object),
         resend_accepted_until: forced_at,
         down_port_retry: object.status.down_port_retry.clone(),
+        was_planned: false,
+        // A held object is shown as it would be sent once it is approved.
+        is_loss_approved: true,
         building_since: BTreeMap::new(),
     };
     let pass = Pass { number: 0, scope: Scope::of(object), lane: Lane::Poll, work: vec![work] };

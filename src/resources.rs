@@ -23,6 +23,8 @@ pub const OPENSTACK_CONFIGS: Resource = Resource {
 };
 /// Any change of this annotation's value means: sync now, and send every node again.
 pub const FORCE_ANNOTATION: &str = "multinic.example.com/force-reconcile";
+/// The value of this annotation approves what is held.
+pub const APPROVE_ANNOTATION: &str = "multinic.example.com/approve";
 
 /// Names an object over its whole life and beyond.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -54,6 +56,8 @@ pub struct OpenstackConfig {
     pub being_deleted: bool,
     /// Value of [`FORCE_ANNOTATION`].
     pub force: Option<String>,
+    /// Value of [`APPROVE_ANNOTATION`].
+    pub approve: Option<String>,
     /// What is wanted, or what is wrong with it.
     pub spec: Result<Spec, String>,
     /// What was last reported; empty where it can't be read.
@@ -108,9 +112,12 @@ pub struct Status {
     /// The generation this status speaks of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Nodes computed last.
+    /// Nodes computed last for that generation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nodes: Option<u32>,
+    /// The value of [`APPROVE_ANNOTATION`] that is used up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_approved: Option<String>,
 }
 
 /// `metav1.Condition`.
@@ -200,6 +207,7 @@ impl OpenstackConfig {
             created: raw.metadata.creation_timestamp.unwrap_or(Timestamp::MIN),
             being_deleted: raw.metadata.deletion_timestamp.is_some(),
             force: raw.metadata.annotations.get(FORCE_ANNOTATION).cloned(),
+            approve: raw.metadata.annotations.get(APPROVE_ANNOTATION).cloned(),
             spec: read_spec(body.spec.as_ref()),
             status: read_status(body.status.as_ref()),
         }
@@ -279,6 +287,7 @@ fn read_status(status: Option<&serde_json::Value>) -> Status {
         down_port_retry: field(status, "downPortRetry"),
         observed_generation: field(status, "observedGeneration"),
         nodes: field(status, "nodes"),
+        last_approved: field(status, "lastApproved"),
     }
 }
 

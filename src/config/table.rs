@@ -121,6 +121,7 @@ settings! {
         path: PathBuf = value(text), "INVENTORY_DB_PATH", "/var/lib/multinic-operator/inventory.json", "the inventory's file";
         cors_origin: Option<String> = optional(origin), "INVENTORY_CORS_ORIGIN", "", "Access-Control-Allow-Origin of the API, as https://ui.example.com";
         token_file: Option<PathBuf> = optional(text), "INVENTORY_TOKEN_FILE", "", "file with the bearer token that clients must show";
+        renumber_lost: bool = value(|text| one_of(text, &["hold", "renumber"]).map(|word| word == "renumber")), "MEMORY_LOST", "hold", "hold or renumber objects whose records are lost";
     }
 
     /// What is no setting of one service.

@@ -1,5 +1,6 @@
 //! The controller, driven by events and invented time: workers and Kubernetes are this file.
 
+mod memory;
 mod metrics;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +43,7 @@ fn object(name: &str) -> OpenstackConfig {
         created: "2026-01-01T00:00:00Z".parse().unwrap(),
         being_deleted: false,
         force: None,
+        approve: None,
         spec: Ok(spec),
         status: Status::default(),
     }
@@ -80,9 +82,13 @@ fn younger(object: OpenstackConfig) -> OpenstackConfig {
     OpenstackConfig { created: "2026-01-01T00:00:09Z".parse().unwrap(), ..object }
 }
 
+fn sent() -> Vec<String> {
+    vec!["worker-1".to_owned()]
+}
+
 fn synced(job: &Work) -> Outcome {
     let outcome = Outcome::failed(job, Reason::Synced, "synced 1 node");
-    Outcome { nodes: Some(1), sent: 1, changed: true, resent: true, ..outcome }
+    Outcome { nodes: Some(1), sent: sent(), changed: true, resent: true, ..outcome }
 }
 
 fn unchanged(job: &Work) -> Outcome {
@@ -594,7 +600,7 @@ fn a_force_survives_failed_syncs_until_everything_was_accepted() {
     let asked_at = Some(world.now.wall);
     assert_eq!(world.finish("a", down).resend_accepted_until, asked_at);
     world.until_due();
-    let half = |job: &Work| Outcome { nodes: Some(2), sent: 1, ..down(job) };
+    let half = |job: &Work| Outcome { nodes: Some(2), sent: sent(), ..down(job) };
     assert_eq!(world.finish("a", half).resend_accepted_until, asked_at);
     world.until_due();
     assert_eq!(world.finish("a", unchanged).resend_accepted_until, asked_at);
@@ -712,29 +718,44 @@ fn a_force_has_the_secret_looked_after_too() {
 }
 
 #[test]
-fn events_are_told_on_transitions_only() {
+fn events_are_told_on_transitions_and_for_what_was_sent() {
     type Step = (fn(&Work) -> Outcome, &'static [&'static str]);
     let mut world = world();
     world.apply(object("a"));
     let outcomes: [Step; 9] = [
-        (synced, &[]),
+        (synced, &["NodesSent"]),
         (down, &["KeystoneError"]),
         (down, &[]),
         (conflict, &["NodeConflict"]),
         (down, &["KeystoneError"]),
         (unchanged, &["Synced"]),
         (unchanged, &[]),
-        (synced, &[]),
+        (synced, &["NodesSent"]),
         (down, &["KeystoneError"]),
     ];
     for (outcome, expected) in outcomes {
         world.finish("a", outcome);
         let told: Vec<&str> = world.told.iter().map(|notice| notice.reason).collect();
         assert_eq!(told, expected);
-        assert!(world.told.iter().all(|one| one.warning == (one.reason != "Synced")));
+        assert!(
+            world.told.iter().all(|one| one.warning
+                == (one.reason.ends_with("Error") || one.reason == "NodeConflict"))
+        );
         world.told.clear();
         world.until_due();
     }
+}
+
+#[test]
+fn equal_sends_have_equal_texts_and_a_pass_that_is_not_over_tells_what_it_sent() {
+    let mut world = world();
+    world.apply(object("a"));
+    world.finish("a", |job| Outcome { later: true, ..synced(job) });
+    world.until_due();
+    world.finish("a", synced);
+    let text = "1 node accepted by provider-1: worker-1";
+    let told: Vec<&str> = world.told.iter().map(|one| one.note.as_str()).collect();
+    assert_eq!(told, [text, text]);
 }
 
 #[test]
@@ -774,14 +795,15 @@ fn a_secret_of_somebody_elses_is_noted_in_the_status_until_it_is_gone() {
     let noted = "synced 1 node; note: Secret rabbitmq-a belongs to somebody else";
     assert_eq!(world.message(), noted);
     assert_eq!(world.last_status().last_synced_at, synced_at, "no sync has ended");
-    assert_eq!(world.told.iter().map(|one| one.reason).collect::<Vec<_>>(), ["ForeignSecret"]);
+    let told: Vec<&str> = world.told.iter().map(|one| one.reason).collect();
+    assert_eq!(told, ["NodesSent", "ForeignSecret"]);
     world.until_due();
     world.finish("a", |job| with_rabbitmq(1, unchanged(job)));
     assert!(world.message().contains("note: Secret rabbitmq-a"), "{}", world.message());
     world.secret_note("a", None);
     assert_eq!(world.message(), "1 node unchanged");
     assert_eq!(world.last_status().condition("Degraded").unwrap().status, "False");
-    assert_eq!(world.told.len(), 1);
+    assert_eq!(world.told.len(), 2);
 }
 
 #[test]
@@ -909,7 +931,7 @@ fn the_state_of_resends_goes_from_the_status_into_the_job() {
 fn the_status_is_the_coordinators_own_word_whatever_it_sees_written() {
     let seen = |nodes| {
         let mut object = object("a");
-        object.status.nodes = Some(nodes);
+        (object.status.nodes, object.status.observed_generation) = (Some(nodes), Some(1));
         object
     };
     let mut world = world();

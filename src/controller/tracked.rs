@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::{Effect, Notice, SecretNote};
 use crate::clock::Now;
 use crate::overview::ObjectState;
+use crate::reconcile::memory::{self, Memory};
 use crate::reconcile::report::{self, Reason, Report, Verdict};
 use crate::reconcile::{Outcome, Work};
 use crate::resources::{Condition, DownPortRetry, OpenstackConfig, Status};
@@ -22,6 +23,10 @@ pub(super) struct Tracked {
     /// The watch has shown another status since that was written: an older one of ours, which this one
     /// follows, or an edit, which is put right after the next pass.
     shows_another: bool,
+    /// Nodes computed last, for whichever generation.
+    pub(super) nodes: Option<u32>,
+    /// [`Work::was_planned`].
+    was_planned: bool,
     /// Resends for DOWN ports so far; the status may not say it yet.
     down_port_retry: Option<DownPortRetry>,
     /// Uptime of the last change that was sent.
@@ -53,6 +58,8 @@ impl Tracked {
         Tracked {
             status: object.status.clone(),
             shows_another: false,
+            nodes: object.status.nodes,
+            was_planned: false,
             down_port_retry: object.status.down_port_retry.clone(),
             object: Arc::new(object),
             changed_at: None,
@@ -72,6 +79,9 @@ impl Tracked {
 
     /// The object as the watch shows it now.
     pub(super) fn replace(&mut self, object: OpenstackConfig) {
+        if self.object.approve != object.approve {
+            self.status.last_approved = None;
+        }
         self.shows_another = !self.status.is_shown_by(&object.status);
         self.object = Arc::new(object);
     }
@@ -88,6 +98,8 @@ impl Tracked {
             object: Arc::clone(&self.object),
             resend_accepted_until: self.resend_until,
             down_port_retry: self.down_port_retry.clone(),
+            was_planned: self.was_planned,
+            is_loss_approved: memory::is_approved(&self.object, &self.status),
             building_since: self.building_since.clone(),
         }
     }
@@ -112,6 +124,12 @@ impl Tracked {
         if outcome.nodes.is_some() {
             // A pass that failed before it saw the ports doesn't know that they are up.
             self.down_ports = outcome.down_ports;
+            self.was_planned = true;
+        }
+        if let (false, Ok(spec)) = (outcome.sent.is_empty(), &work.object.spec) {
+            let note = report::sent(&outcome.sent, spec.target());
+            let notice = Notice { warning: false, reason: "NodesSent", note };
+            effects.push(Effect::RecordEvent(Arc::clone(&self.object), notice));
         }
         if self.remembered != outcome.remembered {
             for names in &outcome.remembered {
@@ -160,12 +178,14 @@ impl Tracked {
     ) {
         self.record_events(outcome, effects);
         self.verdict = Some((outcome.verdict.clone(), work.object.generation));
-        if let Some(status) = self.next_status(now, outcome.nodes) {
+        if let Some(mut status) = self.next_status(now, outcome.nodes) {
+            let is_planned = outcome.nodes.is_some();
+            status.last_approved = memory::last_approved(&work.object, &self.status, is_planned);
             self.write(status, effects);
         }
     }
 
-    /// Events are for transitions; a state that lasts is in the status.
+    /// Events are for transitions and for what was sent; a state that lasts is in the status.
     fn record_events(&mut self, outcome: &Outcome, effects: &mut Vec<Effect>) {
         let mut record = |warning, reason, note: String| {
             let notice = Notice { warning, reason, note };
@@ -180,6 +200,11 @@ impl Tracked {
             }
         } else if before.is_none_or(|ready| ready.reason != reason) {
             record(true, reason, verdict.message.clone());
+        }
+        if outcome.memory == Memory::Renumbered {
+            let note = "the inventory has no record of the object's nodes, so their ports were \
+                        numbered as on first sight";
+            record(true, Reason::MemoryLost.name(), note.to_owned());
         }
         if outcome.nodes.is_some() {
             if outcome.over_limit > self.over_limit {

@@ -18,6 +18,8 @@ use crate::threads::lock;
 
 /// How many Events one object may have at once; client-go's spam filter has the same numbers.
 const BURST: f64 = 25.0;
+/// The last of these are kept for warnings.
+const WARNINGS: f64 = 5.0;
 /// One more becomes possible each five minutes.
 const REFILL: Duration = Duration::from_secs(300);
 /// The API server forgets an Event after an hour (its default), and a series ends with it.
@@ -87,7 +89,8 @@ impl Events {
         let refilled = recent.allowance + elapsed.as_secs_f64() / REFILL.as_secs_f64();
         recent.allowance = refilled.min(BURST);
         recent.refilled_at = now.uptime;
-        let is_allowed = recent.allowance >= 1.0;
+        let kept = if text.is_warning { 0.0 } else { WARNINGS };
+        let is_allowed = recent.allowance >= kept + 1.0;
         if is_allowed {
             recent.allowance -= 1.0;
         }
@@ -283,6 +286,18 @@ mod tests {
         assert_eq!(allowed, 25);
         let Some((None, event)) = events.body(&object(), &text("x")) else { panic!() };
         assert_eq!(event["series"]["count"], 30);
+    }
+
+    #[test]
+    fn events_that_are_no_warning_leave_some_for_warnings() {
+        let (mut events, now) = events();
+        let normal = EventText::new(false, "NodesSent", "1 node");
+        let allowed = (0..50).filter(|_| events.count(&object(), &normal, now)).count();
+        assert_eq!(allowed, 20);
+        let warned = (0..50).filter(|_| events.count(&object(), &text("x"), now)).count();
+        assert_eq!(warned, 5);
+        let Some((None, event)) = events.body(&object(), &normal) else { panic!() };
+        assert_eq!(event["series"]["count"], 50);
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub mod differences;
 pub mod down_ports;
 mod hints;
 pub mod interfaces;
+pub mod memory;
 pub mod ownership;
 mod pass;
 pub mod plan;
@@ -35,6 +36,7 @@ use std::sync::{Arc, Mutex};
 pub use self::pass::{Failed, Lane, Outcome, Pass, Scope, Work};
 pub use self::send::{Decided, Sending};
 
+use self::memory::Memory;
 use self::ownership::{InFlight, Ownership, Planned};
 use self::plan::{Plan, Sources};
 use self::report::Reason;
@@ -130,7 +132,9 @@ fn run(context: &Context, pass: &Pass, observer: Option<Observer<'_>>, report: R
                 .for_each(|item| finish(item.work, failed_outcome(item.work, failed.clone())));
             continue;
         }
-        let plans = plans(context, &fetch, slice, &finish);
+        let inventory = context.store.snapshot();
+        let plan = |item: &Item<'_>| plan_of(context, &fetch, item, &inventory);
+        let plans = each_plan(context, slice, &plan, &finish);
         let (decided, in_flight) = decide(context, plans, began, &finish);
         let in_flight = Mutex::new(in_flight);
         let mut by_target: BTreeMap<&str, Vec<Decided<'_>>> = BTreeMap::new();
@@ -193,30 +197,42 @@ fn slices<'a, 'b>(items: &'b [Item<'a>]) -> Vec<&'b [Item<'a>]> {
     slices
 }
 
-/// Steps 9 and 10 for each object alone: a failure or a panic is that object's.
-fn plans<'a>(
+/// Steps 9 and 10 for one object alone.
+fn plan_of(
     context: &Context,
     fetch: &Fetch<'_>,
+    item: &Item<'_>,
+    inventory: &Inventory,
+) -> Result<Plan, Failed> {
+    let Item { work, spec } = item;
+    let answers = fetch.answers(spec)?;
+    let plan = plan::plan(&Sources {
+        spec,
+        uid: &work.object.uid,
+        answers: &answers,
+        statuses: context.config.openstack.port_statuses.as_deref(),
+        inventory,
+        building_since: &work.building_since,
+        uptime: context.clock.now().uptime,
+    });
+    let may_renumber = work.is_loss_approved || context.config.inventory.renumber_lost;
+    let memory = match work.was_planned {
+        true => Memory::Kept,
+        false => memory::of(&work.object, &answers, inventory, may_renumber),
+    };
+    Ok(Plan { memory, ..plan })
+}
+
+/// The plans of a slice: a failure or a panic is one object's.
+fn each_plan<'a>(
+    context: &Context,
     slice: &[Item<'a>],
+    plan: &dyn Fn(&Item<'a>) -> Result<Plan, Failed>,
     finish: Report<'_>,
 ) -> Vec<(Item<'a>, Plan)> {
-    let inventory = context.store.snapshot();
-    let uptime = context.clock.now().uptime;
-    let plan_of = |item: &Item<'a>| -> Result<Plan, Failed> {
-        let answers = fetch.answers(item.spec)?;
-        Ok(plan::plan(&Sources {
-            spec: item.spec,
-            uid: &item.work.object.uid,
-            answers: &answers,
-            statuses: context.config.openstack.port_statuses.as_deref(),
-            inventory: &inventory,
-            building_since: &item.work.building_since,
-            uptime,
-        }))
-    };
     let mut plans = Vec::new();
     for item in slice {
-        match catch_unwind(AssertUnwindSafe(|| plan_of(item))) {
+        match catch_unwind(AssertUnwindSafe(|| plan(item))) {
             Ok(Ok(plan)) => plans.push((*item, plan)),
             Ok(Err(failed)) => finish(item.work, failed_outcome(item.work, failed)),
             Err(_) => {
@@ -255,11 +271,15 @@ fn decide<'a>(
     let sorted: Vec<_> =
         sorted.map(|(decision, plan)| decision.sorted(plan, &planned, &inventory)).collect();
     let mut decided = Vec::new();
-    for ((item, plan), sorted) in plans.into_iter().zip(sorted) {
+    for ((item, mut plan), sorted) in plans.into_iter().zip(sorted) {
         let Some((own, conflicts, later)) = sorted else {
             finish(item.work, cut_short(item.work));
             continue;
         };
+        if own.is_empty() && !conflicts.is_empty() {
+            // Older objects have sent all its nodes, and their records replaced those of its VMs.
+            plan.memory = Memory::Kept;
+        }
         decided.push(Decided { work: item.work, spec: item.spec, plan, own, conflicts, later });
     }
     (decided, in_flight)

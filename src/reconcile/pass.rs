@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::memory::Memory;
 use super::report::{Reason, Verdict};
 use crate::cloud::CloudError;
 use crate::cloud::contrabass::RabbitMq;
@@ -66,6 +67,10 @@ pub struct Work {
     pub resend_accepted_until: Option<Timestamp>,
     /// Resends for DOWN ports so far.
     pub down_port_retry: Option<DownPortRetry>,
+    /// A pass of this process has planned it, so its records weren't lost before the start.
+    pub was_planned: bool,
+    /// A person has approved that lost records are replaced.
+    pub is_loss_approved: bool,
     /// Ports that their node was told of and that were BUILD in the last pass, with the uptime at
     /// which that was seen first.
     pub building_since: BTreeMap<String, Duration>,
@@ -80,8 +85,8 @@ pub struct Outcome {
     pub nodes: Option<u32>,
     /// Nodes were sent because they differ from what Viola had.
     pub changed: bool,
-    /// Nodes Viola accepted in this pass.
-    pub sent: usize,
+    /// Names of the nodes that were accepted in this pass, sorted.
+    pub sent: Vec<String>,
     /// Everything that should have been sent again was accepted.
     pub resent: bool,
     /// Resends for DOWN ports from here on.
@@ -100,6 +105,8 @@ pub struct Outcome {
     pub unwritten: Option<String>,
     /// [`Work::building_since`] after this pass.
     pub building_since: BTreeMap<String, Duration>,
+    /// What the inventory knew of the object; [`Memory::Kept`] also where that wasn't looked at.
+    pub memory: Memory,
     /// Which nodes go by a name that Nova doesn't confirm, and why.
     pub remembered: Vec<String>,
     /// Another pass is in the way of some of the object's nodes. The object is due again soon, and
@@ -121,7 +128,7 @@ impl Outcome {
             verdict,
             nodes: None,
             changed: false,
-            sent: 0,
+            sent: Vec::new(),
             resent: false,
             down_port_retry: work.down_port_retry.clone(),
             down_ports: 0,
@@ -131,6 +138,7 @@ impl Outcome {
             rabbitmq: None,
             unwritten: None,
             building_since: work.building_since.clone(),
+            memory: Memory::Kept,
             remembered: Vec::new(),
             later: false,
             cut_short: false,

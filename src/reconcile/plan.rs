@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::hints;
 use super::interfaces::{Assigned, Attached, assign};
+use super::memory::Memory;
 use crate::cloud::fetch::{Answers, Vm};
 use crate::cloud::neutron::{Port, Subnet, same};
 use crate::cloud::nova::ServerName;
@@ -64,6 +65,8 @@ pub struct Plan {
     pub stuck: Vec<(String, String)>,
     /// What is likely a mistake, though nothing failed.
     pub hints: Vec<String>,
+    /// What the inventory knows of the object, from [`memory::of`](super::memory::of).
+    pub memory: Memory,
 }
 
 /// A port that becomes no interface.

@@ -4,11 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use super::memory::{self, APPROVAL};
 use super::plan::{Plan, Unconfirmed, Unusable};
 use crate::clock::{Now, to_seconds_text};
 use crate::cloud::Step;
 use crate::cloud::answer::shortened;
-use crate::resources::{Condition, DownPortRetry, ObjectKey, Status};
+use crate::resources::{
+    APPROVE_ANNOTATION, Condition, DownPortRetry, ObjectKey, OpenstackConfig, Status,
+};
 use crate::targets::viola::Delivery;
 
 /// Names listed in a message before the rest is only counted.
@@ -40,11 +43,12 @@ pub enum Reason {
     NovaError,
     NodeConflict,
     ViolaPostError,
+    MemoryLost,
 }
 
 impl Reason {
     /// Every reason there is, in the order of the contract.
-    pub const ALL: [Reason; 14] = [
+    pub const ALL: [Reason; 15] = [
         Reason::Synced,
         Reason::NoChange,
         Reason::ConfigError,
@@ -59,6 +63,7 @@ impl Reason {
         Reason::NovaError,
         Reason::NodeConflict,
         Reason::ViolaPostError,
+        Reason::MemoryLost,
     ];
 
     /// The word in the condition.
@@ -78,6 +83,7 @@ impl Reason {
             Reason::NovaError => "NovaError",
             Reason::NodeConflict => "NodeConflict",
             Reason::ViolaPostError => "ViolaPostError",
+            Reason::MemoryLost => "MemoryLost",
         }
     }
 
@@ -182,6 +188,23 @@ pub fn verdict(summary: &Summary<'_>) -> Verdict {
     Verdict { reason, message: limited(&parts.join("; ")) }
 }
 
+/// Why nothing is sent for an object whose records are lost.
+pub(crate) fn memory_lost(object: &OpenstackConfig) -> Verdict {
+    let ObjectKey { namespace, name } = &object.key;
+    let used = match object.approve.as_deref() {
+        Some(APPROVAL) => " (that value was used before, remove it first)",
+        _ => "",
+    };
+    let message = format!(
+        "the inventory has no record of the object's nodes, so nothing is sent: their ports could get \
+         other interface ids, and live network cards other names. Restore the inventory \
+         (docs/operations.md#restore). Or compare multinic-operator plan {namespace}/{name} with what \
+         the nodes have, and approve it: kubectl -n {namespace} annotate osc {name} \
+         {APPROVE_ANNOTATION}={APPROVAL}{used}"
+    );
+    Verdict { reason: Reason::MemoryLost, message }
+}
+
 fn problems(summary: &Summary<'_>) -> Vec<String> {
     let Summary { plan, conflicts, delivery, .. } = summary;
     let refused = delivery.problems.iter().map(|problem| {
@@ -274,6 +297,12 @@ fn left_out(plan: &Plan) -> Vec<String> {
     parts
 }
 
+/// What an Event says of nodes that were accepted. Equal sends have equal texts, so that they are
+/// counted in one Event.
+pub(crate) fn sent(nodes: &[String], target: &str) -> String {
+    format!("{} accepted by {target}: {}", count(nodes.len(), "node"), listed(nodes))
+}
+
 /// `1 node`, `2 nodes`.
 pub(crate) fn count(number: usize, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
@@ -324,6 +353,9 @@ pub fn next(before: &Status, verdict: &Verdict, report: &Report<'_>, now: Now) -
         let _ = write!(message, "; note: {}", shortened(note, ANSWER_LIMIT));
     }
     let healthy = success && report.notes.is_empty();
+    // Nodes of another spec have other records. A held object is recognised by its nodes.
+    let is_of_generation =
+        before.observed_generation == Some(report.generation) || memory::is_held(before);
     let time = to_seconds_text(now.wall);
     let condition = |kind: &str, status: bool, reason: &str, message: &str| {
         let status = if status { "True" } else { "False" };
@@ -349,6 +381,7 @@ pub fn next(before: &Status, verdict: &Verdict, report: &Report<'_>, now: Now) -
         last_error: if success { String::new() } else { message.clone() },
         down_port_retry: report.down_port_retry.clone(),
         observed_generation: Some(report.generation),
-        nodes: report.nodes.or(before.nodes),
+        nodes: report.nodes.or(before.nodes.filter(|_| is_of_generation)),
+        last_approved: before.last_approved.clone(),
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use jiff::Timestamp;
 
 use super::changes::{self, Recorded, SendContext, SendReason};
+use super::memory::Memory;
 use super::ownership::InFlight;
 use super::plan::{Plan, PlannedNode};
 use super::report::{self, Conflict, Summary};
@@ -117,7 +118,8 @@ impl<'a> Sending<'a> {
         unconfirmed: &BTreeSet<String>,
         now: Timestamp,
     ) -> Sending<'a> {
-        let is_own = |node: &&PlannedNode| object.own.contains(&node.config.node_name);
+        let is_held = object.plan.memory == Memory::Held;
+        let is_own = |node: &&PlannedNode| !is_held && object.own.contains(&node.config.node_name);
         let own: Vec<&PlannedNode> = object.plan.nodes.iter().filter(is_own).collect();
         let send_context = SendContext {
             intervals: &context.config.intervals,
@@ -169,6 +171,11 @@ impl<'a> Sending<'a> {
     ) -> Outcome {
         let Sending { object, own, due } = self;
         let Decided { work, spec, plan, conflicts, later, .. } = object;
+        let (memory, building_since) = (plan.memory, plan.building_since.clone());
+        if memory == Memory::Held {
+            let outcome = Outcome::of(work, report::memory_lost(&work.object));
+            return Outcome { memory, building_since, later: *later, ..outcome };
+        }
         let names = due.iter().map(|(node, _)| node.config.node_name.as_str()).collect();
         let delivery = delivery.of(&names);
         let intervals = &context.config.intervals;
@@ -198,14 +205,15 @@ impl<'a> Sending<'a> {
         Outcome {
             nodes: Some(u32::try_from(own.len()).unwrap_or(u32::MAX)),
             changed: changed > 0,
-            sent: delivery.accepted.len(),
+            sent: delivery.accepted.iter().cloned().collect(),
             resent: delivery.problems.is_empty() && !later,
             down_port_retry,
             down_ports: own.iter().map(|node| node.down_ports.len()).sum(),
             over_limit: own.iter().map(|node| node.over_limit).sum(),
             resync_at: changes::resync_at(spec, own, inventory, intervals),
             retry_after: delivery.retry_after,
-            building_since: plan.building_since.clone(),
+            building_since,
+            memory,
             remembered: report::remembered(&plan.remembered),
             later: *later,
             ..Outcome::of(work, report::verdict(&summary))

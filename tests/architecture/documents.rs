@@ -237,7 +237,8 @@ fn documents_name_the_object_that_the_sample_creates() {
             {
                 let end = |c: char| c.is_whitespace() || c == '`';
                 let named = rest.split(end).next().unwrap();
-                if named == "NAME" || console.contains(&format!("{command}{named}")) {
+                if matches!(named, "NAME" | "-A") || console.contains(&format!("{command}{named}"))
+                {
                     continue;
                 }
                 assert_eq!(named, name, "{document}: {command}");

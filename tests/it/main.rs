@@ -31,6 +31,7 @@ mod kubernetes;
 mod lifecycle;
 mod login;
 mod manifests;
+mod memory;
 mod metrics;
 mod monitoring;
 #[path = "../support/population.rs"]

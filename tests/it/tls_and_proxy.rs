@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use simulated_cloud::{Fault, FaultKind, Service};
+use tempfile::TempDir;
 
 use super::process::{Operator, run};
 use super::world::World;
@@ -112,7 +113,8 @@ fn path_of(world: &World, variable: &str) -> String {
 fn each_service_is_verified_or_not_by_its_own_switch_alone() {
     let world = World::of("three-nodes");
     let (theirs, others) = (Authority::new("theirs"), Authority::new("others"));
-    let files = Files::new();
+    // One operator that is set up anew again and again, so it keeps its inventory.
+    let (files, folder) = (Files::new(), Arc::new(TempDir::new().unwrap()));
     let (right, wrong) = (files.write("right.pem", &theirs), files.write("wrong.pem", &others));
     let contrabass = Relay::of(&world, Service::Contrabass, &theirs);
     let contrabass = contrabass.url(&path_of(&world, "CONTRABASS_ENDPOINT"));
@@ -134,7 +136,7 @@ fn each_service_is_verified_or_not_by_its_own_switch_alone() {
             .collect();
         let borrowed: Vec<(&str, &str)> =
             variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        Operator::start(&world, &borrowed)
+        Operator::start_in(&world, &borrowed, Arc::clone(&folder))
     };
     let expect = |operator: Operator, reason: &str| {
         let message = world.wait_for_reason(reason);

@@ -136,7 +136,9 @@ impl Pace {
         let recent = known.changed_at.is_some_and(|changed| at < changed + intervals.fast_window);
         let poll = if recent { intervals.fast } else { intervals.slow };
         let pause = outcome.retry_after.unwrap_or_default().min(LONGEST_PAUSE);
-        let failed = outcome.cut_short || !outcome.verdict.reason.is_success();
+        let reason = outcome.verdict.reason;
+        let is_held = reason == Reason::MemoryLost;
+        let failed = outcome.cut_short || !(reason.is_success() || is_held);
         let wait = if failed { intervals.error } else { poll }.max(pause);
         known.latest = Some(at + wait.mul_f64(1.1));
         known.earliest = at

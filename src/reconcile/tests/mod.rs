@@ -5,6 +5,7 @@
 mod changes;
 mod down_ports;
 mod interfaces;
+mod memory;
 mod ownership;
 mod passes;
 mod plan;
@@ -170,6 +171,7 @@ fn object(name: &str, created: u64, vm_ids: &[&str]) -> OpenstackConfig {
         created: wall(created),
         being_deleted: false,
         force: None,
+        approve: None,
         spec: Ok(spec),
         status: Status::default(),
     }

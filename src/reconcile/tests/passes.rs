@@ -1,18 +1,22 @@
 //! Steps 2 to 8 over services that answer by a script: whose answer counts when several fail at once.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::{Metrics, Store, object};
+use crate::cloud::Cloud;
 use crate::cloud::tests::{PROVIDER, Stage, port, provider, refused, reply, stage, token};
-use crate::http::client::Service;
+use crate::http::client::{Clients, Service};
 use crate::inventory::files::Disk;
 use crate::inventory::record::Record;
+use crate::reconcile::memory;
+use crate::reconcile::plan::Plan;
 use crate::reconcile::report::Reason;
-use crate::reconcile::{Context, Lane, Outcome, Pass, Scope, Work, reconcile};
+use crate::reconcile::{Context, Item, Lane, Outcome, Pass, Scope, Work, each_plan, reconcile};
 use crate::resources::OpenstackConfig;
 use crate::targets::viola::Viola;
 
@@ -28,37 +32,59 @@ fn operator(settings: &[(&str, &str)]) -> Operator {
     let stage = stage(settings);
     stage.services.set_ports(vec![port("p1", "vm-1", 1)]);
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("inventory.json");
-    let files = Box::new(Disk);
-    let store = Store::new(files, &path, stage.clock.clone(), Arc::new(Metrics::default()));
+    let context = context(&stage, &stage.clients, folder.path());
+    let object = object("a", 0, &["vm-1"]);
+    context.ownership.know(&object);
+    Operator { stage, context, object: Arc::new(object), _folder: folder }
+}
+
+/// What passes of an operator use whose inventory is in this folder.
+pub(super) fn context(stage: &Stage, clients: &Clients, folder: &Path) -> Context {
+    let path = folder.join("inventory.json");
+    let (files, metrics) = (Box::new(Disk), Arc::new(Metrics::default()));
+    let store = Store::new(files, &path, stage.clock.clone(), metrics);
     store.retry();
-    let context = Context {
+    Context {
         config: Arc::clone(&stage.config),
-        cloud: Arc::clone(&stage.cloud),
-        target: Arc::new(Viola::new(&stage.config, &stage.clients)),
+        cloud: Arc::new(Cloud::new(&stage.config, stage.clock.clone(), clients)),
+        target: Arc::new(Viola::new(&stage.config, clients)),
         targets_side_by_side: 1,
         store: Arc::new(store),
         ownership: Arc::default(),
         metrics: Arc::default(),
         clock: stage.clock.clone(),
         may_act: Arc::new(|| true),
+    }
+}
+
+/// A pass of these objects, which nothing is known of but what they say themselves.
+pub(super) fn pass(lane: Lane, objects: &[Arc<OpenstackConfig>]) -> Pass {
+    let work = |object: &Arc<OpenstackConfig>| Work {
+        object: Arc::clone(object),
+        resend_accepted_until: None,
+        down_port_retry: None,
+        was_planned: false,
+        is_loss_approved: memory::is_approved(object, &object.status),
+        building_since: BTreeMap::new(),
     };
-    let object = object("a", 0, &["vm-1"]);
-    context.ownership.know(&object);
-    Operator { stage, context, object: Arc::new(object), _folder: folder }
+    let work = objects.iter().map(work).collect();
+    Pass { number: 1, scope: Scope::of(&objects[0]), lane, work }
+}
+
+/// The outcomes of a pass, by the name of the object.
+pub(super) fn outcomes(context: &Context, pass: &Pass) -> BTreeMap<String, Outcome> {
+    let outcomes = Mutex::new(BTreeMap::new());
+    reconcile(context, pass, &|work, outcome| {
+        let before = outcomes.lock().unwrap().insert(work.object.key.name.clone(), outcome);
+        assert!(before.is_none(), "{} is reported twice", work.object.key);
+    });
+    outcomes.into_inner().unwrap()
 }
 
 impl Operator {
     fn sync(&self) -> Outcome {
-        let object = Arc::clone(&self.object);
-        let (resend_accepted_until, down_port_retry) = (None, None);
-        let building_since = BTreeMap::new();
-        let work = Work { object, resend_accepted_until, down_port_retry, building_since };
-        let (number, lane, work) = (1, Lane::Poll, vec![work]);
-        let pass = Pass { number, scope: Scope::of(&self.object), lane, work };
-        let outcome = Mutex::new(None);
-        reconcile(&self.context, &pass, &|_, reported| *outcome.lock().unwrap() = Some(reported));
-        outcome.into_inner().unwrap().unwrap()
+        let pass = pass(Lane::Poll, std::slice::from_ref(&self.object));
+        outcomes(&self.context, &pass).remove("a").unwrap()
     }
 
     fn later(&self, seconds: u64) {
@@ -179,4 +205,31 @@ fn a_pass_that_goes_on_with_known_names_hears_it_too() {
     let outcome = operator.sync();
     assert_eq!(outcome.verdict.reason, Reason::NoChange, "{}", outcome.verdict.message);
     assert_eq!(outcome.retry_after, Some(Duration::from_secs(300)));
+}
+
+#[test]
+fn a_panic_in_one_plan_is_that_objects_and_leaves_the_others_theirs() {
+    let operator = operator(&[]);
+    let objects = ["a", "b", "c"].map(|name| Arc::new(object(name, 0, &["vm-1"])));
+    let pass = pass(Lane::Poll, &objects);
+    let items: Vec<Item<'_>> = pass
+        .work
+        .iter()
+        .map(|work| Item { work, spec: work.object.spec.as_ref().unwrap() })
+        .collect();
+    let plan = |item: &Item<'_>| match item.work.object.key.name.as_str() {
+        "b" => panic!("on purpose"),
+        _ => Ok(Plan::default()),
+    };
+    let reported = Mutex::new(Vec::new());
+    let plans = each_plan(&operator.context, &items, &plan, &|work, outcome| {
+        reported.lock().unwrap().push((work.object.key.name.clone(), outcome.verdict.reason));
+    });
+    let planned: Vec<&str> =
+        plans.iter().map(|(item, _)| item.work.object.key.name.as_str()).collect();
+    assert_eq!(planned, ["a", "c"]);
+    assert_eq!(*reported.lock().unwrap(), [("b".to_owned(), Reason::ConfigError)]);
+    let metrics = operator.context.metrics.render();
+    let panics = "controller_runtime_reconcile_panics_total{controller=\"openstackconfig\"} 1";
+    assert!(metrics.contains(panics), "{metrics}");
 }

@@ -27,7 +27,11 @@ fn a_failure_and_the_recovery_are_told_once_and_the_same_again_is_counted() {
     let world = World::of("three-nodes");
     let _operator = Operator::start(&world, &QUICK);
     world.wait_for_reason("NoChange");
-    assert!(world.kubernetes().events().is_empty(), "all was well from the beginning");
+    let sent = wait_for_event(&world, "NodesSent", |_| true);
+    assert_eq!(sent["type"], "Normal");
+    assert!(sent["message"].as_str().unwrap().starts_with("3 nodes accepted by "), "{sent}");
+    assert!(sent["message"].as_str().unwrap().ends_with(": worker-0, worker-1, worker-2"));
+    assert_eq!(world.kubernetes().events(), [sent], "all was well from the beginning");
 
     ports_cannot_be_read(&world);
     let message = world.wait_for_reason("NeutronPortError");
@@ -51,7 +55,19 @@ fn a_failure_and_the_recovery_are_told_once_and_the_same_again_is_counted() {
         world.faults().clear();
         wait_for_event(&world, "Synced", |event| event["series"]["count"] == json!(turn));
     }
-    assert_eq!(world.kubernetes().events().len(), 2, "{:?}", world.kubernetes().events());
+    assert_eq!(world.kubernetes().events().len(), 3, "{:?}", world.kubernetes().events());
+}
+
+#[test]
+fn many_sends_of_the_same_nodes_are_one_event() {
+    let world = World::of("three-nodes");
+    let _operator = Operator::start(&world, &QUICK);
+    world.wait_for_reason("NoChange");
+    for turn in 2..=4 {
+        world.force(&turn.to_string());
+        wait_for_event(&world, "NodesSent", |event| event["series"]["count"] == json!(turn));
+    }
+    assert_eq!(world.kubernetes().events().len(), 1, "{:?}", world.kubernetes().events());
 }
 
 #[test]

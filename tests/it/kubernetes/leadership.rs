@@ -18,7 +18,13 @@ const RENEW_DEADLINE: Duration = Duration::from_secs(8);
 const TAKE_OVER: Duration = Duration::from_secs(15);
 
 fn replica(world: &World, name: &str) -> Operator {
-    let election = [("LEADER_ELECT", "true"), ("POD_NAMESPACE", "default"), ("POD_NAME", name)];
+    // Each replica has a folder of its own, so the one that takes over knows of nothing.
+    let election = [
+        ("LEADER_ELECT", "true"),
+        ("POD_NAMESPACE", "default"),
+        ("POD_NAME", name),
+        ("MEMORY_LOST", "renumber"),
+    ];
     Operator::start(world, &[&QUICK[..], &election].concat())
 }
 

@@ -162,6 +162,7 @@ fn whole_status() -> Status {
         }),
         observed_generation: Some(4),
         nodes: Some(3),
+        last_approved: Some("memory-lost".to_owned()),
     }
 }
 

@@ -1,0 +1,83 @@
+//! Lost memory (docs/behaviour.md#lost-memory). Pure.
+//!
+//! The status of an object says that it has nodes, and the inventory has no record of any of them. The
+//! ids that their ports have are unknown: numbered as on first sight, live network cards may change
+//! their names.
+
+use std::collections::BTreeSet;
+
+use crate::cloud::fetch::Answers;
+use crate::inventory::contents::Inventory;
+use crate::reconcile::report::Reason;
+use crate::resources::{OpenstackConfig, Status};
+
+/// The value of [`APPROVE_ANNOTATION`](crate::resources::APPROVE_ANNOTATION) that lets ports be
+/// numbered as on first sight.
+pub const APPROVAL: &str = "memory-lost";
+
+/// What the inventory knows of an object.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Memory {
+    /// What was sent for it, if anything was.
+    #[default]
+    Kept,
+    /// Nothing, and nothing is sent until a person decides.
+    Held,
+    /// Nothing, and its ports are numbered as on first sight.
+    Renumbered,
+}
+
+/// Decides for one object. Statuses of the Go operator have no `nodes`: it numbered ports as on first
+/// sight each time, so nothing is lost with its records.
+pub fn of(
+    object: &OpenstackConfig,
+    answers: &Answers<'_>,
+    inventory: &Inventory,
+    may_renumber: bool,
+) -> Memory {
+    let status = &object.status;
+    // A held object stays held when its spec changes.
+    let speaks_of_spec =
+        status.observed_generation == Some(object.generation) || is_held(&object.status);
+    let ports = answers.vms.iter().flat_map(|vm| vm.ports);
+    let is_lost = speaks_of_spec
+        && status.nodes.is_some_and(|nodes| nodes > 0)
+        && answers.vms.iter().all(|vm| inventory.by_vm(vm.id).is_empty())
+        && !has_port_of(inventory, &ports.map(|port| port.id.to_ascii_lowercase()).collect());
+    match (is_lost, may_renumber) {
+        (false, _) => Memory::Kept,
+        (true, true) => Memory::Renumbered,
+        (true, false) => Memory::Held,
+    }
+}
+
+/// Has any record one of these ports? Looks at all records, but only where none is of the VMs.
+fn has_port_of(inventory: &Inventory, ports: &BTreeSet<String>) -> bool {
+    inventory.iter().any(|stored| {
+        let told = stored.record.config.interfaces.iter().map(|one| &one.port_id);
+        let reserved = stored.record.reserved_ids.iter().map(|kept| &kept.port_id);
+        told.chain(reserved).any(|port_id| ports.contains(&port_id.to_ascii_lowercase()))
+    })
+}
+
+/// Did the last pass hold the object?
+pub(crate) fn is_held(status: &Status) -> bool {
+    status.condition("Ready").is_some_and(|ready| ready.reason == Reason::MemoryLost.name())
+}
+
+/// Does the annotation approve, and was that approval not used before?
+pub(crate) fn is_approved(object: &OpenstackConfig, status: &Status) -> bool {
+    let approval = Some(APPROVAL);
+    object.approve.as_deref() == approval && status.last_approved.as_deref() != approval
+}
+
+/// `status.lastApproved` after a pass: an approval is used up by a pass that isn't held, whether or not
+/// it was needed, and forgotten once the annotation is another one.
+pub(crate) fn last_approved(
+    object: &OpenstackConfig,
+    before: &Status,
+    is_planned: bool,
+) -> Option<String> {
+    let approve = object.approve.as_ref().filter(|value| *value == APPROVAL)?;
+    (is_planned || before.last_approved.as_ref() == Some(approve)).then(|| approve.clone())
+}
