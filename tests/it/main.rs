@@ -26,6 +26,7 @@ mod cost;
 mod delivery;
 mod http;
 mod inventory;
+mod isolation;
 mod kube;
 mod kubernetes;
 mod lifecycle;

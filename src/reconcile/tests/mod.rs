@@ -10,6 +10,7 @@ mod ownership;
 mod passes;
 mod plan;
 mod report;
+mod requests;
 mod schedule;
 
 use std::net::IpAddr;
