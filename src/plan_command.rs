@@ -85,7 +85,7 @@ pub fn run(config: &Config, key: &ObjectKey, json: bool) -> Result<Shown, String
     let observer = |sending: &Sending<'_>, inventory: &Inventory| {
         let statuses = config.openstack.port_statuses.as_deref();
         let head = [("object", key.to_string()), ("inventory", memory.clone())];
-        *lock(&nodes) = text::nodes(head, sending, inventory, forced_at, statuses);
+        *lock(&nodes) = text::nodes(head, sending, inventory, statuses);
     };
     let mut outcome = pass(&context, object, forced_at, &observer)?;
     let may_renumber =

@@ -1,13 +1,10 @@
 //! A plan in words, for people. Pure.
 
-use jiff::Timestamp;
-
 use crate::inventory::contents::Inventory;
 use crate::node_config::{MAX_INTERFACES, NodeConfig};
-use crate::reconcile::changes::SendReason;
-use crate::reconcile::plan::{LeftOut, Plan, PlannedNode, Unusable};
+use crate::reconcile::Sending;
+use crate::reconcile::plan::{LeftOut, Plan, Unusable};
 use crate::reconcile::report::count;
-use crate::reconcile::{Sending, differences};
 use crate::table::aligned;
 use crate::targets::viola::PATH;
 
@@ -16,7 +13,6 @@ pub(super) fn nodes(
     head: [(&str, String); 2],
     sending: &Sending<'_>,
     inventory: &Inventory,
-    forced_at: Option<Timestamp>,
     statuses: Option<&[String]>,
 ) -> String {
     let (object, due) = (sending.object, &sending.due);
@@ -34,7 +30,8 @@ pub(super) fn nodes(
         let result =
             match (due.iter().find(|(due, _)| due.config.node_name == *node_name), conflict) {
                 (Some((_, reason)), _) => {
-                    lines = why(*reason, node, sending, inventory, forced_at);
+                    let why = sending.why(node, *reason, inventory);
+                    lines.extend(why.into_iter().map(|why| format!("why: {why}")));
                     "would be sent".to_owned()
                 }
                 (None, Some(conflict)) => {
@@ -50,44 +47,6 @@ pub(super) fn nodes(
     }
     let left_out = |port: &LeftOut| left_out(port, &object.plan, statuses);
     text + &section("left out:", &object.plan.left_out.iter().map(left_out).collect::<Vec<_>>())
-}
-
-/// Why the node would be sent, a line each.
-fn why(
-    reason: SendReason,
-    node: &PlannedNode,
-    sending: &Sending<'_>,
-    inventory: &Inventory,
-    forced_at: Option<Timestamp>,
-) -> Vec<String> {
-    let (spec, config) = (sending.object.spec, &node.config);
-    let record = inventory.get(&spec.provider_id, &config.node_name).map(|stored| &stored.record);
-    let record = record.filter(|record| record.was_accepted());
-    let before = inventory.by_instance(&spec.provider_id, &config.instance_id);
-    let reasons = match (reason, record, before.first()) {
-        (SendReason::Changed, Some(record), _) => differences::between(record, node, spec.target()),
-        (SendReason::Changed, None, Some(old)) if old.record.node_name != config.node_name => {
-            let old = &old.record.node_name;
-            vec![format!("its VM was known as node {old}, whose record it replaces")]
-        }
-        (SendReason::Changed, None, _) => {
-            vec!["new: nothing says that Viola ever accepted it".to_owned()]
-        }
-        (SendReason::Resync, record, _) => {
-            let accepted = record.map(|record| record.updated_at);
-            vec![match forced_at.filter(|forced| accepted.is_some_and(|at| at <= *forced)) {
-                Some(forced) => format!(
-                    "the force-reconcile annotation was set at {forced}, after it was accepted; \
-                     an operator that was started since doesn't count that"
-                ),
-                None => "VIOLA_RESYNC_INTERVAL has passed since it was accepted".to_owned(),
-            }]
-        }
-        (SendReason::DownPorts, _, _) => {
-            vec![format!("DOWN ports are due again: {}", node.down_ports.join(", "))]
-        }
-    };
-    reasons.into_iter().map(|reason| format!("why: {reason}")).collect()
 }
 
 fn interfaces(config: &NodeConfig) -> Vec<String> {

@@ -136,6 +136,45 @@ impl<'a> Sending<'a> {
         self.due.iter().map(|(node, _)| &node.config).collect()
     }
 
+    /// Why a node is sent, in words, by the inventory that decided it.
+    pub fn why(
+        &self,
+        node: &PlannedNode,
+        reason: SendReason,
+        inventory: &Inventory,
+    ) -> Vec<String> {
+        let Decided { spec, work, .. } = self.object;
+        let (name, vm_id) = (&node.config.node_name, &node.config.instance_id);
+        let record = inventory.get(&spec.provider_id, name).map(|stored| &stored.record);
+        let record = record.filter(|record| record.was_accepted());
+        let mut before = inventory.by_instance(&spec.provider_id, vm_id).into_iter();
+        let before = before.find(|stored| stored.record.node_name != *name);
+        let forced_at = work.resend_accepted_until;
+        let is_forced = |forced: &Timestamp| record.is_some_and(|it| it.updated_at <= *forced);
+        vec![match (reason, record, before) {
+            (SendReason::Changed, Some(record), _) => {
+                return differences::between(record, node, spec.target());
+            }
+            (SendReason::Changed, None, Some(before)) => {
+                let before = &before.record.node_name;
+                format!("its VM was known as node {before}, whose record it replaces")
+            }
+            (SendReason::Changed, None, None) => {
+                let interfaces = report::count(node.config.interfaces.len(), "interface");
+                format!("new, with {interfaces}: nothing was accepted for it before")
+            }
+            (SendReason::Resync, ..) => match forced_at.filter(is_forced) {
+                Some(forced) => format!(
+                    "the force-reconcile annotation was set at {forced}, after it was accepted"
+                ),
+                None => "VIOLA_RESYNC_INTERVAL has passed since it was accepted".to_owned(),
+            },
+            (SendReason::DownPorts, ..) => {
+                format!("DOWN ports are due again: {}", node.down_ports.join(", "))
+            }
+        }]
+    }
+
     fn changes(
         &self,
         delivery: &Delivery,
@@ -248,14 +287,7 @@ fn log_delivery(
         if *reason != SendReason::Changed || !delivery.accepted.contains(name) {
             continue;
         }
-        let record = inventory.get(&sending.object.spec.provider_id, name);
-        let record = record.map(|stored| &stored.record).filter(|record| record.was_accepted());
-        let what = match record {
-            Some(record) => differences::between(record, node, target).join("; "),
-            None => {
-                format!("new, with {}", report::count(node.config.interfaces.len(), "interface"))
-            }
-        };
+        let what = sending.why(node, *reason, inventory).join("; ");
         log::info!("{}: node {name} accepted by {target}: {what}", sending.object.work.object.key);
     }
 }
