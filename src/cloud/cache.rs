@@ -16,33 +16,29 @@ const FORGET_AFTER: Duration = Duration::from_secs(3600);
 
 /// Answers by key.
 pub(super) struct Cache<K, V> {
-    slots: Mutex<HashMap<K, Arc<Slot<V>>>>,
+    slots: Mutex<Slots<K, V>>,
     /// Counts over all keys, so that a serial never comes twice.
     serials: AtomicU64,
 }
+
+/// With the uptime of the last use.
+type Slots<K, V> = HashMap<K, (Arc<Slot<V>>, Duration)>;
 
 struct Slot<V> {
     /// Held during the request.
     asking: Mutex<()>,
     /// Held for no I/O.
     known: Mutex<Option<Known<V>>>,
-    used_at: Mutex<Duration>,
 }
 
 /// An answer and how long it may be used.
+#[derive(Clone)]
 pub(super) struct Known<V> {
-    pub(super) result: Result<Arc<V>, CloudError>,
+    pub(super) result: Result<V, CloudError>,
     /// Moves with each answer; distinguishes two equal ones.
     pub(super) serial: u64,
     /// Uptime.
     pub(super) fresh_until: Duration,
-}
-
-impl<V> Clone for Known<V> {
-    fn clone(&self) -> Self {
-        let Known { result, serial, fresh_until } = self;
-        Known { result: result.clone(), serial: *serial, fresh_until: *fresh_until }
-    }
 }
 
 impl<K, V> Default for Cache<K, V> {
@@ -51,7 +47,7 @@ impl<K, V> Default for Cache<K, V> {
     }
 }
 
-impl<K: Clone + Eq + Hash, V> Cache<K, V> {
+impl<K: Clone + Eq + Hash, V: Clone> Cache<K, V> {
     /// The cached answer if it is fresh at `uptime` and newer than the serial `outdated`; otherwise
     /// what `ask` returns: the result and the uptime until which it is fresh.
     pub(super) fn get(
@@ -64,38 +60,33 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
         let slot = self.slot(key, uptime);
         let is_newer = |known: &Known<V>| outdated.is_none_or(|serial| known.serial > serial);
         let before = lock(&slot.known).clone();
-        if let Some(known) = before.as_ref().filter(|known| known.fresh_until > uptime)
-            && is_newer(known)
-        {
-            return known.clone();
+        let serial_before = before.as_ref().map_or(0, |known| known.serial);
+        let is_fresh = |known: &Known<V>| known.fresh_until > uptime && is_newer(known);
+        if let Some(known) = before.filter(is_fresh) {
+            return known;
         }
-        let asking = lock(&slot.asking);
-        let serial_before = before.map_or(0, |known| known.serial);
+        let _asking = lock(&slot.asking);
         // A thread that waited takes the answer it waited for, however short its life.
-        if let Some(known) = &*lock(&slot.known)
-            && known.serial > serial_before
-            && is_newer(known)
-        {
-            return known.clone();
+        let waited_for = |known: &Known<V>| known.serial > serial_before && is_newer(known);
+        if let Some(known) = lock(&slot.known).clone().filter(waited_for) {
+            return known;
         }
         let (result, fresh_until) = ask();
         let serial = self.serials.fetch_add(1, Ordering::Relaxed) + 1;
-        let known = Known { result: result.map(Arc::new), serial, fresh_until };
+        let known = Known { result, serial, fresh_until };
         *lock(&slot.known) = Some(known.clone());
-        drop(asking);
         known
     }
 
     /// The last answer, fresh or not.
     pub(super) fn last(&self, key: &K) -> Option<Known<V>> {
-        let slot = lock(&self.slots).get(key).cloned()?;
+        let slot = self.existing(key)?;
         lock(&slot.known).clone()
     }
 
     /// Makes an answer fresh until `until` at the latest.
     pub(super) fn shorten(&self, key: &K, until: Duration) {
-        let slot = lock(&self.slots).get(key).cloned();
-        if let Some(slot) = slot
+        if let Some(slot) = self.existing(key)
             && let Some(known) = &mut *lock(&slot.known)
         {
             known.fresh_until = known.fresh_until.min(until);
@@ -104,26 +95,27 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
 
     /// Drops cached failures, so that the next question is asked.
     pub(super) fn forget_failures(&self, of: impl Fn(&K) -> bool) {
-        for (key, slot) in &*lock(&self.slots) {
-            let mut known = lock(&slot.known);
-            if of(key) && known.as_ref().is_some_and(|known| known.result.is_err()) {
-                *known = None;
-            }
+        for (_, (slot, _)) in lock(&self.slots).iter().filter(|(key, _)| of(key)) {
+            lock(&slot.known).take_if(|known| known.result.is_err());
         }
+    }
+
+    fn existing(&self, key: &K) -> Option<Arc<Slot<V>>> {
+        lock(&self.slots).get(key).map(|(slot, _)| Arc::clone(slot))
     }
 
     fn slot(&self, key: &K, uptime: Duration) -> Arc<Slot<V>> {
         let mut slots = lock(&self.slots);
         if !slots.contains_key(key) {
-            slots.retain(|_, slot| {
-                Arc::strong_count(slot) > 1 || *lock(&slot.used_at) + FORGET_AFTER > uptime
+            slots.retain(|_, (slot, used_at)| {
+                Arc::strong_count(slot) > 1 || *used_at + FORGET_AFTER > uptime
             });
         }
-        let slot = slots.entry(key.clone()).or_insert_with(|| {
-            let (asking, known, used_at) = Default::default();
-            Arc::new(Slot { asking, known, used_at })
+        let (slot, used_at) = slots.entry(key.clone()).or_insert_with(|| {
+            let (asking, known) = Default::default();
+            (Arc::new(Slot { asking, known }), uptime)
         });
-        *lock(&slot.used_at) = uptime;
+        *used_at = uptime;
         Arc::clone(slot)
     }
 }
@@ -148,8 +140,8 @@ mod tests {
         let first = cache.get(&"k", at(0), None, || (Ok(1), at(10)));
         let second = cache.get(&"k", at(9), None, || (Ok(2), at(99)));
         let third = cache.get(&"k", at(10), None, || (Ok(3), at(99)));
-        assert_eq!((*first.result.unwrap(), *second.result.unwrap()), (1, 1));
-        assert_eq!((*third.result.unwrap(), third.serial), (3, 2));
+        assert_eq!((first.result.unwrap(), second.result.unwrap()), (1, 1));
+        assert_eq!((third.result.unwrap(), third.serial), (3, 2));
     }
 
     #[test]
@@ -157,7 +149,7 @@ mod tests {
         let cache = Numbers::default();
         let old = cache.get(&"k", at(0), None, || (Ok(1), at(10)));
         let new = cache.get(&"k", at(1), Some(old.serial), || (Ok(2), at(10)));
-        assert_eq!(*new.result.unwrap(), 2);
+        assert_eq!(new.result.unwrap(), 2);
     }
 
     #[test]
@@ -184,7 +176,7 @@ mod tests {
         let cache = Numbers::default();
         cache.get(&"k", at(0), None, || (Ok(1), at(1)));
         cache.get(&"k", at(2), None, || {
-            assert_eq!(*cache.last(&"k").unwrap().result.unwrap(), 1);
+            assert_eq!(cache.last(&"k").unwrap().result.unwrap(), 1);
             (Ok(2), at(9))
         });
     }
@@ -196,6 +188,6 @@ mod tests {
             cache.get(&"k", at(0), None, || panic!("a bug"));
         }));
         assert!(panicked.is_err());
-        assert_eq!(*cache.get(&"k", at(0), None, || (Ok(1), at(1))).result.unwrap(), 1);
+        assert_eq!(cache.get(&"k", at(0), None, || (Ok(1), at(1))).result.unwrap(), 1);
     }
 }

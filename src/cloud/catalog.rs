@@ -33,17 +33,6 @@ pub(crate) struct Endpoint {
     pub url: Option<String>,
 }
 
-/// What is looked for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Wanted<'a> {
-    /// The types it goes by, best first.
-    pub kinds: &'a [&'a str],
-    /// `public`, `internal` or `admin`.
-    pub interface: &'a str,
-    /// Only this region; none for any.
-    pub region: Option<&'a str>,
-}
-
 /// Neutron; some tools write `networking`.
 pub(super) const NETWORK: [&str; 2] = ["network", "networking"];
 /// Nova, and never `compute_legacy`.
@@ -54,13 +43,19 @@ const MAX_LISTED: usize = 20;
 
 /// The endpoint's URL as it stands in the catalog, or that there is none and what there is instead.
 /// Of several matches the first URL counts, because their order differs from answer to answer.
-pub(super) fn select(catalog: &[CatalogService], wanted: &Wanted<'_>) -> Result<String, String> {
-    for kind in wanted.kinds {
+/// `kinds` are the types that the service goes by, best first; no `region` means any.
+pub(super) fn select(
+    catalog: &[CatalogService],
+    kinds: &[&str],
+    interface: &str,
+    region: Option<&str>,
+) -> Result<String, String> {
+    for kind in kinds {
         let mut urls: Vec<&str> = catalog
             .iter()
             .filter(|service| service.kind.as_deref() == Some(*kind))
             .flat_map(|service| service.endpoints.iter().flatten())
-            .filter(|endpoint| matches(endpoint, wanted))
+            .filter(|endpoint| endpoint.is_meant(interface, region))
             .filter_map(|endpoint| endpoint.url.as_deref())
             .map(str::trim)
             .filter(|url| !url.is_empty())
@@ -70,15 +65,16 @@ pub(super) fn select(catalog: &[CatalogService], wanted: &Wanted<'_>) -> Result<
             return Ok((*url).to_owned());
         }
     }
-    Err(no_endpoint(catalog, wanted))
+    Err(no_endpoint(catalog, kinds, interface, region))
 }
 
-fn matches(endpoint: &Endpoint, wanted: &Wanted<'_>) -> bool {
-    let interface = endpoint.interface.as_deref().map(interface_name);
-    let region = |region: &str| {
-        endpoint.region_id.as_deref() == Some(region) || endpoint.region.as_deref() == Some(region)
-    };
-    interface == Some(wanted.interface) && wanted.region.is_none_or(region)
+impl Endpoint {
+    fn is_meant(&self, interface: &str, region: Option<&str>) -> bool {
+        let is_in = |region: &str| {
+            self.region_id.as_deref() == Some(region) || self.region.as_deref() == Some(region)
+        };
+        self.interface.as_deref().map(interface_name) == Some(interface) && region.is_none_or(is_in)
+    }
 }
 
 /// `publicURL` is how the second version of the identity API said `public`.
@@ -86,8 +82,12 @@ fn interface_name(interface: &str) -> &str {
     interface.strip_suffix("URL").unwrap_or(interface)
 }
 
-fn no_endpoint(catalog: &[CatalogService], wanted: &Wanted<'_>) -> String {
-    let Wanted { kinds, interface, region } = *wanted;
+fn no_endpoint(
+    catalog: &[CatalogService],
+    kinds: &[&str],
+    interface: &str,
+    region: Option<&str>,
+) -> String {
     let kind = kinds.first().copied().unwrap_or_default();
     let region = region.map(|region| format!(" in region {region}")).unwrap_or_default();
     let mut present = BTreeSet::new();
@@ -111,7 +111,7 @@ fn no_endpoint(catalog: &[CatalogService], wanted: &Wanted<'_>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{CatalogService, NETWORK, Wanted, select};
+    use super::{CatalogService, NETWORK};
     use serde_json::json;
 
     fn catalog() -> Vec<CatalogService> {
@@ -131,15 +131,19 @@ mod tests {
         .unwrap()
     }
 
-    fn wanted<'a>(interface: &'a str, region: Option<&'a str>) -> Wanted<'a> {
-        Wanted { kinds: &NETWORK, interface, region }
+    fn select(
+        catalog: &[CatalogService],
+        interface: &str,
+        region: Option<&str>,
+    ) -> Result<String, String> {
+        super::select(catalog, &NETWORK, interface, region)
     }
 
     #[test]
     fn type_interface_and_region_choose_and_the_order_of_the_catalog_does_not() {
         let mut catalog = catalog();
         for _ in 0..2 {
-            let url = |interface, region| select(&catalog, &wanted(interface, region)).unwrap();
+            let url = |interface, region| select(&catalog, interface, region).unwrap();
             assert_eq!(url("public", Some("R1")), "http://one-a");
             assert_eq!(url("public", Some("R2")), "http://two");
             assert_eq!(url("internal", None), "http://int");
@@ -150,13 +154,13 @@ mod tests {
 
     #[test]
     fn no_match_says_what_there_is() {
-        let error = select(&catalog(), &wanted("admin", Some("R3"))).unwrap_err();
+        let error = select(&catalog(), "admin", Some("R3")).unwrap_err();
         assert_eq!(
             error,
             "the catalog has no admin endpoint of type network in region R3; it has \
              network ? ?, network internal R1, network public R1, network public R2, compute public R1"
         );
-        let error = select(&[], &wanted("public", None)).unwrap_err();
+        let error = select(&[], "public", None).unwrap_err();
         assert!(error.ends_with("it is empty"), "{error}");
     }
 
@@ -169,7 +173,7 @@ mod tests {
         };
         let services = json!([service("compute", 21), service("network", 1), service("volume", 9)]);
         let catalog: Vec<CatalogService> = serde_json::from_value(services).unwrap();
-        let error = select(&catalog, &wanted("public", None)).unwrap_err();
+        let error = select(&catalog, "public", None).unwrap_err();
         assert!(error.contains("it has network admin R00, compute admin R00, "), "{error}");
         assert!(error.ends_with("compute admin R18, 11 more"), "{error}");
     }
@@ -181,7 +185,7 @@ mod tests {
                 .map(|n| json!({"interface": "public", "region": format!("R{n:02}"), "url": "u"}));
             let service = json!([{"type": "image", "endpoints": Vec::from_iter(endpoints)}]);
             let catalog: Vec<CatalogService> = serde_json::from_value(service).unwrap();
-            select(&catalog, &wanted("public", None)).unwrap_err()
+            select(&catalog, "public", None).unwrap_err()
         };
         assert!(error(20).ends_with("image public R18, image public R19"), "{}", error(20));
         assert!(error(23).ends_with("image public R19, 3 more"), "{}", error(23));

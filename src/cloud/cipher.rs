@@ -20,7 +20,7 @@ const LENIENT: GeneralPurposeConfig =
 const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
 const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
 
-/// The text can't be decrypted with this key; nothing more is told, on purpose.
+/// The text can't be decrypted with this key; nothing more is said, on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Undecryptable;
 

@@ -18,7 +18,7 @@ use crate::threads::Task;
 
 /// Requests that one pass may have open at the same time; Nova's own are not counted.
 const SIDE_BY_SIDE: usize = 8;
-/// How often a slice may begin. It starts over when the provider's answer turns out to be outdated,
+/// How often a slice may begin. It starts over when the provider's answer is outdated,
 /// and one change shows twice at most: in the answer that comes beside the other requests or after a
 /// refused password, and then in a cached token that is refused.
 const MAX_ATTEMPTS: usize = 3;
@@ -262,38 +262,7 @@ impl<'a> Fetch<'a> {
         login: &Login,
         neutron: &Neutron,
     ) -> Vec<Question> {
-        let (mut subnets, mut networks) = (BTreeSet::new(), BTreeSet::new());
-        for selector in pass.iter().filter_map(|spec| spec.subnet.as_ref()) {
-            match self.subnets.get(selector) {
-                Some(Ok(subnet)) => networks.insert(Arc::clone(&subnet.network_id)),
-                Some(Err(_)) => continue,
-                None => match login.known_subnet(selector) {
-                    // A network lists its subnets, so one answer has the MTU and says that the
-                    // subnet is still there.
-                    Some(known) if matches!(selector, SubnetSelector::Id(_)) => {
-                        match self.networks.get(&known.network_id) {
-                            Some(Ok(network)) if network.lists(&known.id) => {
-                                self.subnets.insert(selector.clone(), Ok(known));
-                                continue;
-                            }
-                            Some(Err(error)) => {
-                                self.subnets.insert(selector.clone(), Err(error.clone()));
-                                continue;
-                            }
-                            Some(Ok(_)) => subnets.insert(selector.clone()),
-                            None => networks.insert(Arc::clone(&known.network_id)),
-                        }
-                    }
-                    // A name may mean another subnet by now.
-                    Some(known) => {
-                        networks.insert(Arc::clone(&known.network_id));
-                        subnets.insert(selector.clone())
-                    }
-                    None => subnets.insert(selector.clone()),
-                },
-            };
-        }
-        networks.retain(|id| !self.networks.contains_key(id));
+        let (subnets, networks) = self.missing_subnets(pass, login);
         let of = |specs: &[&'_ Spec], is_known: &dyn Fn(&String) -> bool| -> BTreeSet<String> {
             let vm_ids = specs.iter().flat_map(|spec| &spec.vm_ids);
             vm_ids.filter(|id| !is_known(id)).cloned().collect()
@@ -307,6 +276,38 @@ impl<'a> Fetch<'a> {
         let names = names.map(|names| Question::Names(names, ServerNames::new()));
         let ports = neutron.groups(&ports).into_iter().map(|ids| Question::Ports(ids, None));
         subnets.chain(networks).chain(names).chain(ports).collect()
+    }
+
+    /// Subnets, and networks. A network lists its subnets, so that one answer has the MTU and says
+    /// that a subnet of an earlier pass is still there. A name may mean another subnet by now.
+    fn missing_subnets(
+        &mut self,
+        pass: &[&Spec],
+        login: &Login,
+    ) -> (BTreeSet<SubnetSelector>, BTreeSet<Arc<str>>) {
+        let (mut subnets, mut networks) = (BTreeSet::new(), BTreeSet::new());
+        for selector in pass.iter().filter_map(|spec| spec.subnet.as_ref()) {
+            if let Some(answer) = self.subnets.get(selector) {
+                networks.extend(answer.as_ref().ok().map(|subnet| Arc::clone(&subnet.network_id)));
+                continue;
+            }
+            let known = login.known_subnet(selector);
+            networks.extend(known.as_ref().map(|known| Arc::clone(&known.network_id)));
+            let known = known.filter(|_| matches!(selector, SubnetSelector::Id(_)));
+            let network = known.as_ref().map(|known| self.networks.get(&known.network_id));
+            match (known, network) {
+                (_, Some(None)) => {}
+                (Some(known), Some(Some(Ok(network)))) if network.lists(&known.id) => {
+                    self.subnets.insert(selector.clone(), Ok(known));
+                }
+                (_, Some(Some(Err(error)))) => {
+                    self.subnets.insert(selector.clone(), Err(error.clone()));
+                }
+                _ => drop(subnets.insert(selector.clone())),
+            }
+        }
+        networks.retain(|id| !self.networks.contains_key(id));
+        (subnets, networks)
     }
 
     fn round(&self, questions: Vec<Question>, login: &Login, neutron: &Neutron) -> Vec<Question> {
@@ -345,18 +346,13 @@ impl<'a> Fetch<'a> {
     /// The answers about one object of the slice, or the first failure among them: an object is
     /// never planned from a part of its answers. That Nova couldn't name a VM is no failure here.
     pub fn answers<'b>(&'b self, spec: &'b Spec) -> Result<Answers<'b>, CloudError> {
-        let unasked = |step| CloudError::new(step, "there is no answer after all requests");
-        let selector = spec.subnet.as_ref().ok_or_else(|| unasked(Step::Subnet))?;
-        let subnet = self.subnets.get(selector).ok_or_else(|| unasked(Step::Subnet))?;
-        let subnet = subnet.as_ref().map_err(Clone::clone)?;
-        let network = self.networks.get(&subnet.network_id);
-        let network = network.ok_or_else(|| unasked(Step::Subnet))?;
-        let mtu = network.as_ref().map_err(Clone::clone)?.mtu.clone()?;
+        let subnet = spec.subnet.as_ref().and_then(|selector| self.subnets.get(selector));
+        let subnet = answer(subnet, Step::Subnet)?;
+        let network = answer(self.networks.get(&subnet.network_id), Step::Subnet)?;
+        let mtu = network.mtu.clone()?;
         let vm = |id: &'b String| -> Result<Vm<'b>, CloudError> {
-            let ports = self.ports.get(id).ok_or_else(|| unasked(Step::Ports))?;
-            let ports = ports.as_ref().map_err(Clone::clone)?;
             let name = self.names.get(id).ok_or_else(|| unasked(Step::Nova))?;
-            Ok(Vm { id, name, ports })
+            Ok(Vm { id, name, ports: answer(self.ports.get(id), Step::Ports)? })
         };
         let vms = spec.vm_ids.iter().map(vm).collect::<Result<_, _>>()?;
         Ok(Answers { subnet, mtu, vms })
@@ -373,6 +369,14 @@ impl<'a> Fetch<'a> {
         let found = self.provider.as_ref()?;
         Some((found.serial, found.provider.rabbitmq.clone().transpose()?))
     }
+}
+
+fn answer<T>(known: Option<&Result<T, CloudError>>, step: Step) -> Result<&T, CloudError> {
+    known.ok_or_else(|| unasked(step))?.as_ref().map_err(Clone::clone)
+}
+
+fn unasked(step: Step) -> CloudError {
+    CloudError::new(step, "there is no answer after all requests")
 }
 
 /// Whether answers came from the access that Contrabass describes now.

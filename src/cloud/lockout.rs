@@ -183,7 +183,7 @@ impl Account {
                 .wait_minutes(spellings)
                 .is_some_and(|minutes| now >= refused.last_at + Duration::from_secs(60 * minutes));
         // The login to the project had the first one, so the second one is checked before it. Later
-        // logins take them in turn.
+        // logins alternate.
         let at = (refused.checks + usize::from(refused.checks < 2)) % spellings.len();
         spellings.get(at).copied().filter(|_| is_due || forced)
     }

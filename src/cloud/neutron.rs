@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::answer;
 use super::error::{CloudError, Step};
-use super::service::{Link, TokenService};
+use super::service::{TokenService, content};
 use crate::http::client::Answer;
 use crate::http::url::{path_segment, query_value};
 use crate::node_config::SharedTexts;
@@ -70,30 +70,13 @@ pub struct Port {
     pub network_id: Arc<str>,
     /// Its addresses by subnet, in no particular order.
     pub fixed_ips: Vec<(Arc<str>, IpAddr)>,
-    /// Neutron couldn't bind it to the host of its VM. Only an admin is told.
+    /// Neutron couldn't bind it to the host of its VM. Only an admin's token shows it.
     pub binding_failed: bool,
 }
 
 /// The ports of each VM that was asked for, ordered by id, or why one of them can't be read.
 /// [`Neutron::ports`] returns it only when each page of the list came.
 pub(crate) type PortsByVm = HashMap<String, Result<Vec<Port>, CloudError>>;
-
-#[derive(Deserialize)]
-struct SubnetBody {
-    subnet: Subnet,
-}
-
-#[derive(Deserialize)]
-struct SubnetPage {
-    subnets: Vec<Subnet>,
-    #[serde(default)]
-    subnets_links: Option<Vec<Link>>,
-}
-
-#[derive(Deserialize)]
-struct NetworkBody {
-    network: GivenNetwork,
-}
 
 #[derive(Deserialize)]
 struct GivenNetwork {
@@ -117,13 +100,6 @@ impl Network {
     pub(crate) fn lists(&self, subnet_id: &str) -> bool {
         self.subnets.iter().any(|id| same(id, subnet_id))
     }
-}
-
-#[derive(Deserialize)]
-struct PortPage {
-    ports: Vec<GivenPort>,
-    #[serde(default)]
-    ports_links: Option<Vec<Link>>,
 }
 
 /// A port as the answer has it.
@@ -172,7 +148,7 @@ impl Neutron {
         if is_not_found(&answer, "SubnetNotFound") {
             return Err(answer::refused(&answer, Step::SubnetNotFound));
         }
-        let SubnetBody { subnet } = answer::read(&answer, Step::Subnet)?;
+        let subnet: Subnet = content(&answer, Step::Subnet, "subnet")?;
         if !same(&subnet.id, id) {
             let what = format!("answered with subnet {}", subnet.id);
             return Err(answer::wrong(&answer, Step::Subnet, &what));
@@ -189,13 +165,10 @@ impl Neutron {
             subnet.name.as_deref() == Some(name)
                 && self.owns(subnet.project_id.as_ref(), subnet.tenant_id.as_ref())
         };
-        let take = |answer: &Answer, found: &mut BTreeMap<Arc<str>, Subnet>| {
-            let page: SubnetPage = answer::read(answer, Step::Subnet)?;
-            let of_that_name = page.subnets.into_iter().filter(is_meant);
-            found.extend(of_that_name.map(|subnet| (subnet.id.clone(), subnet)));
-            Ok(page.subnets_links)
-        };
-        let mut found = self.0.pages(&path, Step::Subnet, take)?;
+        let keep = |subnet: Subnet, _: &Answer| Ok(Some(subnet).filter(is_meant));
+        let found = self.0.list(&path, Step::Subnet, keep)?.into_iter();
+        let mut found: BTreeMap<Arc<str>, Subnet> =
+            found.map(|subnet| (Arc::clone(&subnet.id), subnet)).collect();
         let ids = Vec::from_iter(found.keys().cloned()).join(", ");
         let (step, what) = match (found.len(), found.pop_first()) {
             (1, Some((_, subnet))) => return Ok(subnet),
@@ -223,7 +196,7 @@ impl Neutron {
             let mtu = Err(wrong("HTTP 404: there is no such network"));
             return Ok(Network { mtu, subnets: Vec::new() });
         }
-        let NetworkBody { network } = answer::read(&answer, Step::Subnet)?;
+        let network: GivenNetwork = content(&answer, Step::Subnet, "network")?;
         if !same(&network.id, network_id) {
             return Err(wrong(&format!("answered with network {}", network.id)));
         }
@@ -256,24 +229,17 @@ impl Neutron {
         let project = query_value(&self.0.project_id);
         let path = format!("/ports?project_id={project}{ids}{PORT_FIELDS}");
         let mut texts = SharedTexts::default();
-        let take = |answer: &Answer, rows: &mut Vec<(String, Result<Port, CloudError>)>| {
-            let page: PortPage = answer::read(answer, Step::Ports)?;
+        let keep = |given: GivenPort, answer: &Answer| {
             let wrong = |what: &str| answer::wrong(answer, Step::Ports, what);
-            for given in page.ports {
-                // Which VM has it isn't known, so nothing is known of any of these VMs.
-                let vm_id =
-                    given.device_id.as_ref().ok_or_else(|| wrong("a port has no device_id"))?;
-                let vm_id = vm_id.to_ascii_lowercase();
-                if self.owns(given.project_id.as_ref(), given.tenant_id.as_ref())
-                    && vm_ids.contains(&vm_id)
-                {
-                    rows.push((vm_id, port(given, &mut texts).map_err(|what| wrong(&what))));
-                }
-            }
-            Ok(page.ports_links)
+            // Which VM has it isn't known, so nothing is known of any of these VMs.
+            let vm_id = given.device_id.as_ref().ok_or_else(|| wrong("a port has no device_id"))?;
+            let vm_id = vm_id.to_ascii_lowercase();
+            let is_meant = self.owns(given.project_id.as_ref(), given.tenant_id.as_ref())
+                && vm_ids.contains(&vm_id);
+            Ok(is_meant.then(|| (vm_id, port(given, &mut texts).map_err(|what| wrong(&what)))))
         };
         let mut found: PortsByVm = vm_ids.iter().map(|id| (id.clone(), Ok(Vec::new()))).collect();
-        for (vm_id, port) in self.0.pages(&path, Step::Ports, take)? {
+        for (vm_id, port) in self.0.list(&path, Step::Ports, keep)? {
             match (found.get_mut(&vm_id), port) {
                 (Some(Ok(ports)), Ok(port)) => ports.push(port),
                 (Some(ports), Err(error)) => *ports = Err(error),

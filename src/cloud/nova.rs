@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::answer;
 use super::error::{CloudError, Step};
 use super::neutron::same;
-use super::service::{Link, TokenService};
+use super::service::{TokenService, content};
 use crate::http::client::Answer;
 use crate::http::url::path_segment;
 use crate::threads::{Task, lock, side_by_side};
@@ -89,18 +89,6 @@ fn cheapest(vms: usize, project_size: Option<usize>, with_metadata: bool) -> Way
     }
 }
 
-#[derive(Deserialize)]
-struct ServerPage {
-    servers: Vec<Server>,
-    #[serde(default)]
-    servers_links: Option<Vec<Link>>,
-}
-
-#[derive(Deserialize)]
-struct ServerBody {
-    server: Server,
-}
-
 /// Of a server whose cell is down Nova tells little more than the id.
 #[derive(Deserialize)]
 struct Server {
@@ -111,13 +99,10 @@ struct Server {
     #[serde(default)]
     tenant_id: Option<String>,
     #[serde(default)]
-    metadata: Option<BTreeMap<String, serde_json::Value>>,
+    metadata: Option<Metadata>,
 }
 
-#[derive(Deserialize)]
-struct MetadataBody {
-    metadata: BTreeMap<String, serde_json::Value>,
-}
+type Metadata = BTreeMap<String, serde_json::Value>;
 
 impl Nova {
     /// The names of these VMs (lower-case ids). Never fails as a whole: what couldn't be learned
@@ -149,18 +134,15 @@ impl Nova {
     }
 
     fn list(&self, path: &str, wanted: &BTreeSet<&String>) -> Result<ServerNames, CloudError> {
-        let take = |answer: &Answer, rows: &mut HashMap<String, Option<ServerName>>| {
-            let page: ServerPage = answer::read(answer, Step::Nova)?;
-            for server in page.servers {
-                let id = server.id.to_ascii_lowercase();
-                // A row that says too little counts as none: its server is asked for by its id.
-                let is_meant = wanted.contains(&id) && self.is_in_project(&server);
-                let name = is_meant.then(|| self.node_name(&server).ok()).flatten();
-                rows.insert(id, name.map(ServerName::Known));
-            }
-            Ok(page.servers_links)
+        let keep = |server: Server, _: &Answer| {
+            let id = server.id.to_ascii_lowercase();
+            // A row that says too little counts as none: its server is asked for by its id.
+            let is_meant = wanted.contains(&id) && self.is_in_project(&server);
+            let name = is_meant.then(|| self.node_name(&server).ok()).flatten();
+            Ok(Some((id, name.map(ServerName::Known))))
         };
-        let rows = self.api.pages(path, Step::Nova, take)?;
+        let rows = self.api.list(path, Step::Nova, keep)?.into_iter();
+        let rows: HashMap<String, Option<ServerName>> = rows.collect();
         *lock(&self.project_size) = Some(rows.len());
         Ok(rows.into_iter().filter_map(|(id, name)| Some((id, name?))).collect())
     }
@@ -202,16 +184,15 @@ impl Nova {
         if is_item_not_found(&answer) {
             return Ok(ServerName::Unknown);
         }
-        let body: ServerBody = answer::read(&answer, Step::Nova)?;
-        let server = &body.server;
+        let server: Server = content(&answer, Step::Nova, "server")?;
         if !same(&server.id, id) {
             let what = format!("answered with server {}", server.id);
             return Err(answer::wrong(&answer, Step::Nova, &what));
         }
-        if !self.is_in_project(server) {
+        if !self.is_in_project(&server) {
             return Ok(ServerName::Unknown);
         }
-        let name = self.node_name(server).map_err(|key| {
+        let name = self.node_name(&server).map_err(|key| {
             let what = format!("the answer has no `{key}` (is the server's cell down?)");
             answer::wrong(&answer, Step::Nova, &what)
         })?;
@@ -224,8 +205,7 @@ impl Nova {
         if is_item_not_found(&answer) {
             return Ok(ServerName::Unknown);
         }
-        let body: MetadataBody = answer::read(&answer, Step::Nova)?;
-        match self.name_in(&body.metadata) {
+        match self.name_in(&content(&answer, Step::Nova, "metadata")?) {
             Some(name) => Ok(ServerName::Known(Some(name))),
             None => self.show(id),
         }
@@ -250,14 +230,14 @@ impl Nova {
         server.name.as_deref().map(trimmed).ok_or("name")
     }
 
-    fn name_in(&self, metadata: &BTreeMap<String, serde_json::Value>) -> Option<String> {
+    fn name_in(&self, metadata: &Metadata) -> Option<String> {
         metadata.get(self.metadata_key.as_deref()?)?.as_str().and_then(trimmed)
     }
 
     /// Does it answer this token at all? Reads one row of the project's servers.
     pub(crate) fn answers(&self) -> Result<(), CloudError> {
         let answer = self.api.get("/servers?limit=1", Step::Nova)?;
-        answer::read::<ServerPage>(&answer, Step::Nova).map(drop)
+        answer::read::<serde_json::Value>(&answer, Step::Nova).map(drop)
     }
 }
 

@@ -6,7 +6,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
+use super::answer;
 use super::error::{CloudError, Step};
 use crate::http::client::{Answer, Client, Request, Service};
 use crate::http::url::{path_of, query_value};
@@ -31,7 +33,7 @@ pub(crate) struct TokenService {
 
 /// A link of a paged list.
 #[derive(Deserialize)]
-pub(super) struct Link {
+struct Link {
     rel: String,
     href: String,
 }
@@ -68,18 +70,18 @@ impl TokenService {
         CloudError::new(step, Secrets::of([&*self.token]).redacted(&message))
     }
 
-    /// Asks for a list page by page; `take` adds the rows of one to what was collected and gives
-    /// its links. A marker whose row vanished is a 404 (Neutron) or 400 (Nova) that doesn't mean
-    /// "nothing there": the list starts over, from nothing, for the rows that were read before may
-    /// be gone as well.
-    pub(super) fn pages<T: Default>(
+    /// Asks for a list page by page; `keep` says what is kept of a row. A marker whose row vanished
+    /// is a 404 (Neutron) or 400 (Nova) that doesn't mean "nothing there": the list starts over, from
+    /// nothing, for the rows that were read before may be gone as well.
+    pub(super) fn list<R: DeserializeOwned, T>(
         &self,
         path: &str,
         step: Step,
-        mut take: impl FnMut(&Answer, &mut T) -> Result<Option<Vec<Link>>, CloudError>,
-    ) -> Result<T, CloudError> {
+        mut keep: impl FnMut(R, &Answer) -> Result<Option<T>, CloudError>,
+    ) -> Result<Vec<T>, CloudError> {
         let separator = if path.contains('?') { '&' } else { '?' };
-        let (mut collected, mut restarts) = (T::default(), 0);
+        let collection = path.split(['/', '?']).nth(1).unwrap_or_default();
+        let (mut kept, mut restarts) = (Vec::new(), 0);
         let mut marker: Option<String> = None;
         // Since the list began, or started over.
         let mut seen: HashSet<String> = HashSet::new();
@@ -91,13 +93,17 @@ impl TokenService {
             let answer = self.get(&page, step)?;
             if marker.is_some() && matches!(answer.status, 400 | 404) && restarts < MAX_RESTARTS {
                 restarts += 1;
-                (collected, marker) = (T::default(), None);
+                marker = None;
+                kept.clear();
                 seen.clear();
                 continue;
             }
-            let links = take(&answer, &mut collected)?;
+            let Page { rows, links } = answer::read(&answer, step)?;
+            for row in rows.ok_or_else(|| missing(&answer, step, collection))? {
+                kept.extend(keep(row, &answer)?);
+            }
             let next = next_marker(links.as_deref()).map_err(|what| self.wrong(path, step, what));
-            let Some(next) = next? else { return Ok(collected) };
+            let Some(next) = next? else { return Ok(kept) };
             if !seen.insert(next.clone()) {
                 break;
             }
@@ -105,6 +111,36 @@ impl TokenService {
         }
         Err(self.wrong(path, step, "the list's pages don't end"))
     }
+}
+
+/// A page of a list.
+#[derive(Deserialize)]
+struct Page<R> {
+    #[serde(alias = "ports", alias = "servers", alias = "subnets")]
+    rows: Option<Vec<R>>,
+    #[serde(alias = "ports_links", alias = "servers_links", alias = "subnets_links")]
+    links: Option<Vec<Link>>,
+}
+
+/// An answer about one thing.
+#[derive(Deserialize)]
+struct Body<T> {
+    #[serde(alias = "metadata", alias = "network", alias = "server", alias = "subnet")]
+    content: Option<T>,
+}
+
+/// Reads an answer about one thing, which is under this key.
+pub(super) fn content<T: DeserializeOwned>(
+    answer: &Answer,
+    step: Step,
+    key: &str,
+) -> Result<T, CloudError> {
+    let Body { content } = answer::read(answer, step)?;
+    content.ok_or_else(|| missing(answer, step, key))
+}
+
+fn missing(answer: &Answer, step: Step, key: &str) -> CloudError {
+    answer::wrong(answer, step, &format!("the answer can't be read: missing field `{key}`"))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::cache::{Cache, Known};
-use super::catalog::{self, Wanted};
+use super::catalog;
 use super::contrabass::{self, Provider};
 use super::error::{CloudError, Step};
 use super::keystone::{self, Keystone};
@@ -41,8 +41,8 @@ pub struct Cloud {
     contrabass: Client,
     openstack: Arc<Client>,
     clock: Clock,
-    providers: Cache<String, Provider>,
-    sessions: Cache<SessionKey, Session>,
+    providers: Cache<String, Arc<Provider>>,
+    sessions: Cache<SessionKey, Arc<Session>>,
     accounts: Accounts,
     /// Threads that the requests of all passes run on.
     pub(super) requests: Pool,
@@ -68,7 +68,6 @@ impl SessionKey {
 }
 
 /// A token and the services it is good for.
-#[derive(Clone)]
 struct Session {
     /// Uptime at which the token expires.
     expires_at: Duration,
@@ -175,7 +174,7 @@ impl Cloud {
         let (id, uptime) = (provider_id.to_ascii_lowercase(), self.clock.now().uptime);
         let known = self.providers.get(&id, uptime, outdated, || {
             let result = contrabass::look_up(&self.contrabass, endpoint, key, provider_id);
-            self.until(result, self.provider_life)
+            self.until(result.map(Arc::new), self.provider_life)
         });
         Ok(FoundProvider { provider: known.result?, serial: known.serial, old: false })
     }
@@ -220,7 +219,7 @@ impl Cloud {
                     // A catalog without Neutron is a failure, though its token is good.
                     let usable = session.neutron.is_ok();
                     let life = if usable { life } else { life.min(self.failure_life) };
-                    self.until(Ok(session), life)
+                    self.until(Ok(Arc::new(session)), life)
                 }
                 // A token that was to be renewed early goes on being used.
                 (Err(_), Some((serial, held)))
@@ -229,7 +228,7 @@ impl Cloud {
                         && held.expires_at > now =>
                 {
                     let life = self.failure_life.min(held.expires_at - now);
-                    self.until(Ok(Session::clone(&held)), life)
+                    self.until(Ok(held), life)
                 }
                 (Err(error), _) => self.until(Err(error), Duration::ZERO),
             }
@@ -245,10 +244,7 @@ impl Cloud {
         before: Option<&Session>,
     ) -> Session {
         let OpenStack { interface, region, neutron_endpoint, nova_endpoint, .. } = &self.settings;
-        let find = |kinds| {
-            let region = region.as_deref();
-            catalog::select(&login.catalog, &Wanted { kinds, interface, region })
-        };
+        let find = |kinds| catalog::select(&login.catalog, kinds, interface, region.as_deref());
         let (token, project_id) = (Arc::new(login.token), Arc::from(project_id));
         let service = |service, endpoint: String| TokenService {
             service,
@@ -289,7 +285,7 @@ impl Cloud {
     }
 
     /// The endpoints of a login failed. The catalog may have changed, so a new login reads it again
-    /// after a while. The wait doubles each time the catalog turns out to be the same.
+    /// after a while. The wait doubles each time the catalog is the same.
     pub(crate) fn catalog_may_be_old(&self, login: &Login) {
         let until = self.clock.now().uptime + login.session.catalog_wait;
         self.sessions.shorten(&login.key, until);
