@@ -174,14 +174,9 @@ impl Client {
         let agent = self.agent_for(request)?;
         let limits = Limits { whole: None, silence: Some(silence_limit), fresh: false };
         let (parts, body) = self.send(&agent, request, (), limits)?.into_parts();
-        let (status, body) = (parts.status.as_u16(), body.into_reader());
-        Ok(Stream {
-            status,
-            headers: parts.headers,
-            secrets: request.secrets(),
-            body,
-            _agent: agent,
-        })
+        let (status, headers) = (parts.status.as_u16(), parts.headers);
+        let (secrets, body) = (request.secrets(), body.into_reader());
+        Ok(Stream { status, headers, secrets, body, _agent: agent })
     }
 
     /// Ends every connection of this client, also those another thread is blocked on.
@@ -243,9 +238,8 @@ impl Client {
     }
 
     fn agent_for(&self, request: &Request<'_>) -> Result<Arc<Agent>, HttpError> {
-        let scheme_is_https =
-            request.url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"));
-        if !scheme_is_https {
+        let scheme = request.url.get(..8).unwrap_or_default();
+        if !scheme.eq_ignore_ascii_case("https://") {
             return Ok(Arc::clone(&self.plain));
         }
         let mut secure = lock(&self.secure);

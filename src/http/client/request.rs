@@ -65,7 +65,18 @@ impl<'a> Request<'a> {
 
     /// A request by a method that changes nothing (`GET`, `OPTIONS`), which may be repeated likewise.
     pub(crate) fn reading(service: Service, method: &'static str, url: &'a str) -> Request<'a> {
-        Request { repeatable: true, ..Request::new(service, method, url, None) }
+        Request {
+            service,
+            method,
+            url,
+            headers: vec![("accept", "application/json")],
+            secret_header: None,
+            body: None,
+            carried: Vec::new(),
+            repeatable: true,
+            call_limit: None,
+            answer_limit: BODY_LIMIT_BYTES,
+        }
     }
 
     /// A request with a body (`POST`, `PUT`, `PATCH`), never repeated unless [`Request::repeatable`].
@@ -76,33 +87,12 @@ impl<'a> Request<'a> {
         content_type: &'static str,
         body: &'a [u8],
     ) -> Request<'a> {
-        Request::new(service, method, url, Some(body)).header("content-type", content_type)
+        let request = Request::reading(service, method, url).header("content-type", content_type);
+        Request { body: Some(body), repeatable: false, ..request }
     }
 
-    fn new(
-        service: Service,
-        method: &'static str,
-        url: &'a str,
-        body: Option<&'a [u8]>,
-    ) -> Request<'a> {
-        let headers = vec![("accept", "application/json")];
-        Request {
-            service,
-            method,
-            url,
-            headers,
-            secret_header: None,
-            body,
-            carried: Vec::new(),
-            repeatable: false,
-            call_limit: None,
-            answer_limit: BODY_LIMIT_BYTES,
-        }
-    }
-
-    /// Adds a header, or replaces the one of that name.
+    /// Adds a header.
     pub(crate) fn header(mut self, name: &'static str, value: &'a str) -> Request<'a> {
-        self.headers.retain(|(known, _)| *known != name);
         self.headers.push((name, value));
         self
     }
