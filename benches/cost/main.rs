@@ -56,10 +56,10 @@ fn main() {
         measure::polls(&mut report, 1_000, 10);
     }
     if runs("crowds") {
-        for (objects, vms, projects) in
-            [(200, 10, 1), (1_000, 3, 1), (1_000, 3, 100), (1_000, 10, 1)]
+        for (objects, vms, ports, projects) in
+            [(200, 10, 3, 1), (1_000, 3, 2, 1), (1_000, 3, 3, 100), (1_000, 10, 3, 1)]
         {
-            let population = Population { projects, ..Population::new(objects, vms, 3) };
+            let population = Population { projects, ..Population::new(objects, vms, ports) };
             measure::crowd(&mut report, &population);
         }
     }

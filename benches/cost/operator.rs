@@ -28,6 +28,8 @@ impl Operator {
             .env("INVENTORY_ADDR", "127.0.0.1:0")
             .env("INVENTORY_DB_PATH", folder.path().join("inventory.json"))
             .env("RUST_LOG", "error")
+            // As the image has it.
+            .env("MALLOC_ARENA_MAX", "1")
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -82,6 +82,9 @@ fn an_image_starts_its_program_as_nobody_and_says_what_it_is() {
         assert_eq!(config["Entrypoint"], json!([format!("/{program}")]));
         assert!(config.get("Cmd").is_none_or(|command| command.is_null()), "{config}");
         assert_eq!(config["ExposedPorts"], ports);
+        let one_heap = json!("MALLOC_ARENA_MAX=1");
+        let variables = config["Env"].as_array().cloned().unwrap_or_default();
+        assert_eq!(variables.contains(&one_heap), name == "operator", "{config}");
         let label = |key: &str| config["Labels"][format!("org.opencontainers.image.{key}")].clone();
         assert_eq!(label("title"), program);
         assert_eq!(label("version"), env!("CARGO_PKG_VERSION"));
@@ -92,6 +95,7 @@ fn an_image_starts_its_program_as_nobody_and_says_what_it_is() {
         let description = label("description");
         assert!(dockerfile.contains(&format!("description={description}")), "{description}");
         assert!(dockerfile.contains(&format!("ENTRYPOINT [\"/{program}\"]")));
+        assert!(dockerfile.contains("ENV MALLOC_ARENA_MAX=1"));
     }
 }
 
