@@ -20,7 +20,7 @@ pub struct Now {
 
 impl Now {
     /// The reading `step` later on both clocks; for tests and for planning ahead.
-    pub fn after(self, step: Duration) -> Now {
+    pub(crate) fn after(self, step: Duration) -> Now {
         let wall = self.wall.checked_add(step).unwrap_or(Timestamp::MAX);
         Now { uptime: self.uptime.saturating_add(step), wall }
     }
@@ -81,6 +81,6 @@ pub fn to_seconds_text(time: Timestamp) -> String {
 }
 
 /// `metav1.MicroTime`: exactly six fraction digits; anything else is refused by the API server.
-pub fn to_micro_text(time: Timestamp) -> String {
+pub(crate) fn to_micro_text(time: Timestamp) -> String {
     format!("{time:.6}")
 }

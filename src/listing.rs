@@ -7,7 +7,10 @@ use crate::resources::OPENSTACK_CONFIGS;
 
 /// All objects of a namespace, or of all of them. Reading one by its name would take a right that
 /// the operator doesn't have.
-pub fn objects(client: &KubeClient, scope: Option<&str>) -> Result<Vec<RawObject>, KubeError> {
+pub(crate) fn objects(
+    client: &KubeClient,
+    scope: Option<&str>,
+) -> Result<Vec<RawObject>, KubeError> {
     let (mut objects, mut token) = (Vec::new(), None);
     loop {
         let page = client.list_page(&OPENSTACK_CONFIGS, scope, None, token.as_deref())?;

@@ -97,7 +97,7 @@ impl NodeConfig {
 
     /// Keeps what other interfaces have in common with these only once. What is made from Neutron's
     /// answers shares it anyway; what is read from a file would hold it as often as it is written.
-    pub fn share(&mut self, texts: &mut SharedTexts) {
+    pub(crate) fn share(&mut self, texts: &mut SharedTexts) {
         for interface in &mut self.interfaces {
             // Left out in files of later versions of the Go operator: the name says it.
             let named = (0..).zip(NAMES).find(|(_, name)| *name == interface.name);
@@ -123,11 +123,11 @@ impl NodeConfig {
 
 /// The texts met so far: of networks, subnets, ranges and statuses there are few, however many ports.
 #[derive(Debug, Default)]
-pub struct SharedTexts(BTreeSet<Arc<str>>);
+pub(crate) struct SharedTexts(BTreeSet<Arc<str>>);
 
 impl SharedTexts {
     /// The text as it was met first.
-    pub fn shared(&mut self, text: &str) -> Arc<str> {
+    pub(crate) fn shared(&mut self, text: &str) -> Arc<str> {
         if let Some(known) = self.0.get(text) {
             return Arc::clone(known);
         }
@@ -138,7 +138,7 @@ impl SharedTexts {
 }
 
 /// Lower-case hexadecimal text.
-pub fn hexadecimal(bytes: &[u8]) -> String {
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -47,7 +47,7 @@ impl Overview {
     }
 
     /// Shows an object no longer.
-    pub fn remove(&self, namespace: &str, name: &str) {
+    pub(crate) fn remove(&self, namespace: &str, name: &str) {
         lock(&self.shown).remove(&(namespace.to_owned(), name.to_owned()));
     }
 

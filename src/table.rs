@@ -6,7 +6,7 @@ const GAP: &str = "  ";
 const WIDEST: usize = 64;
 
 /// The rows as lines with their columns aligned. The last cell of a row may be as long as it likes.
-pub fn aligned(rows: &[Vec<String>]) -> Vec<String> {
+pub(crate) fn aligned(rows: &[Vec<String>]) -> Vec<String> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| {
         let cells = rows.iter().filter(|row| row.len() > column + 1).map(|row| &row[column]);

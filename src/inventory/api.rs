@@ -70,7 +70,7 @@ pub struct ApiSettings {
 }
 
 /// Says who leads, if it isn't this replica.
-pub type Leadership = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+pub(crate) type Leadership = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// The routes.
 pub struct Api {

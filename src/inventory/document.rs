@@ -65,7 +65,7 @@ struct OnlyFormat<'a> {
 }
 
 /// Writes the file, piece by piece. Fails only as `write` fails.
-pub fn encode(
+pub(crate) fn encode(
     inventory: &Inventory,
     sequence: u64,
     at: Timestamp,

@@ -112,7 +112,7 @@ pub enum Change {
 
 impl Change {
     /// Provider and node name.
-    pub fn key(&self) -> (&str, &str) {
+    pub(crate) fn key(&self) -> (&str, &str) {
         match self {
             Change::Upsert(record) => (&record.provider_id, &record.node_name),
             Change::Remove { provider_id, node_name } => (provider_id, node_name),
