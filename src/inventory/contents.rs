@@ -2,6 +2,7 @@
 //! shares all records but those that changed.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use ring::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
@@ -56,21 +57,13 @@ pub struct Inventory {
 impl Inventory {
     /// What a file holds. Of records with the same key the newest counts, or the last of them.
     pub(super) fn read(mut records: Vec<Stored>) -> Inventory {
-        let by_key = |one: &Stored, other: &Stored| {
-            one.compare(&other.record.provider_id, &other.record.node_name)
-        };
-        records.sort_by(|one, other| {
-            by_key(one, other).then(one.record.updated_at.cmp(&other.record.updated_at))
+        records.sort_by_key(|stored| stored.record.updated_at);
+        let by_key = records.into_iter().map(|stored| {
+            let Record { provider_id, node_name, .. } = &stored.record;
+            ((provider_id.to_ascii_lowercase(), node_name.clone()), Arc::new(stored))
         });
-        records.dedup_by(|later, kept| {
-            let is_same = by_key(later, kept).is_eq();
-            if is_same {
-                std::mem::swap(later, kept);
-            }
-            is_same
-        });
-        let records = records.into_iter().map(Arc::new).collect();
-        Inventory { records, ..Inventory::default() }
+        let by_key: BTreeMap<_, _> = by_key.collect();
+        Inventory { records: by_key.into_values().collect(), ..Inventory::default() }
     }
 
     /// The same records, as of a later version.

@@ -211,7 +211,6 @@ impl Store {
                 }
             }
         }
-        self.report();
         vec![if state.is_healthy() { Ok(()) } else { Err(state) }; count]
     }
 
@@ -333,7 +332,6 @@ impl Store {
         }
         drop((memory, disk));
         self.changed.notify_all();
-        self.report();
     }
 
     /// Locks and reads the file; what it holds becomes memory.
@@ -439,7 +437,7 @@ impl Store {
         state
     }
 
-    /// Brings the metrics up to date.
+    /// Brings the metrics up to date, before they are shown.
     pub fn report(&self) {
         let memory = lock(&self.memory);
         let state = self.shown(&memory);
