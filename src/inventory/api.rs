@@ -190,13 +190,10 @@ impl Api {
         let query = ListQuery::parse(&request.query)?;
         let tag = format!("\"{:016x}-{}\"", self.run, inventory.version());
         self.tagged(request, tag, || {
-            if query.is_everything() && request.path == NODE_CONFIGS {
-                return Ok(json_answer(200, Body::List(inventory.list())));
-            }
             let (found, next) = query.select(&inventory);
             let reservation =
                 request.memory.reserve(found.len() * ITEM_BYTES).ok_or_else(Response::no_memory)?;
-            let items = found.iter().map(|stored| item(stored).clone()).collect();
+            let items = found.into_iter().map(|stored| item(stored).clone()).collect();
             let response = json_answer(200, Body::List(items)).holding(reservation);
             Ok(match next {
                 None => response,
@@ -217,7 +214,7 @@ impl Api {
             "reason": state.reason(),
             "since": state.since(),
             "findings": self.store.findings(),
-            "records": self.store.snapshot().list().len(),
+            "records": self.store.snapshot().shown_from("", "").count(),
         });
         let answer = OverviewAnswer { store, objects: self.overview.all() };
         let body = serde_json::to_vec(&answer).unwrap_or_default();

@@ -50,8 +50,6 @@ pub struct Inventory {
     records: Vec<Arc<Stored>>,
     /// Positions of records by the hash of their node name and VM; made when they are needed.
     positions: OnceLock<Vec<(u64, u32)>>,
-    /// The most frequent answer.
-    list: OnceLock<Arc<[Arc<[u8]>]>>,
 }
 
 impl Inventory {
@@ -99,12 +97,6 @@ impl Inventory {
     ) -> impl Iterator<Item = &'a Arc<Stored>> + use<'a> {
         let (Ok(first) | Err(first)) = self.place(provider_id, node_name);
         self.records[first..].iter().filter(|stored| stored.record.was_accepted())
-    }
-
-    /// All records that APIs show, as JSON.
-    pub(super) fn list(&self) -> Arc<[Arc<[u8]>]> {
-        let made = || self.shown_from("", "").map(|stored| stored.json.clone()).collect();
-        self.list.get_or_init(made).clone()
     }
 
     /// The record of a node of a provider.

@@ -3,8 +3,6 @@
 //! Unknown parameters are ignored, as the Go operator did; a known one in the wrong case or given
 //! twice is an error, because it would silently show too much.
 
-use std::sync::Arc;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -40,17 +38,12 @@ impl<'a> ListQuery<'a> {
         Ok(ListQuery { given, limit, from })
     }
 
-    /// Is nothing left out?
-    pub(super) fn is_everything(&self) -> bool {
-        self.given.is_empty()
-    }
-
     /// The records of this page, and the `continue` of the next one.
-    pub(super) fn select(&self, inventory: &Inventory) -> (Vec<Arc<Stored>>, Option<String>) {
+    pub(super) fn select<'i>(&self, inventory: &'i Inventory) -> (Vec<&'i Stored>, Option<String>) {
         let (provider_id, node_name) = &self.from;
         let shown = inventory.shown_from(provider_id, node_name);
         let mut wanted = shown.filter(|stored| self.wants(&stored.record));
-        let page = wanted.by_ref().take(self.limit).cloned().collect();
+        let page = wanted.by_ref().take(self.limit).map(|stored| &**stored).collect();
         let next = wanted.next().map(|stored| &stored.record);
         (page, next.map(|next| write_continue(&next.provider_id, &next.node_name)))
     }
