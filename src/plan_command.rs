@@ -18,7 +18,7 @@ use crate::cloud::Cloud;
 use crate::config::Config;
 use crate::http::client::Clients;
 use crate::inventory::contents::Inventory;
-use crate::inventory::probe;
+use crate::inventory::load;
 use crate::inventory::store::Store;
 use crate::kube::client::KubeClient;
 use crate::kube::objects::RawObject;
@@ -182,7 +182,7 @@ fn pass(
 /// What was accepted before, as far as that can be read, and the file in words.
 fn recall(config: &Config, notes: &mut Vec<String>) -> (Inventory, String) {
     let path = config.inventory.path.display();
-    let (problem, state) = match probe::read(&config.inventory.path) {
+    let (problem, state) = match load::read(&config.inventory.path) {
         Ok(Some(loaded)) => {
             notes.extend(loaded.findings);
             let records = count(loaded.inventory.len(), "record");

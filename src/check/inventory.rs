@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use super::advice;
 use super::report::Row;
 use crate::config::Config;
-use crate::inventory::files::{beside, folder_of};
-use crate::inventory::probe;
+use crate::inventory::files::{beside, bounded_in_time, folder_of};
+use crate::inventory::load;
 use crate::reconcile::report::count;
 
 const FOLDER: &str = "Inventory folder";
@@ -26,10 +26,10 @@ pub(super) fn rows(config: &Config) -> Vec<Row> {
 
 fn folder_row(path: &Path) -> Row {
     let (place, own) = (folder_of(path).display().to_string(), path.to_owned());
-    let tried = probe::bounded_in_time(move |volume| {
-        let path = probe::resolve(volume, &own).map_err(|error| error.to_string())?;
+    let tried = bounded_in_time(move |volume| {
+        let path = volume.resolve(&own).map_err(|error| error.to_string())?;
         let (folder, exists) = nearest(folder_of(&path));
-        probe::try_folder(volume, &folder).map_err(|error| error.to_string())?;
+        volume.try_folder(&folder).map_err(|error| error.to_string())?;
         if is_mounted(&path) {
             return Err(format!(
                 "{} is mounted by itself (subPath), so that it can't be replaced",
@@ -52,7 +52,7 @@ fn folder_row(path: &Path) -> Row {
 
 fn file_row(path: &Path) -> Row {
     let place = path.display().to_string();
-    match probe::read(path) {
+    match load::read(path) {
         Ok(None) => Row::fine(FILE, place, "not there yet: nothing was ever sent from here"),
         Ok(Some(loaded)) if loaded.findings.is_empty() => {
             let nodes = count(loaded.inventory.len(), "node");

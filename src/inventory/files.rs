@@ -9,17 +9,22 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, Once};
+use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
+use crossbeam_channel::bounded;
+
 use crate::clock::{Clock, Now};
-use crate::threads::lock;
+use crate::threads::{self, lock};
 
 /// Owner only. The file holds no secret, but it is a map of the network.
 const FILE_MODE: u32 = 0o600;
 
 /// Linux's "No locks available": a network file system without its lock service.
 const ENOLCK: i32 = 37;
+
+/// Storage may never answer; so long it is waited for.
+const PROBE_LONGEST: Duration = Duration::from_secs(5);
 
 /// A held lock; dropping it releases it.
 pub type Lock = Box<dyn Send>;
@@ -184,6 +189,11 @@ impl Volume {
         result.map_err(|error| DiskError { tried, error })
     }
 
+    /// Where links lead from `path`.
+    pub(crate) fn resolve(&self, path: &Path) -> Result<PathBuf, DiskError> {
+        self.run("find", path, |files| files.resolve(path))
+    }
+
     /// A file's bytes, or a folder's names; none if it isn't there.
     pub(crate) fn read<T>(
         &self,
@@ -237,6 +247,38 @@ impl Volume {
             synced => synced,
         })
     }
+
+    /// Tries all that the store does in a folder, with files of its own: locks one, writes one and
+    /// replaces it.
+    pub(crate) fn try_folder(&self, folder: &Path) -> Result<(), DiskError> {
+        let file = folder.join(format!(".multinic-operator-check-{}", std::process::id()));
+        let lock_file = beside(&file, ".lock");
+        let tried = self
+            .run("lock", &lock_file, |files| files.lock(&lock_file))
+            .and_then(|_| self.replace(&file, |opened| opened.append(b"check\n")))
+            .and_then(|_| self.replace(&file, |opened| opened.append(b"check\n")));
+        let removed =
+            [&file, &lock_file].map(|path| self.run("remove", path, |files| files.remove(path)));
+        tried?;
+        removed.into_iter().collect()
+    }
+}
+
+/// Does something with files, unless the storage doesn't answer.
+pub(crate) fn bounded_in_time<T: Send + 'static>(
+    work: impl FnOnce(&Volume) -> T + Send + 'static,
+) -> Result<T, String> {
+    let volume = Arc::new(Volume::new(Box::new(Disk), Clock::system()));
+    let (done, result) = bounded(1);
+    let own = Arc::clone(&volume);
+    let thread = threads::spawn("files", move || {
+        let _ = done.send(work(&own));
+    });
+    thread.map_err(|error| format!("no thread can be started: {error}"))?;
+    result.recv_timeout(PROBE_LONGEST).map_err(|_| {
+        let tried = volume.under_way().map_or_else(|| "look at it".to_owned(), |(tried, _)| tried);
+        format!("no answer from the storage to the attempt to {tried}")
+    })
 }
 
 /// A file's path with something at its end.

@@ -17,7 +17,7 @@ use serde::Deserialize;
 
 use super::contents::Inventory;
 use super::document;
-use super::files::{DiskError, Volume, beside, folder_of};
+use super::files::{DiskError, Volume, beside, bounded_in_time, folder_of};
 use super::record::Change;
 use crate::node_config::hexadecimal;
 
@@ -61,6 +61,14 @@ impl From<DiskError> for LoadError {
     fn from(error: DiskError) -> LoadError {
         error.to_string().into()
     }
+}
+
+/// What the file at `path` holds, read beside an operator that works with it; none if there isn't
+/// any.
+pub(crate) fn read(path: &Path) -> Result<Option<Loaded>, LoadError> {
+    let path = path.to_owned();
+    let read = bounded_in_time(move |volume| load(volume, &volume.resolve(&path)?));
+    read.unwrap_or_else(|problem| Err(problem.into()))
 }
 
 /// What the file at `path`, which is no link, holds; none if there isn't any.

@@ -7,15 +7,14 @@
 //! ```
 //!
 //! [`store`] owns the state and is the only writer. [`record`], [`timeline`], [`contents`] and
-//! [`document`] are pure. [`api`] only reads, and so does [`load`], for the store and, by [`probe`],
-//! for other processes. Nothing here decides what a node is sent.
+//! [`document`] are pure. [`api`] only reads, and so does [`load`]: for the store, and for commands
+//! beside an operator. Nothing here decides what a node is sent.
 
 pub mod api;
 pub mod contents;
 pub mod document;
 pub mod files;
 pub(crate) mod load;
-pub(crate) mod probe;
 pub mod record;
 pub mod store;
 mod timeline;

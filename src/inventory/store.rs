@@ -336,7 +336,7 @@ impl Store {
 
     /// Locks and reads the file; what it holds becomes memory.
     fn open_file(&self) -> Result<OpenFile, Trouble> {
-        let path = self.volume.run("find", &self.path, |files| files.resolve(&self.path))?;
+        let path = self.volume.resolve(&self.path)?;
         let folder = folder_of(&path);
         self.volume.run("make the folder", folder, |files| files.create_folder(folder))?;
         let lock_file = beside(&path, ".lock");
