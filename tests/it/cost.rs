@@ -134,6 +134,7 @@ fn an_unchanged_poll_is_one_wave_of_four_requests() {
             // The network's answer has the MTU and lists the subnet.
             assert_eq!(of_path(poll, "/networks/").len(), 1, "{vms} VMs: {poll:#?}");
         }
+        assert_eq!(world.journal().count(Service::Keystone), 0, "no poll logs in");
     }
 }
 

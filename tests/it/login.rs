@@ -1,7 +1,5 @@
 //! How often what is asked: look-ups and logins are shared, tokens are kept, access is renewed.
 
-use std::collections::BTreeMap;
-
 use serde_json::json;
 use simulated_cloud::{Cloud, LoggedRequest, Scenario, Service};
 
@@ -14,78 +12,6 @@ const QUICK: [(&str, &str); 4] = [
     ("POLL_ERROR_INTERVAL", "300ms"),
     ("POLL_FAST_WINDOW", "1s"),
 ];
-
-fn upstream(log: &[LoggedRequest]) -> BTreeMap<&'static str, usize> {
-    let mut counts = BTreeMap::new();
-    for request in log {
-        if !matches!(request.service, Service::Kubernetes | Service::Control) {
-            *counts.entry(request.service.name()).or_default() += 1;
-        }
-    }
-    counts
-}
-
-#[test]
-fn a_first_sync_asks_each_question_once() {
-    let world = World::of("three-nodes");
-    let _operator = Operator::start(&world, &[]);
-    world.wait_for_reason("Synced");
-    let counts = upstream(&world.journal().all());
-    let once = BTreeMap::from([
-        ("contrabass", 1),
-        ("keystone", 1),
-        ("neutron", 3),
-        ("nova", 1),
-        ("viola", 1),
-    ]);
-    let counts: BTreeMap<String, usize> =
-        counts.into_iter().map(|(name, count)| (name.to_ascii_lowercase(), count)).collect();
-    let once: BTreeMap<String, usize> =
-        once.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
-    assert_eq!(counts, once);
-}
-
-#[test]
-fn an_unchanged_poll_asks_five_questions_at_most_and_never_logs_in() {
-    let world = World::of("three-nodes");
-    let _operator = Operator::start(&world, &QUICK);
-    world.wait_for_reason("NoChange");
-    world.journal().clear();
-    let ports = |log: &[LoggedRequest]| {
-        log.iter().filter(|request| request.target.contains("/ports")).count()
-    };
-    assert!(world.journal().wait_for(|log| ports(log) >= 10, SOON));
-    let log = world.journal().all();
-    let (polls, requests): (usize, usize) = (ports(&log), upstream(&log).values().sum());
-    assert!(requests <= 5 * (polls + 1), "{requests} requests in {polls} polls");
-    assert_eq!(world.journal().count(Service::Keystone), 0);
-}
-
-#[test]
-fn many_objects_of_one_provider_share_one_lookup_and_one_login() {
-    let mut scenario = Scenario::load(&fixtures().join("three-nodes")).unwrap();
-    let template = scenario.objects[0].clone();
-    let vms = template["spec"]["vmNames"].clone();
-    scenario.objects.clear();
-    // The same VMs in each object would be a conflict; here only the questions count.
-    for number in 0..40 {
-        let mut object = template.clone();
-        object["metadata"]["name"] = json!(format!("object-{number:02}"));
-        object["metadata"]["uid"] = json!(format!("00000000-0000-4000-8000-0000000000{number:02}"));
-        object["spec"]["vmNames"] = json!([vms[number % 3]]);
-        scenario.objects.push(object);
-    }
-    let world = World(Cloud::start(scenario).unwrap());
-    let _operator = Operator::start(&world, &[]);
-    let all_told = world.kubernetes().wait_until(
-        |view| view.objects("OpenstackConfig").iter().all(|object| !object["status"].is_null()),
-        SOON,
-    );
-    assert!(all_told);
-    assert_eq!(world.journal().count(Service::Keystone), 1);
-    assert_eq!(world.journal().count(Service::Contrabass), 1);
-    assert_eq!(world.held(), world.expected(), "three objects are the oldest for a VM each");
-}
 
 #[test]
 fn a_refused_token_is_renewed_once_and_nobody_notices() {

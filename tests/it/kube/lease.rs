@@ -65,33 +65,6 @@ fn one_leads_the_other_follows_and_takes_over_at_once_when_the_lease_is_released
 }
 
 #[test]
-fn a_leader_that_ends_without_a_word_is_replaced_when_its_lease_has_run_out() {
-    let api = Api::start();
-    let (first, first_news) = candidate(&api, "pod-a");
-    assert_eq!(next(&first_news), Leadership::Leading);
-    let (_second, second_news) = candidate(&api, "pod-b");
-    assert_eq!(next(&second_news), following("pod-a"));
-    let begin = now();
-    drop(first);
-    assert_eq!(next(&second_news), Leadership::Leading);
-    let took = begin.elapsed();
-    assert!(took > Duration::from_millis(1500) && took < Duration::from_secs(4), "{took:?}");
-}
-
-#[test]
-fn a_leader_that_is_cut_off_has_lost_before_its_lease_runs_out_and_leads_again_later() {
-    let api = Api::start();
-    let (_election, news) = candidate(&api, "pod-a");
-    assert_eq!(next(&news), Leadership::Leading);
-    api.faults.add(Fault::always(Service::Kubernetes, FaultKind::Hang));
-    let begin = now();
-    assert_eq!(next(&news), Leadership::Lost);
-    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
-    api.faults.clear();
-    assert_eq!(next(&news), Leadership::Leading);
-}
-
-#[test]
 fn a_lease_deleted_under_its_leader_is_there_again_and_nothing_was_lost() {
     let api = Api::start();
     let (election, news) = candidate(&api, "pod-a");

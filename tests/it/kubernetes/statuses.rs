@@ -82,35 +82,6 @@ fn a_status_write_that_fails_again_and_again_does_not_wait_for_the_next_poll() {
 }
 
 #[test]
-fn slow_secret_calls_delay_no_status() {
-    let world = World::of("three-nodes");
-    let object = world.scenario().objects[0].clone();
-    for number in 1..40 {
-        let mut copy = object.clone();
-        copy["metadata"]["name"] = json!(format!("copy-{number}"));
-        world.kubernetes().apply_object(copy).unwrap();
-    }
-    let delay = FaultKind::Delay(Duration::from_secs(5));
-    world.faults().add(Fault::always(Service::Kubernetes, delay).path_contains("/secrets"));
-    let _operator = Operator::start(&world, &[]);
-    let is_asked = |log: &[LoggedRequest]| log.iter().any(|r| r.target.contains("/secrets"));
-    assert!(world.journal().wait_for(is_asked, SOON));
-    for number in 0..3 {
-        let mut broken = object.clone();
-        broken["metadata"]["name"] = json!(format!("broken-{number}"));
-        broken["spec"]["subnetID"] = json!(null);
-        broken["spec"]["subnetName"] = json!("nosuch");
-        world.kubernetes().apply_object(broken).unwrap();
-    }
-    for number in 0..3 {
-        world.wait_for_reason_of("default", &format!("broken-{number}"), "SubnetNotFound");
-    }
-    // A Secret takes ten seconds, so that few of the forty are there by now.
-    let secrets = world.kubernetes().objects("secrets").len();
-    assert!(secrets < 5, "{secrets} Secrets were written before the statuses");
-}
-
-#[test]
 fn an_object_that_goes_during_its_sync_leaves_nothing_behind() {
     let world = World::of("three-nodes");
     let object = world.scenario().objects[0].clone();

@@ -102,10 +102,6 @@ impl CloudState {
         self.tokens.clear();
     }
 
-    pub fn issued_tokens(&self) -> u64 {
-        self.issued
-    }
-
     /// The network of that id, in any case.
     pub fn network(&self, id: &str) -> Option<&Network> {
         self.networks.iter().find(|network| network.id.eq_ignore_ascii_case(id))
