@@ -333,7 +333,7 @@ impl Controller {
         let key = &work.object.key;
         let tracked = self.objects.get_mut(key).filter(|known| known.object.uid == work.object.uid);
         let Some(tracked) = tracked else { return self.queue.finish(key, None) };
-        if outcome.cut_short {
+        if outcome.aborted {
             let due = now.uptime + self.intervals.error;
             return self.queue.finish(key, Some((due, Lane::Retry)));
         }
@@ -354,14 +354,14 @@ impl Controller {
         let Some(tracked) = self.objects.get_mut(key) else { return };
         let freed = outcome.nodes.is_some() && outcome.nodes != tracked.nodes;
         tracked.nodes = outcome.nodes.or(tracked.nodes);
-        if outcome.verdict.reason == Reason::NodeConflict {
+        if outcome.ready.reason == Reason::NodeConflict {
             self.conflicting.insert(key.clone());
         } else {
             self.conflicting.remove(key);
         }
         // Time alone ends no hold, so a held object is due as rarely as a success.
         let is_held = outcome.memory == Memory::Held;
-        let failed = !outcome.verdict.reason.is_success() && !is_held;
+        let failed = !outcome.ready.reason.is_success() && !is_held;
         let facts = Facts {
             failed,
             retry_after: outcome.retry_after,
@@ -435,9 +435,9 @@ impl Controller {
         self.metrics.add("multinic_nodes_sent_total", &[], outcome.sent.len() as f64);
         let result = if outcome.later {
             "requeue_after"
-        } else if outcome.cut_short {
+        } else if outcome.aborted {
             "requeue"
-        } else if outcome.verdict.reason.is_success() {
+        } else if outcome.ready.reason.is_success() {
             let seconds = now.wall.as_second() as f64;
             self.metrics.set("multinic_last_success_timestamp_seconds", &[], seconds);
             "success"

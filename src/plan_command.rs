@@ -27,7 +27,7 @@ use crate::metrics::Metrics;
 use crate::node_config::NodeConfig;
 use crate::reconcile::memory::{self, Memory};
 use crate::reconcile::ownership::Ownership;
-use crate::reconcile::report::{Verdict, count, memory_lost};
+use crate::reconcile::report::{Ready, count, memory_lost};
 use crate::reconcile::{Context, Lane, Observer, Outcome, Pass, Scope, Sending, Work, dry_run};
 use crate::resources::{FORCE_ANNOTATION, ObjectKey, OpenstackConfig};
 use crate::targets::viola::bodies;
@@ -72,12 +72,12 @@ pub fn run(config: &Config, key: &ObjectKey, json: bool) -> Result<Shown, String
     let context = context(config, inventory, target, clock, metrics);
     objects.iter().for_each(|object| context.ownership.know(object));
     for older in older_of(object, &objects) {
-        let Outcome { nodes, verdict, .. } = pass(&context, older, None, &|_, _| {})?;
+        let Outcome { nodes, ready, .. } = pass(&context, older, None, &|_, _| {})?;
         if nodes.is_none() {
             let key = &older.key;
             let known =
                 format!("nodes of the older OpenstackConfig {key} are known by the inventory");
-            notes.push(format!("{known} only: {}: {}", verdict.reason.name(), verdict.message));
+            notes.push(format!("{known} only: {}: {}", ready.reason.name(), ready.message));
         }
     }
     lock(&noted.bodies).clear();
@@ -91,10 +91,10 @@ pub fn run(config: &Config, key: &ObjectKey, json: bool) -> Result<Shown, String
     let may_renumber =
         config.inventory.renumber_lost || memory::is_approved(object, &object.status);
     if outcome.memory == Memory::Renumbered && !may_renumber {
-        outcome.verdict = memory_lost(object);
+        outcome.ready = memory_lost(object);
         notes.push("held: the operator sends none of this before it is approved".to_owned());
     }
-    let Verdict { reason, message } = &outcome.verdict;
+    let Ready { reason, message } = &outcome.ready;
     let ready = if reason.is_success() { "True" } else { "False" };
     let status = format!("Ready={ready}, {}: {message}", reason.name());
     if outcome.nodes.is_none() {

@@ -43,7 +43,7 @@ fn run(context: &Context, pass: &Pass, events: &Sender<Event>) {
         Mutex::new(pass.work.iter().map(|work| &work.object.key).collect());
     let report = |work: &Work, outcome: Outcome| {
         if lock(&left).remove(&work.object.key) {
-            if !outcome.later && !outcome.cut_short {
+            if !outcome.later && !outcome.aborted {
                 context.ownership.ended(&work.object.uid, work.object.generation);
             }
             let took = context.clock.now().uptime.saturating_sub(started);

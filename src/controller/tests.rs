@@ -881,10 +881,10 @@ fn a_status_is_not_written_when_nothing_changed() {
 }
 
 #[test]
-fn a_sync_that_was_cut_short_says_nothing() {
+fn a_sync_that_was_aborted_says_nothing() {
     let mut world = world();
     world.apply(forced("now", object("a")));
-    world.finish("a", |job| Outcome { cut_short: true, ..down(job) });
+    world.finish("a", |job| Outcome { aborted: true, ..down(job) });
     assert!(world.written.is_empty() && world.told.is_empty());
     world.wait(31);
     assert_eq!(world.syncing(), ["a"]);

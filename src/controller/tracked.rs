@@ -11,7 +11,7 @@ use super::{Effect, Notice, SecretNote};
 use crate::clock::Now;
 use crate::overview::ObjectState;
 use crate::reconcile::memory::{self, Memory};
-use crate::reconcile::report::{self, Reason, Report, Verdict};
+use crate::reconcile::report::{self, Ready, Reason, Report};
 use crate::reconcile::{Outcome, Work};
 use crate::resources::{Condition, DownPortRetry, OpenstackConfig, Status};
 
@@ -50,7 +50,7 @@ pub(super) struct Tracked {
     /// Ports that were DOWN when last seen.
     pub(super) down_ports: usize,
     /// How its last pass ended, and of which generation.
-    verdict: Option<(Verdict, i64)>,
+    ready: Option<(Ready, i64)>,
 }
 
 impl Tracked {
@@ -73,7 +73,7 @@ impl Tracked {
             remembered: Vec::new(),
             over_limit: 0,
             down_ports: 0,
-            verdict: None,
+            ready: None,
         }
     }
 
@@ -177,7 +177,7 @@ impl Tracked {
         effects: &mut Vec<Effect>,
     ) {
         self.record_events(outcome, effects);
-        self.verdict = Some((outcome.verdict.clone(), work.object.generation));
+        self.ready = Some((outcome.ready.clone(), work.object.generation));
         if let Some(mut status) = self.next_status(now, outcome.nodes) {
             let is_planned = outcome.nodes.is_some();
             status.last_approved = memory::last_approved(&work.object, &self.status, is_planned);
@@ -191,15 +191,15 @@ impl Tracked {
             let notice = Notice { warning, reason, note };
             effects.push(Effect::RecordEvent(Arc::clone(&self.object), notice));
         };
-        let verdict = &outcome.verdict;
+        let ready = &outcome.ready;
         let before = self.status.condition("Ready");
-        let reason = verdict.reason.name();
-        if verdict.reason.is_success() {
+        let reason = ready.reason.name();
+        if ready.reason.is_success() {
             if before.is_some_and(|ready| ready.status == "False") {
-                record(false, Reason::Synced.name(), verdict.message.clone());
+                record(false, Reason::Synced.name(), ready.message.clone());
             }
         } else if before.is_none_or(|ready| ready.reason != reason) {
-            record(true, reason, verdict.message.clone());
+            record(true, reason, ready.message.clone());
         }
         if outcome.memory == Memory::Renumbered {
             let note = "the inventory has no record of the object's nodes, so their ports were \
@@ -241,7 +241,7 @@ impl Tracked {
 
     /// None before the first pass.
     fn next_status(&self, now: Now, nodes: Option<u32>) -> Option<Status> {
-        let (verdict, generation) = self.verdict.as_ref()?;
+        let (ready, generation) = self.ready.as_ref()?;
         let secret = self.secret_note.as_ref().map(|note| &note.text);
         let notes = [secret, self.rabbitmq_problem.as_ref(), self.unwritten.as_ref()];
         let notes: Vec<String> = notes.into_iter().flatten().cloned().collect();
@@ -251,7 +251,7 @@ impl Tracked {
             down_port_retry: self.down_port_retry.clone(),
             notes: &notes,
         };
-        Some(report::next(&self.status, verdict, &report, now))
+        Some(report::next(&self.status, ready, &report, now))
     }
 
     fn write(&mut self, status: Status, effects: &mut Vec<Effect>) {

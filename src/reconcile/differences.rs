@@ -1,4 +1,4 @@
-//! What differs between what a node was told and what it would be told now. Pure.
+//! What differs between what was sent to a node and what would be sent now. Pure.
 
 use std::collections::BTreeMap;
 

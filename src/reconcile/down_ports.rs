@@ -1,6 +1,6 @@
 //! Resends for DOWN ports (docs/behaviour.md#down-ports). Pure.
 //!
-//! A port just bound is DOWN until an agent reports it up, and a node that was told too early may
+//! A port just bound is DOWN until an agent reports it up, and a node that was sent too early may
 //! have missed it. So its configuration is sent again: a few times soon, then rarely, for as long
 //! as there are DOWN ports.
 

@@ -2,7 +2,7 @@
 //!
 //! An interface's id names a live network card, so a port keeps its id for as long as it stays on
 //! the node, whatever comes and goes beside it. It stays for as long as Neutron lists it with the
-//! VM: one that can't be used for a while (it is being built anew, it has lost its address) is left
+//! VM: one that can't be used for a while (its status is BUILD, it has lost its address) is left
 //! out, but what it comes back as is its own card, and meanwhile no other port may be that card.
 
 use std::net::IpAddr;
@@ -24,7 +24,7 @@ pub struct Attached<'a> {
 pub struct Assigned<'a> {
     /// Ordered by id, at most [`MAX_INTERFACES`].
     pub ports: Vec<(u8, Attached<'a>)>,
-    /// Ports that are left out and their ids, ordered by when they were last told, oldest first.
+    /// Ports that are left out and their ids, ordered by when they were last sent, oldest first.
     pub reserved: Vec<(&'a str, u8)>,
     /// Ports over the limit.
     pub over_limit: usize,
@@ -33,7 +33,7 @@ pub struct Assigned<'a> {
 /// Gives each port its id: the one it is remembered with, or the lowest free one in the order of
 /// MAC and port id. `left_out` are the VM's ports that can't be used now; theirs stay taken.
 ///
-/// `remembered` is ordered by when it was told: the last entry is right where several speak of one
+/// `remembered` is ordered by when it was sent: the last entry is right where several speak of one
 /// port, or of one id.
 pub fn assign<'a>(
     ports: &[Attached<'a>],
@@ -65,7 +65,7 @@ pub fn assign<'a>(
         }
     }
     // With all ten ids gone, what can be used comes before what can't: a card that a pod may use now
-    // isn't refused for one that may never come back. The port that the node was told of longest
+    // isn't refused for one that may never come back. The port that was sent to the node longest
     // ago gives way, for its card is the likeliest to be gone from the node.
     while new.len() > 0
         && let Some((_, id)) = reserved.pop()
@@ -78,7 +78,7 @@ pub fn assign<'a>(
 }
 
 impl Assigned<'_> {
-    /// As the node is told.
+    /// As they are sent to the node.
     pub fn interfaces(&self, subnet: &Subnet, mtu: u32) -> Vec<Interface> {
         let interface = |(id, attached): &(u8, Attached<'_>)| Interface {
             id: *id,

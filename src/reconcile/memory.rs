@@ -54,9 +54,9 @@ pub fn of(
 /// Has any record one of these ports? Looks at all records, but only where none is of the VMs.
 fn has_port_of(inventory: &Inventory, ports: &BTreeSet<String>) -> bool {
     inventory.iter().any(|stored| {
-        let told = stored.record.config.interfaces.iter().map(|one| &one.port_id);
+        let sent = stored.record.config.interfaces.iter().map(|one| &one.port_id);
         let reserved = stored.record.reserved_ids.iter().map(|kept| &kept.port_id);
-        told.chain(reserved).any(|port_id| ports.contains(&port_id.to_ascii_lowercase()))
+        sent.chain(reserved).any(|port_id| ports.contains(&port_id.to_ascii_lowercase()))
     })
 }
 

@@ -119,7 +119,7 @@ fn run(context: &Context, pass: &Pass, observer: Option<Observer<'_>>, report: R
     let pass_specs = specs(&items);
     for slice in slices(&items) {
         if !(context.may_act)() {
-            slice.iter().for_each(|item| report(item.work, cut_short(item.work)));
+            slice.iter().for_each(|item| report(item.work, aborted(item.work)));
             continue;
         }
         let began = context.store.snapshot().version();
@@ -155,27 +155,21 @@ fn run(context: &Context, pass: &Pass, observer: Option<Observer<'_>>, report: R
 pub fn check<'a>(context: &Context, work: &'a Work) -> Result<&'a Spec, Failed> {
     let config_error = |message: String| Failed::new(Reason::ConfigError, message);
     let spec = work.object.spec.as_ref().map_err(|problem| config_error(problem.clone()))?;
-    check_settings(&context.config.all_missing(), spec)?;
-    let state = context.store.state();
-    if state.remembers() {
-        return Ok(spec);
-    }
-    // Ids would be assigned anew, and live network cards renamed.
-    let why = state.reason().unwrap_or_default();
-    Err(config_error(format!("no node may be sent while the inventory isn't known: {why}")))
-}
-
-/// Are the settings there, and does the spec name a subnet?
-pub(crate) fn check_settings(missing: &[&str], spec: &Spec) -> Result<(), Failed> {
+    let (missing, state) = (context.config.all_missing(), context.store.state());
     if !missing.is_empty() {
-        let message = format!("the operator's settings lack {}", missing.join(", "));
-        return Err(Failed::new(Reason::ConfigError, message));
+        return Err(config_error(format!("the operator's settings lack {}", missing.join(", "))));
     }
     if spec.subnet.is_none() {
         let message = "set spec.subnetID or spec.subnetName; neither is given";
         return Err(Failed::new(Reason::SubnetRequired, message));
     }
-    Ok(())
+    if !state.remembers() {
+        // Ports would be numbered as on first sight, and live network cards renamed.
+        let why = state.reason().unwrap_or_default();
+        let message = format!("no node may be sent while the inventory isn't known: {why}");
+        return Err(config_error(message));
+    }
+    Ok(spec)
 }
 
 fn specs<'a>(items: &[Item<'a>]) -> Vec<&'a Spec> {
@@ -273,7 +267,7 @@ fn decide<'a>(
     let mut decided = Vec::new();
     for ((item, mut plan), sorted) in plans.into_iter().zip(sorted) {
         let Some((own, conflicts, later)) = sorted else {
-            finish(item.work, cut_short(item.work));
+            finish(item.work, aborted(item.work));
             continue;
         };
         if own.is_empty() && !conflicts.is_empty() {
@@ -292,9 +286,9 @@ fn failed_outcome(work: &Work, failed: Failed) -> Outcome {
 }
 
 /// The object is due again, and nothing is said of it.
-fn cut_short(work: &Work) -> Outcome {
-    let message = "the pass ended before the object's turn";
-    Outcome { cut_short: true, ..Outcome::failed(work, Reason::ConfigError, message) }
+fn aborted(work: &Work) -> Outcome {
+    let message = "the pass ended before it came to the object";
+    Outcome { aborted: true, ..Outcome::failed(work, Reason::ConfigError, message) }
 }
 
 /// The outcome with what the whole pass found out.
@@ -303,7 +297,7 @@ fn finished(context: &Context, fetch: &Fetch<'_>, work: &Work, mut outcome: Outc
     if let Ok(spec) = &work.object.spec {
         outcome.retry_after = outcome.retry_after.max(fetch.retry_after(spec));
     }
-    outcome.cut_short |= !outcome.verdict.reason.is_success() && !(context.may_act)();
+    outcome.aborted |= !outcome.ready.reason.is_success() && !(context.may_act)();
     outcome
 }
 

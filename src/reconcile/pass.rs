@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::memory::Memory;
-use super::report::{Reason, Verdict};
+use super::report::{Ready, Reason};
 use crate::cloud::CloudError;
 use crate::cloud::contrabass::RabbitMq;
 use crate::resources::{DownPortRetry, OpenstackConfig};
@@ -71,7 +71,7 @@ pub struct Work {
     pub was_planned: bool,
     /// A person has approved that lost records are replaced.
     pub is_loss_approved: bool,
-    /// Ports that their node was told of and that were BUILD in the last pass, with the uptime at
+    /// Ports that were sent to their node and were BUILD in the last pass, with the uptime at
     /// which that was seen first.
     pub building_since: BTreeMap<String, Duration>,
 }
@@ -79,8 +79,8 @@ pub struct Work {
 /// What came of it.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// In a word and a sentence.
-    pub verdict: Verdict,
+    /// For the Ready condition.
+    pub ready: Ready,
     /// Nodes computed; none if it didn't come to that.
     pub nodes: Option<u32>,
     /// Nodes were sent because they differ from what Viola had.
@@ -114,18 +114,18 @@ pub struct Outcome {
     pub later: bool,
     /// The operator is stopping, or the object was changed meanwhile; this says nothing about the
     /// object.
-    pub cut_short: bool,
+    pub aborted: bool,
 }
 
 impl Outcome {
     /// The outcome of an object for which nothing was decided: what was known before stays.
     pub fn failed(work: &Work, reason: Reason, message: impl Into<String>) -> Outcome {
-        Outcome::of(work, Verdict { reason, message: message.into() })
+        Outcome::of(work, Ready { reason, message: message.into() })
     }
 
-    pub(super) fn of(work: &Work, verdict: Verdict) -> Outcome {
+    pub(super) fn of(work: &Work, ready: Ready) -> Outcome {
         Outcome {
-            verdict,
+            ready,
             nodes: None,
             changed: false,
             sent: Vec::new(),
@@ -141,7 +141,7 @@ impl Outcome {
             memory: Memory::Kept,
             remembered: Vec::new(),
             later: false,
-            cut_short: false,
+            aborted: false,
         }
     }
 }

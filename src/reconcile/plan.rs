@@ -204,8 +204,8 @@ fn name_of(sources: &Sources<'_>, vm: &Vm<'_>) -> Result<Name, String> {
 fn node(sources: &Sources<'_>, vm: &Vm<'_>, name: &str, plan: &mut Plan) -> Option<PlannedNode> {
     let Sources { answers, spec, inventory, .. } = *sources;
     let Answers { subnet, mtu, .. } = *answers;
-    let told = inventory.get(&spec.provider_id, name).map(|stored| &stored.record);
-    let told = told.or_else(|| {
+    let record = inventory.get(&spec.provider_id, name).map(|stored| &stored.record);
+    let record = record.or_else(|| {
         let mut records = inventory.by_vm(vm.id).into_iter().map(|stored| &stored.record);
         records.find(|record| record.node_name == name && is_ours(sources, record))
     });
@@ -217,7 +217,7 @@ fn node(sources: &Sources<'_>, vm: &Vm<'_>, name: &str, plan: &mut Plan) -> Opti
         match usable(port, subnet, sources.statuses) {
             Ok(address) => attached.push(Attached { port, address }),
             Err(why) => {
-                let kept_interface = told_interface(sources, told, vm.id, port);
+                let kept_interface = sent_interface(sources, record, vm.id, port);
                 if let Some(interface) = kept_interface.filter(|_| why == Unusable::Status) {
                     kept.push(interface);
                     attached.push(Attached { port, address: interface.address });
@@ -232,7 +232,7 @@ fn node(sources: &Sources<'_>, vm: &Vm<'_>, name: &str, plan: &mut Plan) -> Opti
     if attached.is_empty() {
         return None;
     }
-    let assigned = assign(&attached, &left_out, &remembered_ids(sources, vm, told));
+    let assigned = assign(&attached, &left_out, &remembered_ids(sources, vm, record));
     let mut interfaces = assigned.interfaces(subnet, mtu);
     for interface in &mut interfaces {
         if let Some(kept) = kept.iter().find(|kept| kept.port_id == interface.port_id) {
@@ -259,19 +259,19 @@ fn node(sources: &Sources<'_>, vm: &Vm<'_>, name: &str, plan: &mut Plan) -> Opti
 }
 
 /// The interface that the node has for a port that is BUILD.
-fn told_interface<'a>(
+fn sent_interface<'a>(
     sources: &Sources<'_>,
-    told: Option<&'a Record>,
+    record: Option<&'a Record>,
     vm_id: &str,
     port: &Port,
 ) -> Option<&'a Interface> {
-    let told = told.filter(|record| {
+    let record = record.filter(|record| {
         record.instance_id.eq_ignore_ascii_case(vm_id)
             && record.config.ids_are_ours()
             && record.is_accepted_by(sources.spec.target())
     })?;
     let is_meant = |interface: &&Interface| same(&interface.port_id, &port.id);
-    (*port.status == *"BUILD").then(|| told.config.interfaces.iter().find(is_meant)).flatten()
+    (*port.status == *"BUILD").then(|| record.config.interfaces.iter().find(is_meant)).flatten()
 }
 
 fn note_building(sources: &Sources<'_>, node_name: &str, port: &Port, plan: &mut Plan) {
@@ -334,11 +334,11 @@ fn is_ours(sources: &Sources<'_>, record: &Record) -> bool {
 fn remembered_ids<'a>(
     sources: &Sources<'a>,
     vm: &Vm<'_>,
-    told: Option<&'a Record>,
+    of_node: Option<&'a Record>,
 ) -> Vec<(&'a str, u8)> {
     let mut records: Vec<&Record> =
         sources.inventory.by_vm(vm.id).into_iter().map(|stored| &stored.record).collect();
-    records.extend(told.filter(|told| !told.instance_id.eq_ignore_ascii_case(vm.id)));
+    records.extend(of_node.filter(|record| !record.instance_id.eq_ignore_ascii_case(vm.id)));
     records.retain(|record| record.config.ids_are_ours());
     let rank = |record: &&Record| {
         let is_own = record.instance_id.eq_ignore_ascii_case(vm.id);
@@ -360,6 +360,6 @@ fn remembered_ids<'a>(
 /// Reservations first: the node had these ports before it had its interfaces.
 fn remembered_by(record: &Record) -> impl Iterator<Item = (&str, u8)> {
     let reserved = record.reserved_ids.iter().map(|kept| (kept.port_id.as_str(), kept.id));
-    let told = record.config.interfaces.iter().map(|one| (one.port_id.as_str(), one.id));
-    reserved.chain(told)
+    let sent = record.config.interfaces.iter().map(|one| (one.port_id.as_str(), one.id));
+    reserved.chain(sent)
 }

@@ -25,68 +25,33 @@ const PROBLEMS_LIMIT: usize = 1_200;
 /// and of one answer among them, or of a note.
 const ANSWER_LIMIT: usize = 300;
 
-/// Reasons of the Ready condition; dashboards match on their names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[allow(missing_docs)]
-pub enum Reason {
-    Synced,
-    NoChange,
-    ConfigError,
-    ContrabassError,
-    KeystoneError,
-    NeutronEndpointError,
-    NeutronPortError,
-    SubnetRequired,
-    NeutronSubnetError,
-    SubnetNotFound,
-    SubnetNotUnique,
-    NovaError,
-    NodeConflict,
-    ViolaPostError,
-    MemoryLost,
+/// Makes of the names the enum, the list of all, and the text of each.
+macro_rules! reasons {
+    ($($name:ident),*) => {
+        /// Reasons of the Ready condition; dashboards match on their names.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[allow(missing_docs)]
+        pub enum Reason { $($name),* }
+
+        impl Reason {
+            /// Every reason there is, in the order of docs/behaviour.md#ready-reasons.
+            pub const ALL: [Reason; [$(Reason::$name),*].len()] = [$(Reason::$name),*];
+
+            /// The word in the condition.
+            pub fn name(self) -> &'static str {
+                match self { $(Reason::$name => stringify!($name)),* }
+            }
+        }
+    };
+}
+
+reasons! {
+    Synced, NoChange, ConfigError, ContrabassError, KeystoneError, NeutronEndpointError,
+    NeutronPortError, SubnetRequired, NeutronSubnetError, SubnetNotFound, SubnetNotUnique, NovaError,
+    NodeConflict, ViolaPostError, MemoryLost
 }
 
 impl Reason {
-    /// Every reason there is, in the order of the contract.
-    pub const ALL: [Reason; 15] = [
-        Reason::Synced,
-        Reason::NoChange,
-        Reason::ConfigError,
-        Reason::ContrabassError,
-        Reason::KeystoneError,
-        Reason::NeutronEndpointError,
-        Reason::NeutronPortError,
-        Reason::SubnetRequired,
-        Reason::NeutronSubnetError,
-        Reason::SubnetNotFound,
-        Reason::SubnetNotUnique,
-        Reason::NovaError,
-        Reason::NodeConflict,
-        Reason::ViolaPostError,
-        Reason::MemoryLost,
-    ];
-
-    /// The word in the condition.
-    pub fn name(self) -> &'static str {
-        match self {
-            Reason::Synced => "Synced",
-            Reason::NoChange => "NoChange",
-            Reason::ConfigError => "ConfigError",
-            Reason::ContrabassError => "ContrabassError",
-            Reason::KeystoneError => "KeystoneError",
-            Reason::NeutronEndpointError => "NeutronEndpointError",
-            Reason::NeutronPortError => "NeutronPortError",
-            Reason::SubnetRequired => "SubnetRequired",
-            Reason::NeutronSubnetError => "NeutronSubnetError",
-            Reason::SubnetNotFound => "SubnetNotFound",
-            Reason::SubnetNotUnique => "SubnetNotUnique",
-            Reason::NovaError => "NovaError",
-            Reason::NodeConflict => "NodeConflict",
-            Reason::ViolaPostError => "ViolaPostError",
-            Reason::MemoryLost => "MemoryLost",
-        }
-    }
-
     /// Is the object as it should be?
     pub fn is_success(self) -> bool {
         matches!(self, Reason::Synced | Reason::NoChange)
@@ -108,9 +73,9 @@ impl From<Step> for Reason {
     }
 }
 
-/// How a sync ended, in a word and in a sentence.
+/// Reason and message of the Ready condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct Ready {
     /// The word.
     pub reason: Reason,
     /// The sentence.
@@ -142,9 +107,9 @@ pub struct Summary<'a> {
     pub again: usize,
 }
 
-/// The verdict of a pass that read everything it needed. What went wrong comes first in the
+/// The Ready condition after a pass that read everything it needed. What went wrong comes first in the
 /// message; what went well and what was left out follow.
-pub fn verdict(summary: &Summary<'_>) -> Verdict {
+pub fn ready(summary: &Summary<'_>) -> Ready {
     let Summary { plan, conflicts, nodes, delivery, again } = summary;
     let problems = shortened(&problems(summary).join("; "), PROBLEMS_LIMIT);
     let mut parts = Vec::from_iter(Some(problems).filter(|problems| !problems.is_empty()));
@@ -185,11 +150,11 @@ pub fn verdict(summary: &Summary<'_>) -> Verdict {
         parts.push(format!("left out: {}", left_out.join(", ")));
     }
     parts.extend(plan.hints.iter().cloned());
-    Verdict { reason, message: limited(&parts.join("; ")) }
+    Ready { reason, message: limited(&parts.join("; ")) }
 }
 
 /// Why nothing is sent for an object whose records are lost.
-pub(crate) fn memory_lost(object: &OpenstackConfig) -> Verdict {
+pub(crate) fn memory_lost(object: &OpenstackConfig) -> Ready {
     let ObjectKey { namespace, name } = &object.key;
     let used = match object.approve.as_deref() {
         Some(APPROVAL) => " (that value was used before, remove it first)",
@@ -202,7 +167,7 @@ pub(crate) fn memory_lost(object: &OpenstackConfig) -> Verdict {
          the nodes have, and approve it: kubectl -n {namespace} annotate osc {name} \
          {APPROVE_ANNOTATION}={APPROVAL}{used}"
     );
-    Verdict { reason: Reason::MemoryLost, message }
+    Ready { reason: Reason::MemoryLost, message }
 }
 
 fn problems(summary: &Summary<'_>) -> Vec<String> {
@@ -330,7 +295,7 @@ fn limited(message: &str) -> String {
     shortened(message, MESSAGE_LIMIT)
 }
 
-/// What goes into the status beside the verdict.
+/// What goes into the status beside the Ready condition.
 #[derive(Clone, Debug, Default)]
 pub struct Report<'a> {
     /// The generation that was synced.
@@ -345,10 +310,10 @@ pub struct Report<'a> {
 
 /// The whole status after a sync. `before` keeps what this sync has nothing to say about, and the
 /// moment of each condition's last transition.
-pub fn next(before: &Status, verdict: &Verdict, report: &Report<'_>, now: Now) -> Status {
-    let success = verdict.reason.is_success();
+pub fn next(before: &Status, ready: &Ready, report: &Report<'_>, now: Now) -> Status {
+    let success = ready.reason.is_success();
     // What is noted beside a long message must not be cut off.
-    let mut message = limited(&verdict.message);
+    let mut message = limited(&ready.message);
     for note in report.notes {
         let _ = write!(message, "; note: {}", shortened(note, ANSWER_LIMIT));
     }
@@ -376,7 +341,7 @@ pub fn next(before: &Status, verdict: &Verdict, report: &Report<'_>, now: Now) -
         condition("Degraded", true, "Error", &message)
     };
     Status {
-        conditions: vec![condition("Ready", success, verdict.reason.name(), &message), degraded],
+        conditions: vec![condition("Ready", success, ready.reason.name(), &message), degraded],
         last_synced_at: if success { Some(time.clone()) } else { before.last_synced_at.clone() },
         last_error: if success { String::new() } else { message.clone() },
         down_port_retry: report.down_port_retry.clone(),

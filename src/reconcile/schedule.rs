@@ -49,7 +49,7 @@ pub fn next_due(now: Now, facts: &Facts<'_>, intervals: &Intervals, phase: u64) 
             .map(|at| Duration::try_from(at.duration_since(now.wall)).unwrap_or_default());
         [down, resync].into_iter().flatten().fold(poll, Duration::min)
     };
-    // A pass may come to a good end with the names that Nova told before.
+    // A pass may come to a good end with the names that Nova gave before.
     let wait = wait.max(facts.retry_after.unwrap_or_default().min(LONGEST_PAUSE));
     now.uptime + to_the_tick(now.uptime, wait, phase)
 }

@@ -255,7 +255,7 @@ impl<'a> Sending<'a> {
             memory,
             remembered: report::remembered(&plan.remembered),
             later: *later,
-            ..Outcome::of(work, report::verdict(&summary))
+            ..Outcome::of(work, report::ready(&summary))
         }
     }
 }

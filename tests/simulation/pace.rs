@@ -136,13 +136,13 @@ impl Pace {
         let recent = known.changed_at.is_some_and(|changed| at < changed + intervals.fast_window);
         let poll = if recent { intervals.fast } else { intervals.slow };
         let pause = outcome.retry_after.unwrap_or_default().min(LONGEST_PAUSE);
-        let reason = outcome.verdict.reason;
+        let reason = outcome.ready.reason;
         let is_held = reason == Reason::MemoryLost;
-        let failed = outcome.cut_short || !(reason.is_success() || is_held);
+        let failed = outcome.aborted || !(reason.is_success() || is_held);
         let wait = if failed { intervals.error } else { poll }.max(pause);
         known.latest = Some(at + wait.mul_f64(1.1));
         known.earliest = at
-            + if outcome.cut_short {
+            + if outcome.aborted {
                 intervals.error
             } else if failed {
                 intervals.error.max(pause)
@@ -158,7 +158,7 @@ impl Pace {
                 });
                 poll.min(resend.unwrap_or(poll)).max(pause)
             };
-        known.is_conflicting = outcome.verdict.reason == Reason::NodeConflict;
+        known.is_conflicting = outcome.ready.reason == Reason::NodeConflict;
         let freed = outcome.nodes.is_some() && outcome.nodes != known.nodes;
         known.nodes = outcome.nodes.or(known.nodes);
         if freed {

@@ -63,7 +63,7 @@ impl Simulation {
         let thread = std::thread::Builder::new().name("pass".to_owned()).spawn(move || {
             // Only one thread runs at a time: the pass goes on when the driver has taken note.
             let report = |work: &Work, outcome: Outcome| {
-                if !outcome.later && !outcome.cut_short {
+                if !outcome.later && !outcome.aborted {
                     context.ownership.ended(&work.object.uid, work.object.generation);
                 }
                 let (taken, is_taken) = channel();
@@ -200,15 +200,15 @@ impl Simulation {
         seen: &Seen,
     ) -> Result<(), Broken> {
         self.look_at_store();
-        let (key, uid, verdict) = (&work.object.key, &work.object.uid, &outcome.verdict);
+        let (key, uid, ready) = (&work.object.key, &work.object.uid, &outcome.ready);
         let text = format!(
             "pass {} ({:?}), {key} ({uid}): {} ({} requests so far{}): {}",
             pass.number,
             pass.lane,
-            verdict.reason.name(),
+            ready.reason.name(),
             seen.requests,
             faults_text(seen),
-            verdict.message
+            ready.message
         );
         self.trace.tell(self.at, text);
         if outcome.later {
@@ -218,9 +218,9 @@ impl Simulation {
             (part.starts_with("Neutron GET") || part.starts_with("Nova GET"))
                 && part.contains("HTTP 401")
         };
-        let is_refused = verdict.message.split("; ").any(is_refused);
+        let is_refused = ready.message.split("; ").any(is_refused);
         if is_refused && seen.faults.is_empty() && seen.changed.is_none() {
-            return Err(format!("(c) a refused token isn't replaced at once: {}", verdict.message));
+            return Err(format!("(c) a refused token isn't replaced at once: {}", ready.message));
         }
         if !self.process.as_ref().unwrap().may_act.load(Ordering::SeqCst) {
             // The process ends without taking note of it.

@@ -35,7 +35,7 @@ fn the_metrics_tell_how_long_objects_waited_and_how_their_syncs_ended() {
     assert_eq!(world.queue_metric("queue_duration_seconds_count"), 2.0);
     assert_eq!(world.queue_metric("queue_duration_seconds_sum"), 3.0);
     assert_eq!(world.queue_metric("retries_total"), 1.0);
-    world.finish("b", |job| Outcome { cut_short: true, ..down(job) });
+    world.finish("b", |job| Outcome { aborted: true, ..down(job) });
     world.controller.publish_gauges(world.now);
     assert_eq!(world.queue_metric("longest_running_processor_seconds"), 0.0);
     // "a" is due again by time alone.

@@ -101,13 +101,13 @@ impl Operator {
 #[test]
 fn a_nova_that_goes_on_refusing_a_new_token_costs_no_pass_while_names_are_known() {
     let operator = operator(&[]);
-    assert_eq!(operator.sync().verdict.reason, Reason::Synced);
+    assert_eq!(operator.sync().ready.reason, Reason::Synced);
     operator.stage.services.say(Service::Nova, "", [refused()]);
     operator.stage.services.set_ports(vec![port("p1", "vm-1", 1), port("p2", "vm-1", 2)]);
     operator.later(60);
     let logins = operator.stage.services.asked(Service::Keystone).len();
     let outcome = operator.sync();
-    assert_eq!(outcome.verdict.reason, Reason::Synced, "{}", outcome.verdict.message);
+    assert_eq!(outcome.ready.reason, Reason::Synced, "{}", outcome.ready.message);
     assert_eq!(operator.told("node-vm-1").unwrap().config.interfaces.len(), 2);
     let renewed = operator.stage.services.asked(Service::Keystone).len() - logins;
     assert_eq!(renewed, 1, "the token is renewed once");
@@ -118,9 +118,9 @@ fn a_nova_that_goes_on_refusing_a_new_token_leaves_out_a_vm_without_a_name() {
     let operator = operator(&[]);
     operator.stage.services.say(Service::Nova, "", [refused()]);
     let outcome = operator.sync();
-    assert_eq!(outcome.verdict.reason, Reason::NovaError);
+    assert_eq!(outcome.ready.reason, Reason::NovaError);
     let said = "Nova GET /v2.1/servers/vm-1: HTTP 401: The request you have made requires";
-    assert!(outcome.verdict.message.contains(said), "{}", outcome.verdict.message);
+    assert!(outcome.ready.message.contains(said), "{}", outcome.ready.message);
     assert!(operator.stage.services.asked(Service::Viola).is_empty());
 }
 
@@ -131,7 +131,7 @@ fn a_token_that_nova_alone_refuses_is_renewed_unseen() {
     let replies = [refused(), reply(200, json!({"server": server}))];
     operator.stage.services.say(Service::Nova, "", replies);
     let outcome = operator.sync();
-    assert_eq!(outcome.verdict.reason, Reason::Synced, "{}", outcome.verdict.message);
+    assert_eq!(outcome.ready.reason, Reason::Synced, "{}", outcome.ready.message);
     assert!(operator.told("worker-1").is_some());
 }
 
@@ -139,7 +139,7 @@ fn a_token_that_nova_alone_refuses_is_renewed_unseen() {
 fn a_provider_that_moved_is_followed_in_the_same_pass_though_its_old_place_only_fails() {
     for failure in [reply(503, json!({})), refused()] {
         let operator = operator(&[]);
-        assert_eq!(operator.sync().verdict.reason, Reason::Synced);
+        assert_eq!(operator.sync().ready.reason, Reason::Synced);
         let services = &operator.stage.services;
         services.say(Service::Contrabass, "", [provider("http://keystone2.test")]);
         let token = token("http://neutron2.test", "http://nova2.test/v2.1");
@@ -147,17 +147,17 @@ fn a_provider_that_moved_is_followed_in_the_same_pass_though_its_old_place_only_
         services.say(Service::Neutron, "http://neutron.test", [failure]);
         operator.later(120);
         let outcome = operator.sync();
-        assert_eq!(outcome.verdict.reason, Reason::NoChange, "{}", outcome.verdict.message);
+        assert_eq!(outcome.ready.reason, Reason::NoChange, "{}", outcome.ready.message);
     }
 }
 
 #[test]
 fn a_contrabass_that_refuses_costs_no_login() {
     let operator = operator(&[]);
-    assert_eq!(operator.sync().verdict.reason, Reason::Synced);
+    assert_eq!(operator.sync().ready.reason, Reason::Synced);
     operator.stage.services.say(Service::Contrabass, "", [reply(401, json!({}))]);
     operator.later(120);
-    assert_eq!(operator.sync().verdict.reason, Reason::ContrabassError);
+    assert_eq!(operator.sync().ready.reason, Reason::ContrabassError);
     assert_eq!(operator.stage.services.asked(Service::Keystone).len(), 1);
 }
 
@@ -165,7 +165,7 @@ fn a_contrabass_that_refuses_costs_no_login() {
 fn a_new_password_that_costs_two_starts_over_is_found_in_the_same_pass() {
     // The provider is new, the login of the old one is still remembered, and its token refused.
     let operator = operator(&[]);
-    assert_eq!(operator.sync().verdict.reason, Reason::Synced);
+    assert_eq!(operator.sync().ready.reason, Reason::Synced);
     let services = &operator.stage.services;
     let attributes = json!({"adminId": "admin", "domain": "default",
         "adminPw": "8ODQwLCgkIBwYFBAMCAQALQ4qDi6YAaeloA0dOZVAjbhZUkdN324oz8oN5BRju1l"});
@@ -176,7 +176,7 @@ fn a_new_password_that_costs_two_starts_over_is_found_in_the_same_pass() {
     services.say(Service::Neutron, "/ports?", [refused(), refused(), ports]);
     operator.later(120);
     let outcome = operator.sync();
-    assert_eq!(outcome.verdict.reason, Reason::NoChange, "{}", outcome.verdict.message);
+    assert_eq!(outcome.ready.reason, Reason::NoChange, "{}", outcome.ready.message);
     assert_eq!(services.asked(Service::Keystone).len(), 2);
 }
 
@@ -191,19 +191,19 @@ fn a_nova_that_asks_to_be_left_alone_is_heard_the_longest_of_its_wishes() {
     operator.stage.services.say(Service::Nova, "/servers/vm-1", [busy("300")]);
     operator.stage.services.say(Service::Nova, "/servers/vm-2", [busy("40")]);
     let outcome = operator.sync();
-    assert_eq!(outcome.verdict.reason, Reason::NovaError);
+    assert_eq!(outcome.ready.reason, Reason::NovaError);
     assert_eq!(outcome.retry_after, Some(Duration::from_secs(300)));
 }
 
 #[test]
 fn a_pass_that_goes_on_with_known_names_hears_it_too() {
     let operator = operator(&[]);
-    assert_eq!(operator.sync().verdict.reason, Reason::Synced);
+    assert_eq!(operator.sync().ready.reason, Reason::Synced);
     let busy = reply(503, json!({})).with("retry-after", "300");
     operator.stage.services.say(Service::Nova, "", [busy]);
     operator.later(60);
     let outcome = operator.sync();
-    assert_eq!(outcome.verdict.reason, Reason::NoChange, "{}", outcome.verdict.message);
+    assert_eq!(outcome.ready.reason, Reason::NoChange, "{}", outcome.ready.message);
     assert_eq!(outcome.retry_after, Some(Duration::from_secs(300)));
 }
 
@@ -223,7 +223,7 @@ fn a_panic_in_one_plan_is_that_objects_and_leaves_the_others_theirs() {
     };
     let reported = Mutex::new(Vec::new());
     let plans = each_plan(&operator.context, &items, &plan, &|work, outcome| {
-        reported.lock().unwrap().push((work.object.key.name.clone(), outcome.verdict.reason));
+        reported.lock().unwrap().push((work.object.key.name.clone(), outcome.ready.reason));
     });
     let planned: Vec<&str> =
         plans.iter().map(|(item, _)| item.work.object.key.name.as_str()).collect();
@@ -232,4 +232,41 @@ fn a_panic_in_one_plan_is_that_objects_and_leaves_the_others_theirs() {
     let metrics = operator.context.metrics.render();
     let panics = "controller_runtime_reconcile_panics_total{controller=\"openstackconfig\"} 1";
     assert!(metrics.contains(panics), "{metrics}");
+}
+
+#[test]
+fn nodes_that_older_objects_have_sent_are_a_conflict_and_not_lost_memory() {
+    let operator = operator(&[]);
+    assert_eq!(operator.sync().ready.reason, Reason::Synced);
+    // Its VM had this name before, and the older object's record replaced the record of it.
+    let mut younger = object("b", 9, &["vm-2"]);
+    (younger.status.nodes, younger.status.observed_generation) = (Some(1), Some(1));
+    operator.context.ownership.know(&younger);
+    let ports = vec![port("p1", "vm-1", 1), port("p2", "vm-2", 2)];
+    operator.stage.services.set_ports(ports);
+    let server = reply(200, json!({"server": {"id": "vm-2", "name": "node-vm-1"}}));
+    operator.stage.services.say(Service::Nova, "/servers/vm-2", [server]);
+    let pass = pass(Lane::Poll, &[Arc::new(younger)]);
+    let outcome = outcomes(&operator.context, &pass).remove("b").unwrap();
+    assert_eq!(outcome.ready.reason, Reason::NodeConflict, "{}", outcome.ready.message);
+    assert_eq!(outcome.nodes, Some(0));
+}
+
+#[test]
+fn a_held_object_sends_nothing_and_its_nodes_stay_its_own() {
+    let operator = operator(&[]);
+    let mut older = object("a", 0, &["vm-1"]);
+    (older.status.nodes, older.status.observed_generation) = (Some(1), Some(1));
+    let younger = object("b", 9, &["vm-1"]);
+    operator.context.ownership.know(&younger);
+    let objects = [Arc::new(younger), Arc::new(older)];
+    for object in objects.iter().rev() {
+        let pass = pass(Lane::Poll, std::slice::from_ref(object));
+        let outcome = outcomes(&operator.context, &pass).remove(&object.key.name).unwrap();
+        let expected =
+            if object.key.name == "a" { Reason::MemoryLost } else { Reason::NodeConflict };
+        assert_eq!(outcome.ready.reason, expected, "{}", outcome.ready.message);
+        operator.context.ownership.ended(&object.uid, object.generation);
+    }
+    assert!(operator.stage.services.asked(Service::Viola).is_empty());
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{at, key, planned, wall};
 use crate::reconcile::plan::{LeftOut, Plan, Unusable};
-use crate::reconcile::report::{Conflict, Reason, Report, Summary, Verdict, next, verdict};
+use crate::reconcile::report::{Conflict, Ready, Reason, Report, Summary, next, ready};
 use crate::resources::{DownPortRetry, Status};
 use crate::targets::viola::{Delivery, Problem};
 
@@ -41,12 +41,12 @@ impl Pass {
         self
     }
 
-    fn verdict(&self) -> Verdict {
+    fn ready(&self) -> Ready {
         let managed = self.plan.nodes.iter().filter(|node| {
             let name = &node.config.node_name;
             !self.conflicts.iter().any(|conflict| conflict.node_name == *name)
         });
-        verdict(&Summary {
+        ready(&Summary {
             plan: &self.plan,
             conflicts: &self.conflicts,
             nodes: managed.count(),
@@ -56,11 +56,11 @@ impl Pass {
     }
 
     fn reason(&self) -> Reason {
-        self.verdict().reason
+        self.ready().reason
     }
 
     fn message(&self) -> String {
-        self.verdict().message
+        self.ready().message
     }
 }
 
@@ -246,8 +246,8 @@ fn five_names_fit_and_of_six_one_is_only_counted() {
     assert!(message(6).ends_with("vm-004, 1 more)"), "{}", message(6));
 }
 
-fn verdict_of(reason: Reason, message: &str) -> Verdict {
-    Verdict { reason, message: message.to_owned() }
+fn ready_of(reason: Reason, message: &str) -> Ready {
+    Ready { reason, message: message.to_owned() }
 }
 
 fn report(generation: i64) -> Report<'static> {
@@ -260,13 +260,13 @@ fn statuses(verdicts: &[(Reason, &str)]) -> Vec<Status> {
     let mut all = Vec::new();
     for (turn, (reason, message)) in verdicts.iter().enumerate() {
         let now = at(turn as u64 * 10);
-        status = next(&status, &verdict_of(*reason, message), &report(1), now);
+        status = next(&status, &ready_of(*reason, message), &report(1), now);
         all.push(status.clone());
     }
     all
 }
 
-fn ready(status: &Status) -> (&str, &str, &str) {
+fn shown(status: &Status) -> (&str, &str, &str) {
     let ready = status.condition("Ready").unwrap();
     (&ready.status, &ready.reason, &ready.message)
 }
@@ -326,7 +326,7 @@ fn every_reason_but_two_is_an_error_and_degrades() {
     };
     for (reason, name) in [(Synced, "Synced"), (NoChange, "NoChange")] {
         let status = &statuses(&[(reason, "good")])[0];
-        assert_eq!(ready(status), ("True", name, "good"));
+        assert_eq!(shown(status), ("True", name, "good"));
         assert_eq!(degraded(status), ("False", "Healthy"));
     }
     for (reason, name) in [
@@ -344,7 +344,7 @@ fn every_reason_but_two_is_an_error_and_degrades() {
         (ViolaPostError, "ViolaPostError"),
     ] {
         let status = &statuses(&[(reason, "bad")])[0];
-        assert_eq!(ready(status), ("False", name, "bad"));
+        assert_eq!(shown(status), ("False", name, "bad"));
         assert_eq!(degraded(status), ("True", "Error"));
     }
 }
@@ -357,8 +357,8 @@ fn an_equal_failure_gives_an_equal_status() {
 
 #[test]
 fn conditions_and_status_say_which_generation_they_speak_of() {
-    let before = next(&Status::default(), &verdict_of(Reason::Synced, ""), &report(1), at(0));
-    let after = next(&before, &verdict_of(Reason::Synced, ""), &report(2), at(1));
+    let before = next(&Status::default(), &ready_of(Reason::Synced, ""), &report(1), at(0));
+    let after = next(&before, &ready_of(Reason::Synced, ""), &report(2), at(1));
     assert_eq!(after.observed_generation, Some(2));
     let generations: BTreeSet<i64> =
         after.conditions.iter().map(|condition| condition.observed_generation).collect();
@@ -367,9 +367,9 @@ fn conditions_and_status_say_which_generation_they_speak_of() {
 
 #[test]
 fn a_pass_that_computed_no_nodes_leaves_the_last_count() {
-    let before = next(&Status::default(), &verdict_of(Reason::Synced, ""), &report(1), at(0));
+    let before = next(&Status::default(), &ready_of(Reason::Synced, ""), &report(1), at(0));
     let nothing = Report { nodes: None, ..report(1) };
-    let after = next(&before, &verdict_of(Reason::KeystoneError, "down"), &nothing, at(1));
+    let after = next(&before, &ready_of(Reason::KeystoneError, "down"), &nothing, at(1));
     assert_eq!(after.nodes, Some(2));
 }
 
@@ -377,13 +377,13 @@ fn a_pass_that_computed_no_nodes_leaves_the_last_count() {
 fn a_note_degrades_a_success_without_making_it_an_error() {
     let notes = ["the Secret belongs to somebody else".to_owned()];
     let noted = Report { notes: &notes, ..report(1) };
-    let status = next(&Status::default(), &verdict_of(Reason::Synced, "synced"), &noted, at(0));
+    let status = next(&Status::default(), &ready_of(Reason::Synced, "synced"), &noted, at(0));
     let message = "synced; note: the Secret belongs to somebody else";
-    assert_eq!(ready(&status), ("True", "Synced", message));
+    assert_eq!(shown(&status), ("True", "Synced", message));
     assert_eq!(degraded(&status), ("True", "Error"));
     assert_eq!(status.last_error, "");
-    let healed = next(&status, &verdict_of(Reason::Synced, "synced"), &report(1), at(10));
-    assert_eq!(ready(&healed), ("True", "Synced", "synced"));
+    let healed = next(&status, &ready_of(Reason::Synced, "synced"), &report(1), at(10));
+    assert_eq!(shown(&healed), ("True", "Synced", "synced"));
     assert_eq!(degraded(&healed), ("False", "Healthy"));
     assert_eq!(since(&healed, "Ready"), "2026-01-02T03:04:05Z");
     assert_eq!(since(&healed, "Degraded"), "2026-01-02T03:04:15Z");
@@ -393,7 +393,7 @@ fn a_note_degrades_a_success_without_making_it_an_error() {
 fn a_note_is_seen_even_beside_the_longest_message() {
     let notes = ["the inventory isn't on disk".to_owned()];
     let noted = Report { notes: &notes, ..report(1) };
-    let long = verdict_of(Reason::NovaError, &"Nova is down. ".repeat(400));
+    let long = ready_of(Reason::NovaError, &"Nova is down. ".repeat(400));
     let status = next(&Status::default(), &long, &noted, at(0));
     assert!(status.last_error.contains("the inventory isn't on disk"));
     assert!(status.last_error.len() < 2_000, "{}", status.last_error.len());
@@ -403,8 +403,8 @@ fn a_note_is_seen_even_beside_the_longest_message() {
 fn the_state_of_resends_is_the_reports_and_goes_when_it_has_none() {
     let retry = DownPortRetry { hash: "h".to_owned(), last_attempt: wall(0), fast_attempts: 1 };
     let with = Report { down_port_retry: Some(retry.clone()), ..report(1) };
-    let status = next(&Status::default(), &verdict_of(Reason::Synced, ""), &with, at(0));
+    let status = next(&Status::default(), &ready_of(Reason::Synced, ""), &with, at(0));
     assert_eq!(status.down_port_retry, Some(retry));
-    let status = next(&status, &verdict_of(Reason::Synced, ""), &report(1), at(1));
+    let status = next(&status, &ready_of(Reason::Synced, ""), &report(1), at(1));
     assert_eq!(status.down_port_retry, None);
 }

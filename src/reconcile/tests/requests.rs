@@ -11,7 +11,7 @@ use super::object;
 use super::passes::{context, outcomes, pass};
 use crate::cloud::tests::{SUBNET, stage};
 use crate::http::client::{Answer, Clients, Failure, Request, Service, Transport};
-use crate::reconcile::report::{Reason, Verdict};
+use crate::reconcile::report::{Ready, Reason};
 use crate::reconcile::{Context, Lane};
 use crate::resources::OpenstackConfig;
 
@@ -173,7 +173,7 @@ impl Operator {
         let before = self.services.asked.load(Ordering::SeqCst);
         for objects in &self.projects {
             for (name, outcome) in outcomes(&self.context, &pass(lane, objects)) {
-                let Verdict { reason, message } = outcome.verdict;
+                let Ready { reason, message } = outcome.ready;
                 assert_eq!(reason, Reason::NoChange, "{name}: {message}");
             }
         }
@@ -203,15 +203,15 @@ fn a_node_that_viola_fails_on_holds_up_no_other_object() {
     *operator.services.broken.lock().unwrap() = Some(broken.clone());
     let round = || outcomes(&operator.context, &pass(Lane::Retry, &operator.projects[0]));
     let first = round();
-    assert!(first.values().all(|outcome| outcome.verdict.reason == Reason::ViolaPostError));
+    assert!(first.values().all(|outcome| outcome.ready.reason == Reason::ViolaPostError));
     // The request was for many, so the next pass sends each object by itself.
     for (name, outcome) in round() {
         let is_broken = name == "object-0-20";
         let reason = if is_broken { Reason::ViolaPostError } else { Reason::Synced };
-        let message = &outcome.verdict.message;
-        assert_eq!(outcome.verdict.reason, reason, "{name}: {message}");
+        let message = &outcome.ready.message;
+        assert_eq!(outcome.ready.reason, reason, "{name}: {message}");
         assert_eq!(message.contains(&broken), is_broken, "{name}: {message}");
     }
     *operator.services.broken.lock().unwrap() = None;
-    assert_eq!(round()["object-0-20"].verdict.reason, Reason::Synced);
+    assert_eq!(round()["object-0-20"].ready.reason, Reason::Synced);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use multinic_operator::clock::Now;
 use multinic_operator::kube::objects::RawObject;
 use multinic_operator::node_config::MAX_INTERFACES;
-use multinic_operator::reconcile::report::{self, Reason, Report, Verdict};
+use multinic_operator::reconcile::report::{self, Ready, Reason, Report};
 use multinic_operator::resources::{
     Condition, DownPortRetry, OPENSTACK_CONFIGS as RESOURCE, OpenstackConfig, Spec, Status,
     SubnetSelector,
@@ -196,8 +196,8 @@ fn every_status_a_sync_can_end_with_fits_the_schema() {
         ..Report::default()
     };
     for reason in Reason::ALL {
-        let verdict = Verdict { reason, message: "x".repeat(100_000) };
-        let status = report::next(&Status::default(), &verdict, &report, now);
+        let ready = Ready { reason, message: "x".repeat(100_000) };
+        let status = report::next(&Status::default(), &ready, &report, now);
         let mut object = object(&whole_spec());
         object["status"] = serde_json::to_value(status).unwrap();
         assert_eq!(schema.refuses(&object), Vec::<String>::new(), "{reason:?}");
