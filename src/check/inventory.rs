@@ -1,7 +1,7 @@
 //! The inventory's folder and file, looked at without disturbing an operator that works there.
 
 use std::fs::{self, File, TryLockError};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::advice;
 use super::report::Row;
@@ -28,16 +28,19 @@ fn folder_row(path: &Path) -> Row {
     let (place, own) = (folder_of(path).display().to_string(), path.to_owned());
     let tried = bounded_in_time(move |volume| {
         let path = volume.resolve(&own).map_err(|error| error.to_string())?;
-        let (folder, exists) = nearest(folder_of(&path));
-        volume.try_folder(&folder).map_err(|error| error.to_string())?;
+        let folder = folder_of(&path);
+        // The folder itself, or the one above in which it would be made.
+        let nearest = folder.ancestors().find(|folder| folder.exists());
+        let nearest = nearest.unwrap_or(Path::new("."));
+        volume.try_folder(nearest).map_err(|error| error.to_string())?;
         if is_mounted(&path) {
             return Err(format!(
                 "{} is mounted by itself (subPath), so that it can't be replaced",
                 path.display()
             ));
         }
-        Ok(match exists {
-            false => format!("not there yet, can be made in {}", folder.display()),
+        Ok(match nearest == folder {
+            false => format!("not there yet, can be made in {}", nearest.display()),
             true if is_locked(&beside(&path, ".lock")) => {
                 "writable; an operator works with it (it holds the lock)".into()
             }
@@ -61,18 +64,6 @@ fn file_row(path: &Path) -> Row {
         Ok(Some(loaded)) => Row::failed(FILE, place, loaded.findings.join("; "), advice::DAMAGED),
         Err(error) => Row::failed(FILE, place, error.to_string(), advice::INVENTORY),
     }
-}
-
-/// The folder if it is there, or the one above it in which it would be made.
-fn nearest(folder: &Path) -> (PathBuf, bool) {
-    let mut nearest = folder;
-    while !nearest.exists() {
-        match nearest.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => nearest = parent,
-            _ => return (PathBuf::from("."), false),
-        }
-    }
-    (nearest.to_owned(), nearest == folder)
 }
 
 /// Does an operator hold the lock? It is never made here, and tried in the way that leaves others
