@@ -16,7 +16,7 @@ use ring::digest::{SHA256, digest};
 use serde::Deserialize;
 
 use super::contents::Inventory;
-use super::document;
+use super::document::{self, Document};
 use super::files::{DiskError, Volume, beside, bounded_in_time, folder_of};
 use super::record::Change;
 use crate::node_config::hexadecimal;
@@ -89,14 +89,7 @@ pub(super) fn load(volume: &Volume, path: &Path) -> Result<Option<Loaded>, LoadE
     // Did another program write the file?
     let mut is_foreign = false;
     if let Some(bytes) = volume.read(path, |files| files.read(path))? {
-        let document = document::decode(&bytes).map_err(|unusable| {
-            let aside = || {
-                let tag = hexadecimal(&digest(&SHA256, &bytes).as_ref()[..6]);
-                beside(path, &format!(".corrupt-{tag}"))
-            };
-            let problem = format!("{shown} {}", unusable.problem);
-            LoadError { problem, aside: unusable.is_damaged.then(aside) }
-        })?;
+        let document = decode(path, &bytes)?;
         if document.is_edited {
             loaded.findings.push(format!(
                 "{shown} does not match its digest: it was edited by hand or damaged; it is used \
@@ -125,6 +118,14 @@ pub(super) fn load(volume: &Volume, path: &Path) -> Result<Option<Loaded>, LoadE
         }
     }
     Ok(Some(loaded))
+}
+
+fn decode(path: &Path, bytes: &[u8]) -> Result<Document, LoadError> {
+    document::decode(bytes).map_err(|unusable| {
+        let tag = hexadecimal(&digest(&SHA256, bytes).as_ref()[..6]);
+        let aside = unusable.is_damaged.then(|| beside(path, &format!(".corrupt-{tag}")));
+        LoadError { problem: format!("{} {}", path.display(), unusable.problem), aside }
+    })
 }
 
 impl Loaded {

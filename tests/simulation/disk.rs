@@ -3,7 +3,7 @@
 
 use std::io;
 use std::panic::resume_unwind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use multinic_operator::inventory::files::{Appendable, Files, Lock};
@@ -85,6 +85,10 @@ impl Disk {
 }
 
 impl Files for Disk {
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        Ok(path.to_owned())
+    }
+
     fn create_folder(&self, folder: &Path) -> io::Result<()> {
         self.or_killed(self.disk.create_folder(folder))
     }

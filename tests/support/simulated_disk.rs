@@ -209,6 +209,10 @@ impl State {
 }
 
 impl Files for SimulatedDisk {
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        Ok(path.to_owned())
+    }
+
     fn create_folder(&self, _: &Path) -> io::Result<()> {
         self.plain_operation()
     }
