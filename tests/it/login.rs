@@ -1,6 +1,6 @@
 //! How often what is asked: look-ups and logins are shared, tokens are kept, access is renewed.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use simulated_cloud::{Cloud, LoggedRequest, Scenario, Service};
 
 use super::process::{Operator, SOON, fixtures};
@@ -74,6 +74,41 @@ fn a_changed_password_is_asked_for_once_more_and_found() {
     world.force("now");
     world.wait_for_posts(2);
     assert_eq!(world.journal().count(Service::Contrabass), 2);
+}
+
+#[test]
+fn a_password_changed_in_keystone_alone_is_not_tried_at_each_poll_of_each_project() {
+    let mut scenario = Scenario::load(&fixtures().join("three-nodes")).unwrap();
+    let mut other = scenario.objects[0].clone();
+    other["metadata"]["name"] = json!("other-project");
+    other["metadata"]["uid"] = json!("00000000-0000-4000-8000-000000000001");
+    other["spec"]["credentials"]["projectID"] = json!("0123456789abcdef0123456789abcdef");
+    scenario.objects.push(other);
+    let world = World(Cloud::start(scenario).unwrap());
+    let _operator = Operator::start(&world, &QUICK);
+    let message_of = |name: &str, part: &str| {
+        let is_said = |object: &Value| {
+            let message = object["status"]["lastError"].as_str().unwrap_or_default();
+            object["metadata"]["name"] == name && message.contains(part)
+        };
+        let kubernetes = world.kubernetes();
+        kubernetes.wait_until(|view| view.objects("OpenstackConfig").iter().any(is_said), SOON)
+    };
+    assert!(message_of("other-project", "is right, but project 0123456789abcdef"));
+    world.wait_for_reason("NoChange");
+    world.edit(|state| {
+        state.revoke_tokens();
+        state.users.iter_mut().for_each(|user| user.password = "n3w-passw0rd".to_owned());
+    });
+    world.journal().clear();
+    world.wait_for_reason("KeystoneError");
+    let asked = |log: &[LoggedRequest]| {
+        log.iter().filter(|request| request.service == Service::Contrabass).count()
+    };
+    assert!(world.journal().wait_for(|log| asked(log) >= 10, SOON));
+    assert!(message_of("other-project", "or its password is wrong (refused"));
+    let logins = world.journal().count(Service::Keystone);
+    assert!((2..=4).contains(&logins), "{logins} logins");
 }
 
 #[test]
