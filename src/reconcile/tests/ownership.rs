@@ -133,6 +133,25 @@ fn of_two_objects_the_older_keeps_the_node_and_the_younger_learns_whose_it_is() 
 }
 
 #[test]
+fn a_conflict_has_the_vms_of_both_objects() {
+    let plan = |uid, vm_id| {
+        let nodes = BTreeMap::from([("worker-1", vm_id)]);
+        Planned { uid, generation: 1, provider_id: PROVIDER, target: PROVIDER, nodes }
+    };
+    let (old, young) = (plan("old", "vm-1"), plan("young", "vm-2"));
+    let vm_ids = |plans: &[Planned<'_>], records: &[Record]| {
+        let decision = Decision::Nodes([("worker-1".into(), older("old"))].into());
+        let (_, conflicts, _) = decision.sorted(&young, plans, &inventory(records)).unwrap();
+        conflicts[0].vm_ids.clone()
+    };
+    let both = BTreeSet::from(["vm-1".to_owned(), "vm-2".to_owned()]);
+    assert_eq!(vm_ids(&[old, young.clone()], &[]), both);
+    let plans = [young.clone()];
+    assert_eq!(vm_ids(&plans, &[record("worker-1", "VM-1", &[("p", 0)])]), both);
+    assert_eq!(vm_ids(&plans, &[]).len(), 1);
+}
+
+#[test]
 fn an_older_object_takes_over_what_a_younger_one_managed() {
     let fixture = old_and_young();
     assert_eq!(fixture.own("young", &["worker-1"]), ["worker-1"]);
