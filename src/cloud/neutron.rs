@@ -229,11 +229,12 @@ impl Neutron {
         let project = query_value(&self.0.project_id);
         let path = format!("/ports?project_id={project}{ids}{PORT_FIELDS}");
         let mut texts = SharedTexts::default();
-        let keep = |given: GivenPort, answer: &Answer| {
+        let keep = |mut given: GivenPort, answer: &Answer| {
             let wrong = |what: &str| answer::wrong(answer, Step::Ports, what);
             // Which VM has it isn't known, so nothing is known of any of these VMs.
-            let vm_id = given.device_id.as_ref().ok_or_else(|| wrong("a port has no device_id"))?;
-            let vm_id = vm_id.to_ascii_lowercase();
+            let vm_id = given.device_id.take().ok_or_else(|| wrong("a port has no device_id"));
+            let mut vm_id = vm_id?;
+            vm_id.make_ascii_lowercase();
             let is_meant = self.owns(given.project_id.as_ref(), given.tenant_id.as_ref())
                 && vm_ids.contains(&vm_id);
             Ok(is_meant.then(|| (vm_id, port(given, &mut texts).map_err(|what| wrong(&what)))))
@@ -289,10 +290,11 @@ fn port(given: GivenPort, texts: &mut SharedTexts) -> Result<Port, String> {
         Ok((texts.shared(&fixed_ip.subnet_id), address))
     });
     let fixed_ips = fixed_ips.collect::<Result<_, String>>()?;
-    let status = given.status.unwrap_or_default().trim().to_ascii_uppercase();
+    let mut status = given.status.unwrap_or_default();
+    status.make_ascii_uppercase();
     Ok(Port {
         mac_address,
-        status: texts.shared(&status),
+        status: texts.shared(status.trim()),
         network_id: texts.shared(&network_id),
         fixed_ips,
         binding_failed: given.vif_type.as_deref() == Some("binding_failed"),
