@@ -43,6 +43,8 @@ pub struct Shown {
     pub notes: Vec<String>,
 }
 
+type Found = (Vec<Arc<OpenstackConfig>>, Arc<OpenstackConfig>, Option<Timestamp>);
+
 /// Makes the plan of one object, to be shown: as text, or only the bodies of the requests.
 ///
 /// # Errors
@@ -51,27 +53,14 @@ pub struct Shown {
 pub fn run(config: &Config, key: &ObjectKey, json: bool) -> Result<Shown, String> {
     let (clock, metrics) = (Clock::system(), Arc::new(Metrics::default()));
     let client = KubeClient::new(config.kubernetes.clone(), clock.clone(), Arc::clone(&metrics));
-    let mut raw = Vec::new();
-    for namespace in config.watch_scopes() {
-        raw.extend(listing::objects(&client, namespace).map_err(|error| error.to_string())?);
-    }
-    let objects = raw.iter().map(|raw| Arc::new(OpenstackConfig::from_raw(raw)));
-    let objects: Vec<_> = objects.filter(|object| !object.being_deleted).collect();
-    let object = objects.iter().find(|object| object.key == *key).ok_or_else(|| {
-        let watched = match config.watch_namespaces.join(", ") {
-            names if names.is_empty() => names,
-            names => format!(" (WATCH_NAMESPACES names {names})"),
-        };
-        format!("OpenstackConfig {key} doesn't exist, or is being deleted{watched}")
-    })?;
-    let forced_at = raw.iter().find(|raw| raw.metadata.uid == object.uid).and_then(forced_at);
+    let (objects, object, forced_at) = find(config, &client, key)?;
     let mut notes = Vec::new();
     let (inventory, memory) = recall(config, &mut notes);
     let noted = Arc::new(Noted::default());
     let target = Arc::clone(&noted) as Arc<dyn Target>;
     let context = context(config, inventory, target, clock, metrics);
     objects.iter().for_each(|object| context.ownership.know(object));
-    for older in older_of(object, &objects) {
+    for older in older_of(&object, &objects) {
         let Outcome { nodes, ready, .. } = pass(&context, older, None, &|_, _| {})?;
         if nodes.is_none() {
             let key = &older.key;
@@ -87,11 +76,11 @@ pub fn run(config: &Config, key: &ObjectKey, json: bool) -> Result<Shown, String
         let head = [("object", key.to_string()), ("inventory", memory.clone())];
         *lock(&nodes) = text::nodes(head, sending, inventory, statuses);
     };
-    let mut outcome = pass(&context, object, forced_at, &observer)?;
+    let mut outcome = pass(&context, &object, forced_at, &observer)?;
     let may_renumber =
-        config.inventory.renumber_lost || memory::is_approved(object, &object.status);
+        config.inventory.renumber_lost || memory::is_approved(&object, &object.status);
     if outcome.memory == Memory::Renumbered && !may_renumber {
-        outcome.ready = memory_lost(object);
+        outcome.ready = memory_lost(&object);
         notes.push("held: the operator sends none of this before it is approved".to_owned());
     }
     let Ready { reason, message } = &outcome.ready;
@@ -107,6 +96,26 @@ pub fn run(config: &Config, key: &ObjectKey, json: bool) -> Result<Shown, String
     let (nodes, notes) = (lock(&nodes), text::section("note:", &notes));
     let output = format!("{nodes}{notes}\nstatus, should Viola accept: {status}\n");
     Ok(Shown { output, notes: Vec::new() })
+}
+
+/// All objects that the operator sees, the one that is meant, and when that was forced.
+fn find(config: &Config, client: &KubeClient, key: &ObjectKey) -> Result<Found, String> {
+    let mut raw = Vec::new();
+    for namespace in config.watch_scopes() {
+        raw.extend(listing::objects(client, namespace).map_err(|error| error.to_string())?);
+    }
+    let objects = raw.iter().map(|raw| Arc::new(OpenstackConfig::from_raw(raw)));
+    let objects: Vec<_> = objects.filter(|object| !object.being_deleted).collect();
+    let object = objects.iter().find(|object| object.key == *key).ok_or_else(|| {
+        let watched = match config.watch_namespaces.join(", ") {
+            names if names.is_empty() => names,
+            names => format!(" (WATCH_NAMESPACES names {names})"),
+        };
+        format!("OpenstackConfig {key} doesn't exist, or is being deleted{watched}")
+    })?;
+    let object = Arc::clone(object);
+    let forced_at = raw.iter().find(|raw| raw.metadata.uid == object.uid).and_then(forced_at);
+    Ok((objects, object, forced_at))
 }
 
 fn context(
