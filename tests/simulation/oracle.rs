@@ -195,6 +195,31 @@ pub(crate) fn cards_of(config: &NodeConfig) -> BTreeSet<Card> {
     config.interfaces.iter().map(card_of).collect()
 }
 
+/// What is wrong with the cards that a node was sent, where its VM had these at one time after the
+/// other, and may have kept those: none is invented, and none is left out that was there all the time.
+pub(crate) fn check_cards(
+    node: &NodeConfig,
+    seen: &[BTreeSet<Card>],
+    kept: &BTreeSet<Card>,
+) -> Result<(), String> {
+    let sent = cards_of(node);
+    if sent.is_empty() || sent.len() != node.interfaces.len() || sent.len() > 10 {
+        return Err(format!("{} interfaces", node.interfaces.len()));
+    }
+    let known: BTreeSet<&Card> = seen.iter().flatten().chain(kept).collect();
+    if let Some(invented) = sent.iter().find(|card| !known.contains(card)) {
+        return Err(format!("the cloud never had {invented:?}; it had {known:?}"));
+    }
+    let ports = |cards: &BTreeSet<Card>| -> BTreeSet<String> {
+        cards.iter().map(|card| card.port.clone()).collect()
+    };
+    let lasting = seen.iter().map(ports).reduce(|a, b| &a & &b).unwrap_or_default();
+    if sent.len() < 10 && !lasting.is_subset(&ports(&sent)) {
+        return Err(format!("ports are left out: {lasting:?} were there, sent were {sent:?}"));
+    }
+    Ok(())
+}
+
 /// What a node should have: its VM's ports in the subnet, and those that stay as they are.
 pub(crate) fn wanted_cards(
     cloud: &CloudState,
@@ -264,33 +289,20 @@ impl Oracle {
         if !names.contains(&node.node_name) {
             return fail(format!("VM {vm} is named {names:?}"));
         }
-        let sent = cards_of(node);
-        if sent.is_empty() || sent.len() != node.interfaces.len() || sent.len() > 10 {
-            return fail(format!("{} interfaces", node.interfaces.len()));
-        }
-        let mut true_of_one = false;
-        let mut last = String::new();
+        let mut found = Err("the cloud has no such subnet".to_owned());
         for subnet in clouds.iter().flat_map(|cloud| subnets(cloud, spec)) {
             let seen = clouds.iter().map(|cloud| {
                 let kept = kept_interfaces(cloud, spec, vm, &node.node_name, inventory);
                 let cards = cards(cloud, spec, subnet, vm, statuses);
                 cards.into_iter().chain(kept.into_iter().map(card_of)).collect::<BTreeSet<Card>>()
             });
-            let seen: Vec<BTreeSet<Card>> = seen.collect();
-            let known: BTreeSet<Card> = seen.iter().flatten().cloned().collect();
-            let ports = |cards: &BTreeSet<Card>| -> BTreeSet<String> {
-                cards.iter().map(|card| card.port.clone()).collect()
-            };
-            let lasting = seen.iter().map(ports).reduce(|a, b| &a & &b).unwrap_or_default();
-            let whole = sent.len() == 10 || lasting.is_subset(&ports(&sent));
-            if sent.is_subset(&known) && whole {
-                true_of_one = true;
-            } else {
-                last = format!("the cloud has {known:?}, sent were {sent:?}");
+            found = check_cards(node, &seen.collect::<Vec<_>>(), &BTreeSet::new());
+            if found.is_ok() {
+                break;
             }
         }
-        if !true_of_one {
-            return fail(last);
+        if let Err(what) = found {
+            return fail(what);
         }
         let since = at.saturating_sub(sight.mtu_life);
         let kept = clouds

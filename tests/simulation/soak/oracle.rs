@@ -8,7 +8,7 @@ use multinic_operator::node_config::NodeConfig;
 use multinic_operator::resources::Spec;
 use simulated_cloud::{CloudState, LoggedRequest, Service};
 
-use crate::oracle::{Card, cards, cards_of, confirmed_name, node_name, subnets};
+use crate::oracle::{Card, cards, cards_of, check_cards, confirmed_name, node_name, subnets};
 use crate::soak::answers::{Answers, Told};
 
 /// What happened this long ago, in ms, may still be unknown to the operator, or this much sooner.
@@ -241,15 +241,12 @@ impl SoakOracle {
         if !goes_by(&node.node_name) {
             return Err(format!("VM {vm} is named {names:?}"));
         }
-        let sent = cards_of(node);
-        if sent.is_empty() || sent.len() != node.interfaces.len() || sent.len() > 10 {
-            return Err(format!("{} interfaces", node.interfaces.len()));
-        }
-        let subnet = &node.interfaces[0].subnet_id;
+        let subnet = node.interfaces.first().map(|interface| &*interface.subnet_id);
         let seen: Vec<BTreeSet<Card>> = clouds
             .iter()
             .map(|cloud| {
-                let known = subnets(cloud, spec).into_iter().find(|known| *known.id == **subnet);
+                let known =
+                    subnets(cloud, spec).into_iter().find(|known| Some(&*known.id) == subnet);
                 known.map(|known| cards(cloud, spec, known, vm, &STATUSES)).unwrap_or_default()
             })
             .collect();
@@ -266,19 +263,7 @@ impl SoakOracle {
             .flatten()
             .filter(|card| building.contains(card.port.as_str()))
             .collect();
-        let ever: BTreeSet<&Card> = seen.iter().flatten().chain(&kept).collect();
-        if let Some(invented) = sent.iter().find(|card| !ever.contains(card)) {
-            return Err(format!("the cloud never said {invented:?}; it said {ever:?}"));
-        }
-        let ports: BTreeSet<&String> = sent.iter().map(|card| &card.port).collect();
-        let first = seen.first().into_iter().flatten();
-        let always = first
-            .map(|card| &card.port)
-            .filter(|port| seen.iter().all(|cards| cards.iter().any(|card| card.port == **port)));
-        let left_out = always.filter(|port| !ports.contains(port)).count();
-        if left_out > 0 && sent.len() < 10 {
-            return Err(format!("{left_out} ports are left out: {seen:?}, sent are {sent:?}"));
-        }
+        check_cards(node, &seen, &kept)?;
         let earlier = self.clouds(from.saturating_sub(milliseconds(self.mtu_life)), at);
         for interface in &node.interfaces {
             let said = |cloud: &&CloudState| {
