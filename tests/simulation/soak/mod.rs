@@ -37,8 +37,8 @@ fn number(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name}: {text:?} is no number")))
 }
 
-/// The faults of a short soak, the same each time; with this seed much is sent.
-const SHORT: u64 = 13;
+/// The faults of a short soak, the same each time; with this seed nodes of three ports are sent.
+const SHORT: u64 = 2;
 
 #[test]
 fn a_short_soak_converges() {
