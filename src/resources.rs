@@ -224,16 +224,6 @@ struct Body {
 fn read_spec(spec: Option<&serde_json::Value>) -> Result<Spec, String> {
     let spec = spec.ok_or("spec is missing")?;
     let given = GivenSpec::deserialize(spec).map_err(|error| format!("spec: {error}"))?;
-    // These become parts of URLs and headers.
-    let optional = |value: Option<String>, name: &str| {
-        let value = value.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
-        match value {
-            Some(value) if value.contains(char::is_control) => {
-                Err(format!("spec.{name} has a control character: {value:?}"))
-            }
-            value => Ok(value),
-        }
-    };
     let required = |value: String, name: &str| {
         optional(Some(value), name)?.ok_or_else(|| format!("spec.{name} is blank"))
     };
@@ -272,6 +262,17 @@ fn read_spec(spec: Option<&serde_json::Value>) -> Result<Spec, String> {
         ));
     }
     Ok(spec)
+}
+
+/// A value that becomes part of a URL or a header; none if it is blank.
+fn optional(value: Option<String>, name: &str) -> Result<Option<String>, String> {
+    let value = value.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
+    match value {
+        Some(value) if value.contains(char::is_control) => {
+            Err(format!("spec.{name} has a control character: {value:?}"))
+        }
+        value => Ok(value),
+    }
 }
 
 fn read_status(status: Option<&serde_json::Value>) -> Status {
