@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::controller::Event;
 use crate::metrics::CONTROLLER;
 use crate::reconcile::report::Reason;
-use crate::reconcile::{Context, Outcome, Pass, Work, reconcile};
+use crate::reconcile::{Context, Outcome, PANICKED, Pass, Work, reconcile};
 use crate::resources::ObjectKey;
 use crate::threads::{self, lock};
 
@@ -57,7 +57,6 @@ fn run(context: &Context, pass: &Pass, events: &Sender<Event>) {
         context.metrics.add("controller_runtime_reconcile_panics_total", &[CONTROLLER], 1.0);
     }
     for work in &pass.work {
-        let message = "the pass ended in a bug of the operator; its log has more";
-        report(work, Outcome::failed(work, Reason::ConfigError, message));
+        report(work, Outcome::failed(work, Reason::ConfigError, PANICKED));
     }
 }

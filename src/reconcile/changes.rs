@@ -9,7 +9,7 @@ use super::plan::PlannedNode;
 use crate::config::Intervals;
 use crate::inventory::contents::Inventory;
 use crate::inventory::record::{Change, Owner, Record, ReservedId};
-use crate::node_config::NodeConfig;
+use crate::node_config::{Interface, NodeConfig};
 use crate::resources::{DownPortRetry, Spec};
 
 /// Why a node is sent.
@@ -185,24 +185,16 @@ impl Recorded<'_> {
                 ..self.accepted_node(node)
             },
         };
-        let is_recorded = |port_id: &str, id: u8| {
-            record.config.interfaces.iter().any(|one| one.port_id == port_id && one.id == id)
-        };
-        let sent = node.config.interfaces.iter();
-        let sent = sent.filter(|interface| !is_recorded(&interface.port_id, interface.id));
-        let reserved = sent
-            .map(|interface| ReservedId { port_id: interface.port_id.clone(), id: interface.id });
-        let reserved: Vec<ReservedId> = reserved.collect();
-        let mut ids = record.reserved_ids.clone();
-        ids.retain(|kept| {
-            !reserved.iter().any(|new| new.port_id == kept.port_id || new.id == kept.id)
-        });
-        ids.extend(reserved);
-        if stored.is_some() && ids == record.reserved_ids {
-            return None;
+        let before = record.reserved_ids.clone();
+        for Interface { port_id, id, .. } in &node.config.interfaces {
+            let mut recorded = record.config.interfaces.iter();
+            if !recorded.any(|one| one.port_id == *port_id && one.id == *id) {
+                record.reserved_ids.retain(|kept| kept.port_id != *port_id && kept.id != *id);
+                record.reserved_ids.push(ReservedId { port_id: port_id.clone(), id: *id });
+            }
         }
-        record.reserved_ids = ids;
-        Some(Change::Upsert(record))
+        let is_new = stored.is_none() || record.reserved_ids != before;
+        is_new.then_some(Change::Upsert(record))
     }
 
     /// Unchanged nodes that another object had sent are recorded as this object's: after a restart

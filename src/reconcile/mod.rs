@@ -54,6 +54,9 @@ use crate::threads::{Task, side_by_side};
 /// VMs whose ports are asked for together, and whose nodes are sent before the next are asked for.
 const SLICE_VMS: usize = 400;
 
+/// What the status of an object says whose part of a pass panicked.
+pub(crate) const PANICKED: &str = "the pass ended in a bug of the operator; its log has more";
+
 /// What every pass uses.
 pub struct Context {
     /// Settings.
@@ -226,15 +229,13 @@ fn each_plan<'a>(
 ) -> Vec<(Item<'a>, Plan)> {
     let mut plans = Vec::new();
     for item in slice {
-        match catch_unwind(AssertUnwindSafe(|| plan(item))) {
-            Ok(Ok(plan)) => plans.push((*item, plan)),
-            Ok(Err(failed)) => finish(item.work, failed_outcome(item.work, failed)),
-            Err(_) => {
-                let panics = "controller_runtime_reconcile_panics_total";
-                context.metrics.add(panics, &[CONTROLLER], 1.0);
-                let message = "the pass ended in a bug of the operator; its log has more";
-                finish(item.work, Outcome::failed(item.work, Reason::ConfigError, message));
-            }
+        let planned = catch_unwind(AssertUnwindSafe(|| plan(item))).unwrap_or_else(|_| {
+            context.metrics.add("controller_runtime_reconcile_panics_total", &[CONTROLLER], 1.0);
+            Err(Failed::new(Reason::ConfigError, PANICKED))
+        });
+        match planned {
+            Ok(plan) => plans.push((*item, plan)),
+            Err(failed) => finish(item.work, failed_outcome(item.work, failed)),
         }
     }
     plans
@@ -247,17 +248,8 @@ fn decide<'a>(
     began: u64,
     finish: Report<'_>,
 ) -> (Vec<Decided<'a>>, InFlight) {
-    let vms: Vec<BTreeMap<String, String>> = plans.iter().map(|(_, plan)| plan.vms()).collect();
-    let mut planned = Vec::with_capacity(plans.len());
-    for ((item, _), vms) in plans.iter().zip(&vms) {
-        planned.push(Planned {
-            uid: &item.work.object.uid,
-            generation: item.work.object.generation,
-            provider_id: &item.spec.provider_id,
-            target: item.spec.target(),
-            nodes: vms.iter().map(|(name, vm_id)| (name.as_str(), vm_id.as_str())).collect(),
-        });
-    }
+    let planned: Vec<Planned<'_>> =
+        plans.iter().map(|(item, plan)| Planned::of(&item.work.object, item.spec, plan)).collect();
     let (decisions, in_flight) =
         context.ownership.decide(&planned, || context.store.snapshot(), began);
     let inventory = context.store.snapshot();

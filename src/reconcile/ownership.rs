@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 
+use super::plan::{Plan, PlannedNode};
 use super::report::Conflict;
 use crate::inventory::contents::Inventory;
 use crate::inventory::record::Record;
@@ -51,6 +52,15 @@ impl Planned<'_> {
         let records = inventory.by_target(self.target, node).into_iter();
         let records = records.map(|stored| stored.record.instance_id.as_str());
         own.into_iter().chain(others).chain(records).map(str::to_ascii_lowercase).collect()
+    }
+}
+
+impl<'a> Planned<'a> {
+    pub(crate) fn of(object: &'a OpenstackConfig, spec: &'a Spec, plan: &'a Plan) -> Planned<'a> {
+        let (provider_id, target) = (spec.provider_id.as_str(), spec.target());
+        let vm = |node: &'a PlannedNode| (&*node.config.node_name, &*node.config.instance_id);
+        let nodes = plan.nodes.iter().map(vm).collect();
+        Planned { uid: &object.uid, generation: object.generation, provider_id, target, nodes }
     }
 }
 

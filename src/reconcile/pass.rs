@@ -77,7 +77,7 @@ pub struct Work {
 }
 
 /// What came of it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// For the Ready condition.
     pub ready: Ready,
@@ -126,22 +126,9 @@ impl Outcome {
     pub(super) fn of(work: &Work, ready: Ready) -> Outcome {
         Outcome {
             ready,
-            nodes: None,
-            changed: false,
-            sent: Vec::new(),
-            resent: false,
             down_port_retry: work.down_port_retry.clone(),
-            down_ports: 0,
-            over_limit: 0,
-            resync_at: None,
-            retry_after: None,
-            rabbitmq: None,
-            unwritten: None,
             building_since: work.building_since.clone(),
-            memory: Memory::Kept,
-            remembered: Vec::new(),
-            later: false,
-            aborted: false,
+            ..Outcome::default()
         }
     }
 }

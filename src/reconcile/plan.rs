@@ -94,12 +94,6 @@ pub struct Unconfirmed {
 }
 
 impl Plan {
-    /// Its nodes by name, and the VM of each.
-    pub fn vms(&self) -> BTreeMap<String, String> {
-        let configs = self.nodes.iter().map(|node| &node.config);
-        configs.map(|config| (config.node_name.clone(), config.instance_id.clone())).collect()
-    }
-
     fn leave_out(&mut self, node_name: &str, port: &Port, why: Unusable) {
         let (node_name, port_id) = (node_name.to_owned(), port.id.clone());
         let status = Arc::clone(&port.status);

@@ -82,6 +82,12 @@ pub struct Ready {
     pub message: String,
 }
 
+impl Default for Ready {
+    fn default() -> Ready {
+        Ready { reason: Reason::ConfigError, message: String::new() }
+    }
+}
+
 /// A node that another object manages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {

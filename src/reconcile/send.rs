@@ -219,31 +219,27 @@ impl<'a> Sending<'a> {
         let delivery = delivery.of(&names);
         let intervals = &context.config.intervals;
         let is_accepted = |node: &PlannedNode| delivery.accepted.contains(&node.config.node_name);
-        let accepted = |wanted: SendReason| {
-            due.iter().filter(|(node, reason)| *reason == wanted && is_accepted(node)).count()
-        };
-        let (changed, for_down_ports) =
-            (accepted(SendReason::Changed), accepted(SendReason::DownPorts));
-        let with_down_ports =
-            due.iter().any(|(node, _)| !node.down_ports.is_empty() && is_accepted(node));
+        let accepted = || due.iter().filter(|(node, _)| is_accepted(node));
+        let count = |wanted| accepted().filter(|(_, reason)| *reason == wanted).count();
+        let for_down_ports = count(SendReason::DownPorts);
         let summary = Summary {
             plan,
             conflicts,
             nodes: own.len(),
             delivery: &delivery,
-            again: accepted(SendReason::Resync) + for_down_ports,
+            again: count(SendReason::Resync) + for_down_ports,
         };
         let down_port_retry = down_ports::next(
             work.down_port_retry.as_ref(),
             changes::down_hash(spec, own, inventory),
             for_down_ports > 0,
-            with_down_ports,
+            accepted().any(|(node, _)| !node.down_ports.is_empty()),
             intervals,
             now,
         );
         Outcome {
             nodes: Some(u32::try_from(own.len()).unwrap_or(u32::MAX)),
-            changed: changed > 0,
+            changed: count(SendReason::Changed) > 0,
             sent: delivery.accepted.iter().cloned().collect(),
             resent: delivery.problems.is_empty() && !later,
             down_port_retry,
@@ -267,19 +263,14 @@ fn log_delivery(
     delivery: &Delivery,
     inventory: &Inventory,
 ) {
-    let sent: usize = sendings.iter().map(|sending| sending.due.len()).sum();
-    if sent == 0 {
-        return;
-    }
-    let due =
-        || sendings.iter().flat_map(|sending| sending.due.iter().map(move |due| (sending, due)));
-    let count = |wanted: SendReason| due().filter(|(_, (_, reason))| *reason == wanted).count();
+    let due = || sendings.iter().flat_map(|one| one.due.iter().map(move |due| (one, due)));
+    let count = |wanted| due().filter(|(_, (_, reason))| *reason == wanted).count();
     let (changed, resync, down_ports) =
         (count(SendReason::Changed), count(SendReason::Resync), count(SendReason::DownPorts));
     log::info!(
         "sent to {target}: {}, {} accepted ({changed} changed, {resync} for a resync, \
          {down_ports} with DOWN ports)",
-        report::count(sent, "node"),
+        report::count(due().count(), "node"),
         delivery.accepted.len(),
     );
     for (sending, (node, reason)) in due() {

@@ -145,8 +145,7 @@ impl Target for Viola {
         let pace = lock(&self.clusters).get(target).map(|known| known.pace.clone());
         let pace = pace.unwrap_or_default();
         let lists = pace.lists(objects);
-        let (stopped, was_lowered, failed) = (None, false, false);
-        let mut sending = Sending { pace, was_lowered, stopped, failed, delivery };
+        let mut sending = Sending { pace, ..Sending::default() };
         for items in lists {
             sending.send(&items, may_act, &|batch| self.post(&url, target, batch));
         }
@@ -273,6 +272,7 @@ enum Refusal {
 }
 
 /// One delivery under way.
+#[derive(Default)]
 struct Sending {
     pace: Pace,
     /// The limit was halved in this delivery.
