@@ -343,13 +343,13 @@ impl Controller {
             self.waiting.insert(key.clone());
             self.queue.finish(key, Some((now.uptime + LATER, lane)));
         } else {
-            self.conclude(now, work, &outcome);
+            self.conclude(now, work, &outcome, took);
         }
         self.show(now, key);
     }
 
     /// The status, and when the object is due again.
-    fn conclude(&mut self, now: Now, work: &Work, outcome: &Outcome) {
+    fn conclude(&mut self, now: Now, work: &Work, outcome: &Outcome, took: Duration) {
         let key = &work.object.key;
         let Some(tracked) = self.objects.get_mut(key) else { return };
         let freed = outcome.nodes.is_some() && outcome.nodes != tracked.nodes;
@@ -363,6 +363,7 @@ impl Controller {
         let is_held = outcome.memory == Memory::Held;
         let failed = !outcome.ready.reason.is_success() && !is_held;
         let facts = Facts {
+            took,
             failed,
             retry_after: outcome.retry_after,
             changed_at: tracked.changed_at,

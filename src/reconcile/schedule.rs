@@ -2,7 +2,8 @@
 //!
 //! Objects of one scope are asked for together, so they should be due together: a scope has ticks, and
 //! each poll moves its object towards the nearest one, never early and at most 10 % late. Objects that
-//! were created at any times come to be due at the same ticks within a dozen polls.
+//! were created at any times come to be due at the same ticks within a dozen polls. A poll counts from
+//! the beginning of the pass, so that those of its slices stay together.
 
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 /// What the next time depends on.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Facts<'a> {
+    /// How long ago the pass began.
+    pub took: Duration,
     /// The pass ended with an error.
     pub failed: bool,
     /// A service asked to be left alone for so long.
@@ -37,12 +40,11 @@ pub struct Facts<'a> {
 /// The uptime at which the object is due next. `phase` says where the ticks of its scope are: any
 /// number, the same for all objects of the scope.
 pub fn next_due(now: Now, facts: &Facts<'_>, intervals: &Intervals, phase: u64) -> Duration {
+    let recent = |changed: Duration| now.uptime.saturating_sub(changed) < intervals.fast_window;
+    let poll = if facts.changed_at.is_some_and(recent) { intervals.fast } else { intervals.slow };
     let wait = if facts.failed {
         intervals.error
     } else {
-        let recent = |changed: Duration| now.uptime.saturating_sub(changed) < intervals.fast_window;
-        let poll =
-            if facts.changed_at.is_some_and(recent) { intervals.fast } else { intervals.slow };
         let down = facts.down_ports.map(|retry| down_ports::wait(retry, intervals, now.wall));
         let resync = facts
             .resync_at
@@ -51,7 +53,11 @@ pub fn next_due(now: Now, facts: &Facts<'_>, intervals: &Intervals, phase: u64) 
     };
     // A pass may come to a good end with the names that Nova gave before.
     let wait = wait.max(facts.retry_after.unwrap_or_default().min(LONGEST_PAUSE));
-    now.uptime + to_the_tick(now.uptime, wait, phase)
+    let is_poll = !facts.failed && wait == poll;
+    // Slow passes leave the cloud alone for most of the interval.
+    let took = if is_poll { facts.took.min(wait / 4) } else { Duration::ZERO };
+    let from = now.uptime.saturating_sub(took);
+    from + to_the_tick(from, wait, phase)
 }
 
 /// How long to wait from `now` to the tick that is nearest to 1.05 times `wait`, or to the part of a

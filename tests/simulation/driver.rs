@@ -355,8 +355,8 @@ impl Simulation {
         if let Some(index) = process.reports.iter().position(|(due, _)| *due <= at) {
             let (_, event) = process.reports.remove(index);
             let wall = process.context.clock.now().wall;
-            if let Event::Finished { work, outcome, .. } = &event {
-                self.pace.finished(at, wall, work, outcome, &self.config.intervals);
+            if let Event::Finished { work, outcome, took } = &event {
+                self.pace.finished(at, wall, work, outcome, &self.config.intervals, *took);
             }
             self.handle(event);
         }

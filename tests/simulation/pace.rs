@@ -123,6 +123,7 @@ impl Pace {
         job: &Work,
         outcome: &Outcome,
         intervals: &Intervals,
+        took: Duration,
     ) {
         let key = (job.object.key.clone(), job.object.uid.clone());
         let Some(known) = self.objects.get_mut(&key) else { return };
@@ -156,7 +157,9 @@ impl Pace {
                     let elapsed = Duration::try_from(wall.duration_since(retry.last_attempt));
                     interval.saturating_sub(elapsed.unwrap_or(Duration::MAX))
                 });
-                poll.min(resend.unwrap_or(poll)).max(pause)
+                let wait = poll.min(resend.unwrap_or(poll)).max(pause);
+                // A poll counts from the beginning of the pass.
+                if wait == poll { wait.saturating_sub(took.min(poll / 4)) } else { wait }
             };
         known.is_conflicting = outcome.ready.reason == Reason::NodeConflict;
         let freed = outcome.nodes.is_some() && outcome.nodes != known.nodes;

@@ -112,3 +112,28 @@ fn objects_of_one_scope_that_were_created_at_any_times_come_to_be_polled_togethe
     }
     assert!(passes <= 2, "{passes} passes in the last round");
 }
+
+#[test]
+fn objects_whose_slices_end_at_different_times_stay_together() {
+    let mut due = vec![Duration::ZERO; 1_000];
+    for _ in 0..5 {
+        let begins = due[0];
+        assert!(due.iter().all(|at| *at == begins), "{due:?}");
+        let ends = (0..1_000).map(|number| Duration::from_millis(number * 4));
+        due = ends
+            .map(|took| {
+                let now = Now { uptime: begins + took, ..at(0) };
+                next_due(now, &Facts { took, ..Facts::default() }, &intervals(), 99)
+            })
+            .collect();
+    }
+}
+
+#[test]
+fn only_polls_count_from_the_beginning_and_by_a_quarter_at_most() {
+    let took = seconds(500);
+    assert_eq!(wait(&Facts { took, ..Facts::default() }), 90);
+    assert_eq!(wait(&Facts { took, failed: true, ..Facts::default() }), 30);
+    assert_eq!(wait(&Facts { took, retry_after: Some(seconds(300)), ..Facts::default() }), 300);
+    assert_eq!(wait(&Facts { took, resync_at: Some(wall(1050)), ..Facts::default() }), 50);
+}
