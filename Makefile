@@ -33,7 +33,7 @@ demo:
 test:
 	@rm -f $(TARGET_DIR)/tmp/skipped-tests
 ifeq ($(NEXTEST),yes)
-	$(CARGO) nextest run --locked --workspace --no-fail-fast --test-threads "$$(( $$(nproc) * 4 ))"
+	$(CARGO) nextest run --locked --workspace --no-fail-fast --test-threads "$$(( $$(nproc) * 3 ))"
 	$(CARGO) test --locked --workspace --doc
 else
 	$(CARGO) test --locked --workspace --no-fail-fast

@@ -42,6 +42,10 @@ fn threads_named(name: &str) -> usize {
     names.filter(|found| found.trim() == name).count()
 }
 
+/// Other tests use the same processors, hence room above the 100 ms seen alone. Who waited for the
+/// deadline of another connection would wait longer.
+const WORST: Duration = Duration::from_secs(3);
+
 /// How long a client with a good request has to wait, at worst and at the median.
 fn good_client(address: SocketAddr) -> (Duration, Duration) {
     let mut waits: Vec<_> = (0..40)
@@ -62,8 +66,7 @@ fn check(server: &Server, name: &str, what: &str) {
     println!("{what}: worst {worst:?}, median {median:?}, {threads} threads");
     assert!(threads <= CONNECTIONS + 1, "{what}: {threads} threads");
     assert!(median < Duration::from_millis(100), "{what}: median {median:?}");
-    // Other tests use the same two processors, hence room above the 100 ms seen alone.
-    assert!(worst < Duration::from_millis(1000), "{what}: worst {worst:?}");
+    assert!(worst < WORST, "{what}: worst {worst:?}");
 }
 
 #[test]
@@ -136,7 +139,7 @@ fn a_long_answer_is_had_beside_readers_that_do_not_read() {
     });
     let worst = waits.max().unwrap();
     println!("8 MiB beside 60 readers that do not read: worst {worst:?}");
-    assert!(worst < Duration::from_millis(1000), "{worst:?}");
+    assert!(worst < WORST, "{worst:?}");
 }
 
 /// The status of the answer that has begun to come; the answer itself stays unread.
@@ -161,7 +164,7 @@ fn what_is_made_for_readers_that_do_not_read_stays_within_a_budget() {
     assert!(statuses.iter().all(|status| [200, 503].contains(status)), "{statuses:?}");
     // Short answers come all the while, a long one when somebody has taken nothing for seconds.
     let (worst, _) = good_client(server.address());
-    assert!(worst < Duration::from_millis(1000), "{worst:?}");
+    assert!(worst < WORST, "{worst:?}");
     let began = Instant::now();
     loop {
         let answer = get(server.address(), "/made");
@@ -330,5 +333,5 @@ fn running_out_of_descriptors_does_not_end_the_port() {
     assert_eq!(get(address, "/").body, b"good");
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(median < Duration::from_millis(100) && worst < Duration::from_millis(1000));
+    assert!(median < Duration::from_millis(100) && worst < WORST);
 }

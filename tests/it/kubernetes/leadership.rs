@@ -198,6 +198,14 @@ fn a_leader_that_was_paused_writes_none_of_the_statuses_that_waited() {
     assert!(world.journal().wait_for(has_written, SOON));
     // The other one stands still, so whatever is written now is the former leader's.
     follower.signal("STOP");
+    // What was on its way arrives first.
+    let mut count = world.journal().count(Service::Kubernetes);
+    while world.journal().wait_for(
+        |log| log.iter().filter(|one| one.service == Service::Kubernetes).count() > count,
+        Duration::from_millis(500),
+    ) {
+        count = world.journal().count(Service::Kubernetes);
+    }
     let before = writes(&world);
     leader.signal("CONT");
     let (status, log) = leader.wait();
