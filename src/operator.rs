@@ -245,16 +245,17 @@ impl Operator {
                 },
                 default(CHECKS_EVERY) => {
                     self.health.turned(self.clock.now().uptime);
-                    if self.has_lost_a_server() {
-                        return Err(thread_ended("http"));
+                    if let Some(server) = self.lost_server() {
+                        return Err(thread_ended(server));
                     }
                 }
             }
         }
     }
 
-    fn has_lost_a_server(&self) -> bool {
-        self.servers.iter().any(Server::has_lost_its_thread)
+    /// The name of a server that takes no connections any more, if there is one.
+    fn lost_server(&self) -> Option<&'static str> {
+        self.servers.iter().find(|server| server.has_lost_its_thread()).map(Server::name)
     }
 
     /// Works until a signal, or until the news say that the Lease is lost.
@@ -389,6 +390,6 @@ mod tests {
         let operator = Operator::start(config.unwrap(), asked).unwrap();
         operator.servers[1].stop(Duration::from_secs(5));
         let settings = operator.config.leader_election.clone().unwrap();
-        assert_eq!(operator.work_as_leader(&settings), Err(thread_ended("http")));
+        assert_eq!(operator.work_as_leader(&settings), Err(thread_ended("inventory")));
     }
 }

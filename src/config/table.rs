@@ -132,7 +132,7 @@ settings! {
         pod_namespace: Option<String> = optional(namespace), "POD_NAMESPACE", "", "namespace of the Lease; default: the pod's own";
         pod_name: Option<String> = optional(text), "POD_NAME", "", "this replica's name in the Lease; default: the host name";
         pod_ip: Option<IpAddr> = optional(ip), "POD_IP", "", "where another replica asks this one for the inventory; empty for nowhere";
-        workers: usize = value(|text| whole_number(text, 1, 64)), "SYNC_WORKERS", "4", "objects that are synced at the same time";
+        workers: usize = value(|text| whole_number(text, 1, 64)), "SYNC_WORKERS", "4", "passes that run at the same time";
         api_url: Option<String> = optional(base_url), "KUBE_API_URL", "in-cluster", "the Kubernetes API, such as http://127.0.0.1:8001";
         token_file: Option<PathBuf> = optional(text), "KUBE_TOKEN_FILE", "in-cluster", "file with the bearer token for it";
         ca_file: Option<Trust> = bundle(text), "KUBE_CA_FILE", "in-cluster", "PEM bundle that its certificate must lead to";

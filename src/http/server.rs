@@ -321,6 +321,11 @@ impl Server {
         self.address
     }
 
+    /// The name of its threads.
+    pub(crate) fn name(&self) -> &'static str {
+        self.shared.name
+    }
+
     /// The accept loop has ended: no client can connect any more.
     pub fn has_lost_its_thread(&self) -> bool {
         self.accepting.is_finished()

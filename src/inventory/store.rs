@@ -162,7 +162,7 @@ impl Store {
     pub fn start(self) -> Arc<Store> {
         let store = Arc::new(self);
         let own = Arc::clone(&store);
-        match threads::spawn("inventory", move || own.keep()) {
+        match threads::spawn("inventory-store", move || own.keep()) {
             Ok(handle) => *lock(&store.thread) = Some(handle),
             Err(error) => log::error!("the inventory has no thread of its own: {error}"),
         }

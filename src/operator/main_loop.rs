@@ -82,13 +82,13 @@ impl MainLoop<'_> {
     fn ended_thread(&self) -> Option<&'static str> {
         let is_ended = |watcher: &Watcher| watcher.join(Duration::ZERO);
         let threads = [
-            ("http", self.operator.has_lost_a_server()),
             ("watch", self.watchers.iter().any(is_ended)),
             ("worker", self.workers.iter().any(JoinHandle::is_finished)),
-            ("inventory", self.context.store.has_lost_its_thread()),
-            ("kubernetes-writer", self.writer.has_lost_a_thread()),
+            ("inventory-store", self.context.store.has_lost_its_thread()),
+            ("kube-status, kube-secret or kube-event", self.writer.has_lost_a_thread()),
         ];
-        threads.into_iter().find_map(|(name, is_ended)| is_ended.then_some(name))
+        let ended = threads.into_iter().find_map(|(name, is_ended)| is_ended.then_some(name));
+        self.operator.lost_server().or(ended)
     }
 
     fn take(&mut self, first: Option<Event>) {
