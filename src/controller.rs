@@ -25,7 +25,7 @@ use crate::reconcile::{Lane, Outcome, Pass, Scope, Work};
 use crate::resources::{ObjectKey, OpenstackConfig, Status};
 use tracked::Tracked;
 
-/// An object that another pass was in the way of is due again after this long at the latest.
+/// An object that is blocked by another pass is due again after this long at the latest.
 const LATER: Duration = Duration::from_secs(1);
 /// So long the first passes wait for the lists of all namespaces, because which of two objects manages a
 /// node depends on both. A namespace that can't be listed stops the others no longer than that; what is
@@ -42,7 +42,7 @@ pub enum Event {
         /// Its objects.
         objects: Vec<OpenstackConfig>,
     },
-    /// An object was created or changed, or perhaps not at all.
+    /// An object exists in this state. Lists and reconnects repeat objects that didn't change.
     Applied(Box<OpenstackConfig>),
     /// An object is gone.
     Deleted {
@@ -119,17 +119,17 @@ pub struct Controller {
     objects: BTreeMap<ObjectKey, Tracked>,
     queue: Queue<ObjectKey>,
     ownership: Arc<Ownership>,
-    /// Objects that another pass was in the way of.
-    waiting: BTreeSet<ObjectKey>,
-    /// An object was reconciled since a pass last ended, so a waiting one may go on.
-    was_reported: bool,
+    /// Objects with nodes that wait for another pass: it sends them, or it is the first of an older object.
+    blocked: BTreeSet<ObjectKey>,
+    /// An object was reconciled since a pass last ended, so a blocked one may go on.
+    was_progress: bool,
     /// Objects of which the last pass left nodes to older ones.
     conflicting: BTreeSet<ObjectKey>,
-    /// Namespaces that have been listed,
+    /// Namespaces that have been listed; none stands for all of them in one list.
     listed: BTreeSet<Option<String>>,
-    /// of so many,
+    /// How many lists the first passes wait for.
     lists: usize,
-    /// and the uptime up to which the first passes wait for the others.
+    /// Uptime until which the first passes wait for these lists.
     lists_until: Duration,
     stopping: bool,
     effects: Vec<Effect>,
@@ -151,8 +151,8 @@ impl Controller {
             objects: BTreeMap::new(),
             queue: Queue::new(workers),
             ownership,
-            waiting: BTreeSet::new(),
-            was_reported: false,
+            blocked: BTreeSet::new(),
+            was_progress: false,
             conflicting: BTreeSet::new(),
             listed: BTreeSet::new(),
             lists: 0,
@@ -297,12 +297,12 @@ impl Controller {
         }
         if let Some(tracked) = self.objects.remove(key) {
             self.queue.remove(key);
-            self.waiting.remove(key);
+            self.blocked.remove(key);
             self.conflicting.remove(key);
             self.overview.remove(&key.namespace, &key.name);
             self.effects.push(Effect::Forget(tracked.object));
             self.wake_conflicting(now, key);
-            self.wake_waiting(now);
+            self.wake_blocked(now);
         }
     }
 
@@ -314,7 +314,7 @@ impl Controller {
                 self.queue.finish(key, None);
                 continue;
             };
-            self.waiting.remove(key);
+            self.blocked.remove(key);
             if let Some(waited) = self.queue.waited(key) {
                 self.metrics.observe("workqueue_queue_duration_seconds", QUEUE, waited);
             }
@@ -329,7 +329,7 @@ impl Controller {
 
     fn finished(&mut self, now: Now, work: &Work, outcome: Outcome, took: Duration) {
         self.count(now, &outcome, took);
-        self.was_reported |= !outcome.later;
+        self.was_progress |= !outcome.later;
         let key = &work.object.key;
         let tracked = self.objects.get_mut(key).filter(|known| known.object.uid == work.object.uid);
         let Some(tracked) = tracked else { return self.queue.finish(key, None) };
@@ -340,7 +340,7 @@ impl Controller {
         tracked.take_outcome(now, work, &outcome, &mut self.effects);
         if outcome.later {
             let lane = self.queue.lane(key).unwrap_or(Lane::Retry);
-            self.waiting.insert(key.clone());
+            self.blocked.insert(key.clone());
             self.queue.finish(key, Some((now.uptime + LATER, lane)));
         } else {
             self.conclude(now, work, &outcome, took);
@@ -359,7 +359,8 @@ impl Controller {
         } else {
             self.conflicting.remove(key);
         }
-        // Time alone ends no hold, so a held object is due as rarely as a success.
+        // A held object (its records are lost, see `reconcile::memory`) waits for a person. Retrying
+        // soon is useless, so it is polled like a success.
         let is_held = outcome.memory == Memory::Held;
         let failed = !outcome.ready.reason.is_success() && !is_held;
         let facts = Facts {
@@ -381,9 +382,10 @@ impl Controller {
 
     fn pass_ended(&mut self, now: Now, number: u64) {
         self.queue.ended(number);
-        // A pass in which others were in the way of every object is in the way of none.
-        if std::mem::take(&mut self.was_reported) {
-            self.wake_waiting(now);
+        // A pass whose objects were all blocked sent nothing, so its end unblocks nothing. Waking here
+        // would loop.
+        if std::mem::take(&mut self.was_progress) {
+            self.wake_blocked(now);
         }
     }
 
@@ -416,8 +418,8 @@ impl Controller {
         }
     }
 
-    fn wake_waiting(&mut self, now: Now) {
-        for key in std::mem::take(&mut self.waiting) {
+    fn wake_blocked(&mut self, now: Now) {
+        for key in std::mem::take(&mut self.blocked) {
             let lane = self.queue.lane(&key).unwrap_or(Lane::Retry);
             self.make_due(now, &key, lane);
         }

@@ -22,10 +22,10 @@ const MAX_REFUSALS: usize = 5;
 const WAITS_MINUTES: [u64; 3] = [1, 5, 30];
 /// How many refused passwords of a user are kept.
 const MAX_PASSWORDS: usize = 16;
-/// For so long after Keystone accepted a password, logins with it run side by side,
+/// For how long after Keystone accepted a password logins with it run side by side.
 const PROVEN_FOR: Duration = Duration::from_secs(10);
-/// so many and one more. Should Keystone refuse them all, and then the password without a project,
-/// one of [`MAX_REFUSALS`] is left.
+/// How many logins run side by side, beside one that holds the account's lock. Should Keystone refuse
+/// them all, and then the password without a project, one of [`MAX_REFUSALS`] is left.
 const MAX_SIDE_BY_SIDE: usize = 2;
 
 /// What is known of each user's passwords, by Keystone's URL, the user and its domain.

@@ -57,13 +57,13 @@ pub struct Store {
     clock: Clock,
     metrics: Arc<Metrics>,
     disk: Mutex<DiskSide>,
-    memory: Mutex<Memory>,
+    memory: Mutex<InMemory>,
     changed: Condvar,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 #[derive(Default)]
-struct Memory {
+struct InMemory {
     inventory: Arc<Inventory>,
     /// The inventory's version that must come to disk at once, and the one that has.
     needed: u64,
@@ -74,7 +74,7 @@ struct Memory {
     is_stopping: bool,
 }
 
-impl Memory {
+impl InMemory {
     /// Has the disk less than memory, if only an `updatedAt`?
     fn is_ahead(&self) -> bool {
         self.inventory.version() > self.durable
@@ -131,7 +131,7 @@ impl Store {
     /// A store that isn't open yet, on any file system. Without [`Store::start`] commits write by
     /// themselves, and [`Store::retry`] is the caller's, first of all to open it.
     pub fn new(files: Box<dyn Files>, path: &Path, clock: Clock, metrics: Arc<Metrics>) -> Store {
-        let mut memory = Memory::default();
+        let mut memory = InMemory::default();
         memory.state.since = clock.now().wall;
         memory.state.reason = format!("{} is being read", path.display());
         Store {
@@ -171,7 +171,7 @@ impl Store {
 
     /// Waits until the file was opened, or that has failed, at most so long.
     pub fn wait_until_opened(&self, limit: Duration) {
-        let is_opening = |memory: &Memory| memory.state.condition == Condition::Opening;
+        let is_opening = |memory: &InMemory| memory.state.condition == Condition::Opening;
         let memory = self.wait_while(limit, is_opening);
         if is_opening(&memory) {
             log::error!("{}", self.shown(&memory));
@@ -254,7 +254,7 @@ impl Store {
         }
         lock(&self.memory).is_stopping = true;
         self.changed.notify_all();
-        let is_open = |memory: &Memory| memory.state.condition != Condition::Closed;
+        let is_open = |memory: &InMemory| memory.state.condition != Condition::Closed;
         let mut memory = self.wait_while(CLOSE_LONGEST, is_open);
         if is_open(&memory) {
             log::error!("{}; the program ends without it", self.shown(&memory));
@@ -292,8 +292,8 @@ impl Store {
     fn wait_while(
         &self,
         limit: Duration,
-        is_waiting: impl Fn(&Memory) -> bool,
-    ) -> MutexGuard<'_, Memory> {
+        is_waiting: impl Fn(&InMemory) -> bool,
+    ) -> MutexGuard<'_, InMemory> {
         let memory = lock(&self.memory);
         let waited = self.changed.wait_timeout_while(memory, limit, |memory| is_waiting(memory));
         waited.unwrap_or_else(|held| held.into_inner()).0
@@ -422,7 +422,7 @@ impl Store {
     }
 
     /// The state, or the operation that the storage doesn't answer.
-    fn shown(&self, memory: &Memory) -> StoreState {
+    fn shown(&self, memory: &InMemory) -> StoreState {
         let mut state = memory.state.clone();
         if let Some((tried, began)) = self.volume.under_way()
             && self.clock.now().uptime.saturating_sub(began.uptime) >= SLOW

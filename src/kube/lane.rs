@@ -27,7 +27,7 @@ pub(crate) struct LaneContext {
 }
 
 /// One kind of write, with a queue, a back-off and threads of its own, so that it holds up no other.
-pub(crate) struct Lane {
+pub(crate) struct WriteLane {
     shared: Arc<Shared>,
     pub(super) threads: Vec<Thread>,
 }
@@ -47,7 +47,7 @@ struct Queue {
     timer: Option<Duration>,
 }
 
-impl Lane {
+impl WriteLane {
     /// Starts up to `threads` threads; one is enough to go on. A write is given up after `attempts`,
     /// if there is such a limit.
     pub(crate) fn spawn(
@@ -55,12 +55,12 @@ impl Lane {
         threads: usize,
         attempts: Option<u32>,
         context: &LaneContext,
-    ) -> io::Result<Lane> {
+    ) -> io::Result<WriteLane> {
         let writes = WriteQueue::new(attempts, fastrand::Rng::new());
         let queue = Mutex::new(Queue { writes, timer: None });
         let context = context.clone();
         let shared = Arc::new(Shared { kind, queue, changed: Condvar::new(), context });
-        let mut lane = Lane { shared, threads: Vec::new() };
+        let mut lane = WriteLane { shared, threads: Vec::new() };
         for _ in 0..threads {
             let shared = Arc::clone(&lane.shared);
             match Thread::spawn(&format!("kube-{kind}"), move || shared.run()) {

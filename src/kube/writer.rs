@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::client::{KubeClient, Permission};
 use super::events::{self, EventText, Events};
-use super::lane::{Lane, LaneContext};
+use super::lane::{LaneContext, WriteLane};
 use super::objects::ObjectReference;
 use super::secret_writer::{self, SecretManifest, SecretState};
 use super::status_writer;
@@ -33,9 +33,9 @@ type Report = dyn Fn(&SecretManifest, SecretState) + Send + Sync;
 
 /// The running lanes. [`Writer::stop`] ends them; dropping it ends them without writing the rest.
 pub struct Writer {
-    statuses: Lane,
-    secrets: Lane,
-    events: Lane,
+    statuses: WriteLane,
+    secrets: WriteLane,
+    events: WriteLane,
     recent: Arc<Mutex<Events>>,
     report: Arc<Report>,
     client: KubeClient,
@@ -62,9 +62,9 @@ impl Writer {
         client.may_write = Some(Arc::clone(&may_write));
         let context = LaneContext { clock: clock.clone(), metrics, may_write };
         Ok(Writer {
-            statuses: Lane::spawn("status", STATUS_THREADS, None, &context)?,
-            secrets: Lane::spawn("secret", 1, None, &context)?,
-            events: Lane::spawn("event", 1, Some(EVENT_ATTEMPTS), &context)?,
+            statuses: WriteLane::spawn("status", STATUS_THREADS, None, &context)?,
+            secrets: WriteLane::spawn("secret", 1, None, &context)?,
+            events: WriteLane::spawn("event", 1, Some(EVENT_ATTEMPTS), &context)?,
             recent: Arc::new(Mutex::new(Events::new(instance, fastrand::Rng::new()))),
             report: Arc::new(report),
             client,
@@ -179,7 +179,7 @@ impl Writer {
         self.lanes().into_iter().flat_map(|lane| &lane.threads)
     }
 
-    fn lanes(&self) -> [&Lane; 3] {
+    fn lanes(&self) -> [&WriteLane; 3] {
         [&self.statuses, &self.secrets, &self.events]
     }
 }

@@ -16,15 +16,15 @@ use crate::reconcile::{Context, Pass};
 
 /// Events taken before passes are handed out again.
 const EVENTS_AT_ONCE: usize = 256;
-/// As often the threads are looked after and the gauges over all objects worked out; the loop runs at
-/// least as often, so that a stuck one is noticed.
+/// How often ended threads are looked for and the gauges over all objects are worked out. The loop turns
+/// at least as often, so that a stuck one is noticed.
 pub(super) const CHECKS_EVERY: Duration = Duration::from_secs(5);
 
-/// Of the ten seconds that a stop may take: for running passes to end,
+/// How long a stop, which may take ten seconds, waits for running passes to end.
 const PASS_GRACE: Duration = Duration::from_secs(4);
-/// for passes that are aborted to notice it,
+/// How long a stop waits for passes that were aborted to notice it.
 const ABORT_GRACE: Duration = Duration::from_millis(1500);
-/// and for the last statuses.
+/// How long a stop waits for the last statuses to be written.
 const WRITER_GRACE: Duration = Duration::from_millis(1500);
 
 /// The loop and what it connects.

@@ -7,14 +7,14 @@
 //! | 3 | RabbitMQ's access becomes a Secret | [`crate::cloud::fetch`], then the controller |
 //! | 4, 5 | Keystone: token and catalog; Neutron's endpoint | [`crate::cloud::fetch`] |
 //! | 6, 7, 8 | subnets and networks, ports, servers, side by side | [`crate::cloud::fetch`] |
-//! | 9, 10 | what each node should have | [`plan`], [`interfaces`] |
+//! | 9 | what each node should have, and whether records are lost | [`plan`], [`interfaces`], [`memory`] |
 //! | 10 | which nodes each object manages | [`ownership`] |
-//! | 11 | nodes that differ from what was accepted are sent | [`changes`], [`crate::targets`] |
-//! | 12 | what was accepted is recorded | [`changes`], [`crate::inventory::store`] |
+//! | 11 | nodes that differ from what was accepted are sent | [`send`], [`changes`], [`crate::targets`] |
+//! | 12 | what was accepted is recorded | [`send`], [`changes`], [`crate::inventory::store`] |
 //! | 13 | the outcome of each object, and when to look again | [`report`], [`schedule`] |
 //!
-//! [`crate::cloud::fetch`] asks, this file sends and records; the other files are pure. Threads, timers and
-//! Kubernetes are not known here.
+//! [`crate::cloud::fetch`] asks and [`send`] sends and records. [`ownership`] holds a lock. All other files
+//! are pure. Threads, timers and Kubernetes are not known here.
 
 pub mod changes;
 pub mod differences;
@@ -121,37 +121,50 @@ fn run(context: &Context, pass: &Pass, observer: Option<Observer<'_>>, report: R
     }
     let pass_specs = specs(&items);
     for slice in slices(&items) {
-        if !(context.may_act)() {
-            slice.iter().for_each(|item| report(item.work, aborted(item.work)));
-            continue;
-        }
-        let began = context.store.snapshot().version();
-        let fetched = fetch.slice(&pass_specs, &specs(slice));
-        let finish = |work: &Work, outcome| report(work, finished(context, &fetch, work, outcome));
-        if let Err(error) = fetched {
-            let failed = Failed::from(error);
-            slice
-                .iter()
-                .for_each(|item| finish(item.work, failed_outcome(item.work, failed.clone())));
-            continue;
-        }
-        let inventory = context.store.snapshot();
-        let plan = |item: &Item<'_>| plan_of(context, &fetch, item, &inventory);
-        let plans = each_plan(context, slice, &plan, &finish);
-        let (decided, in_flight) = decide(context, plans, began, &finish);
-        let in_flight = Mutex::new(in_flight);
-        let mut by_target: BTreeMap<&str, Vec<Decided<'_>>> = BTreeMap::new();
-        for object in decided {
-            by_target.entry(object.spec.target()).or_default().push(object);
-        }
-        let mut sends: Vec<Task<'_, ()>> = Vec::new();
-        for (target, objects) in &by_target {
-            sends.push(Box::new(|| {
-                send::send(context, target, objects, &in_flight, observer, &finish);
-            }));
-        }
-        side_by_side(context.targets_side_by_side, sends);
+        run_slice(context, &mut fetch, &pass_specs, slice, observer, report);
     }
+}
+
+/// Steps 2 to 13 for one slice. Reports each of its objects once.
+fn run_slice(
+    context: &Context,
+    fetch: &mut Fetch<'_>,
+    pass_specs: &[&Spec],
+    slice: &[Item<'_>],
+    observer: Option<Observer<'_>>,
+    report: Report<'_>,
+) {
+    if !(context.may_act)() {
+        slice.iter().for_each(|item| report(item.work, aborted(item.work)));
+        return;
+    }
+    // A record that another pass writes from here on may be newer than what is fetched now, so a plan
+    // for its node would be out of date.
+    let version_before_fetch = context.store.snapshot().version();
+    let fetched = fetch.slice(pass_specs, &specs(slice));
+    let fetch = &*fetch;
+    let finish = |work: &Work, outcome| report(work, finished(context, fetch, work, outcome));
+    if let Err(error) = fetched {
+        let failed = Failed::from(error);
+        slice.iter().for_each(|item| finish(item.work, failed_outcome(item.work, failed.clone())));
+        return;
+    }
+    let inventory = context.store.snapshot();
+    let plan = |item: &Item<'_>| plan_of(context, fetch, item, &inventory);
+    let plans = each_plan(context, slice, &plan, &finish);
+    let (decided, in_flight) = decide(context, plans, version_before_fetch, &finish);
+    let in_flight = Mutex::new(in_flight);
+    let mut by_target: BTreeMap<&str, Vec<Decided<'_>>> = BTreeMap::new();
+    for object in decided {
+        by_target.entry(object.spec.target()).or_default().push(object);
+    }
+    let mut sends: Vec<Task<'_, ()>> = Vec::new();
+    for (target, objects) in &by_target {
+        sends.push(Box::new(|| {
+            send::send(context, target, objects, &in_flight, observer, &finish);
+        }));
+    }
+    side_by_side(context.targets_side_by_side, sends);
 }
 
 /// Step 1: does the object say enough to begin, and is it known what was accepted before?
@@ -194,7 +207,7 @@ fn slices<'a, 'b>(items: &'b [Item<'a>]) -> Vec<&'b [Item<'a>]> {
     slices
 }
 
-/// Steps 9 and 10 for one object alone.
+/// Step 9 for one object.
 fn plan_of(
     context: &Context,
     fetch: &Fetch<'_>,
@@ -245,25 +258,29 @@ fn each_plan<'a>(
 fn decide<'a>(
     context: &Context,
     plans: Vec<(Item<'a>, Plan)>,
-    began: u64,
+    version_before_fetch: u64,
     finish: Report<'_>,
 ) -> (Vec<Decided<'a>>, InFlight) {
     let planned: Vec<Planned<'_>> =
         plans.iter().map(|(item, plan)| Planned::of(&item.work.object, item.spec, plan)).collect();
+    let ownership = &context.ownership;
     let (decisions, in_flight) =
-        context.ownership.decide(&planned, || context.store.snapshot(), began);
+        ownership.decide(&planned, || context.store.snapshot(), version_before_fetch);
+    // The decisions come from a snapshot of their own, taken under the table's lock. This one only tells
+    // which VMs a conflict's message names.
     let inventory = context.store.snapshot();
-    let sorted = decisions.into_iter().zip(&planned);
-    let sorted: Vec<_> =
-        sorted.map(|(decision, plan)| decision.sorted(plan, &planned, &inventory)).collect();
+    let split = decisions.into_iter().zip(&planned);
+    let split: Vec<_> =
+        split.map(|(decision, plan)| decision.split(plan, &planned, &inventory)).collect();
     let mut decided = Vec::new();
-    for ((item, mut plan), sorted) in plans.into_iter().zip(sorted) {
-        let Some((own, conflicts, later)) = sorted else {
+    for ((item, mut plan), split) in plans.into_iter().zip(split) {
+        let Some((own, conflicts, later)) = split else {
             finish(item.work, aborted(item.work));
             continue;
         };
         if own.is_empty() && !conflicts.is_empty() {
-            // Older objects have sent all its nodes, and their records replaced those of its VMs.
+            // All its nodes belong to older objects, whose records replaced its own. So a missing
+            // record is no loss, and the object isn't held.
             plan.memory = Memory::Kept;
         }
         decided.push(Decided { work: item.work, spec: item.spec, plan, own, conflicts, later });

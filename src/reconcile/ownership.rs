@@ -87,7 +87,7 @@ pub enum Whose {
 impl Decision {
     /// The nodes that are the object's own, those that older objects manage, and whether some can't
     /// be decided now. None if the object is gone. The decision is on `plan`, one of `plans`.
-    pub(crate) fn sorted(
+    pub(crate) fn split(
         self,
         plan: &Planned<'_>,
         plans: &[Planned<'_>],
@@ -284,14 +284,15 @@ impl Table {
         claim: &Claim<'_>,
         slice: &BTreeSet<Arc<Age>>,
         inventory: &Inventory,
-        began: u64,
+        version_before_fetch: u64,
     ) -> Whose {
         if let Some(older) = self.older(claim, inventory) {
             return Whose::Older(older);
         }
         let of_vm = inventory.by_vm(claim.vm_id).into_iter();
         let of_node = inventory.get(claim.provider_id, claim.node).into_iter();
-        let is_out_of_date = of_vm.chain(of_node).any(|stored| stored.version > began);
+        let is_out_of_date =
+            of_vm.chain(of_node).any(|stored| stored.version > version_before_fetch);
         if is_out_of_date || self.waits(claim, slice) || self.is_in_flight(claim) {
             return Whose::Later;
         }
@@ -404,12 +405,12 @@ impl Ownership {
     ///
     /// `snapshot` is called under the lock. A node ends being in flight after its record is in the
     /// inventory, so only an inventory looked at from then on is sure to have the record.
-    /// `began` is the inventory's version when the slice began to ask the cloud.
+    /// `version_before_fetch` is the inventory's version when the slice began to ask the cloud.
     pub fn decide(
         self: &Arc<Ownership>,
         plans: &[Planned<'_>],
         snapshot: impl FnOnce() -> Arc<Inventory>,
-        began: u64,
+        version_before_fetch: u64,
     ) -> (Vec<Decision>, InFlight) {
         let mut in_flight = InFlight { ownership: Arc::clone(self), nodes: BTreeMap::new() };
         let mut decisions = vec![Decision::Gone; plans.len()];
@@ -428,7 +429,7 @@ impl Ownership {
             for (node, vm_id) in names.into_iter().zip(plan.nodes.values()) {
                 let (provider_id, realms) = (plan.provider_id, &realms);
                 let claim = Claim { age, realms, provider_id, node: &node, vm_id };
-                let whose = table.whose(&claim, &slice, &inventory, began);
+                let whose = table.whose(&claim, &slice, &inventory, version_before_fetch);
                 if whose == Whose::Mine {
                     in_flight.add(plan.target, &node, realms);
                     table.in_flight.entry(Arc::clone(&node)).or_default().push(realms.clone());

@@ -109,7 +109,7 @@ pub struct Outcome {
     pub memory: Memory,
     /// Which nodes go by a name that Nova doesn't confirm, and why.
     pub remembered: Vec<String>,
-    /// Another pass is in the way of some of the object's nodes. The object is due again soon, and
+    /// Some of the object's nodes wait for another pass. The object is due again soon, and
     /// its status doesn't change.
     pub later: bool,
     /// The operator is stopping, or the object was changed meanwhile; this says nothing about the

@@ -20,9 +20,9 @@ const NAMES_SHOWN: usize = 5;
 const ANSWERS_SHOWN: usize = 3;
 /// Characters of a message; a status is read in a terminal.
 const MESSAGE_LIMIT: usize = 1_500;
-/// Characters of all problems, so that what went well is seen too,
+/// Characters of all problems in a message, so that what went well is seen too.
 const PROBLEMS_LIMIT: usize = 1_200;
-/// and of one answer among them, or of a note.
+/// Characters of one answer among the problems, or of a note.
 const ANSWER_LIMIT: usize = 300;
 
 /// Makes of the names the enum, the list of all, and the text of each.

@@ -29,7 +29,7 @@ pub struct Decided<'a> {
     pub own: BTreeSet<String>,
     /// Nodes that older objects manage.
     pub conflicts: Vec<Conflict>,
-    /// Another pass is in the way of some nodes.
+    /// Some nodes wait for another pass.
     pub(super) later: bool,
 }
 

@@ -145,11 +145,11 @@ impl Target for Viola {
         let pace = lock(&self.clusters).get(target).map(|known| known.pace.clone());
         let pace = pace.unwrap_or_default();
         let lists = pace.lists(objects);
-        let mut sending = Sending { pace, ..Sending::default() };
+        let mut sending = PendingDelivery { pace, ..PendingDelivery::default() };
         for items in lists {
             sending.send(&items, may_act, &|batch| self.post(&url, target, batch));
         }
-        let Sending { mut pace, was_lowered, failed, delivery, .. } = sending;
+        let PendingDelivery { mut pace, was_lowered, failed, delivery, .. } = sending;
         if !was_lowered && !delivery.accepted.is_empty() {
             pace.limit = MAX_NODES.min(2 * pace.limit);
         }
@@ -273,7 +273,7 @@ enum Refusal {
 
 /// One delivery under way.
 #[derive(Default)]
-struct Sending {
+struct PendingDelivery {
     pace: Pace,
     /// The limit was halved in this delivery.
     was_lowered: bool,
@@ -284,7 +284,7 @@ struct Sending {
     delivery: Delivery,
 }
 
-impl Sending {
+impl PendingDelivery {
     /// Sends nodes that may share requests.
     fn send(
         &mut self,

@@ -141,7 +141,7 @@ fn a_conflict_has_the_vms_of_both_objects() {
     let (old, young) = (plan("old", "vm-1"), plan("young", "vm-2"));
     let vm_ids = |plans: &[Planned<'_>], records: &[Record]| {
         let decision = Decision::Nodes([("worker-1".into(), older("old"))].into());
-        let (_, conflicts, _) = decision.sorted(&young, plans, &inventory(records)).unwrap();
+        let (_, conflicts, _) = decision.split(&young, plans, &inventory(records)).unwrap();
         conflicts[0].vm_ids.clone()
     };
     let both = BTreeSet::from(["vm-1".to_owned(), "vm-2".to_owned()]);
