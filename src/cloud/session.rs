@@ -131,7 +131,8 @@ impl Cloud {
             contrabass_endpoint: config.contrabass.endpoint.clone(),
             encrypt_key: config.contrabass.encrypt_key.clone(),
             settings: config.openstack.clone(),
-            provider_life: config.intervals.fast,
+            // Each poll asks anew: it comes three quarters of an interval after the last at the soonest.
+            provider_life: config.intervals.fast * 3 / 4,
             failure_life: config.intervals.error / 2,
             contrabass: client(config.contrabass.timeout, &config.contrabass.trust),
             openstack: Arc::new(client(config.openstack.timeout, &config.openstack.trust)),
