@@ -16,7 +16,7 @@ use crate::cloud::contrabass::RabbitMq;
 use crate::config::Intervals;
 use crate::metrics::{CONTROLLER, Metrics, QUEUE};
 use crate::overview::Overview;
-use crate::queue::{Member, NextPass, Queue};
+use crate::queue::{Member, NextPass, Queue, When};
 use crate::reconcile::memory::Memory;
 use crate::reconcile::ownership::Ownership;
 use crate::reconcile::report::Reason;
@@ -334,14 +334,14 @@ impl Controller {
         let tracked = self.objects.get_mut(key).filter(|known| known.object.uid == work.object.uid);
         let Some(tracked) = tracked else { return self.queue.finish(key, None) };
         if outcome.aborted {
-            let due = now.uptime + self.intervals.error;
-            return self.queue.finish(key, Some((due, Lane::Retry)));
+            let at = now.uptime + self.intervals.error;
+            return self.queue.finish(key, Some(When { at, lane: Lane::Retry }));
         }
         tracked.take_outcome(now, work, &outcome, &mut self.effects);
         if outcome.later {
             let lane = self.queue.lane(key).unwrap_or(Lane::Retry);
             self.blocked.insert(key.clone());
-            self.queue.finish(key, Some((now.uptime + LATER, lane)));
+            self.queue.finish(key, Some(When { at: now.uptime + LATER, lane }));
         } else {
             self.conclude(now, work, &outcome, took);
         }
@@ -371,10 +371,10 @@ impl Controller {
             down_ports: outcome.down_port_retry.as_ref().filter(|_| !is_held),
             resync_at: outcome.resync_at,
         };
-        let due = next_due(now, &facts, &self.intervals, phase(&work.object));
+        let at = next_due(now, &facts, &self.intervals, phase(&work.object));
         let lane = if failed { Lane::Retry } else { Lane::Poll };
         tracked.report(now, work, outcome, &mut self.effects);
-        self.queue.finish(key, Some((due, lane)));
+        self.queue.finish(key, Some(When { at, lane }));
         if freed {
             self.wake_conflicting(now, key);
         }

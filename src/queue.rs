@@ -7,19 +7,29 @@
 //!   absent -------> waiting --------------> due -----------> in a pass --------> waiting (again)
 //! ```
 //!
-//! A pass takes all due keys of one scope and one lane. Who goes first, and what is kept free:
+//! A pass takes all due keys of one scope and one lane, its batch. Of the batches that may start, this
+//! order says which does:
 //!
-//! - A cloud holds at most half of the workers while there are others, and of due passes those of the
-//!   cloud with the fewest running ones go first. One slow cloud can't hold up the others.
-//! - Fresh goes before Retry and Poll, the scope with the oldest object first. The last idle worker is
-//!   for a scope without a Fresh pass: one slow scope can't hold up the new objects of the others. While
-//!   a Fresh pass runs, the next one of its scope starts [`SPACING`] after it at the earliest: objects
-//!   that are created together are in one or two passes, and don't take all workers if they hang.
-//! - Retry and Poll: one pass each of a scope at a time, the scope with the fewest VMs first. They leave
-//!   one worker idle for Fresh, and one of their cloud's share.
-//! - Nothing starves: what has been due for [`PATIENCE`] goes first, the longest due before the others;
-//!   and where no pass of Retry or Poll runs at all, such a one goes before Fresh. Passes end, so
-//!   everything due comes to its pass.
+//! 1. one of Retry or Poll that has been due for [`PATIENCE`], while no such pass runs;
+//! 2. Fresh;
+//! 3. Retry and Poll.
+//!
+//! Within these: what has been due for [`PATIENCE`], the longest first; then the cloud with the fewest
+//! passes; then the oldest object (Fresh) or the fewest VMs (Retry and Poll).
+//!
+//! Which may start:
+//!
+//! - A cloud's share is all workers, or half of them, rounded up, while there are other clouds: one slow
+//!   cloud can't hold up the others.
+//! - Fresh: the last idle worker is for a scope without a Fresh pass, so that one slow scope can't hold
+//!   up the new objects of the others. While a Fresh pass runs, the next one of its scope starts
+//!   [`SPACING`] after it at the earliest: objects that are created together are in one or two passes,
+//!   and don't take all workers if they hang.
+//! - Retry and Poll: one pass each of a scope at a time. Retry and Poll together use at most one worker
+//!   less than their cloud's share (but one at least), and leave the last idle worker to Fresh, unless
+//!   it is the only worker or 1 applies.
+//!
+//! Passes end, so everything due comes to its pass.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
@@ -74,7 +84,8 @@ pub struct Queue<K> {
     due: BTreeMap<(Scope, Lane), Batch<K>>,
     /// The passes that are with a worker, by number.
     running: BTreeMap<u64, Running>,
-    /// When a batch that could have started at the last look may start.
+    /// Uptime at which the next Fresh batch may start that has a worker and only waits for [`SPACING`];
+    /// set by [`Queue::next`].
     spaced_until: Option<Duration>,
     passes: u64,
     became_due: u64,
@@ -107,15 +118,42 @@ enum State {
     },
     /// In a pass. `again`: it was added meanwhile. A `removed` one is forgotten when it is finished.
     Busy {
-        again: Option<Plan>,
+        again: Option<When>,
         removed: bool,
         due_since: Duration,
         taken_at: Duration,
     },
 }
 
-/// When a key is due, and in which lane.
-type Plan = (Duration, Lane);
+/// When a key is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct When {
+    /// The uptime.
+    pub at: Duration,
+    /// In which lane.
+    pub lane: Lane,
+}
+
+/// Orders the batches that may start, the first the least.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    class: Class,
+    /// Since when it has been due; the maximum if not yet for [`PATIENCE`].
+    since: Duration,
+    passes_of_cloud: usize,
+    /// When the oldest object was created; none but for Fresh.
+    oldest: Option<Timestamp>,
+    /// 0 for Fresh.
+    vms: usize,
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    /// Of Retry or Poll, due for [`PATIENCE`] while no such pass runs.
+    Starving,
+    Fresh,
+    RetryOrPoll,
+}
 
 /// Due keys of one scope and lane.
 #[derive(Debug)]
@@ -152,22 +190,22 @@ impl<K: Clone + Ord + Hash> Queue<K> {
     /// Makes a key due at `at` in that lane; earlier, or in a more urgent lane, if it already was. A key
     /// that is in a pass comes once more afterwards. `member` replaces what was known of it.
     pub fn add(&mut self, key: &K, member: Member, lane: Lane, at: Duration) {
-        let plan = (at, lane);
+        let when = When { at, lane };
         let known = self.unqueue(key);
         self.set_member(key, member);
         match self.entries.get_mut(key).map(|entry| &mut entry.state) {
             Some(State::Busy { again, removed, .. }) => {
-                *again = Some(sooner(*again, plan));
+                *again = Some(sooner(*again, when));
                 *removed = false;
             }
             _ => match known {
                 Some((State::Due { since }, lane)) => {
-                    self.insert_due(key, sooner(Some((since, lane)), plan));
+                    self.insert_due(key, sooner(Some(When { at: since, lane }), when));
                 }
                 Some((State::Waiting { at }, lane)) => {
-                    self.insert_waiting(key, sooner(Some((at, lane)), plan));
+                    self.insert_waiting(key, sooner(Some(When { at, lane }), when));
                 }
-                _ => self.insert_waiting(key, plan),
+                _ => self.insert_waiting(key, when),
             },
         }
     }
@@ -196,14 +234,14 @@ impl<K: Clone + Ord + Hash> Queue<K> {
 
     /// A key of a pass is finished. It is due again as `again` says, or earlier if it was added
     /// meanwhile. A key removed meanwhile is forgotten.
-    pub fn finish(&mut self, key: &K, again: Option<Plan>) {
+    pub fn finish(&mut self, key: &K, again: Option<When>) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         let State::Busy { again: added, removed, .. } = entry.state else { return };
         entry.state = State::Idle;
         if removed {
             self.remove(key);
-        } else if let Some(plan) = again.map_or(added, |again| Some(sooner(added, again))) {
-            self.insert_waiting(key, plan);
+        } else if let Some(when) = again.map_or(added, |again| Some(sooner(added, again))) {
+            self.insert_waiting(key, when);
         }
     }
 
@@ -234,7 +272,7 @@ impl<K: Clone + Ord + Hash> Queue<K> {
     pub fn due_at(&self, key: &K) -> Option<Duration> {
         match self.entries.get(key)?.state {
             State::Waiting { at } | State::Due { since: at } => Some(at),
-            State::Busy { again, .. } => again.map(|(at, _)| at),
+            State::Busy { again, .. } => again.map(|when| when.at),
             State::Idle => None,
         }
     }
@@ -286,18 +324,23 @@ impl<K: Clone + Ord + Hash> Queue<K> {
         keys.into_iter().map(|(_, key)| key.clone()).collect()
     }
 
+    /// The batch that starts next.
     fn choose(&self, now: Duration) -> Option<(Scope, Lane)> {
         let polls = self.running.values().filter(|pass| pass.lane != Lane::Fresh).count();
         let has_waited = |batch: &Batch<K>| now.saturating_sub(batch.since) >= PATIENCE;
         let starves =
             |lane: Lane, batch: &Batch<K>| lane != Lane::Fresh && polls == 0 && has_waited(batch);
         let rank = |scope: &Scope, lane: Lane, batch: &Batch<K>| {
-            let class = if starves(lane, batch) { 0 } else { 1 + usize::from(lane != Lane::Fresh) };
+            let class = match lane {
+                Lane::Fresh => Class::Fresh,
+                _ if starves(lane, batch) => Class::Starving,
+                Lane::Retry | Lane::Poll => Class::RetryOrPoll,
+            };
             let since = if has_waited(batch) { batch.since } else { Duration::MAX };
-            let of_cloud = self.running_of_cloud(scope).count();
+            let passes_of_cloud = self.running_of_cloud(scope).count();
             let oldest = batch.keys.first().map(|(created, _)| *created);
             let (oldest, vms) = if lane == Lane::Fresh { (oldest, 0) } else { (None, batch.vms) };
-            (class, since, of_cloud, oldest, vms)
+            Rank { class, since, passes_of_cloud, oldest, vms }
         };
         self.due
             .iter()
@@ -362,17 +405,17 @@ impl<K: Clone + Ord + Hash> Queue<K> {
             let Some(entry) = self.entries.get(&key) else { continue };
             let lane = entry.lane;
             self.became_due += 1;
-            self.insert_due(&key, (at, lane));
+            self.insert_due(&key, When { at, lane });
         }
     }
 
-    fn insert_waiting(&mut self, key: &K, (at, lane): Plan) {
+    fn insert_waiting(&mut self, key: &K, When { at, lane }: When) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         (entry.lane, entry.state) = (lane, State::Waiting { at });
         self.waiting.insert((at, key.clone()));
     }
 
-    fn insert_due(&mut self, key: &K, (since, lane): Plan) {
+    fn insert_due(&mut self, key: &K, When { at: since, lane }: When) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         (entry.lane, entry.state) = (lane, State::Due { since });
         let empty = Batch { since, keys: BTreeSet::new(), vms: 0 };
@@ -423,8 +466,9 @@ impl<K: Clone + Ord + Hash> Queue<K> {
 }
 
 /// The earlier time, and the more urgent lane.
-fn sooner(known: Option<Plan>, new: Plan) -> Plan {
-    known.map_or(new, |known| (known.0.min(new.0), known.1.min(new.1)))
+fn sooner(known: Option<When>, new: When) -> When {
+    let earlier = |known: When| When { at: known.at.min(new.at), lane: known.lane.min(new.lane) };
+    known.map_or(new, earlier)
 }
 
 fn decrease(counts: &mut BTreeMap<Scope, usize>, scope: &Scope) {

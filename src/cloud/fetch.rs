@@ -18,9 +18,8 @@ use crate::threads::Task;
 
 /// Requests that one pass may have open at the same time; Nova's own are not counted.
 const SIDE_BY_SIDE: usize = 8;
-/// How often a slice may begin. It starts over when the provider's answer is outdated,
-/// and one change shows twice at most: in the answer that comes beside the other requests or after a
-/// refused password, and then in a cached token that is refused.
+/// A slice is tried at most three times: once, again if Contrabass describes another provider, and
+/// again if that provider's cached token is refused.
 const MAX_ATTEMPTS: usize = 3;
 /// A slice without a fault is complete after three rounds.
 const MAX_ROUNDS: usize = 8;
@@ -54,8 +53,8 @@ pub struct Fetch<'a> {
     provider_id: &'a str,
     project_id: &'a str,
     provider: Option<FoundProvider>,
-    /// The next login may try a refused password once more. One that succeeds may have taken a held
-    /// token, without a try.
+    /// The next login may try a refused password once more. A login that fails clears this. One that
+    /// succeeds doesn't: it may have used a cached token and not tried the password.
     forced: bool,
     subnets: BTreeMap<SubnetSelector, Result<Subnet, CloudError>>,
     networks: BTreeMap<Arc<str>, Result<Network, CloudError>>,
@@ -63,17 +62,18 @@ pub struct Fetch<'a> {
     ports: PortsByVm,
 }
 
-/// A request, or a few of which each depends on the one before, and then its answer.
+/// One unit of a round: what to ask, and after [`Question::answered_by`] the answer to it. Some take
+/// several requests, such as the pages of a list.
 enum Question {
-    Provider(Answer<FoundProvider>),
-    Subnet(SubnetSelector, Answer<Subnet>),
-    Network(Arc<str>, Answer<Network>),
+    Provider(Pending<FoundProvider>),
+    Subnet(SubnetSelector, Pending<Subnet>),
+    Network(Arc<str>, Pending<Network>),
     Names(Vec<String>, ServerNames),
-    Ports(Vec<String>, Answer<PortsByVm>),
+    Ports(Vec<String>, Pending<PortsByVm>),
 }
 
 /// None before it was asked.
-type Answer<T> = Option<Result<T, CloudError>>;
+type Pending<T> = Option<Result<T, CloudError>>;
 
 impl Question {
     /// Was the token refused? Then it can be asked again with another one.
@@ -88,7 +88,13 @@ impl Question {
         }
     }
 
-    fn asked(mut self, cloud: &Cloud, provider_id: &str, login: &Login, neutron: &Neutron) -> Self {
+    fn answered_by(
+        mut self,
+        cloud: &Cloud,
+        provider_id: &str,
+        login: &Login,
+        neutron: &Neutron,
+    ) -> Self {
         match &mut self {
             Question::Provider(answer) => *answer = Some(cloud.ask_provider(provider_id, None)),
             Question::Subnet(selector, answer) => {
@@ -175,8 +181,8 @@ impl<'a> Fetch<'a> {
                 login => login?,
             };
             match self.ask(pass, slice, &found, login, &mut outdated)? {
-                Access::Current => return Ok(()),
-                Access::Outdated => {
+                Asked::Complete => return Ok(()),
+                Asked::StartOver => {
                     self.subnets.clear();
                     self.networks.clear();
                     self.names.clear();
@@ -208,7 +214,7 @@ impl<'a> Fetch<'a> {
         found: &FoundProvider,
         mut login: Login,
         outdated: &mut Option<u64>,
-    ) -> Result<Access, CloudError> {
+    ) -> Result<Asked, CloudError> {
         let mut neutron = login.neutron()?;
         let mut refused = Vec::new();
         let mut is_asked = !found.old;
@@ -230,7 +236,7 @@ impl<'a> Fetch<'a> {
                     let current = current?;
                     if current.provider != found.provider {
                         // Answers and errors came from an access that Contrabass has replaced.
-                        return Ok(Access::Outdated);
+                        return Ok(Asked::StartOver);
                     }
                     self.provider = Some(current);
                 } else {
@@ -241,7 +247,7 @@ impl<'a> Fetch<'a> {
                 *outdated = Some(login.serial);
                 match self.log_in(found, *outdated) {
                     // A refused password is handled where a slice begins.
-                    Err(error) if error.refused => return Ok(Access::Outdated),
+                    Err(error) if error.refused => return Ok(Asked::StartOver),
                     renewed => login = renewed?,
                 }
                 neutron = login.neutron()?;
@@ -250,7 +256,7 @@ impl<'a> Fetch<'a> {
         if self.has_failed(slice) {
             self.cloud.catalog_may_be_old(&login);
         }
-        Ok(Access::Current)
+        Ok(Asked::Complete)
     }
 
     /// What isn't known yet: the subnets of the pass and their networks, the names of its VMs, and
@@ -296,13 +302,17 @@ impl<'a> Fetch<'a> {
             let known = known.filter(|_| matches!(selector, SubnetSelector::Id(_)));
             let network = known.as_ref().map(|known| self.networks.get(&known.network_id));
             match (known, network) {
+                // Its network isn't known yet; the answer says whether the subnet is still there.
                 (_, Some(None)) => {}
+                // Its network still lists it: what is known of the subnet is true.
                 (Some(known), Some(Some(Ok(network)))) if network.lists(&known.id) => {
                     self.subnets.insert(selector.clone(), Ok(known));
                 }
+                // Without its network a subnet is of no use.
                 (_, Some(Some(Err(error)))) => {
                     self.subnets.insert(selector.clone(), Err(error.clone()));
                 }
+                // Never seen, given by name, or no longer listed by its network.
                 _ => drop(subnets.insert(selector.clone())),
             }
         }
@@ -314,7 +324,7 @@ impl<'a> Fetch<'a> {
         let task = |question: Question| {
             let (cloud, provider_id) = (Arc::clone(self.cloud), self.provider_id.to_owned());
             let (login, neutron) = (login.clone(), neutron.clone());
-            Box::new(move || question.asked(&cloud, &provider_id, &login, &neutron))
+            Box::new(move || question.answered_by(&cloud, &provider_id, &login, &neutron))
                 as Task<'static, Question>
         };
         self.cloud.requests.side_by_side(SIDE_BY_SIDE, questions.into_iter().map(task).collect())
@@ -379,8 +389,10 @@ fn unasked(step: Step) -> CloudError {
     CloudError::new(step, "there is no answer after all requests")
 }
 
-/// Whether answers came from the access that Contrabass describes now.
-enum Access {
-    Current,
-    Outdated,
+/// How the rounds of a slice ended.
+enum Asked {
+    /// To the end, and all answers came from the provider that Contrabass describes now.
+    Complete,
+    /// Early: the provider is another one now, or Keystone refused the password.
+    StartOver,
 }

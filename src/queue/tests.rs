@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use proptest::prelude::*;
 
-use super::{Member, NextPass, PATIENCE, Queue, SPACING};
+use super::{Member, NextPass, PATIENCE, Queue, SPACING, When};
 use crate::reconcile::Lane::{self, Fresh, Poll, Retry};
 use crate::reconcile::Scope;
 
@@ -92,12 +92,12 @@ fn a_key_added_while_in_a_pass_comes_once_more_and_never_twice_at_once() {
     queue.add(&"a", of("cloud"), Fresh, T0);
     assert_eq!((queue.next(T0), queue.lane(&"a")), (None, Some(Poll)));
     // As soon as it is finished, while its old pass still runs.
-    queue.finish(&"a", Some((at(60), Poll)));
+    queue.finish(&"a", Some(When { at: at(60), lane: Poll }));
     let second = queue.next(T0).unwrap();
     assert_eq!((second.keys, second.lane), (vec!["a"], Fresh));
     assert_eq!(queue.busy_workers(), 2);
     queue.ended(first.number);
-    queue.finish(&"a", Some((at(60), Poll)));
+    queue.finish(&"a", Some(When { at: at(60), lane: Poll }));
     queue.ended(second.number);
     assert_eq!((queue.next(T0), queue.next_due()), (None, Some(at(60))));
     assert_eq!(queue.busy_workers(), 0);
@@ -111,10 +111,10 @@ fn a_key_removed_while_in_a_pass_is_forgotten_and_a_successor_waits_for_its_end(
     queue.remove(&"a");
     queue.add(&"a", of("cloud"), Fresh, T0);
     assert_eq!(queue.next(T0), None);
-    queue.finish(&"a", Some((at(60), Poll)));
+    queue.finish(&"a", Some(When { at: at(60), lane: Poll }));
     assert_eq!(queue.take(at(1)), ["a"]);
     queue.remove(&"a");
-    queue.finish(&"a", Some((at(60), Poll)));
+    queue.finish(&"a", Some(When { at: at(60), lane: Poll }));
     assert_eq!(queue.next(at(100)), None);
     assert_eq!(queue.lane(&"a"), None);
 }
@@ -320,7 +320,8 @@ fn an_object_that_always_fails_cannot_starve_the_others() {
         let pass = queue.next(at(second)).unwrap();
         let key = pass.keys[0];
         order.push(key);
-        queue.finish(&key, Some((at(second), if key == "bad" { Retry } else { Poll })));
+        let lane = if key == "bad" { Retry } else { Poll };
+        queue.finish(&key, Some(When { at: at(second), lane }));
         queue.ended(pass.number);
     }
     for key in ["fine", "good"] {
@@ -472,7 +473,7 @@ proptest! {
                     let count = model.busy.len().max(1);
                     let Some(key) = model.busy.keys().nth(which % count).copied() else { continue };
                     let again = again.map(|(delay, lane)| (now + at(delay), lane));
-                    queue.finish(&key, again);
+                    queue.finish(&key, again.map(|(at, lane)| When { at, lane }));
                     model.finish(key, again);
                 }
                 Step::End { which } => {
