@@ -16,7 +16,7 @@ use crate::reconcile::{Context, Pass};
 
 /// Events taken before passes are handed out again.
 const EVENTS_AT_ONCE: usize = 256;
-/// How often ended threads are looked for and the gauges over all objects are worked out. The loop turns
+/// How often ended threads are looked for and the gauges over all objects are worked out. The loop runs
 /// at least as often, so that a stuck one is noticed.
 pub(super) const CHECKS_EVERY: Duration = Duration::from_secs(5);
 
