@@ -343,10 +343,12 @@ impl<'a> Fetch<'a> {
         }
     }
 
+    /// Did an endpoint fail? So does one that the catalog doesn't have.
     fn has_failed(&self, slice: &[&Spec]) -> bool {
         let failed = |id: &String| {
+            let name = self.names.get(id);
             matches!(self.ports.get(id), Some(Err(_)))
-                || matches!(self.names.get(id), Some(ServerName::Failed(_)))
+                || matches!(name, Some(ServerName::Failed(_) | ServerName::NoEndpoint))
         };
         self.subnets.values().any(Result::is_err)
             || self.networks.values().any(Result::is_err)

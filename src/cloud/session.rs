@@ -4,6 +4,7 @@
 //! and a failure for less than an error interval.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -77,6 +78,8 @@ struct Session {
     subnets: Arc<Mutex<HashMap<SubnetSelector, Subnet>>>,
     /// Wait before a failure of the endpoints causes the next login.
     catalog_wait: Duration,
+    /// The endpoints of this login failed, so the next login is made to read the catalog.
+    is_catalog_doubtful: AtomicBool,
 }
 
 /// A provider, and whether Contrabass should be asked again beside other requests.
@@ -270,7 +273,8 @@ impl Cloud {
                 == neutron.as_ref().map(Neutron::endpoint)
                 && nova_before == nova.as_ref().map(|nova| &nova.endpoint)
         });
-        let wait = same.map_or(self.failure_life, |before| before.catalog_wait * 2);
+        let doubtful = same.filter(|before| before.is_catalog_doubtful.load(Ordering::Relaxed));
+        let wait = doubtful.map_or(self.failure_life, |before| before.catalog_wait * 2);
         let size = same.and_then(|before| Some(Arc::clone(&before.nova.as_ref()?.project_size)));
         Session {
             expires_at: self.clock.now().uptime + login.lifetime,
@@ -282,12 +286,15 @@ impl Cloud {
             }),
             subnets: same.map(|before| Arc::clone(&before.subnets)).unwrap_or_default(),
             catalog_wait: wait.min(LONGEST_CATALOG_WAIT),
+            is_catalog_doubtful: AtomicBool::new(false),
         }
     }
 
-    /// The endpoints of a login failed. The catalog may have changed, so a new login reads it again
-    /// after a while. The wait doubles each time the catalog is the same.
+    /// The endpoints of a login failed, or it has none for compute. The catalog may have changed, so
+    /// a new login reads it again after a while. The wait doubles each time the catalog is the same,
+    /// and is the first one again after a login whose endpoints didn't fail.
     pub(crate) fn catalog_may_be_old(&self, login: &Login) {
+        login.session.is_catalog_doubtful.store(true, Ordering::Relaxed);
         let until = self.clock.now().uptime + login.session.catalog_wait;
         self.sessions.shorten(&login.key, until);
     }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{PROVIDER, Reply, SUBNET, Stage, User, provider_with, refused, reply, spec, stage};
 use crate::cloud::error::{CloudError, Step};
 use crate::cloud::fetch::Fetch;
+use crate::cloud::nova::ServerName;
 use crate::http::client::Service;
 use crate::resources::SubnetSelector;
 
@@ -42,6 +43,57 @@ fn without_a_catalog_nothing_says_that_there_is_no_nova() {
     let stage = stage(&[("OPENSTACK_NEUTRON_ENDPOINT", "http://neutron.test")]);
     stage.services.say(Service::Keystone, "", [token(None)]);
     assert_eq!(stage.ask(&["vm-1"]).unwrap_err().step, Step::Keystone);
+}
+
+/// Seconds since the start at which Keystone was asked, of passes every 20 seconds.
+fn logins_of(stage: &Stage, passes: u64) -> Vec<u64> {
+    let mut times = Vec::new();
+    for _ in 0..passes {
+        let before = stage.services.asked(Service::Keystone).len();
+        stage.ask(&["vm-1"]).unwrap();
+        let logins = stage.services.asked(Service::Keystone).len() - before;
+        times.extend(std::iter::repeat_n(stage.clock.now().uptime.as_secs(), logins));
+        stage.clock.advance(Duration::from_secs(20));
+    }
+    times
+}
+
+fn differences(times: &[u64]) -> Vec<u64> {
+    times.windows(2).map(|pair| pair[1] - pair[0]).collect()
+}
+
+#[test]
+fn a_catalog_without_compute_is_read_again_ever_more_rarely() {
+    let stage = stage(&[("POLL_ERROR_INTERVAL", "40s")]);
+    let network = json!([{"type": "network",
+        "endpoints": [{"interface": "public", "url": "http://neutron.test"}]}]);
+    stage.services.say(Service::Keystone, "", [token(Some(network))]);
+    assert_eq!(stage.ask(&["vm-1"]).unwrap().names["vm-1"], ServerName::NoEndpoint);
+    let times = logins_of(&stage, 150);
+    assert_eq!(times, [20, 60, 140, 300, 620, 1220, 1820, 2420]);
+    // Compute is there again.
+    stage.services.forget(Service::Keystone);
+    logins_of(&stage, 31);
+    assert_eq!(
+        stage.ask(&["vm-1"]).unwrap().names["vm-1"],
+        ServerName::Known(Some("node-vm-1".into()))
+    );
+}
+
+#[test]
+fn after_days_of_renewed_tokens_a_failure_has_the_catalog_read_as_soon_as_at_first() {
+    let stage = stage(&[("POLL_ERROR_INTERVAL", "40s")]);
+    for _ in 0..5 {
+        stage.ask(&["vm-1"]).unwrap();
+        stage.clock.advance(Duration::from_secs(6 * 3600));
+    }
+    stage.ask(&["vm-1"]).unwrap();
+    let renewals = stage.services.asked(Service::Keystone).len();
+    assert_eq!(renewals, 6);
+    stage.services.say(Service::Nova, "", [reply(500, json!({}))]);
+    let times = logins_of(&stage, 10);
+    assert_eq!(times.len(), 3, "{times:?}");
+    assert_eq!(differences(&times), [40, 80], "{times:?}");
 }
 
 const PROJECTS: [&str; 3] = ["project-1", "project-2", "project-3"];
