@@ -176,6 +176,7 @@ fn pass(
         resend_accepted_until: forced_at,
         down_port_retry: object.status.down_port_retry.clone(),
         was_planned: false,
+        is_held: memory::is_held(&object.status),
         // A held object is shown as it would be sent once it is approved.
         is_loss_approved: true,
         building_since: BTreeMap::new(),

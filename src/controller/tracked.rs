@@ -27,6 +27,8 @@ pub(super) struct Tracked {
     pub(super) nodes: Option<u32>,
     /// [`Work::was_planned`].
     was_planned: bool,
+    /// [`Work::is_held`].
+    is_held: bool,
     /// Resends for DOWN ports so far; the status may not say it yet.
     down_port_retry: Option<DownPortRetry>,
     /// Uptime of the last change that was sent.
@@ -60,6 +62,7 @@ impl Tracked {
             shows_another: false,
             nodes: object.status.nodes,
             was_planned: false,
+            is_held: memory::is_held(&object.status),
             down_port_retry: object.status.down_port_retry.clone(),
             object: Arc::new(object),
             changed_at: None,
@@ -99,6 +102,7 @@ impl Tracked {
             resend_accepted_until: self.resend_until,
             down_port_retry: self.down_port_retry.clone(),
             was_planned: self.was_planned,
+            is_held: self.is_held,
             is_loss_approved: memory::is_approved(&self.object, &self.status),
             building_since: self.building_since.clone(),
         }
@@ -125,7 +129,10 @@ impl Tracked {
             // A pass that failed before it saw the ports doesn't know that they are up.
             self.down_ports = outcome.down_ports;
             self.was_planned = true;
+            self.is_held = false;
         }
+        // A pass that failed before it looked says nothing about it.
+        self.is_held |= outcome.memory == Memory::Held;
         if let (false, Ok(spec)) = (outcome.sent.is_empty(), &work.object.spec) {
             let note = report::sent(&outcome.sent, spec.target());
             let notice = Notice { warning: false, reason: "NodesSent", note };
@@ -248,6 +255,7 @@ impl Tracked {
         let report = Report {
             generation: *generation,
             nodes,
+            is_held: self.is_held,
             down_port_retry: self.down_port_retry.clone(),
             notes: &notes,
         };

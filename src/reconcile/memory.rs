@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use crate::cloud::fetch::Answers;
 use crate::inventory::contents::Inventory;
+use crate::reconcile::Work;
 use crate::reconcile::report::Reason;
 use crate::resources::{OpenstackConfig, Status};
 
@@ -29,19 +30,13 @@ pub enum Memory {
 
 /// Decides for one object. Statuses of the Go operator have no `nodes`: it numbered ports as on first
 /// sight each time, so nothing is lost with its records.
-pub fn of(
-    object: &OpenstackConfig,
-    answers: &Answers<'_>,
-    inventory: &Inventory,
-    may_renumber: bool,
-) -> Memory {
-    let status = &object.status;
-    // A held object stays held when its spec changes.
-    let speaks_of_spec =
-        status.observed_generation == Some(object.generation) || is_held(&object.status);
+pub fn of(work: &Work, answers: &Answers<'_>, inventory: &Inventory, may_renumber: bool) -> Memory {
+    let OpenstackConfig { status, generation, .. } = &*work.object;
+    let has_nodes = status.observed_generation == Some(*generation)
+        && status.nodes.is_some_and(|nodes| nodes > 0);
     let ports = answers.vms.iter().flat_map(|vm| vm.ports);
-    let is_lost = speaks_of_spec
-        && status.nodes.is_some_and(|nodes| nodes > 0)
+    // A held object stays held when its spec changes, whatever its status says by then.
+    let is_lost = (work.is_held || has_nodes)
         && answers.vms.iter().all(|vm| inventory.by_vm(vm.id).is_empty())
         && !has_port_of(inventory, &ports.map(|port| port.id.to_ascii_lowercase()).collect());
     match (is_lost, may_renumber) {
@@ -60,7 +55,7 @@ fn has_port_of(inventory: &Inventory, ports: &BTreeSet<String>) -> bool {
     })
 }
 
-/// Did the last pass hold the object?
+/// Does the status say that the object is held? After a start nothing else is known of it.
 pub(crate) fn is_held(status: &Status) -> bool {
     status.condition("Ready").is_some_and(|ready| ready.reason == Reason::MemoryLost.name())
 }

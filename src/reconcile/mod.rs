@@ -228,7 +228,7 @@ fn plan_of(
     let may_renumber = work.is_loss_approved || context.config.inventory.renumber_lost;
     let memory = match work.was_planned {
         true => Memory::Kept,
-        false => memory::of(&work.object, &answers, inventory, may_renumber),
+        false => memory::of(work, &answers, inventory, may_renumber),
     };
     Ok(Plan { memory, ..plan })
 }

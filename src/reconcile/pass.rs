@@ -69,6 +69,8 @@ pub struct Work {
     pub down_port_retry: Option<DownPortRetry>,
     /// A pass of this process has planned it, so its records weren't lost before the start.
     pub was_planned: bool,
+    /// It is held because its records are lost, and no pass has planned it since without holding it.
+    pub is_held: bool,
     /// A person has approved that lost records are replaced.
     pub is_loss_approved: bool,
     /// Ports that were sent to their node and were BUILD in the last pass, with the uptime at

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::memory::{self, APPROVAL};
+use super::memory::APPROVAL;
 use super::plan::{Plan, Unconfirmed, Unusable};
 use crate::clock::{Now, to_seconds_text};
 use crate::cloud::Step;
@@ -308,6 +308,8 @@ pub struct Report<'a> {
     pub generation: i64,
     /// Nodes computed; none if it didn't come to that.
     pub nodes: Option<u32>,
+    /// The object is held because its records are lost.
+    pub is_held: bool,
     /// Resends for DOWN ports.
     pub down_port_retry: Option<DownPortRetry>,
     /// What is wrong although the sync went well, such as a full disk; empty if nothing is.
@@ -325,8 +327,7 @@ pub fn next(before: &Status, ready: &Ready, report: &Report<'_>, now: Now) -> St
     }
     let healthy = success && report.notes.is_empty();
     // Nodes of another spec have other records. A held object is recognised by its nodes.
-    let is_of_generation =
-        before.observed_generation == Some(report.generation) || memory::is_held(before);
+    let is_of_generation = before.observed_generation == Some(report.generation) || report.is_held;
     let time = to_seconds_text(now.wall);
     let condition = |kind: &str, status: bool, reason: &str, message: &str| {
         let status = if status { "True" } else { "False" };

@@ -130,3 +130,21 @@ fn nodes_of_another_generation_are_not_said_of_this_one_unless_the_object_is_hel
     world.finish("a", down);
     assert_eq!(world.last_status().nodes, Some(2));
 }
+
+#[test]
+fn an_object_stays_held_when_a_pass_fails_and_its_spec_is_changed() {
+    let mut world = world();
+    world.apply(known(None));
+    assert!(!world.finish("a", held).is_held);
+    world.until_due();
+    assert!(world.finish("a", down).is_held);
+    world.apply(generation(2, known(None)));
+    assert!(world.finish("a", down).is_held);
+    assert_eq!(world.last_status().nodes, Some(2));
+    world.until_due();
+    assert!(world.finish("a", held).is_held);
+    world.until_due();
+    assert!(world.finish("a", unchanged).is_held, "it is planned in this pass");
+    world.until_due();
+    assert!(!world.finish("a", unchanged).is_held);
+}

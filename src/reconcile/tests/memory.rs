@@ -1,10 +1,14 @@
 //! Objects whose nodes were sent and of which the inventory has no record.
 
+use super::passes::pass;
 use super::{inventory, object, owner, port, record, subnet};
+use std::sync::Arc;
+
 use crate::cloud::fetch::{Answers, Vm};
 use crate::cloud::nova::ServerName;
 use crate::inventory::record::{Record, ReservedId};
 use crate::reconcile::memory::{self, APPROVAL, Memory, is_approved, last_approved};
+use crate::reconcile::{Lane, Work};
 use crate::resources::{Condition, OpenstackConfig, Status};
 
 /// An object with one VM, whose two nodes were computed at this generation.
@@ -28,11 +32,22 @@ fn with_reason(reason: &str, object: OpenstackConfig) -> OpenstackConfig {
 
 /// The VM `vm-1` has the port `p1`.
 fn memory_of(object: &OpenstackConfig, records: &[Record], may_renumber: bool) -> Memory {
+    memory_of_work(object, false, records, may_renumber)
+}
+
+fn memory_of_work(
+    object: &OpenstackConfig,
+    is_held: bool,
+    records: &[Record],
+    may_renumber: bool,
+) -> Memory {
     let (subnet, ports) = (subnet(), [port("p1", 1)]);
     let name = ServerName::Known(Some("worker-1".to_owned()));
     let vms = vec![Vm { id: "vm-1", name: &name, ports: &ports }];
     let answers = Answers { subnet: &subnet, mtu: 1450, vms };
-    memory::of(object, &answers, &inventory(records), may_renumber)
+    let pass = pass(Lane::Poll, &[Arc::new(object.clone())]);
+    let work = Work { is_held: is_held || pass.work[0].is_held, ..pass.work[0].clone() };
+    memory::of(&work, &answers, &inventory(records), may_renumber)
 }
 
 #[test]
@@ -80,6 +95,12 @@ fn a_held_object_stays_held_when_its_spec_is_changed() {
     let changed = with_reason("MemoryLost", synced(2, Some(2), Some(1)));
     assert_eq!(memory_of(&changed, &[], false), Memory::Held);
     assert_eq!(memory_of(&changed, &[record("worker-1", "vm-1", &[])], false), Memory::Kept);
+    // A failure has replaced the reason since.
+    let failed = with_reason("KeystoneError", synced(2, None, Some(1)));
+    assert_eq!(memory_of_work(&failed, true, &[], false), Memory::Held);
+    assert_eq!(memory_of_work(&failed, true, &[], true), Memory::Renumbered);
+    let restored = [record("worker-1", "vm-1", &[])];
+    assert_eq!(memory_of_work(&failed, true, &restored, false), Memory::Kept);
 }
 
 #[test]

@@ -64,6 +64,7 @@ pub(super) fn pass(lane: Lane, objects: &[Arc<OpenstackConfig>]) -> Pass {
         resend_accepted_until: None,
         down_port_retry: None,
         was_planned: false,
+        is_held: memory::is_held(&object.status),
         is_loss_approved: memory::is_approved(object, &object.status),
         building_since: BTreeMap::new(),
     };
