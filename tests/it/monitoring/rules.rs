@@ -42,7 +42,7 @@ fn an_alert_that_does_not_do_what_its_test_says_is_noticed() {
     let rules = folder.path().join("rules.yaml");
     let tests = folder.path().join("tests.yaml");
     let path = format!("- {}", rules.display());
-    let moved = text(TESTS).replace("- ../../manifests/monitoring/rules.yaml", &path);
+    let moved = text(TESTS).replace("- ../../../manifests/monitoring/rules.yaml", &path);
     assert_ne!(moved, text(TESTS));
     std::fs::write(&tests, moved).unwrap();
     for (before, after) in [("_panics_total{", "_errors_total{"), ("for: 1h", "for: 2h")] {
