@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use simulated_cloud::{Cloud, Scenario, Service};
+use simulated_cloud::{Cloud, LoggedRequest, Scenario, Service};
 use tempfile::TempDir;
 
 use super::super::process::{Finished, Operator, SOON};
@@ -159,6 +159,11 @@ fn what_changed_is_named_and_ids_are_kept_by_the_inventory() {
     let world = World::of("three-nodes");
     let operator = Operator::start(&world, &[]);
     world.wait_for_reason("Synced");
+    let is_secret = |log: &[LoggedRequest]| {
+        log.iter().any(|request| request.method == "POST" && request.target.contains("/secrets?"))
+    };
+    // Or it arrives beside the plan, which writes nothing.
+    assert!(world.journal().wait_for(is_secret, SOON));
     let folder = operator.kill();
     let port = "6354868d-f9b9-4574-9672-af08b0d88eea";
     world.edit(|state| {
@@ -273,6 +278,11 @@ fn a_port_in_error_is_left_out_and_its_card_stays_its_own() {
     let world = World::of("three-nodes");
     let operator = Operator::start(&world, &[]);
     world.wait_for_reason("Synced");
+    let is_secret = |log: &[LoggedRequest]| {
+        log.iter().any(|request| request.method == "POST" && request.target.contains("/secrets?"))
+    };
+    // Or it arrives beside the plan, which writes nothing.
+    assert!(world.journal().wait_for(is_secret, SOON));
     let folder = operator.kill();
     let port = "6354868d-f9b9-4574-9672-af08b0d88eea";
     world.edit(|state| state.ports.update(port, |port| port.status = "ERROR".to_owned()));
