@@ -88,11 +88,12 @@ fn names_that_differ_in_case(sources: &Sources<'_>, plan: &Plan) -> BTreeSet<Str
 fn unbound_ports(sources: &Sources<'_>, plan: &Plan) -> BTreeSet<String> {
     let mut ports = BTreeSet::new();
     for vm in &sources.answers.vms {
-        let node = plan.nodes.iter().find(|node| node.config.instance_id == vm.id);
-        let node = node.map_or(vm.id, |node| &node.config.node_name);
         let unbound = vm.ports.iter().filter(|port| port.binding_failed);
-        let unbound = unbound.filter(|port| usable(port, sources.answers.subnet, None).is_ok());
-        ports.extend(unbound.map(|port| format!("{} of {node}", port.id)));
+        for port in unbound.filter(|port| usable(port, sources.answers.subnet, None).is_ok()) {
+            let node = plan.nodes.iter().find(|node| node.config.instance_id == vm.id);
+            let node = node.map_or(vm.id, |node| &node.config.node_name);
+            ports.insert(format!("{} of {node}", port.id));
+        }
     }
     ports
 }
