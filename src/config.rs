@@ -14,6 +14,7 @@ use std::fmt;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::go_duration;
 use crate::http::proxy::Proxies;
@@ -205,6 +206,11 @@ fn leader_election(process: &Process) -> LeaderElection {
         identity: format!("{name}_{:08x}", fastrand::u32(..)),
         pod_ip: process.pod_ip,
     }
+}
+
+/// The least time from the end of a poll to the next one, where a poll begins each `interval`.
+pub(crate) fn least_pause(interval: Duration) -> Duration {
+    interval * 3 / 4
 }
 
 /// Would one keep the other from listening? Port 0 is any that is free.

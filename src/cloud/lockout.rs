@@ -131,9 +131,9 @@ struct Refused {
     refusals: usize,
     /// Those among them without a project.
     checks: usize,
-    /// Uptime of the last one,
+    /// Uptime of the last refusal.
     last_at: Duration,
-    /// and Keystone's answer.
+    /// Keystone's answer to it.
     answer: String,
 }
 

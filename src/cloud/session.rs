@@ -18,7 +18,7 @@ use super::neutron::{Neutron, Subnet};
 use super::nova::Nova;
 use super::service::TokenService;
 use crate::clock::Clock;
-use crate::config::{Config, OpenStack, Required};
+use crate::config::{Config, OpenStack, Required, least_pause};
 use crate::http::client::{Client, ClientOptions, Clients, Request, Service};
 use crate::http::trust::Trust;
 use crate::http::url::ending_in;
@@ -134,8 +134,8 @@ impl Cloud {
             contrabass_endpoint: config.contrabass.endpoint.clone(),
             encrypt_key: config.contrabass.encrypt_key.clone(),
             settings: config.openstack.clone(),
-            // Each poll asks anew: it comes three quarters of an interval after the last at the soonest.
-            provider_life: config.intervals.fast * 3 / 4,
+            // Each poll asks anew.
+            provider_life: least_pause(config.intervals.fast),
             failure_life: config.intervals.error / 2,
             contrabass: client(config.contrabass.timeout, &config.contrabass.trust),
             openstack: Arc::new(client(config.openstack.timeout, &config.openstack.trust)),

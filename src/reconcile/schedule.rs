@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::down_ports;
 use crate::clock::Now;
-use crate::config::Intervals;
+use crate::config::{Intervals, least_pause};
 use crate::resources::DownPortRetry;
 
 /// A tick has so many parts. An object that can't reach its tick yet is due at a part, so that objects
@@ -55,7 +55,8 @@ pub fn next_due(now: Now, facts: &Facts<'_>, intervals: &Intervals, phase: u64) 
     let wait = wait.max(facts.retry_after.unwrap_or_default().min(LONGEST_PAUSE));
     let is_poll = !facts.failed && wait == poll;
     // Slow passes leave the cloud alone for most of the interval.
-    let took = if is_poll { facts.took.min(wait / 4) } else { Duration::ZERO };
+    let most = if is_poll { wait - least_pause(wait) } else { Duration::ZERO };
+    let took = facts.took.min(most);
     let from = now.uptime.saturating_sub(took);
     from + to_the_tick(from, wait, phase)
 }
