@@ -26,7 +26,7 @@ use crate::listing;
 use crate::metrics::Metrics;
 use crate::node_config::NodeConfig;
 use crate::reconcile::memory::{self, Memory};
-use crate::reconcile::ownership::Ownership;
+use crate::reconcile::ownership::{Age, Ownership};
 use crate::reconcile::report::{Ready, count, memory_lost};
 use crate::reconcile::{Context, Lane, Observer, Outcome, Pass, Scope, Sending, Work, dry_run};
 use crate::resources::{FORCE_ANNOTATION, ObjectKey, OpenstackConfig};
@@ -214,15 +214,15 @@ fn older_of<'a>(
     object: &Arc<OpenstackConfig>,
     objects: &'a [Arc<OpenstackConfig>],
 ) -> Vec<&'a Arc<OpenstackConfig>> {
-    let age = |object: &OpenstackConfig| (object.created, object.key.clone(), object.uid.clone());
+    let age = Age::of(object);
     let is_older = |other: &&Arc<OpenstackConfig>| {
         let (Ok(one), Ok(other_spec)) = (&object.spec, &other.spec) else { return false };
-        age(other) < age(object)
+        Age::of(other) < age
             && one.provider_id.eq_ignore_ascii_case(&other_spec.provider_id)
             && one.vm_ids.iter().any(|id| other_spec.vm_ids.contains(id))
     };
     let mut older: Vec<_> = objects.iter().filter(is_older).collect();
-    older.sort_by_key(|other| age(other));
+    older.sort_by_cached_key(|other| Age::of(other));
     older
 }
 

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::kube::objects::{ObjectMeta, RawObject};
+use crate::kube::objects::{ObjectMeta, ObjectReference, RawObject};
 use crate::kube::resource::Resource;
 
 /// The custom resource.
@@ -195,6 +195,16 @@ struct GivenCredentials {
 }
 
 impl OpenstackConfig {
+    /// How statuses, Events and owners name it.
+    pub fn reference(&self) -> ObjectReference {
+        ObjectReference {
+            resource: OPENSTACK_CONFIGS,
+            namespace: self.key.namespace.clone(),
+            name: self.key.name.clone(),
+            uid: self.uid.clone(),
+        }
+    }
+
     /// Reads an object as it came from the API server. Never fails: a spec that can't be read is
     /// a problem of that object, a status that can't be read counts as empty.
     pub fn from_raw(raw: &RawObject) -> OpenstackConfig {

@@ -7,13 +7,12 @@ use crossbeam_channel::Sender;
 
 use crate::cloud::contrabass::RabbitMq;
 use crate::controller::{Effect, Event, Notice, SecretNote};
-use crate::kube::objects::ObjectReference;
 use crate::kube::secret_writer::{SecretManifest, SecretState};
 use crate::kube::watch::Observation;
 use crate::kube::write_queue::Priority;
 use crate::kube::writer::Writer;
 use crate::reconcile::Pass;
-use crate::resources::{OPENSTACK_CONFIGS, ObjectKey, OpenstackConfig};
+use crate::resources::{ObjectKey, OpenstackConfig};
 use crate::secret::Secret;
 
 /// What an observation means to the controller.
@@ -70,32 +69,23 @@ pub(super) fn perform(effect: Effect, passes: &Sender<Pass>, writer: &Writer) {
                 true => Priority::Refresh,
                 false => Priority::Change,
             };
-            if let Err(error) = writer.write_status(reference(&object), &status, priority) {
+            if let Err(error) = writer.write_status(object.reference(), &status, priority) {
                 log::error!("{}: the status can't be written: {error}", object.key);
             }
         }
         Effect::WriteSecret(object, rabbitmq) => {
             writer.write_secret(manifest(&object, &rabbitmq));
         }
-        Effect::ForgetSecret(object) => writer.forget_secret(&reference(&object)),
+        Effect::ForgetSecret(object) => writer.forget_secret(&object.reference()),
         Effect::RecordEvent(object, Notice { warning, reason, note }) => {
             log::log!(
                 if warning { log::Level::Warn } else { log::Level::Info },
                 "{}: {reason}: {note}",
                 object.key
             );
-            writer.record_event(reference(&object), warning, reason, &note);
+            writer.record_event(object.reference(), warning, reason, &note);
         }
-        Effect::Forget(object) => writer.forget(&reference(&object)),
-    }
-}
-
-fn reference(object: &OpenstackConfig) -> ObjectReference {
-    ObjectReference {
-        resource: OPENSTACK_CONFIGS,
-        namespace: object.key.namespace.clone(),
-        name: object.key.name.clone(),
-        uid: object.uid.clone(),
+        Effect::Forget(object) => writer.forget(&object.reference()),
     }
 }
 
@@ -106,7 +96,11 @@ fn manifest(object: &OpenstackConfig, rabbitmq: &RabbitMq) -> SecretManifest {
         ("RABBITMQ_USER".to_owned(), Secret::new(rabbitmq.user.clone())),
         ("RABBITMQ_PASSWORD".to_owned(), rabbitmq.password.clone()),
     ]);
-    SecretManifest { name: format!("rabbitmq-{}", object.key.name), data, owner: reference(object) }
+    SecretManifest {
+        name: format!("rabbitmq-{}", object.key.name),
+        data,
+        owner: object.reference(),
+    }
 }
 
 #[cfg(test)]
@@ -116,7 +110,7 @@ mod tests {
     use serde_json::json;
     use serde_json::value::to_raw_value;
 
-    use super::{SecretManifest, SecretState, event_of, reference};
+    use super::{SecretManifest, SecretState, event_of};
     use crate::controller::Event;
     use crate::kube::objects::RawObject;
     use crate::resources::OpenstackConfig;
@@ -126,7 +120,7 @@ mod tests {
         let metadata = json!({"name": "a", "namespace": "default", "uid": "u1"});
         let body = to_raw_value(&json!({ "metadata": metadata })).unwrap();
         let raw = RawObject::read(&body).unwrap();
-        let owner = reference(&OpenstackConfig::from_raw(&raw));
+        let owner = OpenstackConfig::from_raw(&raw).reference();
         let (name, data) = ("rabbitmq-a".to_owned(), BTreeMap::new());
         let secret = SecretManifest { name, data, owner };
         for _ in 0..2 {

@@ -112,10 +112,17 @@ impl Decision {
 
 /// Orders objects, the oldest first; objects of one second by namespace and name.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Age {
+pub(crate) struct Age {
     created: Timestamp,
     key: ObjectKey,
     uid: String,
+}
+
+impl Age {
+    pub(crate) fn of(object: &OpenstackConfig) -> Age {
+        let OpenstackConfig { created, key, uid, .. } = object;
+        Age { created: *created, key: key.clone(), uid: uid.clone() }
+    }
 }
 
 /// Objects by the name of a node or the id of a VM, the oldest first.
@@ -205,9 +212,8 @@ struct Claim<'a> {
 
 impl Table {
     fn know(&mut self, object: &OpenstackConfig) {
-        let (created, key, uid) = (object.created, object.key.clone(), object.uid.clone());
         let mut known = Object {
-            age: Arc::new(Age { created, key, uid }),
+            age: Arc::new(Age::of(object)),
             generation: object.generation,
             named: object.spec.as_ref().ok().map(Named::by),
             planned: Vec::new(),

@@ -9,7 +9,7 @@ use multinic_operator::kube::events::{EventText, Events};
 use multinic_operator::kube::objects::ObjectReference;
 use multinic_operator::kube::secret_writer::SecretManifest;
 use multinic_operator::kube::write_queue::{Failure, Next, Priority, WriteQueue};
-use multinic_operator::resources::{OPENSTACK_CONFIGS, ObjectKey, OpenstackConfig};
+use multinic_operator::resources::ObjectKey;
 use multinic_operator::secret::Secret;
 
 use crate::driver::Simulation;
@@ -17,15 +17,6 @@ use crate::secrets::secret_in;
 
 /// The longest wait between two attempts, and a little.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(20);
-
-fn reference(object: &OpenstackConfig) -> ObjectReference {
-    ObjectReference {
-        resource: OPENSTACK_CONFIGS,
-        namespace: object.key.namespace.clone(),
-        name: object.key.name.clone(),
-        uid: object.uid.clone(),
-    }
-}
 
 /// The queues of the operator's three lanes.
 pub(crate) struct Writes {
@@ -59,7 +50,7 @@ pub(crate) fn perform(simulation: &mut Simulation, effect: Effect) {
                 false => Priority::Change,
             };
             let status = serde_json::to_value(&status).unwrap();
-            writes.statuses.put(reference(&object), status.clone(), priority);
+            writes.statuses.put(object.reference(), status.clone(), priority);
             simulation.wanted.insert(object.uid.clone(), (simulation.at, status));
         }
         Effect::WriteSecret(object, rabbitmq) => {
@@ -67,25 +58,25 @@ pub(crate) fn perform(simulation: &mut Simulation, effect: Effect) {
                 ("RABBITMQ_USER".to_owned(), Secret::new(rabbitmq.user.clone())),
                 ("RABBITMQ_PASSWORD".to_owned(), rabbitmq.password.clone()),
             ]);
-            let owner = reference(&object);
+            let owner = object.reference();
             let name = format!("rabbitmq-{}", object.key.name);
             let secret = SecretManifest { name, data, owner: owner.clone() };
             writes.secrets.put(owner, secret, Priority::Change);
         }
         Effect::ForgetSecret(object) => {
-            let owner = reference(&object);
+            let owner = object.reference();
             writes.secrets.drop_where(|key| *key == owner);
         }
         Effect::RecordEvent(object, Notice { warning, reason, note }) => {
             log::info!("{}: {reason}: {note}", object.key);
             let text = EventText::new(warning, reason, &note);
-            let object = reference(&object);
+            let object = object.reference();
             if writes.recent.count(&object, &text, now) {
                 writes.events.put((object, text), (), Priority::Change);
             }
         }
         Effect::Forget(object) => {
-            let object = reference(&object);
+            let object = object.reference();
             writes.statuses.drop_where(|key| *key == object);
             writes.secrets.drop_where(|key| *key == object);
             writes.events.drop_where(|(key, _)| *key == object);
