@@ -285,20 +285,8 @@ mod tests {
         let store = Store::in_memory(Inventory::default(), clock, metrics);
         let (node_name, instance_id) = ("worker-0".to_owned(), "vm-1".to_owned());
         let config = NodeConfig { node_name, instance_id, interfaces: Vec::new() };
-        let record = Record {
-            provider_id: "p".to_owned(),
-            node_name: config.node_name.clone(),
-            instance_id: config.instance_id.clone(),
-            last_config_hash: config.hash(),
-            config,
-            updated_at: Timestamp::UNIX_EPOCH,
-            accepted_by: None,
-            owner: None,
-            down_ports: Vec::new(),
-            left_out_ports: 0,
-            reserved_ids: Vec::new(),
-        };
-        assert_eq!(store.commit(vec![Change::Upsert(record)]), [Ok(())]);
+        let change = Change::Upsert(Record::of("p", config));
+        assert_eq!(store.commit(vec![change]), [Ok(())]);
         assert!(store.snapshot().get("p", "worker-0").is_some());
         assert!(store.state().is_healthy() && store.state().remembers());
     }

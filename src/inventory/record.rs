@@ -121,6 +121,26 @@ impl Change {
 }
 
 #[cfg(test)]
+impl Record {
+    /// A record that says nothing but this.
+    pub(crate) fn of(provider_id: &str, config: NodeConfig) -> Record {
+        Record {
+            provider_id: provider_id.to_owned(),
+            node_name: config.node_name.clone(),
+            instance_id: config.instance_id.clone(),
+            last_config_hash: config.hash(),
+            config,
+            updated_at: Timestamp::UNIX_EPOCH,
+            accepted_by: None,
+            owner: None,
+            down_ports: Vec::new(),
+            left_out_ports: 0,
+            reserved_ids: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
 pub(in crate::inventory) mod tests {
     use std::sync::Arc;
 
@@ -157,17 +177,9 @@ pub(in crate::inventory) mod tests {
     pub(in crate::inventory) fn record(number: usize) -> Record {
         let (node_name, instance_id) = (format!("node-{number:04}"), format!("vm-{number:04}"));
         Record {
-            provider_id: "cloud".to_owned(),
-            node_name: node_name.clone(),
-            instance_id: instance_id.clone(),
-            config: NodeConfig { node_name, instance_id, interfaces: Vec::new() },
             last_config_hash: "0".repeat(64),
             updated_at: "2026-01-02T03:04:05Z".parse().unwrap(),
-            accepted_by: None,
-            owner: None,
-            down_ports: Vec::new(),
-            left_out_ports: 0,
-            reserved_ids: Vec::new(),
+            ..Record::of("cloud", NodeConfig { node_name, instance_id, interfaces: Vec::new() })
         }
     }
 

@@ -57,8 +57,6 @@ fn by_port(config: &NodeConfig) -> BTreeMap<&str, &Interface> {
 #[cfg(test)]
 mod tests {
     use super::between;
-    use jiff::Timestamp;
-
     use crate::inventory::record::{Record, ReservedId};
     use crate::node_config::{Interface, NodeConfig};
     use crate::reconcile::plan::PlannedNode;
@@ -82,19 +80,7 @@ mod tests {
     }
 
     fn record(config: NodeConfig) -> Record {
-        Record {
-            provider_id: "p".to_owned(),
-            node_name: config.node_name.clone(),
-            instance_id: config.instance_id.clone(),
-            last_config_hash: config.hash(),
-            config,
-            updated_at: Timestamp::UNIX_EPOCH,
-            accepted_by: Some("p".to_owned()),
-            owner: None,
-            down_ports: Vec::new(),
-            left_out_ports: 0,
-            reserved_ids: Vec::new(),
-        }
+        Record { accepted_by: Some("p".to_owned()), ..Record::of("p", config) }
     }
 
     fn planned(config: &NodeConfig, reserved: Vec<ReservedId>) -> PlannedNode {

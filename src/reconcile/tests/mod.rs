@@ -105,19 +105,10 @@ fn node_config(node: &str, vm_id: &str, ports: &[(&str, u8)]) -> NodeConfig {
 
 /// What was accepted at the start, for the provider's own cluster, from nobody in particular.
 fn record(node: &str, vm_id: &str, ports: &[(&str, u8)]) -> Record {
-    let config = node_config(node, vm_id, ports);
     Record {
-        provider_id: PROVIDER.to_owned(),
-        node_name: node.to_owned(),
-        instance_id: vm_id.to_owned(),
-        last_config_hash: config.hash(),
-        config,
         updated_at: wall(0),
         accepted_by: Some(PROVIDER.to_owned()),
-        owner: None,
-        down_ports: Vec::new(),
-        left_out_ports: 0,
-        reserved_ids: Vec::new(),
+        ..Record::of(PROVIDER, node_config(node, vm_id, ports))
     }
 }
 

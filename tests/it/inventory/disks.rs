@@ -4,7 +4,7 @@
 //! left out. As root nothing is forbidden, so forbidden is shown by things in the way.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use multinic_operator::inventory::store::{Condition, Store};
 use multinic_operator::metrics::Metrics;
+
+use tempfile::TempDir;
 
 use crate::inventory::faulty::{Faulty, Gate};
 use crate::inventory::support::{commit, get, invented_clock, open, open_on, upsert};
@@ -26,17 +28,29 @@ fn wait_until(what: &str, mut condition: impl FnMut() -> bool) -> Duration {
     began.elapsed()
 }
 
-fn mount(folder: &Path, options: &str) -> bool {
-    let arguments = ["-t", "tmpfs", "-o", options, "tmpfs"];
-    let mounted = Command::new("mount").args(arguments).arg(folder).status();
-    mounted.is_ok_and(|status| status.success())
+/// A folder on a disk of its own; none where nothing can be mounted.
+fn disk(options: &str) -> Option<(TempDir, Mounted)> {
+    let folder = tempfile::tempdir().unwrap();
+    let mounted = Mounted::by(&["-t", "tmpfs", "-o", options, "tmpfs"], folder.path())?;
+    Some((folder, mounted))
 }
 
-struct Mounted<'a>(&'a Path);
+struct Mounted(PathBuf);
 
-impl Drop for Mounted<'_> {
+impl Mounted {
+    fn by(arguments: &[&str], place: &Path) -> Option<Mounted> {
+        let status = Command::new("mount").args(arguments).arg(place).status();
+        if !status.is_ok_and(|status| status.success()) {
+            skipped("nothing can be mounted here");
+            return None;
+        }
+        Some(Mounted(place.to_owned()))
+    }
+}
+
+impl Drop for Mounted {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0).status();
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
 
@@ -47,12 +61,7 @@ fn remount(folder: &Path, options: &str) {
 
 #[test]
 fn a_full_disk_is_said_and_everything_is_written_once_there_is_room() {
-    let folder = tempfile::tempdir().unwrap();
-    if !mount(folder.path(), "size=256k") {
-        skipped("no tmpfs can be mounted here");
-        return;
-    }
-    let _mounted = Mounted(folder.path());
+    let Some((folder, _mounted)) = disk("size=256k") else { return };
     let path = folder.path().join("inventory.json");
     let store = open(&path);
     commit(&store, vec![upsert("before", &[1], 1)]).unwrap();
@@ -86,12 +95,7 @@ fn a_full_disk_is_said_and_everything_is_written_once_there_is_room() {
 
 #[test]
 fn on_a_read_only_disk_nothing_may_be_sent_until_it_is_writable() {
-    let folder = tempfile::tempdir().unwrap();
-    if !mount(folder.path(), "size=1m") {
-        skipped("no tmpfs can be mounted here");
-        return;
-    }
-    let _mounted = Mounted(folder.path());
+    let Some((folder, _mounted)) = disk("size=1m") else { return };
     let path = folder.path().join("inventory.json");
     let store = open(&path);
     commit(&store, vec![upsert("before", &[1], 1)]).unwrap();
@@ -252,12 +256,8 @@ fn a_file_that_is_mounted_by_itself_is_said_to_be() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("inventory.json");
     fs::write(&path, r#"{"records": []}"#).unwrap();
-    let mounted = Command::new("mount").arg("--bind").args([&path, &path]).status();
-    if !mounted.is_ok_and(|status| status.success()) {
-        skipped("nothing can be mounted here");
-        return;
-    }
-    let _mounted = Mounted(&path);
+    let arguments = ["--bind", path.to_str().unwrap()];
+    let Some(_mounted) = Mounted::by(&arguments, &path) else { return };
     let store = open(&path);
     let said = store.state().to_string();
     assert_eq!(store.state().condition, Condition::Unwritable, "{said}");
