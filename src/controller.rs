@@ -287,6 +287,9 @@ impl Controller {
         if is_due {
             self.make_due(now, &key, Lane::Fresh);
             self.wake_conflicting(now, &key);
+        } else if tracked.object.is_paused() {
+            // No pass puts a status right that others edited.
+            self.pause(now, &key);
         }
     }
 
@@ -333,12 +336,16 @@ impl Controller {
         let key = &work.object.key;
         let tracked = self.objects.get_mut(key).filter(|known| known.object.uid == work.object.uid);
         let Some(tracked) = tracked else { return self.queue.finish(key, None) };
+        let is_paused = tracked.object.is_paused();
         if outcome.aborted {
             let at = now.uptime + self.intervals.error;
-            return self.queue.finish(key, Some(When { at, lane: Lane::Retry }));
+            let again = (!is_paused).then_some(When { at, lane: Lane::Retry });
+            return self.queue.finish(key, again);
         }
         tracked.take_outcome(now, work, &outcome, &mut self.effects);
-        if outcome.later {
+        if is_paused {
+            self.queue.finish(key, None);
+        } else if outcome.later {
             let lane = self.queue.lane(key).unwrap_or(Lane::Retry);
             self.blocked.insert(key.clone());
             self.queue.finish(key, Some(When { at: now.uptime + LATER, lane }));
@@ -398,7 +405,10 @@ impl Controller {
     }
 
     fn make_due(&mut self, now: Now, key: &ObjectKey, lane: Lane) {
-        let Some(tracked) = self.objects.get(key) else { return };
+        let Some(tracked) = self.objects.get_mut(key) else { return };
+        if tracked.object.is_paused() {
+            return self.pause(now, key);
+        }
         let object = &tracked.object;
         let member = Member {
             scope: Scope::of(object),
@@ -406,6 +416,16 @@ impl Controller {
             vms: object.spec.as_ref().map_or(0, |spec| spec.vm_ids.len()),
         };
         self.queue.add(key, member, lane, now.uptime);
+    }
+
+    /// The object waits for a change of its spec. Younger objects don't wait for its first pass: which
+    /// nodes stay its own is known by the records.
+    fn pause(&mut self, now: Now, key: &ObjectKey) {
+        let Some(tracked) = self.objects.get_mut(key) else { return };
+        self.queue.remove(key);
+        self.blocked.remove(key);
+        self.ownership.ended(&tracked.object.uid, tracked.object.generation);
+        tracked.pause(now, &mut self.effects);
     }
 
     /// Nodes may have become free for objects that were refused some, in any cloud: two may send to one

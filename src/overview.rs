@@ -28,8 +28,10 @@ pub struct ObjectState {
     pub nodes: Option<u32>,
     /// The last pass that ended without an error.
     pub last_synced_at: Option<Timestamp>,
-    /// When the next pass is due; none while one runs.
+    /// When the next pass is due; none while one runs, or while the object is paused.
     pub next_due: Option<Timestamp>,
+    /// `spec.paused` is true.
+    pub paused: bool,
 }
 
 /// The states of all objects.

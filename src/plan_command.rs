@@ -83,6 +83,9 @@ pub fn run(config: &Config, key: &ObjectKey, json: bool) -> Result<Shown, String
         outcome.ready = memory_lost(&object);
         notes.push("held: the operator sends none of this before it is approved".to_owned());
     }
+    if object.is_paused() {
+        notes.push("paused: the operator sends none of this while spec.paused is true".to_owned());
+    }
     let Ready { reason, message } = &outcome.ready;
     let ready = if reason.is_success() { "True" } else { "False" };
     let status = format!("Ready={ready}, {}: {message}", reason.name());
@@ -217,7 +220,9 @@ fn older_of<'a>(
     let age = Age::of(object);
     let is_older = |other: &&Arc<OpenstackConfig>| {
         let (Ok(one), Ok(other_spec)) = (&object.spec, &other.spec) else { return false };
+        // A paused one keeps the nodes of its records and decides nothing.
         Age::of(other) < age
+            && !other.is_paused()
             && one.provider_id.eq_ignore_ascii_case(&other_spec.provider_id)
             && one.vm_ids.iter().any(|id| other_spec.vm_ids.contains(id))
     };

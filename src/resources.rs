@@ -77,6 +77,8 @@ pub struct Spec {
     pub project_id: String,
     /// The cluster Viola hands the configuration to; none means the provider's id.
     pub k8s_provider_id: Option<String>,
+    /// Nothing is asked or sent for the object.
+    pub paused: bool,
 }
 
 impl Spec {
@@ -99,7 +101,7 @@ pub enum SubnetSelector {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Status {
-    /// `Ready` and `Degraded`.
+    /// `Ready`, `Degraded`, and `Paused` while the object is.
     pub conditions: Vec<Condition>,
     /// The last sync that ended well, whether or not anything was sent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -124,7 +126,7 @@ pub struct Status {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// `Ready` or `Degraded`.
+    /// `Ready`, `Degraded` or `Paused`.
     #[serde(rename = "type")]
     pub kind: String,
     /// `True`, `False` or `Unknown`.
@@ -181,6 +183,8 @@ struct GivenSpec {
     subnet_name: Option<String>,
     vm_names: Vec<String>,
     credentials: GivenCredentials,
+    #[serde(default)]
+    paused: bool,
 }
 
 #[derive(Deserialize)]
@@ -195,6 +199,11 @@ struct GivenCredentials {
 }
 
 impl OpenstackConfig {
+    /// Does its spec say that nothing is to be done for it? One that can't be read doesn't.
+    pub fn is_paused(&self) -> bool {
+        self.spec.as_ref().is_ok_and(|spec| spec.paused)
+    }
+
     /// How statuses, Events and owners name it.
     pub fn reference(&self) -> ObjectReference {
         ObjectReference {
@@ -263,6 +272,7 @@ fn read_spec(spec: Option<&serde_json::Value>) -> Result<Spec, String> {
         provider_id: required(credentials.openstack_provider_id, provider)?,
         project_id: required(credentials.project_id, "credentials.projectID")?,
         k8s_provider_id: optional(credentials.k8s_provider_id, k8s_provider)?,
+        paused: given.paused,
     };
     if !spec.target().is_ascii() {
         let name = if spec.k8s_provider_id.is_some() { k8s_provider } else { provider };

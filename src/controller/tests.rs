@@ -2,6 +2,7 @@
 
 mod memory;
 mod metrics;
+mod paused;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -35,6 +36,7 @@ fn object(name: &str) -> OpenstackConfig {
         provider_id: "provider-1".to_owned(),
         project_id: "project-1".to_owned(),
         k8s_provider_id: None,
+        paused: false,
     };
     OpenstackConfig {
         key: key(name),

@@ -246,9 +246,15 @@ impl Tracked {
         }
     }
 
-    /// None before the first pass.
+    /// Writes that nothing is done for the object.
+    pub(super) fn pause(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let status = report::paused(&self.status, self.object.generation, now);
+        self.write(status, effects);
+    }
+
+    /// None before the first pass, and while the object is paused.
     fn next_status(&self, now: Now, nodes: Option<u32>) -> Option<Status> {
-        let (ready, generation) = self.ready.as_ref()?;
+        let (ready, generation) = self.ready.as_ref().filter(|_| !self.object.is_paused())?;
         let secret = self.secret_note.as_ref().map(|note| &note.text);
         let notes = [secret, self.rabbitmq_problem.as_ref(), self.unwritten.as_ref()];
         let notes: Vec<String> = notes.into_iter().flatten().cloned().collect();
@@ -284,6 +290,7 @@ impl Tracked {
             nodes: self.status.nodes,
             last_synced_at: self.status.last_synced_at.as_ref().and_then(|it| it.parse().ok()),
             next_due,
+            paused: self.object.is_paused(),
         }
     }
 }

@@ -25,6 +25,9 @@ const PROBLEMS_LIMIT: usize = 1_200;
 /// Characters of one answer among the problems, or of a note.
 const ANSWER_LIMIT: usize = 300;
 
+/// Type and reason of the condition of a paused object.
+pub const PAUSED: &str = "Paused";
+
 /// Makes of the names the enum, the list of all, and the text of each.
 macro_rules! reasons {
     ($($name:ident),*) => {
@@ -314,6 +317,32 @@ pub struct Report<'a> {
     pub down_port_retry: Option<DownPortRetry>,
     /// What is wrong although the sync went well, such as a full disk; empty if nothing is.
     pub notes: &'a [String],
+}
+
+/// The status of an object whose spec says `paused`: what its last sync came to, and that none follows.
+pub fn paused(before: &Status, generation: i64, now: Now) -> Status {
+    let time = to_seconds_text(now.wall);
+    let condition = |kind: &str, status: &str, message: &str| Condition {
+        kind: kind.to_owned(),
+        status: status.to_owned(),
+        reason: PAUSED.to_owned(),
+        message: message.to_owned(),
+        last_transition_time: time.clone(),
+        observed_generation: generation,
+    };
+    let known = |kind: &str| before.condition(kind).cloned();
+    let ready = known("Ready")
+        .unwrap_or_else(|| condition("Ready", "Unknown", "paused before the first sync"));
+    let message =
+        "spec.paused is true: nothing is asked or sent, and the object's nodes stay its own";
+    let paused = known(PAUSED).filter(|known| known.status == "True");
+    let since = paused.map_or_else(|| time.clone(), |known| known.last_transition_time);
+    let paused = Condition { last_transition_time: since, ..condition(PAUSED, "True", message) };
+    Status {
+        conditions: [Some(ready), known("Degraded"), Some(paused)].into_iter().flatten().collect(),
+        observed_generation: Some(generation),
+        ..before.clone()
+    }
 }
 
 /// The whole status after a sync. `before` keeps what this sync has nothing to say about, and the

@@ -199,3 +199,38 @@ fn storage_that_hangs_is_said_everywhere_and_waited_for() {
     assert_eq!(operator.health("/readyz").0, 200);
     assert!(pipe.is_file());
 }
+
+#[test]
+fn a_paused_object_is_left_alone_over_a_restart_until_the_pause_ends() {
+    let world = World::of("three-nodes");
+    let quick = [("POLL_FAST_INTERVAL", "200ms"), ("POLL_SLOW_INTERVAL", "300ms")];
+    let operator = Operator::start(&world, &quick);
+    world.wait_for_reason("NoChange");
+    let condition = || {
+        let conditions = world.status()["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.into_iter().find(|condition| condition["type"] == "Paused")
+    };
+    let is_paused = |view: &simulated_cloud::kubernetes::View| {
+        let (namespace, name) = world.object();
+        let object = view.get("OpenstackConfig", &namespace, &name).unwrap_or_default();
+        object["status"]["conditions"].to_string().contains("spec.paused is true")
+    };
+    world.change_spec(serde_json::json!({"paused": true}));
+    assert!(world.kubernetes().wait_until(is_paused, SOON), "{}", world.status());
+    assert_eq!(condition().unwrap()["status"], "True");
+    assert_eq!(world.ready().unwrap()["reason"], "NoChange");
+    let folder = operator.folder();
+    assert_eq!(operator.stop().0.code(), Some(0));
+    let asked = |service| world.journal().count(service);
+    let before = (asked(Service::Neutron), asked(Service::Viola));
+    let operator = Operator::start_in(&world, &quick, folder);
+    // Until the controller has seen the object.
+    while !operator.inventory("/v1/overview").1.contains("\"paused\":true") {}
+    assert_eq!((asked(Service::Neutron), asked(Service::Viola)), before);
+    world.change_spec(serde_json::json!({"paused": null}));
+    let goes_on = |view: &simulated_cloud::kubernetes::View| !is_paused(view);
+    assert!(world.kubernetes().wait_until(goes_on, SOON), "{}", world.status());
+    assert_eq!(condition(), None);
+    assert!(asked(Service::Neutron) > before.0);
+    assert_eq!(asked(Service::Viola), before.1, "nothing had changed");
+}

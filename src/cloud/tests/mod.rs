@@ -258,6 +258,7 @@ pub(crate) fn spec(subnet: SubnetSelector, vm_ids: &[&str]) -> Spec {
         provider_id: PROVIDER.to_owned(),
         project_id: PROJECT.to_owned(),
         k8s_provider_id: None,
+        paused: false,
     }
 }
 

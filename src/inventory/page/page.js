@@ -179,7 +179,8 @@ function objectRow(object) {
   const failing = object.ready === "False";
   const times = make("div", "when quiet");
   times.append(object.lastSyncedAt ? when(object.lastSyncedAt, "lastSynced") : words.neverSynced);
-  if (object.nextDue) times.append(" · ", when(object.nextDue, "nextDue"));
+  if (object.paused) times.append(` · ${words.paused}`);
+  else if (object.nextDue) times.append(" · ", when(object.nextDue, "nextDue"));
   const place = [object.namespace];
   if (object.nodes !== null) place.push(say("nodeCount", { count: object.nodes }));
   return make(

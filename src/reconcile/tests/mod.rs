@@ -155,6 +155,7 @@ fn object(name: &str, created: u64, vm_ids: &[&str]) -> OpenstackConfig {
         provider_id: PROVIDER.to_owned(),
         project_id: "project-1".to_owned(),
         k8s_provider_id: None,
+        paused: false,
     };
     OpenstackConfig {
         key: key(name),

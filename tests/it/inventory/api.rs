@@ -408,6 +408,7 @@ pub(crate) fn object(namespace: &str, name: &str, ready: &str, reason: &str) -> 
         nodes: Some(2),
         last_synced_at: Some(start()),
         next_due: None,
+        paused: false,
     }
 }
 

@@ -32,6 +32,7 @@ fn whole_spec() -> Value {
             "projectID": "project",
             "k8sProviderID": "cluster",
         },
+        "paused": true,
     })
 }
 
@@ -109,7 +110,7 @@ fn the_printer_columns_show_fields_that_the_status_has() {
 #[test]
 fn every_field_of_the_spec_is_read_and_nothing_else() {
     // Taken apart without `..`: a new field doesn't compile until this says where it is from.
-    let Spec { subnet, vm_ids, provider_id, project_id, k8s_provider_id } =
+    let Spec { subnet, vm_ids, provider_id, project_id, k8s_provider_id, paused } =
         read(&object(&whole_spec())).spec.unwrap();
     let by_name = read(&object(&without(whole_spec(), "subnetID"))).spec.unwrap();
     let read_as = [
@@ -119,6 +120,7 @@ fn every_field_of_the_spec_is_read_and_nothing_else() {
         ("credentials.openstackProviderID", provider_id == "provider"),
         ("credentials.projectID", project_id == "project"),
         ("credentials.k8sProviderID", k8s_provider_id.as_deref() == Some("cluster")),
+        ("paused", paused),
     ];
     for (path, is_read) in read_as {
         assert!(is_read, "{path}");
@@ -309,7 +311,8 @@ fn the_sample_is_a_good_object() {
     // What it shows in comments is also right without the comment marks.
     let whole = text(SAMPLE)
         .replace("  # subnetName:", "  subnetName:")
-        .replace("    # k8sProviderID:", "    k8sProviderID:");
+        .replace("    # k8sProviderID:", "    k8sProviderID:")
+        .replace("  # paused:", "  paused:");
     let whole = documents(&whole).remove(0);
     assert_eq!(paths(&whole["spec"]), Schema::of(OPENSTACK_CONFIGS).leaves("spec"));
     assert!(read(&whole).spec.unwrap().k8s_provider_id.is_some());

@@ -165,7 +165,7 @@ fn collect_flaws(schema: &Value, path: &str, times: u64, flaws: &mut Vec<String>
     }
     match schema["type"].as_str() {
         Some("string") if schema["maxLength"].is_null() => flaw("a string without maxLength"),
-        Some("string") => {}
+        Some("string" | "boolean") => {}
         Some("integer") if schema["format"].is_null() => flaw("an integer without format"),
         Some("integer") => {}
         Some("array") => {
