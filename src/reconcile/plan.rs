@@ -211,7 +211,7 @@ fn node(sources: &Sources<'_>, vm: &Vm<'_>, name: &str, plan: &mut Plan) -> Opti
         match usable(port, subnet, sources.statuses) {
             Ok(address) => attached.push(Attached { port, address }),
             Err(why) => {
-                let kept_interface = sent_interface(sources, record, vm.id, port);
+                let kept_interface = sent_interface(sources, vm.id, port);
                 if let Some(interface) = kept_interface.filter(|_| why == Unusable::Status) {
                     kept.push(interface);
                     attached.push(Attached { port, address: interface.address });
@@ -252,20 +252,25 @@ fn node(sources: &Sources<'_>, vm: &Vm<'_>, name: &str, plan: &mut Plan) -> Opti
     Some(PlannedNode { config, down_ports, over_limit, reserved })
 }
 
-/// The interface that the node has for a port that is BUILD.
-fn sent_interface<'a>(
-    sources: &Sources<'_>,
-    record: Option<&'a Record>,
-    vm_id: &str,
-    port: &Port,
-) -> Option<&'a Interface> {
-    let record = record.filter(|record| {
-        record.instance_id.eq_ignore_ascii_case(vm_id)
-            && record.config.ids_are_ours()
-            && record.is_accepted_by(sources.spec.target())
-    })?;
-    let is_meant = |interface: &&Interface| same(&interface.port_id, &port.id);
-    (*port.status == *"BUILD").then(|| record.config.interfaces.iter().find(is_meant)).flatten()
+/// The interface that the node has for a port that is BUILD, whatever the node was called when it
+/// was sent. A record of the Go operator has no `acceptedBy`; it is filed under its target.
+fn sent_interface<'a>(sources: &Sources<'a>, vm_id: &str, port: &Port) -> Option<&'a Interface> {
+    if *port.status != *"BUILD" {
+        return None;
+    }
+    let (spec, target) = (sources.spec, sources.spec.target());
+    let is_here = |record: &Record| {
+        let filed = &record.provider_id;
+        record.is_accepted_by(target)
+            && (record.accepted_by.is_some()
+                || same(filed, target)
+                || same(filed, &spec.provider_id))
+    };
+    let mut records = sources.inventory.by_vm(vm_id);
+    records.retain(|stored| is_here(&stored.record));
+    records.sort_by_key(|stored| std::cmp::Reverse(stored.record.updated_at));
+    let mut interfaces = records.iter().flat_map(|stored| &stored.record.config.interfaces);
+    interfaces.find(|interface| same(&interface.port_id, &port.id))
 }
 
 fn note_building(sources: &Sources<'_>, node_name: &str, port: &Port, plan: &mut Plan) {

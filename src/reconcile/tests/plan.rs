@@ -522,6 +522,29 @@ fn a_port_that_is_build_for_seconds_stays_as_the_node_has_it() {
 }
 
 #[test]
+fn a_port_that_is_build_stays_on_a_node_that_was_renamed() {
+    let sent = record("worker-old", "vm-1", &[("p1", 0), ("p2", 1)]);
+    let building = Port { status: "BUILD".into(), ..port("p1", 7) };
+    let scene = cloud(&[("vm-1", "worker-1")]).remembers(sent.clone());
+    let plan = scene.port("vm-1", building).port("vm-1", port("p2", 1)).plan_of(&spec());
+    assert_eq!(ids(&plan), [("p1", 0), ("p2", 1)]);
+    assert_eq!(plan.nodes[0].config.interfaces[0], sent.config.interfaces[0]);
+}
+
+#[test]
+fn a_port_that_is_build_stays_as_the_go_operator_sent_it() {
+    let mut sent = Record { accepted_by: None, ..record("worker-1", "vm-1", &[("p1", 1)]) };
+    sent.config.interfaces[0].name = "".into();
+    let building = Port { status: "BUILD".into(), ..port("p1", 7) };
+    let scene = cloud(&[("vm-1", "worker-1")]).remembers(sent.clone());
+    let plan = scene.port("vm-1", building).port("vm-1", port("p2", 1)).plan_of(&spec());
+    let interfaces = &plan.nodes[0].config.interfaces;
+    let kept = interfaces.iter().find(|interface| interface.port_id == "p1").unwrap();
+    assert_eq!(kept.address, sent.config.interfaces[0].address);
+    assert_eq!(interfaces.len(), 2);
+}
+
+#[test]
 fn a_build_port_that_another_cluster_was_told_of_waits_here() {
     let told = Record {
         accepted_by: Some("elsewhere".to_owned()),
