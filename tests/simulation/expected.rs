@@ -83,7 +83,7 @@ fn plan(
     let single = by_name.into_iter().filter(|(_, vms)| vms.len() == 1);
     let nodes = single.map(|(name, vms)| {
         let vm = vms[0].0;
-        let cards = wanted_cards(cloud, spec, subnet, (vm, &name), inventory);
+        let cards = wanted_cards(cloud, spec, subnet, vm, inventory);
         (name, (vm.clone(), cards))
     });
     (nodes.filter(|(_, (_, cards))| !cards.is_empty()).collect(), twins)

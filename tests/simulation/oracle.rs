@@ -162,22 +162,29 @@ pub(crate) fn last_known_name(inventory: &Inventory, vm: &str) -> Option<String>
     named.max_by_key(|record| record.updated_at).map(|record| record.node_name.clone())
 }
 
-/// Interfaces that the node has for ports that are BUILD now: they stay as they are.
+/// Interfaces that the VM's node has for ports that are BUILD now, whatever it was called when they
+/// were sent: they stay as the target last accepted them.
 pub(crate) fn kept_interfaces<'a>(
     cloud: &CloudState,
     spec: &Spec,
     vm: &str,
-    node: &str,
     inventory: &'a Inventory,
 ) -> Vec<&'a multinic_operator::node_config::Interface> {
     let Some(subnet) = subnets(cloud, spec).first().copied() else { return Vec::new() };
-    let building = cards(cloud, spec, subnet, vm, &["BUILD"]);
-    let record = inventory.get(&spec.provider_id, node).map(|stored| &stored.record);
-    let record = record.filter(|record| {
-        record.instance_id == vm && record.accepted_by.as_deref() == Some(spec.target())
-    });
-    let interfaces = record.into_iter().flat_map(|record| &record.config.interfaces);
-    interfaces.filter(|one| building.iter().any(|card| card.port == one.port_id)).collect()
+    let accepted = |record: &&Record| match &record.accepted_by {
+        Some(target) => target == spec.target(),
+        None => [spec.target(), &spec.provider_id].contains(&record.provider_id.as_str()),
+    };
+    let records = inventory.by_vm(vm).into_iter().map(|stored| &stored.record).filter(accepted);
+    let records: Vec<&Record> = records.collect();
+    let kept = |card: &Card| {
+        let sent = records.iter().flat_map(|record| {
+            record.config.interfaces.iter().map(|interface| (record.updated_at, interface))
+        });
+        let sent = sent.filter(|(_, interface)| interface.port_id == card.port);
+        sent.max_by_key(|(at, _)| *at).map(|(_, interface)| interface)
+    };
+    cards(cloud, spec, subnet, vm, &["BUILD"]).iter().filter_map(kept).collect()
 }
 
 fn card_of(interface: &multinic_operator::node_config::Interface) -> Card {
@@ -225,11 +232,11 @@ pub(crate) fn wanted_cards(
     cloud: &CloudState,
     spec: &Spec,
     subnet: &Subnet,
-    (vm, node): (&str, &str),
+    vm: &str,
     inventory: &Inventory,
 ) -> BTreeSet<Card> {
     let mut wanted = cards(cloud, spec, subnet, vm, &["ACTIVE", "DOWN"]);
-    let kept = kept_interfaces(cloud, spec, vm, node, inventory);
+    let kept = kept_interfaces(cloud, spec, vm, inventory);
     wanted.extend(kept.into_iter().map(card_of));
     wanted
 }
@@ -292,7 +299,7 @@ impl Oracle {
         let mut found = Err("the cloud has no such subnet".to_owned());
         for subnet in clouds.iter().flat_map(|cloud| subnets(cloud, spec)) {
             let seen = clouds.iter().map(|cloud| {
-                let kept = kept_interfaces(cloud, spec, vm, &node.node_name, inventory);
+                let kept = kept_interfaces(cloud, spec, vm, inventory);
                 let cards = cards(cloud, spec, subnet, vm, statuses);
                 cards.into_iter().chain(kept.into_iter().map(card_of)).collect::<BTreeSet<Card>>()
             });
@@ -305,9 +312,7 @@ impl Oracle {
             return fail(what);
         }
         let since = at.saturating_sub(sight.mtu_life);
-        let kept = clouds
-            .iter()
-            .flat_map(|cloud| kept_interfaces(cloud, spec, vm, &node.node_name, inventory));
+        let kept = clouds.iter().flat_map(|cloud| kept_interfaces(cloud, spec, vm, inventory));
         let kept: BTreeSet<_> = kept.map(|one| (one.port_id.as_str(), one.mtu)).collect();
         for interface in &node.interfaces {
             if kept.contains(&(interface.port_id.as_str(), interface.mtu)) {
