@@ -24,8 +24,8 @@ use std::sync::Arc;
 
 use crate::check::report::{Report, Row};
 use crate::clock::Clock;
-use crate::cloud::Cloud;
-use crate::config::Config;
+use crate::cloud::Clouds;
+use crate::config::{Config, Settings};
 use crate::http::client::Clients;
 use crate::kube::client::KubeClient;
 use crate::metrics::Metrics;
@@ -41,15 +41,15 @@ pub fn run(config: &Config) -> Report {
     let metrics = Arc::new(Metrics::default());
     let client = KubeClient::new(config.kubernetes.clone(), clock.clone(), Arc::clone(&metrics));
     let clients = Clients::new(&metrics);
-    let cloud = Cloud::new(config, clock, &clients);
+    let clouds = Clouds::new(config, clock, &clients);
     let viola = Viola::new(config, &clients);
     let tasks: Vec<Task<'_, Vec<Row>>> = vec![
         Box::new(|| {
             let (mut rows, objects) = kubernetes::rows(config, &client);
-            rows.extend(clouds::rows(config, &cloud, &objects));
+            rows.extend(clouds::rows(config, &clouds, &viola, &objects));
             rows
         }),
-        Box::new(|| vec![viola_row(config, &viola)]),
+        Box::new(|| vec![viola_row(&config.settings, &viola)]),
         Box::new(|| inventory::rows(config)),
     ];
     let mut rows = settings(config);
@@ -59,9 +59,9 @@ pub fn run(config: &Config) -> Report {
 
 /// What can be said without asking. Settings that can't be read never come as far as this.
 fn settings(config: &Config) -> Vec<Row> {
-    let missing = config.all_missing();
+    let missing = config.settings.all_missing();
     if missing.is_empty() {
-        let seen = match config.unverified().as_slice() {
+        let seen = match config.settings.unverified().as_slice() {
             [] => "complete".to_owned(),
             services => {
                 format!("complete; certificates of {} aren't verified", services.join(", "))
@@ -76,14 +76,14 @@ fn settings(config: &Config) -> Vec<Row> {
     missing.iter().map(row).collect()
 }
 
-fn viola_row(config: &Config, viola: &Viola) -> Row {
-    let place = match &config.viola.endpoint {
+fn viola_row(settings: &Settings, viola: &Viola) -> Row {
+    let place = match &settings.viola.endpoint {
         Ok(endpoint) => endpoint.clone(),
         Err(variable) => {
             return Row::skipped("Viola", "not known", format!("{variable} is not set"));
         }
     };
-    match viola.reach() {
+    match viola.reach(settings) {
         Ok(status) => {
             let seen = format!("GET {PATH}: HTTP {status} (any answer counts; nothing was posted)");
             Row::fine("Viola", place, seen)

@@ -3,6 +3,8 @@
 //! All that is wrong is in one report. A required variable that is missing isn't wrong: the operator
 //! runs, and every object says so in its status, where users look first.
 
+mod endpoints;
+mod object;
 mod parse;
 mod read;
 mod table;
@@ -21,9 +23,10 @@ use crate::http::proxy::Proxies;
 use crate::http::trust::Trust;
 use crate::kube::access::Access;
 
+pub use object::ObjectSettings;
 use read::{Reader, SERVICE_HOST, SERVICE_PORT};
 use table::Process;
-pub use table::{Contrabass, Intervals, Inventory, OpenStack, VARIABLES, Variable, Viola};
+pub use table::{Contrabass, Intervals, Inventory, OpenStack, Policy, VARIABLES, Variable, Viola};
 
 /// Where a pod finds the name of its own namespace.
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
@@ -32,14 +35,12 @@ const HOST_NAME_FILE: &str = "/proc/sys/kernel/hostname";
 /// All settings.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Contrabass, the registry of clouds, and the key for its secrets.
-    pub contrabass: Contrabass,
-    /// Keystone, Neutron and Nova.
-    pub openstack: OpenStack,
-    /// The Viola API.
-    pub viola: Viola,
-    /// When objects are due.
-    pub intervals: Intervals,
+    /// What objects are reconciled by that set nothing themselves.
+    pub settings: Arc<Settings>,
+    /// What objects may set.
+    pub policy: Policy,
+    /// What to trust where verification is on and no CA file is set.
+    pub public_roots: Trust,
     /// The inventory.
     pub inventory: Inventory,
     /// Where /healthz, /readyz and /metrics listen.
@@ -58,6 +59,21 @@ pub struct Config {
     pub log_filter: String,
     /// Text or JSON.
     pub log_format: LogFormat,
+}
+
+/// What an object is reconciled by: the environment's, or with the object's own in their place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Contrabass, the registry of clouds, and the key for its secrets.
+    pub contrabass: Contrabass,
+    /// Keystone, Neutron and Nova.
+    pub openstack: OpenStack,
+    /// The Viola API.
+    pub viola: Viola,
+    /// When objects are due.
+    pub intervals: Intervals,
+    /// Which of the object's own values are used otherwise than they are written.
+    pub notes: Vec<String>,
 }
 
 /// A required setting, or the variable that isn't set.
@@ -114,10 +130,15 @@ impl Config {
         problems.iter().for_each(|(name, what)| reader.problem(name, what));
         let proxies = Arc::new(proxies);
         let config = Config {
-            contrabass: Contrabass::read(&mut reader),
-            openstack: OpenStack::read(&mut reader),
-            viola: Viola::read(&mut reader),
-            intervals: Intervals::read(&mut reader),
+            settings: Arc::new(Settings {
+                contrabass: Contrabass::read(&mut reader),
+                openstack: OpenStack::read(&mut reader),
+                viola: Viola::read(&mut reader),
+                intervals: Intervals::read(&mut reader),
+                notes: Vec::new(),
+            }),
+            policy: Policy::read(&mut reader),
+            public_roots: reader.public_roots.clone(),
             inventory: Inventory::read(&mut reader),
             kubernetes: kubernetes(&process, Arc::clone(&proxies), &mut reader),
             leader_election: process.leader_elect.then(|| leader_election(&process)),
@@ -137,8 +158,9 @@ impl Config {
 
     /// Reports values that are possible, but not together.
     fn check_relations(&self, reader: &mut Reader<'_>) {
-        if self.intervals.slow < self.intervals.fast {
-            let [slow, fast] = [self.intervals.slow, self.intervals.fast].map(go_duration::show);
+        let Intervals { slow, fast, .. } = self.settings.intervals;
+        if slow < fast {
+            let [slow, fast] = [slow, fast].map(go_duration::show);
             let what = format!("{slow} is shorter than POLL_FAST_INTERVAL, {fast}");
             reader.problem("POLL_SLOW_INTERVAL", &what);
         }
@@ -156,7 +178,9 @@ impl Config {
             namespaces => namespaces.iter().map(|namespace| Some(namespace.as_str())).collect(),
         }
     }
+}
 
+impl Settings {
     /// The required variables that are missing.
     pub(crate) fn all_missing(&self) -> Vec<&'static str> {
         let (contrabass, viola) = (&self.contrabass, &self.viola);

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::clock::Now;
 use crate::cloud::contrabass::RabbitMq;
-use crate::config::Intervals;
+use crate::config::{Config, Intervals};
 use crate::metrics::{CONTROLLER, Metrics, QUEUE};
 use crate::overview::Overview;
 use crate::queue::{Member, NextPass, Queue, When};
@@ -115,7 +115,7 @@ pub struct Notice {
 
 /// The owner of the objects' states.
 pub struct Controller {
-    intervals: Intervals,
+    config: Arc<Config>,
     objects: BTreeMap<ObjectKey, Tracked>,
     queue: Queue<ObjectKey>,
     ownership: Arc<Ownership>,
@@ -140,14 +140,14 @@ pub struct Controller {
 impl Controller {
     /// A controller that knows no object yet.
     pub fn new(
-        intervals: Intervals,
+        config: Arc<Config>,
         workers: usize,
         ownership: Arc<Ownership>,
         metrics: Arc<Metrics>,
         overview: Arc<Overview>,
     ) -> Controller {
         Controller {
-            intervals,
+            config,
             objects: BTreeMap::new(),
             queue: Queue::new(workers),
             ownership,
@@ -338,7 +338,7 @@ impl Controller {
         let Some(tracked) = tracked else { return self.queue.finish(key, None) };
         let is_paused = tracked.object.is_paused();
         if outcome.aborted {
-            let at = now.uptime + self.intervals.error;
+            let at = now.uptime + self.config.settings.intervals.error;
             let again = (!is_paused).then_some(When { at, lane: Lane::Retry });
             return self.queue.finish(key, again);
         }
@@ -358,6 +358,7 @@ impl Controller {
     /// The status, and when the object is due again.
     fn conclude(&mut self, now: Now, work: &Work, outcome: &Outcome, took: Duration) {
         let key = &work.object.key;
+        let intervals = self.intervals_of(&work.object);
         let Some(tracked) = self.objects.get_mut(key) else { return };
         let freed = outcome.nodes.is_some() && outcome.nodes != tracked.nodes;
         tracked.nodes = outcome.nodes.or(tracked.nodes);
@@ -378,13 +379,19 @@ impl Controller {
             down_ports: outcome.down_port_retry.as_ref().filter(|_| !is_held),
             resync_at: outcome.resync_at,
         };
-        let at = next_due(now, &facts, &self.intervals, phase(&work.object));
+        let at = next_due(now, &facts, &intervals, phase(&work.object));
         let lane = if failed { Lane::Retry } else { Lane::Poll };
         tracked.report(now, work, outcome, &mut self.effects);
         self.queue.finish(key, Some(When { at, lane }));
         if freed {
             self.wake_conflicting(now, key);
         }
+    }
+
+    /// Those of its settings, or the environment's if they can't be used.
+    fn intervals_of(&self, object: &OpenstackConfig) -> Intervals {
+        let settings = object.spec.as_ref().ok().map(|spec| self.config.settings_of(spec));
+        settings.and_then(Result::ok).unwrap_or_else(|| Arc::clone(&self.config.settings)).intervals
     }
 
     fn pass_ended(&mut self, now: Now, number: u64) {
@@ -488,10 +495,11 @@ impl Controller {
     }
 }
 
-/// Where the ticks of the object's scope are, at which its objects are polled.
+/// Where the ticks of the object's project are, at which its objects are polled.
 fn phase(object: &OpenstackConfig) -> u64 {
     let mut hasher = DefaultHasher::new();
-    Scope::of(object).hash(&mut hasher);
+    let Scope { provider_id, project_id, .. } = Scope::of(object);
+    (provider_id, project_id).hash(&mut hasher);
     hasher.finish()
 }
 

@@ -10,6 +10,7 @@ mod go_duration;
 pub mod health;
 pub mod http;
 pub mod inventory;
+mod kept;
 pub mod kube;
 mod listing;
 pub mod logging;

@@ -27,7 +27,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded, never, select};
 
 use crate::clock::Clock;
-use crate::cloud::Cloud;
+use crate::cloud::Clouds;
 use crate::config::{Config, LeaderElection as ElectionSettings};
 use crate::controller::{Controller, Event};
 use crate::health::{Health, Probes};
@@ -90,14 +90,14 @@ fn no_thread(error: io::Error) -> String {
 
 fn announce(config: &Config) {
     log::info!("multinic-operator {} starts", env!("CARGO_PKG_VERSION"));
-    for service in config.unverified() {
+    for service in config.settings.unverified() {
         log::warn!("certificates of {service} are not verified (set its _CA_FILE to change that)");
     }
     for (scheme, server) in config.proxies.all() {
         let (host, port) = (server.proxy.host(), server.proxy.port());
         log::info!("{scheme} services are reached through the proxy {host}:{port}");
     }
-    for variable in config.all_missing() {
+    for variable in config.settings.all_missing() {
         log::error!("{variable} is not set; until it is, every OpenstackConfig says ConfigError");
     }
 }
@@ -277,7 +277,7 @@ impl Operator {
         let writer = self.writer(&events).map_err(no_thread)?;
         let watchers = self.watchers(&events).map_err(no_thread)?;
         let controller = Controller::new(
-            self.config.intervals,
+            Arc::clone(&self.config),
             self.config.workers,
             Arc::clone(&context.ownership),
             Arc::clone(&self.metrics),
@@ -315,7 +315,7 @@ impl Operator {
         let namespaces = self.config.watch_scopes().into_iter().flatten();
         Context {
             config: Arc::clone(&self.config),
-            cloud: Arc::new(Cloud::new(&self.config, self.clock.clone(), &clients)),
+            clouds: Arc::new(Clouds::new(&self.config, self.clock.clone(), &clients)),
             target: Arc::new(Viola::new(&self.config, &clients)),
             targets_side_by_side: TARGETS_SIDE_BY_SIDE,
             store: Arc::clone(store),

@@ -14,8 +14,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::clock::Clock;
-use crate::cloud::Cloud;
-use crate::config::Config;
+use crate::cloud::Clouds;
+use crate::config::{Config, Settings};
 use crate::http::client::Clients;
 use crate::inventory::contents::Inventory;
 use crate::inventory::load;
@@ -72,7 +72,7 @@ pub fn run(config: &Config, key: &ObjectKey, json: bool) -> Result<Shown, String
     lock(&noted.bodies).clear();
     let nodes = Mutex::new(String::new());
     let observer = |sending: &Sending<'_>, inventory: &Inventory| {
-        let statuses = config.openstack.port_statuses.as_deref();
+        let statuses = sending.object.settings.openstack.port_statuses.as_deref();
         let head = [("object", key.to_string()), ("inventory", memory.clone())];
         *lock(&nodes) = text::nodes(head, sending, inventory, statuses);
     };
@@ -128,12 +128,13 @@ fn context(
     clock: Clock,
     metrics: Arc<Metrics>,
 ) -> Context {
-    let mut settings = config.clone();
+    let (mut config, mut settings) = (config.clone(), Settings::clone(&config.settings));
     // Nothing is sent, so it doesn't matter where to.
-    settings.viola.endpoint = Ok(String::new());
+    settings.viola.endpoint = settings.viola.endpoint.or_else(|_| Ok(String::new()));
+    config.settings = Arc::new(settings);
     Context {
-        cloud: Arc::new(Cloud::new(config, clock.clone(), &Clients::new(&metrics))),
-        config: Arc::new(settings),
+        clouds: Arc::new(Clouds::new(&config, clock.clone(), &Clients::new(&metrics))),
+        config: Arc::new(config),
         target,
         targets_side_by_side: 1,
         store: Arc::new(Store::in_memory(inventory, clock.clone(), Arc::clone(&metrics))),
@@ -152,7 +153,13 @@ struct Noted {
 }
 
 impl Target for Noted {
-    fn deliver(&self, _: &str, nodes: &[Vec<&NodeConfig>], _: &dyn Fn() -> bool) -> Delivery {
+    fn deliver(
+        &self,
+        _: &Settings,
+        _: &str,
+        nodes: &[Vec<&NodeConfig>],
+        _: &dyn Fn() -> bool,
+    ) -> Delivery {
         let nodes = nodes.concat();
         let line = |body: Vec<u8>| String::from_utf8_lossy(&body).into_owned() + "\n";
         *lock(&self.bodies) = bodies(&nodes).into_iter().map(line).collect();
@@ -160,7 +167,7 @@ impl Target for Noted {
         Delivery { accepted, ..Delivery::default() }
     }
 
-    fn unconfirmed(&self, _: &str) -> BTreeSet<String> {
+    fn unconfirmed(&self, _: &Settings, _: &str) -> BTreeSet<String> {
         BTreeSet::new()
     }
 

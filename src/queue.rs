@@ -382,7 +382,7 @@ impl<K: Clone + Ord + Hash> Queue<K> {
     }
 
     fn running_of_cloud(&self, scope: &Scope) -> impl Iterator<Item = &Running> {
-        self.running.values().filter(|pass| pass.scope.provider_id == scope.provider_id)
+        self.running.values().filter(|pass| pass.scope.is_of_same_cloud(scope))
     }
 
     fn running_alike(&self, scope: &Scope, lane: Lane) -> impl Iterator<Item = &Running> {
@@ -391,10 +391,9 @@ impl<K: Clone + Ord + Hash> Queue<K> {
 
     /// Objects whose spec can't be read have no cloud, and need none.
     fn has_several_clouds(&self) -> bool {
-        let mut clouds =
-            self.scopes.keys().map(|scope| &scope.provider_id).filter(|cloud| !cloud.is_empty());
-        let first = clouds.next();
-        clouds.any(|cloud| Some(cloud) != first)
+        let mut scopes = self.scopes.keys().filter(|scope| !scope.provider_id.is_empty());
+        let first = scopes.next();
+        scopes.any(|scope| first.is_some_and(|first| !first.is_of_same_cloud(scope)))
     }
 
     fn update_due(&mut self, now: Duration) {

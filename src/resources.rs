@@ -4,8 +4,9 @@
 //! metadata is read, and its status says what is wrong with its spec. A test holds these types
 //! to the CRD in `manifests/crd/`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::kube::objects::{ObjectMeta, ObjectReference, RawObject};
 use crate::kube::resource::Resource;
+use crate::secret::Secret;
 
 /// The custom resource.
 pub const OPENSTACK_CONFIGS: Resource = Resource {
@@ -79,7 +81,51 @@ pub struct Spec {
     pub k8s_provider_id: Option<String>,
     /// Nothing is asked or sent for the object.
     pub paused: bool,
+    /// `spec.settings`, but for the key: what is set otherwise than in the environment.
+    pub settings: Arc<Overrides>,
+    /// `spec.settings.contrabassEncryptKey`.
+    pub encrypt_key: Option<Secret>,
 }
+
+/// Fields of `spec.settings` that aren't blank, by their names.
+pub type Overrides = BTreeMap<&'static str, SettingValue>;
+
+/// The value of a field of `spec.settings`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SettingValue {
+    /// Trimmed.
+    Text(String),
+    /// True or false.
+    Flag(bool),
+    /// A whole number.
+    Number(i64),
+    /// Some texts.
+    List(Vec<String>),
+}
+
+/// Fields of `spec.settings`, and the JSON type of their values.
+const SETTINGS: [(&str, &str); 20] = [
+    ("contrabassEncryptKey", "string"),
+    ("contrabassEndpoint", "string"),
+    ("contrabassInsecureTLS", "boolean"),
+    ("contrabassTimeout", "string"),
+    ("downPortFastRetryMax", "integer"),
+    ("openstackEndpointInterface", "string"),
+    ("openstackEndpointRegion", "string"),
+    ("openstackInsecureTLS", "boolean"),
+    ("openstackNeutronEndpoint", "string"),
+    ("openstackNodeNameMetadataKey", "string"),
+    ("openstackNovaEndpoint", "string"),
+    ("openstackPortAllowedStatuses", "array of strings"),
+    ("openstackTimeout", "string"),
+    ("pollErrorInterval", "string"),
+    ("pollFastInterval", "string"),
+    ("pollFastWindow", "string"),
+    ("pollSlowInterval", "string"),
+    ("violaEndpoint", "string"),
+    ("violaInsecureTLS", "boolean"),
+    ("violaTimeout", "string"),
+];
 
 impl Spec {
     /// Value of `x-provider-id`: whom Viola hands the configuration to.
@@ -185,6 +231,8 @@ struct GivenSpec {
     credentials: GivenCredentials,
     #[serde(default)]
     paused: bool,
+    #[serde(default)]
+    settings: serde_json::Value,
 }
 
 #[derive(Deserialize)]
@@ -266,6 +314,7 @@ fn read_spec(spec: Option<&serde_json::Value>) -> Result<Spec, String> {
     }
     let credentials = given.credentials;
     let (provider, k8s_provider) = ("credentials.openstackProviderID", "credentials.k8sProviderID");
+    let (settings, encrypt_key) = read_settings(&given.settings)?;
     let spec = Spec {
         subnet,
         vm_ids,
@@ -273,6 +322,8 @@ fn read_spec(spec: Option<&serde_json::Value>) -> Result<Spec, String> {
         project_id: required(credentials.project_id, "credentials.projectID")?,
         k8s_provider_id: optional(credentials.k8s_provider_id, k8s_provider)?,
         paused: given.paused,
+        settings: Arc::new(settings),
+        encrypt_key,
     };
     if !spec.target().is_ascii() {
         let name = if spec.k8s_provider_id.is_some() { k8s_provider } else { provider };
@@ -282,6 +333,40 @@ fn read_spec(spec: Option<&serde_json::Value>) -> Result<Spec, String> {
         ));
     }
     Ok(spec)
+}
+
+/// `spec.settings`, and the key in it. What is null, blank or empty counts as absent, as in the Go
+/// operator.
+fn read_settings(given: &serde_json::Value) -> Result<(Overrides, Option<Secret>), String> {
+    let (mut settings, mut encrypt_key) = (Overrides::new(), None);
+    let fields = match given {
+        serde_json::Value::Null => return Ok((settings, encrypt_key)),
+        given => given.as_object().ok_or("spec.settings isn't an object")?,
+    };
+    for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
+        let field = SETTINGS.iter().find(|(known, _)| known == name);
+        let (name, kind) = field.ok_or_else(|| format!("spec.settings.{name} is unknown"))?;
+        if *name == "contrabassEncryptKey" {
+            let key = value.as_str().ok_or("spec.settings.contrabassEncryptKey isn't a string")?;
+            encrypt_key = (!key.trim().is_empty()).then(|| Secret::new(key.to_owned()));
+            continue;
+        }
+        let value = match *kind {
+            "string" => value.as_str().map(|text| SettingValue::Text(text.trim().to_owned())),
+            "boolean" => value.as_bool().map(SettingValue::Flag),
+            "integer" => value.as_i64().map(SettingValue::Number),
+            _ => Vec::deserialize(value).ok().map(SettingValue::List),
+        };
+        match value.ok_or_else(|| format!("spec.settings.{name} is no {kind}"))? {
+            SettingValue::Text(text) if text.is_empty() => {}
+            SettingValue::List(list) if list.iter().all(|text| text.trim().is_empty()) => {}
+            SettingValue::Text(text) if text.contains(char::is_control) => {
+                return Err(format!("spec.settings.{name} has a control character"));
+            }
+            value => drop(settings.insert(*name, value)),
+        }
+    }
+    Ok((settings, encrypt_key))
 }
 
 /// A value that becomes part of a URL or a header; none if it is blank.

@@ -2,14 +2,16 @@
 //! objects name. Trouble with one doesn't hide the others.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::report::Row;
 use super::{SIDE_BY_SIDE, advice};
 use crate::cloud::session::{FoundProvider, Login};
-use crate::cloud::{Cloud, CloudError};
-use crate::config::Config;
+use crate::cloud::{Cloud, CloudError, Clouds};
+use crate::config::{Config, Settings};
 use crate::http::url::shown;
-use crate::resources::{ObjectKey, OpenstackConfig, SubnetSelector};
+use crate::resources::{ObjectKey, OpenstackConfig, Spec, SubnetSelector};
+use crate::targets::viola::Viola;
 use crate::threads::{Task, side_by_side};
 
 const CONTRABASS: &str = "Contrabass";
@@ -22,35 +24,84 @@ const OBJECTS_SHOWN: usize = 3;
 /// The subnets that objects name in one project, and those objects.
 type Subnets<'a> = BTreeMap<&'a SubnetSelector, Vec<&'a ObjectKey>>;
 
+/// Objects of one project that have the same settings.
+struct Project<'a> {
+    provider_id: &'a str,
+    project_id: &'a str,
+    settings: Arc<Settings>,
+    /// Whose settings they are; none for the environment's.
+    settings_of: Option<&'a ObjectKey>,
+    subnets: Subnets<'a>,
+}
+
+fn subnets_of<'a, 'b>(
+    projects: &'b mut Vec<Project<'a>>,
+    object: &'a OpenstackConfig,
+    spec: &'a Spec,
+    settings: Arc<Settings>,
+    environment: &Arc<Settings>,
+) -> &'b mut Subnets<'a> {
+    let is_of = |project: &Project<'_>| {
+        (project.provider_id, project.project_id) == (&*spec.provider_id, &*spec.project_id)
+            && project.settings == settings
+    };
+    let at = projects.iter().position(is_of).unwrap_or_else(|| {
+        let has_own = settings != *environment;
+        projects.push(Project {
+            provider_id: &spec.provider_id,
+            project_id: &spec.project_id,
+            settings,
+            settings_of: has_own.then_some(&object.key),
+            subnets: Subnets::new(),
+        });
+        projects.len() - 1
+    });
+    &mut projects[at].subnets
+}
+
 /// The rows of all clouds that objects name; `objects` is none if they couldn't be read.
 pub(super) fn rows(
     config: &Config,
-    cloud: &Cloud,
+    clouds: &Clouds,
+    viola: &Viola,
     objects: &Option<Vec<OpenstackConfig>>,
 ) -> Vec<Row> {
-    let (mut rows, mut projects) = (Vec::new(), BTreeMap::<(&str, &str), Subnets<'_>>::new());
+    let (mut rows, mut projects) = (Vec::new(), Vec::<Project<'_>>::new());
     for object in objects.iter().flatten().filter(|object| !object.being_deleted) {
-        let problem = match &object.spec {
+        let spec = object.spec.as_ref().map_err(Clone::clone);
+        let spec = spec.and_then(|spec| Ok((spec, config.settings_of(spec)?)));
+        let problem = match spec {
             Err(problem) => problem,
-            Ok(spec) => {
-                let project = (spec.provider_id.as_str(), spec.project_id.as_str());
-                let subnets = projects.entry(project).or_default();
+            Ok((spec, settings)) => {
+                let environment = &config.settings;
+                let subnets = subnets_of(&mut projects, object, spec, settings, environment);
                 if let Some(subnet) = &spec.subnet {
                     subnets.entry(subnet).or_default().push(&object.key);
                     continue;
                 }
-                "names no subnet"
+                "names no subnet".to_owned()
             }
         };
         let place = object.key.to_string();
         rows.push(Row::failed("OpenstackConfig", place, problem, advice::OBJECT));
     }
     if projects.is_empty() {
-        rows.extend(without_objects(config, cloud, objects.is_some()));
+        let cloud = clouds.with(&config.settings);
+        rows.extend(without_objects(config, &cloud, objects.is_some()));
     }
     let mut tasks: Vec<Task<'_, Vec<Row>>> = Vec::new();
-    for ((provider_id, project_id), subnets) in &projects {
-        tasks.push(Box::new(|| project_rows(cloud, provider_id, project_id, subnets)));
+    for project in &projects {
+        tasks.push(Box::new(|| project_rows(&clouds.with(&project.settings), project)));
+    }
+    let mut settings: Vec<&Settings> = Vec::new();
+    for project in &projects {
+        let is_of = |known: &&Settings| known.viola == project.settings.viola;
+        if project.settings.viola != config.settings.viola && !settings.iter().any(is_of) {
+            settings.push(&project.settings);
+        }
+    }
+    for settings in settings {
+        tasks.push(Box::new(|| vec![super::viola_row(settings, viola)]));
     }
     for row in side_by_side(SIDE_BY_SIDE, tasks).concat() {
         // Projects of one provider have its row in common.
@@ -67,7 +118,7 @@ fn without_objects(config: &Config, cloud: &Cloud, were_read: bool) -> Vec<Row> 
         true => "no OpenstackConfig names a cloud",
         false => "the OpenstackConfigs that name clouds can't be read",
     };
-    let contrabass = match &config.contrabass.endpoint {
+    let contrabass = match &config.settings.contrabass.endpoint {
         Err(variable) => Row::skipped(CONTRABASS, "", format!("{variable} is not set")),
         Ok(endpoint) => {
             let seen = |status| format!("HTTP {status} (any answer counts: {why})");
@@ -78,13 +129,11 @@ fn without_objects(config: &Config, cloud: &Cloud, were_read: bool) -> Vec<Row> 
     std::iter::once(contrabass).chain(skipped).collect()
 }
 
-fn project_rows(
-    cloud: &Cloud,
-    provider_id: &str,
-    project_id: &str,
-    subnets: &Subnets<'_>,
-) -> Vec<Row> {
-    let (contrabass, place) = (format!("provider {provider_id}"), format!("project {project_id}"));
+fn project_rows(cloud: &Cloud, project: &Project<'_>) -> Vec<Row> {
+    let Project { provider_id, project_id, settings_of, subnets, .. } = project;
+    let by = settings_of.map(|key| format!(", by the settings of {key}")).unwrap_or_default();
+    let contrabass = format!("provider {provider_id}{by}");
+    let place = format!("project {project_id}{by}");
     let skipped = |what| Row::skipped(what, &place, "needs an answer of the service above");
     let found = cloud.provider(provider_id, project_id, None);
     let mut rows =

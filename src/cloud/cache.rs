@@ -18,7 +18,7 @@ const FORGET_AFTER: Duration = Duration::from_secs(3600);
 pub(super) struct Cache<K, V> {
     slots: Mutex<Slots<K, V>>,
     /// Counts over all keys, so that a serial never comes twice.
-    serials: AtomicU64,
+    serials: Arc<AtomicU64>,
 }
 
 /// With the uptime of the last use.
@@ -43,11 +43,16 @@ pub(super) struct Known<V> {
 
 impl<K, V> Default for Cache<K, V> {
     fn default() -> Self {
-        Cache { slots: Mutex::default(), serials: AtomicU64::default() }
+        Cache { slots: Mutex::default(), serials: Arc::default() }
     }
 }
 
 impl<K: Clone + Eq + Hash, V: Clone> Cache<K, V> {
+    /// A cache whose serials aren't those of another one that counts with it.
+    pub(super) fn counting_with(serials: &Arc<AtomicU64>) -> Cache<K, V> {
+        Cache { serials: Arc::clone(serials), ..Cache::default() }
+    }
+
     /// The cached answer if it is fresh at `uptime` and newer than the serial `outdated`; otherwise
     /// what `ask` returns: the result and the uptime until which it is fresh.
     pub(super) fn get(

@@ -19,7 +19,7 @@ mod service;
 pub mod session;
 
 pub use error::{CloudError, Step};
-pub use session::Cloud;
+pub use session::{Cloud, Clouds};
 
 #[cfg(test)]
 pub(crate) mod tests;

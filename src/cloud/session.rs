@@ -4,7 +4,7 @@
 //! and a failure for less than an error interval.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,10 +18,12 @@ use super::neutron::{Neutron, Subnet};
 use super::nova::Nova;
 use super::service::TokenService;
 use crate::clock::Clock;
-use crate::config::{Config, OpenStack, Required, least_pause};
+use crate::config::{Config, OpenStack, Required, Settings, least_pause};
 use crate::http::client::{Client, ClientOptions, Clients, Request, Service};
+use crate::http::proxy::Proxies;
 use crate::http::trust::Trust;
 use crate::http::url::ending_in;
+use crate::kept::Kept;
 use crate::resources::SubnetSelector;
 use crate::secret::Secret;
 use crate::threads::{Pool, lock};
@@ -32,7 +34,53 @@ const TOKEN_MARGIN: Duration = Duration::from_secs(60);
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
 /// Longest time between two logins that only look for a changed catalog.
 const LONGEST_CATALOG_WAIT: Duration = Duration::from_secs(600);
-/// The clouds, through Contrabass.
+
+/// The clouds as objects with different settings see them. Objects with equal settings share
+/// look-ups, logins and tokens.
+pub struct Clouds {
+    clients: Clients,
+    proxies: Arc<Proxies>,
+    clock: Clock,
+    /// Whatever the settings, refused passwords of a user are counted together.
+    accounts: Arc<Accounts>,
+    requests: Arc<Pool>,
+    serials: Arc<AtomicU64>,
+    clouds: Kept<Arc<Settings>, Cloud>,
+    stopped: AtomicBool,
+}
+
+impl Clouds {
+    /// Nothing is asked yet.
+    pub fn new(config: &Config, clock: Clock, clients: &Clients) -> Clouds {
+        Clouds {
+            clients: clients.clone(),
+            proxies: Arc::clone(&config.proxies),
+            clock,
+            accounts: Arc::default(),
+            requests: Arc::new(Pool::new()),
+            serials: Arc::default(),
+            clouds: Kept::default(),
+            stopped: AtomicBool::new(false),
+        }
+    }
+
+    /// The clouds by these settings.
+    pub fn with(&self, settings: &Arc<Settings>) -> Arc<Cloud> {
+        let cloud = self.clouds.get(settings, || Cloud::new(settings, self));
+        if self.stopped.load(Ordering::SeqCst) {
+            cloud.shutdown();
+        }
+        cloud
+    }
+
+    /// Ends every request; the operator is stopping.
+    pub fn shutdown(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        self.clouds.all().iter().for_each(|cloud| cloud.shutdown());
+    }
+}
+
+/// The clouds, through one Contrabass.
 pub struct Cloud {
     contrabass_endpoint: Required<String>,
     encrypt_key: Required<Secret>,
@@ -44,9 +92,9 @@ pub struct Cloud {
     clock: Clock,
     providers: Cache<String, Arc<Provider>>,
     sessions: Cache<SessionKey, Arc<Session>>,
-    accounts: Accounts,
+    accounts: Arc<Accounts>,
     /// Threads that the requests of all passes run on.
-    pub(super) requests: Pool,
+    pub(super) requests: Arc<Pool>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -124,26 +172,27 @@ impl Login {
 }
 
 impl Cloud {
-    /// Clients by the configuration; nothing is asked yet.
-    pub fn new(config: &Config, clock: Clock, clients: &Clients) -> Cloud {
+    fn new(settings: &Settings, clouds: &Clouds) -> Cloud {
         let client = |call_limit, trust: &Trust| {
-            let (trust, proxies) = (trust.clone(), Arc::clone(&config.proxies));
-            clients.client(ClientOptions { call_limit, trust, idle_limit: IDLE_LIMIT, proxies })
+            let (trust, proxies) = (trust.clone(), Arc::clone(&clouds.proxies));
+            let idle_limit = IDLE_LIMIT;
+            clouds.clients.client(ClientOptions { call_limit, trust, idle_limit, proxies })
         };
+        let Settings { contrabass, openstack, intervals, .. } = settings;
         Cloud {
-            contrabass_endpoint: config.contrabass.endpoint.clone(),
-            encrypt_key: config.contrabass.encrypt_key.clone(),
-            settings: config.openstack.clone(),
+            contrabass_endpoint: contrabass.endpoint.clone(),
+            encrypt_key: contrabass.encrypt_key.clone(),
+            settings: openstack.clone(),
             // Each poll asks anew.
-            provider_life: least_pause(config.intervals.fast),
-            failure_life: config.intervals.error / 2,
-            contrabass: client(config.contrabass.timeout, &config.contrabass.trust),
-            openstack: Arc::new(client(config.openstack.timeout, &config.openstack.trust)),
-            clock,
-            providers: Cache::default(),
+            provider_life: least_pause(intervals.fast),
+            failure_life: intervals.error / 2,
+            contrabass: client(contrabass.timeout, &contrabass.trust),
+            openstack: Arc::new(client(openstack.timeout, &openstack.trust)),
+            clock: clouds.clock.clone(),
+            providers: Cache::counting_with(&clouds.serials),
             sessions: Cache::default(),
-            accounts: Accounts::default(),
-            requests: Pool::new(),
+            accounts: Arc::clone(&clouds.accounts),
+            requests: Arc::clone(&clouds.requests),
         }
     }
 
@@ -315,8 +364,7 @@ impl Cloud {
         (result, fresh_until)
     }
 
-    /// Ends every request; the operator is stopping.
-    pub fn shutdown(&self) {
+    fn shutdown(&self) {
         self.contrabass.shutdown();
         self.openstack.shutdown();
     }

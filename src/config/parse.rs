@@ -29,6 +29,11 @@ pub(super) fn one_of(text: &str, values: &[&str]) -> Result<String, String> {
     valid(text, values.contains(&text), &format!("{text:?} is none of {}", values.join(", ")))
 }
 
+/// Which of the catalog's URLs are used.
+pub(super) fn interface(text: &str) -> Result<String, String> {
+    one_of(text, &["public", "internal", "admin"])
+}
+
 /// A boolean as Go's `strconv.ParseBool` reads it.
 pub(super) fn boolean(text: &str) -> Result<bool, String> {
     match text {

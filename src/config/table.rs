@@ -10,9 +10,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::endpoints::AllowedEndpoints;
+use super::object::ObjectSettings;
 use super::parse::{
-    address, aes_key, base_url, boolean, duration, interval, ip, log_filter, log_format, namespace,
-    namespaces, one_of, origin, port_statuses, text, whole_number,
+    address, aes_key, base_url, boolean, duration, interface, interval, ip, log_filter, log_format,
+    namespace, namespaces, one_of, origin, port_statuses, text, whole_number,
 };
 use super::read::{Reader, Setting};
 use super::{LogFormat, Required};
@@ -70,7 +72,7 @@ settings! {
     }
 
     /// Contrabass, the registry of clouds.
-    #[derive(Clone, Debug)]
+    #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Contrabass {
         endpoint: Required<String> = required(base_url), "CONTRABASS_ENDPOINT", "required", "base URL of Contrabass";
         encrypt_key: Required<Secret> = required(aes_key), "CONTRABASS_ENCRYPT_KEY", "required", "decrypts its secrets: 16 bytes (AES-128), 24 or 32";
@@ -80,21 +82,21 @@ settings! {
     }
 
     /// Keystone, Neutron and Nova share their settings; Keystone's URL comes from Contrabass.
-    #[derive(Clone, Debug)]
+    #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct OpenStack {
         timeout: Duration = value(interval), "OPENSTACK_TIMEOUT", "30s", "limit of one whole call to Keystone, Neutron or Nova";
         insecure_tls: bool = value(boolean), "OPENSTACK_INSECURE_TLS", "true", "accept any certificate of Keystone, Neutron and Nova";
         trust: Trust = trust(text, insecure_tls), "OPENSTACK_CA_FILE", "", "PEM bundle that their certificates must lead to";
         neutron_endpoint: Option<String> = optional(base_url), "OPENSTACK_NEUTRON_ENDPOINT", "", "overrides the catalog's Neutron";
         nova_endpoint: Option<String> = optional(base_url), "OPENSTACK_NOVA_ENDPOINT", "", "overrides the catalog's Nova";
-        interface: String = value(|text| one_of(text, &["public", "internal", "admin"])), "OPENSTACK_ENDPOINT_INTERFACE", "public", "public, internal or admin";
+        interface: String = value(interface), "OPENSTACK_ENDPOINT_INTERFACE", "public", "public, internal or admin";
         region: Option<String> = optional(text), "OPENSTACK_ENDPOINT_REGION", "", "only endpoints of this region";
         node_name_metadata_key: Option<String> = optional(text), "OPENSTACK_NODE_NAME_METADATA_KEY", "", "server metadata key that holds the node name";
         port_statuses: Option<Vec<String>> = value_or_blank(port_statuses), "OPENSTACK_PORT_ALLOWED_STATUSES", "ACTIVE,DOWN", "port statuses that count; * for all";
     }
 
     /// The Viola API.
-    #[derive(Clone, Debug)]
+    #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Viola {
         endpoint: Required<String> = required(base_url), "VIOLA_ENDPOINT", "required", "base URL of the Viola API";
         timeout: Duration = value(interval), "VIOLA_TIMEOUT", "30s", "limit of one whole call to Viola";
@@ -111,6 +113,13 @@ settings! {
         error: Duration = value(interval), "POLL_ERROR_INTERVAL", "30s", "poll interval after an error";
         fast_window: Duration = value(duration), "POLL_FAST_WINDOW", "3m", "how long after a change polls stay fast";
         resync: Option<Duration> = optional(|text| interval(text).map_err(|problem| problem + "; leave it empty for never")), "VIOLA_RESYNC_INTERVAL", "", "send every node again this often; empty for never";
+    }
+
+    /// What `spec.settings` and `spec.secrets` of objects may change.
+    #[derive(Clone, Debug)]
+    pub struct Policy {
+        object_settings: ObjectSettings = value(|text| ObjectSettings::read(text)), "OBJECT_SETTINGS", "tuning", "what objects may set: none, tuning or all";
+        allowed_endpoints: AllowedEndpoints = value_or_blank(|text| AllowedEndpoints::read(text)), "ALLOWED_ENDPOINTS", "", "other endpoints for objects, as https://*.example.com:8443; * for any";
     }
 
     /// The inventory's file, which is kept in any case, and its API.

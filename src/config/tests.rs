@@ -5,8 +5,13 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::time::Duration;
 
-use super::{Config, ConfigReport, LogFormat};
+use serde_json::json;
+
+use super::{Config, ConfigReport, Intervals, LogFormat, Settings};
 use crate::http::trust::Trust;
+use crate::kube::objects::RawObject;
+use crate::resources::OpenstackConfig;
+use crate::secret::Secret;
 
 const MINIMAL: [(&str, &str); 4] = [
     ("CONTRABASS_ENDPOINT", "http://contrabass:8080/"),
@@ -27,27 +32,27 @@ fn read(variables: &[(&str, &str)]) -> Result<Config, ConfigReport> {
 #[test]
 fn the_defaults_are_those_of_the_documentation() {
     let config = read(&[]).unwrap();
-    assert_eq!(config.contrabass.endpoint, Ok("http://contrabass:8080".to_owned()));
-    assert_eq!(config.contrabass.timeout, Duration::from_secs(30));
-    assert_eq!(config.contrabass.trust, Trust::Anyone);
-    assert_eq!(config.openstack.trust, Trust::Anyone);
-    assert_eq!(config.viola.trust, Trust::System);
-    assert_eq!(config.openstack.interface, "public");
+    assert_eq!(config.settings.contrabass.endpoint, Ok("http://contrabass:8080".to_owned()));
+    assert_eq!(config.settings.contrabass.timeout, Duration::from_secs(30));
+    assert_eq!(config.settings.contrabass.trust, Trust::Anyone);
+    assert_eq!(config.settings.openstack.trust, Trust::Anyone);
+    assert_eq!(config.settings.viola.trust, Trust::System);
+    assert_eq!(config.settings.openstack.interface, "public");
     let statuses = vec!["ACTIVE".to_owned(), "DOWN".to_owned()];
-    assert_eq!(config.openstack.port_statuses, Some(statuses));
-    assert_eq!(config.intervals.fast, Duration::from_secs(20));
-    assert_eq!(config.intervals.slow, Duration::from_secs(120));
-    assert_eq!(config.intervals.error, Duration::from_secs(30));
-    assert_eq!(config.intervals.fast_window, Duration::from_secs(180));
-    assert_eq!(config.intervals.resync, None);
-    assert_eq!(config.intervals.down_port_fast_retries, 5);
+    assert_eq!(config.settings.openstack.port_statuses, Some(statuses));
+    assert_eq!(config.settings.intervals.fast, Duration::from_secs(20));
+    assert_eq!(config.settings.intervals.slow, Duration::from_secs(120));
+    assert_eq!(config.settings.intervals.error, Duration::from_secs(30));
+    assert_eq!(config.settings.intervals.fast_window, Duration::from_secs(180));
+    assert_eq!(config.settings.intervals.resync, None);
+    assert_eq!(config.settings.intervals.down_port_fast_retries, 5);
     assert_eq!(config.inventory.address.port(), 18081);
     assert!(config.inventory.address.ip().is_unspecified());
     assert_eq!(config.health_address.port(), 8081);
     assert_eq!(config.workers, 4);
     assert_eq!(config.log_format, LogFormat::Text);
     assert!(config.leader_election.is_none() && config.watch_namespaces.is_empty());
-    assert_eq!(config.unverified(), ["Contrabass", "OpenStack"]);
+    assert_eq!(config.settings.unverified(), ["Contrabass", "OpenStack"]);
 }
 
 #[test]
@@ -186,8 +191,11 @@ fn a_slow_interval_below_the_fast_one_makes_no_sense() {
 #[test]
 fn missing_required_variables_are_no_reason_to_stop() {
     let config = read(&[("CONTRABASS_ENDPOINT", " "), ("CONTRABASS_ENCRYPT_KEY", "")]).unwrap();
-    assert_eq!(config.all_missing(), ["CONTRABASS_ENDPOINT", "CONTRABASS_ENCRYPT_KEY"]);
-    assert_eq!(config.contrabass.encrypt_key.err(), Some("CONTRABASS_ENCRYPT_KEY"));
+    assert_eq!(config.settings.all_missing(), ["CONTRABASS_ENDPOINT", "CONTRABASS_ENCRYPT_KEY"]);
+    assert_eq!(
+        config.settings.contrabass.encrypt_key.as_ref().err(),
+        Some(&"CONTRABASS_ENCRYPT_KEY")
+    );
 }
 
 #[test]
@@ -197,7 +205,10 @@ fn a_ca_file_turns_verification_on_and_an_explicit_insecure_flag_contradicts_it(
     std::fs::write(&path, certificate()).unwrap();
     let path = path.to_str().unwrap();
     let config = read(&[("OPENSTACK_CA_FILE", path)]).unwrap();
-    assert!(matches!(config.openstack.trust, Trust::Bundle { variable: "OPENSTACK_CA_FILE", .. }));
+    assert!(matches!(
+        config.settings.openstack.trust,
+        Trust::Bundle { variable: "OPENSTACK_CA_FILE", .. }
+    ));
     let report =
         read(&[("OPENSTACK_CA_FILE", path), ("OPENSTACK_INSECURE_TLS", "true")]).unwrap_err();
     assert!(report.problems[0].starts_with("OPENSTACK_INSECURE_TLS: "), "{report}");
@@ -250,11 +261,11 @@ fn public_roots_may_be_named_and_an_empty_name_is_none() {
     let path = path.to_str().unwrap();
     let named = |trust: &Trust| matches!(trust, Trust::Bundle { variable: "SSL_CERT_FILE", .. });
     let config = read(&[("SSL_CERT_FILE", path)]).unwrap();
-    assert!(named(&config.viola.trust) && named(&config.kubernetes.trust));
-    assert_eq!(config.openstack.trust, Trust::Anyone);
+    assert!(named(&config.settings.viola.trust) && named(&config.kubernetes.trust));
+    assert_eq!(config.settings.openstack.trust, Trust::Anyone);
     let config = read(&[("SSL_CERT_FILE", path), ("OPENSTACK_INSECURE_TLS", "false")]).unwrap();
-    assert!(named(&config.openstack.trust));
-    assert_eq!(read(&[("SSL_CERT_FILE", " ")]).unwrap().viola.trust, Trust::System);
+    assert!(named(&config.settings.openstack.trust));
+    assert_eq!(read(&[("SSL_CERT_FILE", " ")]).unwrap().settings.viola.trust, Trust::System);
     let report = read(&[("SSL_CERT_FILE", "/no/such/file.pem")]).unwrap_err();
     let expected = "SSL_CERT_FILE: SSL_CERT_FILE names /no/such/file.pem, which can't be read";
     assert!(report.problems.len() == 1 && report.problems[0].starts_with(expected), "{report}");
@@ -287,11 +298,11 @@ fn proxies_are_for_everybody_and_what_cannot_be_used_is_in_the_report() {
 fn all_port_statuses_are_a_star_or_nothing() {
     for value in ["*", "", " , "] {
         let config = read(&[("OPENSTACK_PORT_ALLOWED_STATUSES", value)]).unwrap();
-        assert_eq!(config.openstack.port_statuses, None, "{value:?}");
+        assert_eq!(config.settings.openstack.port_statuses, None, "{value:?}");
     }
     let config = read(&[("OPENSTACK_PORT_ALLOWED_STATUSES", "active, Build")]).unwrap();
     let statuses = vec!["ACTIVE".to_owned(), "BUILD".to_owned()];
-    assert_eq!(config.openstack.port_statuses, Some(statuses));
+    assert_eq!(config.settings.openstack.port_statuses, Some(statuses));
 }
 
 #[test]
@@ -363,4 +374,178 @@ fn odd_values_that_make_sense_are_taken() {
 fn settings_in_a_debug_print_show_no_key() {
     let shown = format!("{:?}", read(&[]).unwrap());
     assert!(!shown.contains("multinic-demo-16"));
+}
+
+/// What an object with this `spec.settings` is reconciled by.
+fn of_object(variables: &[(&str, &str)], settings: serde_json::Value) -> Result<Settings, String> {
+    let config = read(variables).unwrap();
+    let credentials = json!({"openstackProviderID": "p", "projectID": "q"});
+    let spec = json!({"vmNames": ["vm-1"], "credentials": credentials, "settings": settings});
+    let body = json!({"metadata": {"name": "a"}, "spec": spec});
+    let raw = RawObject::read(&serde_json::value::to_raw_value(&body).unwrap()).unwrap();
+    let settings = config.settings_of(&OpenstackConfig::from_raw(&raw).spec?)?;
+    Ok(Settings::clone(&settings))
+}
+
+#[test]
+fn an_object_overrides_what_it_sets_and_nothing_else() {
+    let environment = of_object(&[], json!(null)).unwrap();
+    let own = of_object(
+        &[("ALLOWED_ENDPOINTS", "https://*.example.com")],
+        json!({
+            "contrabassEndpoint": "https://contrabass.example.com/",
+            "contrabassEncryptKey": "another-demo-16b",
+            "contrabassTimeout": "5m",
+            "contrabassInsecureTLS": false,
+            "openstackTimeout": "1s",
+            "openstackInsecureTLS": true,
+            "openstackNeutronEndpoint": "https://neutron.example.com",
+            "openstackNovaEndpoint": "https://nova.example.com/v2.1",
+            "openstackEndpointInterface": "internal",
+            "openstackEndpointRegion": "RegionTwo",
+            "openstackNodeNameMetadataKey": "node",
+            "openstackPortAllowedStatuses": ["active", " build "],
+            "violaEndpoint": "https://viola.example.com",
+            "violaTimeout": "2m",
+            "violaInsecureTLS": false,
+            "downPortFastRetryMax": 7,
+            "pollFastInterval": "5s",
+            "pollSlowInterval": "1m",
+            "pollErrorInterval": "1h",
+            "pollFastWindow": "0s",
+        }),
+    )
+    .unwrap();
+    let mut expected = environment.clone();
+    expected.contrabass.endpoint = Ok("https://contrabass.example.com".to_owned());
+    expected.contrabass.encrypt_key = Ok(Secret::new("another-demo-16b".to_owned()));
+    expected.contrabass.timeout = Duration::from_secs(300);
+    expected.contrabass.trust = Trust::System;
+    expected.openstack.timeout = Duration::from_secs(1);
+    expected.openstack.neutron_endpoint = Some("https://neutron.example.com".to_owned());
+    expected.openstack.nova_endpoint = Some("https://nova.example.com/v2.1".to_owned());
+    expected.openstack.interface = "internal".to_owned();
+    expected.openstack.region = Some("RegionTwo".to_owned());
+    expected.openstack.node_name_metadata_key = Some("node".to_owned());
+    expected.openstack.port_statuses = Some(vec!["ACTIVE".to_owned(), "BUILD".to_owned()]);
+    expected.viola.endpoint = Ok("https://viola.example.com".to_owned());
+    expected.viola.timeout = Duration::from_secs(120);
+    expected.intervals.down_port_fast_retries = 7;
+    expected.intervals.fast = Duration::from_secs(5);
+    expected.intervals.slow = Duration::from_secs(60);
+    expected.intervals.error = Duration::from_secs(3600);
+    expected.intervals.fast_window = Duration::ZERO;
+    assert_eq!(own, expected);
+    // What is blank, empty or null is not set.
+    let blank = json!({"pollFastInterval": " ", "openstackPortAllowedStatuses": [""],
+        "violaEndpoint": null, "contrabassEncryptKey": ""});
+    assert_eq!(of_object(&[("OBJECT_SETTINGS", "none")], blank), Ok(environment.clone()));
+    let all = of_object(&[], json!({"openstackPortAllowedStatuses": ["*"]})).unwrap();
+    assert_eq!(all.openstack.port_statuses, None);
+}
+
+#[test]
+fn what_the_go_operator_clamped_is_clamped_and_noted() {
+    let note = |variables: &[(&str, &str)], settings: serde_json::Value| {
+        let own = of_object(variables, settings).unwrap();
+        let Intervals { fast, slow, down_port_fast_retries, .. } = own.intervals;
+        (own.notes.join("; "), fast.as_secs(), slow.as_secs(), down_port_fast_retries)
+    };
+    let slow = |text: &str| format!("spec.settings.pollSlowInterval: {text}");
+    let short = slow("10s is shorter than the fast interval, so 20s is used");
+    assert_eq!(note(&[], json!({"pollSlowInterval": "10s"})), (short, 20, 20, 5));
+    // The environment's slow interval may be the one that is too short.
+    let short = slow("2m0s is shorter than the fast interval, so 5m0s is used");
+    assert_eq!(note(&[], json!({"pollFastInterval": "5m"})), (short, 300, 300, 5));
+    let zero = "spec.settings.pollFastInterval: is zero, so 20s is used".to_owned();
+    assert_eq!(note(&[], json!({"pollFastInterval": "0s"})), (zero, 20, 120, 5));
+    let few = "spec.settings.downPortFastRetryMax: -3 is less than 1, so 1 is used".to_owned();
+    assert_eq!(note(&[], json!({"downPortFastRetryMax": -3})), (few, 20, 120, 1));
+    let none = [("DOWN_PORT_FAST_RETRY_MAX", "0")];
+    assert_eq!(note(&none, json!({"downPortFastRetryMax": 0})), (String::new(), 20, 120, 0));
+    let zero = of_object(&[], json!({"violaTimeout": "0"})).unwrap();
+    assert_eq!(zero.notes, ["spec.settings.violaTimeout: is zero, so 30s is used"]);
+}
+
+#[test]
+fn what_an_object_cannot_set_is_refused_by_the_name_of_its_field() {
+    let (tuning, none) = (("OBJECT_SETTINGS", "tuning"), ("OBJECT_SETTINGS", "none"));
+    let listed = ("ALLOWED_ENDPOINTS", "https://contrabass.example.com");
+    let cases = [
+        (tuning, "pollFastInterval", json!("soon"), "\"soon\" isn't a duration"),
+        (tuning, "pollFastInterval", json!("-5s"), "isn't a duration"),
+        (tuning, "pollFastInterval", json!("1ms"), "1ms is shorter than 5s"),
+        (tuning, "pollSlowInterval", json!("4.999s"), "4.999s is shorter than 5s"),
+        (tuning, "pollErrorInterval", json!("1s"), "1s is shorter than 5s"),
+        (tuning, "contrabassTimeout", json!("5m1s"), "5m1s is longer than 5m0s"),
+        (tuning, "openstackTimeout", json!("87600h"), "is longer than 5m0s"),
+        (tuning, "violaTimeout", json!("1"), "isn't a duration"),
+        (tuning, "openstackEndpointInterface", json!("private"), "is none of public, internal"),
+        (tuning, "downPortFastRetryMax", json!(1_000_001), "is more than 1000000"),
+        (tuning, "contrabassEncryptKey", json!("short"), "has 5 bytes; AES needs 16, 24 or 32"),
+        (tuning, "pollFastInterval", json!(20), "is no string"),
+        (tuning, "openstackInsecureTLS", json!("true"), "is no boolean"),
+        (tuning, "openstackEndpointRegion", json!("a\nb"), "has a control character"),
+        (tuning, "pollInterval", json!("20s"), "is unknown"),
+        // Endpoints and verification.
+        (tuning, "contrabassEndpoint", json!("http://evil.test/x"), "http://evil.test/x isn't in"),
+        (tuning, "openstackNeutronEndpoint", json!("http://evil.test"), "ALLOWED_ENDPOINTS"),
+        (tuning, "openstackNovaEndpoint", json!("http://evil.test"), "ALLOWED_ENDPOINTS"),
+        (tuning, "violaEndpoint", json!("http://evil.test"), "isn't in ALLOWED_ENDPOINTS"),
+        (tuning, "violaEndpoint", json!("http://viola"), "isn't in ALLOWED_ENDPOINTS"),
+        (tuning, "violaEndpoint", json!("https://viola:443@evil.test"), "must be an http(s) base"),
+        (tuning, "violaEndpoint", json!("https://viola?@evil.test"), "must be an http(s) base URL"),
+        (listed, "violaEndpoint", json!("https://contrabass.example.com."), "ALLOWED_ENDPOINTS"),
+        (tuning, "violaInsecureTLS", json!(true), "only OBJECT_SETTINGS=all allows"),
+        (listed, "violaInsecureTLS", json!(true), "only OBJECT_SETTINGS=all allows"),
+        // No settings at all.
+        (none, "pollFastInterval", json!("30s"), "OBJECT_SETTINGS=tuning would"),
+        (none, "openstackEndpointRegion", json!("r"), "OBJECT_SETTINGS=tuning would"),
+        (none, "contrabassEncryptKey", json!("another-demo-16b"), "OBJECT_SETTINGS=tuning would"),
+        (none, "violaEndpoint", json!("https://evil.test"), "OBJECT_SETTINGS=tuning would"),
+        (none, "violaInsecureTLS", json!(true), "OBJECT_SETTINGS=all allows"),
+    ];
+    for (variable, field, value, expected) in cases {
+        let case = format!("{variable:?} {field} {value}");
+        let problem = of_object(&[variable], json!({ field: value })).unwrap_err();
+        assert!(problem.starts_with(&format!("spec.settings.{field}")), "{case}: {problem}");
+        assert!(problem.contains(expected), "{case}: {problem}");
+    }
+    let two = json!({"pollFastInterval": "1s", "violaEndpoint": "https://evil.test"});
+    let problem = of_object(&[], two).unwrap_err();
+    assert!(problem.contains("violaEndpoint") && problem.contains("pollFastInterval"), "{problem}");
+}
+
+#[test]
+fn the_environments_own_values_are_always_allowed_and_so_is_verification() {
+    let environment = [
+        ("OBJECT_SETTINGS", "none"),
+        ("POLL_FAST_INTERVAL", "1s"),
+        ("VIOLA_TIMEOUT", "10m"),
+        ("OPENSTACK_NOVA_ENDPOINT", "http://nova.test/v2.1"),
+    ];
+    let same = json!({
+        "contrabassEndpoint": "HTTP://Contrabass:8080",
+        "contrabassEncryptKey": "multinic-demo-16",
+        "contrabassInsecureTLS": true,
+        "openstackNovaEndpoint": "http://nova.test:80/v2.1/",
+        "openstackPortAllowedStatuses": ["ACTIVE", "DOWN"],
+        "violaEndpoint": "https://viola",
+        "violaTimeout": "10m",
+        "pollFastInterval": "1s",
+    });
+    let own = of_object(&environment, same).unwrap();
+    assert_eq!(own, of_object(&environment, json!({})).unwrap());
+    let verified = json!({"contrabassInsecureTLS": false, "openstackInsecureTLS": false});
+    let own = of_object(&environment, verified).unwrap();
+    assert_eq!([own.contrabass.trust, own.openstack.trust], [Trust::System, Trust::System]);
+    // As often and as long as the environment has it, under every policy.
+    let tuning = &environment[1..];
+    let own = of_object(tuning, json!({"pollFastInterval": "2s", "violaTimeout": "9m"})).unwrap();
+    assert_eq!((own.intervals.fast.as_secs(), own.viola.timeout.as_secs()), (2, 540));
+    let all = [("OBJECT_SETTINGS", "all")];
+    let anything = json!({"violaEndpoint": "http://anything.test", "violaInsecureTLS": true});
+    let own = of_object(&all, anything).unwrap();
+    assert_eq!(own.viola.endpoint, Ok("http://anything.test".to_owned()));
+    assert_eq!(own.viola.trust, Trust::Anyone);
 }

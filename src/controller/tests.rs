@@ -17,7 +17,7 @@ use crate::overview::Overview;
 use crate::reconcile::ownership::Ownership;
 use crate::reconcile::report::Reason;
 use crate::reconcile::{Lane, Outcome, Work};
-use crate::resources::{ObjectKey, OpenstackConfig, Spec, Status, SubnetSelector};
+use crate::resources::{ObjectKey, OpenstackConfig, SettingValue, Spec, Status, SubnetSelector};
 use crate::secret::Secret;
 
 fn seconds(seconds: u64) -> Duration {
@@ -37,6 +37,8 @@ fn object(name: &str) -> OpenstackConfig {
         project_id: "project-1".to_owned(),
         k8s_provider_id: None,
         paused: false,
+        settings: Arc::default(),
+        encrypt_key: None,
     };
     OpenstackConfig {
         key: key(name),
@@ -144,10 +146,10 @@ fn world() -> World {
 
 fn world_of(workers: usize) -> World {
     let url = |name: &str| (name == "KUBE_API_URL").then(|| "http://kubernetes.test".to_owned());
-    let intervals = Config::read(url).unwrap().intervals;
+    let config = Arc::new(Config::read(url).unwrap());
     let (ownership, overview) = (Arc::new(Ownership::default()), Arc::new(Overview::default()));
     let metrics = Arc::new(Metrics::default());
-    let controller = Controller::new(intervals, workers, ownership, metrics, Arc::clone(&overview));
+    let controller = Controller::new(config, workers, ownership, metrics, Arc::clone(&overview));
     World {
         controller,
         now: Now { uptime: seconds(1), wall: "2026-01-02T03:04:05Z".parse().unwrap() },
@@ -890,6 +892,32 @@ fn a_sync_that_was_aborted_says_nothing() {
     assert!(world.written.is_empty() && world.told.is_empty());
     world.wait(31);
     assert_eq!(world.syncing(), ["a"]);
+}
+
+#[test]
+fn an_object_with_intervals_of_its_own_is_polled_by_them() {
+    let due_after = |settings: &[(&'static str, &str)], outcome: fn(&Work) -> Outcome| {
+        let (mut world, mut object) = (world(), object("a"));
+        let text =
+            |(name, text): &(&'static str, &str)| (*name, SettingValue::Text((*text).to_owned()));
+        object.spec.as_mut().unwrap().settings = Arc::new(settings.iter().map(text).collect());
+        world.apply(object);
+        world.finish("a", outcome);
+        (world.controller.next_due().unwrap() - world.now.uptime).as_secs_f64()
+    };
+    let failed: fn(&Work) -> Outcome = |work| Outcome::failed(work, Reason::ConfigError, "no");
+    for (settings, outcome, seconds) in [
+        (("pollSlowInterval", "30s"), unchanged as fn(&Work) -> Outcome, 30.0),
+        (("pollFastInterval", "10s"), synced, 10.0),
+        (("pollFastWindow", "0s"), synced, 120.0),
+        (("pollErrorInterval", "5s"), failed, 5.0),
+        // An interval that can't be used leaves the environment's.
+        (("pollErrorInterval", "1ms"), failed, 30.0),
+    ] {
+        let due = due_after(&[settings], outcome);
+        // A poll counts from the beginning of the pass, a second before.
+        assert!((seconds - 1.0..=seconds * 1.1).contains(&due), "{settings:?}: {due}");
+    }
 }
 
 #[test]

@@ -139,7 +139,7 @@ impl MainLoop<'_> {
 
     fn abort_passes(&self) {
         self.operator.may_act.store(false, Ordering::SeqCst);
-        self.context.cloud.shutdown();
+        self.context.clouds.shutdown();
         self.context.target.shutdown();
     }
 

@@ -19,7 +19,8 @@ fn at(seconds: u64) -> Duration {
 /// Of one VM, created in that second, in a scope such as `cloud/project`.
 fn created(second: i64, scope: &str) -> Member {
     let (provider, project) = scope.split_once('/').unwrap_or((scope, "project"));
-    let scope = Scope { provider_id: provider.to_owned(), project_id: project.to_owned() };
+    let (provider_id, project_id) = (provider.to_owned(), project.to_owned());
+    let scope = Scope { provider_id, project_id, ..Scope::default() };
     Member { scope, created: Timestamp::from_second(second).unwrap(), vms: 1 }
 }
 

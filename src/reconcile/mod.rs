@@ -41,9 +41,9 @@ use self::ownership::{InFlight, Ownership, Planned};
 use self::plan::{Plan, Sources};
 use self::report::Reason;
 use crate::clock::Clock;
-use crate::cloud::Cloud;
+use crate::cloud::Clouds;
 use crate::cloud::fetch::Fetch;
-use crate::config::Config;
+use crate::config::{Config, Settings};
 use crate::inventory::contents::Inventory;
 use crate::inventory::store::Store;
 use crate::metrics::{CONTROLLER, Metrics};
@@ -62,7 +62,7 @@ pub struct Context {
     /// Settings.
     pub config: Arc<Config>,
     /// Contrabass, Keystone, Neutron, Nova.
-    pub cloud: Arc<Cloud>,
+    pub clouds: Arc<Clouds>,
     /// Where nodes are sent.
     pub target: Arc<dyn Target>,
     /// To how many of them one slice sends at the same time.
@@ -86,10 +86,11 @@ pub type Report<'a> = &'a (dyn Fn(&Work, Outcome) + Sync);
 pub type Observer<'a> = &'a (dyn Fn(&Sending<'_>, &Inventory) + Sync);
 
 /// An object of the pass whose spec makes sense.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Item<'a> {
     work: &'a Work,
     spec: &'a Spec,
+    settings: Arc<Settings>,
 }
 
 /// Reconciles the objects of a pass and reports the outcome of each. Never fails: what went wrong
@@ -104,23 +105,43 @@ pub fn dry_run(context: &Context, pass: &Pass, observer: Observer<'_>, report: R
 }
 
 fn run(context: &Context, pass: &Pass, observer: Option<Observer<'_>>, report: Report<'_>) {
-    let mut items = Vec::new();
+    // Almost always one group: objects of a scope differ in keys at most.
+    let mut groups: Vec<Vec<Item<'_>>> = Vec::new();
     for work in &pass.work {
         match check(context, work) {
-            Ok(spec) => items.push(Item { work, spec }),
+            Ok((spec, settings)) => {
+                let item = Item { work, spec, settings };
+                match groups.iter_mut().find(|group| group[0].settings == item.settings) {
+                    Some(group) => group.push(item),
+                    None => groups.push(vec![item]),
+                }
+            }
             Err(failed) => report(work, failed_outcome(work, failed)),
         }
     }
+    for items in groups {
+        run_group(context, pass.lane == Lane::Fresh, &items, observer, report);
+    }
+}
+
+/// Objects with equal settings. They have the provider and the project in common, too.
+fn run_group(
+    context: &Context,
+    fresh: bool,
+    items: &[Item<'_>],
+    observer: Option<Observer<'_>>,
+    report: Report<'_>,
+) {
     let Some(oldest) = items.first() else { return };
-    let fresh = pass.lane == Lane::Fresh;
-    let mut fetch =
-        Fetch::new(&context.cloud, &oldest.spec.provider_id, &oldest.spec.project_id, fresh);
+    let cloud = context.clouds.with(&oldest.settings);
+    let Spec { provider_id, project_id, .. } = oldest.spec;
+    let mut fetch = Fetch::new(&cloud, provider_id, project_id, fresh);
     let is_forced = |item: &Item<'_>| item.work.resend_accepted_until.is_some();
     if fresh && items.iter().any(is_forced) {
         fetch.force_login();
     }
-    let pass_specs = specs(&items);
-    for slice in slices(&items) {
+    let pass_specs = specs(items);
+    for slice in slices(items) {
         run_slice(context, &mut fetch, &pass_specs, slice, observer, report);
     }
 }
@@ -168,10 +189,11 @@ fn run_slice(
 }
 
 /// Step 1: does the object say enough to begin, and is it known what was accepted before?
-pub fn check<'a>(context: &Context, work: &'a Work) -> Result<&'a Spec, Failed> {
+pub fn check<'a>(context: &Context, work: &'a Work) -> Result<(&'a Spec, Arc<Settings>), Failed> {
     let config_error = |message: String| Failed::new(Reason::ConfigError, message);
     let spec = work.object.spec.as_ref().map_err(|problem| config_error(problem.clone()))?;
-    let (missing, state) = (context.config.all_missing(), context.store.state());
+    let settings = context.config.settings_of(spec).map_err(config_error)?;
+    let (missing, state) = (settings.all_missing(), context.store.state());
     if !missing.is_empty() {
         return Err(config_error(format!("the operator's settings lack {}", missing.join(", "))));
     }
@@ -185,7 +207,7 @@ pub fn check<'a>(context: &Context, work: &'a Work) -> Result<&'a Spec, Failed> 
         let message = format!("no node may be sent while the inventory isn't known: {why}");
         return Err(config_error(message));
     }
-    Ok(spec)
+    Ok((spec, settings))
 }
 
 fn specs<'a>(items: &[Item<'a>]) -> Vec<&'a Spec> {
@@ -214,13 +236,13 @@ fn plan_of(
     item: &Item<'_>,
     inventory: &Inventory,
 ) -> Result<Plan, Failed> {
-    let Item { work, spec } = item;
+    let Item { work, spec, settings } = item;
     let answers = fetch.answers(spec)?;
-    let plan = plan::plan(&Sources {
+    let mut plan = plan::plan(&Sources {
         spec,
         uid: &work.object.uid,
         answers: &answers,
-        statuses: context.config.openstack.port_statuses.as_deref(),
+        statuses: settings.openstack.port_statuses.as_deref(),
         inventory,
         building_since: &work.building_since,
         uptime: context.clock.now().uptime,
@@ -230,6 +252,7 @@ fn plan_of(
         true => Memory::Kept,
         false => memory::of(work, &answers, inventory, may_renumber),
     };
+    plan.hints.extend(settings.notes.iter().cloned());
     Ok(Plan { memory, ..plan })
 }
 
@@ -247,7 +270,7 @@ fn each_plan<'a>(
             Err(Failed::new(Reason::ConfigError, PANICKED))
         });
         match planned {
-            Ok(plan) => plans.push((*item, plan)),
+            Ok(plan) => plans.push((item.clone(), plan)),
             Err(failed) => finish(item.work, failed_outcome(item.work, failed)),
         }
     }
@@ -283,7 +306,8 @@ fn decide<'a>(
             // record is no loss, and the object isn't held.
             plan.memory = Memory::Kept;
         }
-        decided.push(Decided { work: item.work, spec: item.spec, plan, own, conflicts, later });
+        let Item { work, spec, settings } = item;
+        decided.push(Decided { work, spec, settings, plan, own, conflicts, later });
     }
     (decided, in_flight)
 }

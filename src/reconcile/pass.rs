@@ -10,7 +10,7 @@ use super::memory::Memory;
 use super::report::{Ready, Reason};
 use crate::cloud::CloudError;
 use crate::cloud::contrabass::RabbitMq;
-use crate::resources::{DownPortRetry, OpenstackConfig};
+use crate::resources::{DownPortRetry, OpenstackConfig, Overrides};
 
 /// Which objects may share one fetch.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,6 +19,8 @@ pub struct Scope {
     pub provider_id: String,
     /// The OpenStack project.
     pub project_id: String,
+    /// The settings of the objects' own; empty for those of the environment.
+    pub settings: Arc<Overrides>,
 }
 
 impl Scope {
@@ -28,9 +30,16 @@ impl Scope {
             Ok(spec) => Scope {
                 provider_id: spec.provider_id.to_ascii_lowercase(),
                 project_id: spec.project_id.clone(),
+                settings: Arc::clone(&spec.settings),
             },
             Err(_) => Scope::default(),
         }
+    }
+
+    /// Do both ask the same Contrabass about the same cloud?
+    pub fn is_of_same_cloud(&self, other: &Scope) -> bool {
+        let contrabass = |scope: &Scope| scope.settings.get("contrabassEndpoint").cloned();
+        self.provider_id == other.provider_id && contrabass(self) == contrabass(other)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Steps 11 to 13: sends what differs, records what was accepted, and says what came of it.
 
 use std::collections::BTreeSet;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 
@@ -11,6 +11,7 @@ use super::ownership::InFlight;
 use super::plan::{Plan, PlannedNode};
 use super::report::{self, Conflict, Summary};
 use super::{Context, Observer, Outcome, Report, Work, differences, down_ports};
+use crate::config::Settings;
 use crate::inventory::contents::Inventory;
 use crate::inventory::record::{Change, Owner};
 use crate::node_config::NodeConfig;
@@ -23,6 +24,8 @@ pub struct Decided<'a> {
     pub(super) work: &'a Work,
     /// What the object asks for.
     pub spec: &'a Spec,
+    /// What it is reconciled by.
+    pub settings: Arc<Settings>,
     /// What its nodes should have.
     pub plan: Plan,
     /// Names of the nodes that the object manages.
@@ -54,9 +57,9 @@ pub(super) fn send(
 ) {
     let inventory = context.store.snapshot();
     let now = context.clock.now().wall;
-    let unconfirmed = context.target.unconfirmed(target);
-    let sendings =
-        objects.iter().map(|object| Sending::of(object, context, &inventory, &unconfirmed, now));
+    let Some(Decided { settings, .. }) = objects.first() else { return };
+    let unconfirmed = context.target.unconfirmed(settings, target);
+    let sendings = objects.iter().map(|object| Sending::of(object, &inventory, &unconfirmed, now));
     let sendings =
         sendings.inspect(|sending| observer.iter().for_each(|see| see(sending, &inventory)));
     let (unchanged, due): (Vec<Sending<'_>>, Vec<Sending<'_>>) =
@@ -66,7 +69,7 @@ pub(super) fn send(
         // What is forced while a delivery is under way is sent after it.
         let sent_at = context.clock.now().wall;
         let nodes: Vec<Vec<&NodeConfig>> = due.iter().map(Sending::configs).collect();
-        let delivery = context.target.deliver(target, &nodes, &*context.may_act);
+        let delivery = context.target.deliver(settings, target, &nodes, &*context.may_act);
         if observer.is_none() {
             log_delivery(target, &due, &delivery, &inventory);
         }
@@ -94,7 +97,7 @@ fn settle(
     let unwritten = commit(context, changes.collect());
     let inventory = context.store.snapshot();
     for sending in sendings {
-        let outcome = sending.outcome(context, delivery, &inventory, sent_at);
+        let outcome = sending.outcome(delivery, &inventory, sent_at);
         report(sending.object.work, Outcome { unwritten: unwritten.clone(), ..outcome });
     }
 }
@@ -113,7 +116,6 @@ fn commit(context: &Context, changes: Vec<Change>) -> Option<String> {
 impl<'a> Sending<'a> {
     fn of(
         object: &'a Decided<'a>,
-        context: &Context,
         inventory: &Inventory,
         unconfirmed: &BTreeSet<String>,
         now: Timestamp,
@@ -122,7 +124,7 @@ impl<'a> Sending<'a> {
         let is_own = |node: &&PlannedNode| !is_held && object.own.contains(&node.config.node_name);
         let own: Vec<&PlannedNode> = object.plan.nodes.iter().filter(is_own).collect();
         let send_context = SendContext {
-            intervals: &context.config.intervals,
+            intervals: &object.settings.intervals,
             forced_until: object.work.resend_accepted_until,
             down_ports: object.work.down_port_retry.as_ref(),
             unconfirmed,
@@ -201,13 +203,7 @@ impl<'a> Sending<'a> {
     }
 
     /// `inventory` has what was accepted in this pass.
-    fn outcome(
-        &self,
-        context: &Context,
-        delivery: &Delivery,
-        inventory: &Inventory,
-        now: Timestamp,
-    ) -> Outcome {
+    fn outcome(&self, delivery: &Delivery, inventory: &Inventory, now: Timestamp) -> Outcome {
         let Sending { object, own, due } = self;
         let Decided { work, spec, plan, conflicts, later, .. } = object;
         let (memory, building_since) = (plan.memory, plan.building_since.clone());
@@ -217,7 +213,7 @@ impl<'a> Sending<'a> {
         }
         let names = due.iter().map(|(node, _)| node.config.node_name.as_str()).collect();
         let delivery = delivery.of(&names);
-        let intervals = &context.config.intervals;
+        let intervals = &object.settings.intervals;
         let is_accepted = |node: &PlannedNode| delivery.accepted.contains(&node.config.node_name);
         let accepted = || due.iter().filter(|(node, _)| is_accepted(node));
         let count = |wanted| accepted().filter(|(_, reason)| *reason == wanted).count();

@@ -6,14 +6,17 @@ pub mod viola;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::config::Settings;
 use crate::node_config::NodeConfig;
 
 /// Takes node configurations and hands them to clusters.
 pub trait Target: Send + Sync {
-    /// Delivers the nodes of the objects of one pass, one list per object, to the cluster `target`.
-    /// Names differ between all nodes. A request is begun only while `may_act` says so.
+    /// Delivers the nodes of the objects of one pass, one list per object, to the cluster `target`
+    /// by the settings of these objects. Names differ between all nodes. A request is begun only
+    /// while `may_act` says so.
     fn deliver(
         &self,
+        settings: &Settings,
         target: &str,
         objects: &[Vec<&NodeConfig>],
         may_act: &dyn Fn() -> bool,
@@ -21,7 +24,7 @@ pub trait Target: Send + Sync {
 
     /// The nodes of the cluster whose last delivery wasn't seen to be accepted: whether the cluster
     /// has what the inventory records isn't known.
-    fn unconfirmed(&self, target: &str) -> BTreeSet<String>;
+    fn unconfirmed(&self, settings: &Settings, target: &str) -> BTreeSet<String>;
 
     /// Ends every request; the operator is stopping.
     fn shutdown(&self);

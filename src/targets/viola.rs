@@ -14,14 +14,18 @@
 //! takes is Viola's to say; nothing is left out beforehand.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::acceptance::{Objection, acceptance};
 pub use super::{Delivery, Problem, Target};
 use crate::cloud::answer::{error_text, redirect_hint};
-use crate::config::{Config, Required};
+use crate::config::{Config, Settings};
 use crate::http::client::{Answer, Client, ClientOptions, Clients, Failure, Request, Service};
+use crate::http::proxy::Proxies;
+use crate::http::trust::Trust;
+use crate::kept::Kept;
 use crate::node_config::NodeConfig;
 use crate::threads::lock;
 
@@ -39,11 +43,15 @@ const MAX_REQUESTS_FOR_HALVES: usize = 20;
 /// repeated to find out.
 const IDLE_LIMIT: Duration = Duration::from_secs(4);
 
-/// The client of Viola.
+/// The clients of Viola, by the settings of objects.
 pub struct Viola {
-    endpoint: Required<String>,
-    client: Client,
-    clusters: Mutex<BTreeMap<String, Cluster>>,
+    clients: Clients,
+    proxies: Arc<Proxies>,
+    /// By the limit of a call and whom it trusts.
+    connections: Kept<(Duration, Trust), Client>,
+    /// By Viola's endpoint and the cluster's name.
+    clusters: Mutex<BTreeMap<(String, String), Cluster>>,
+    stopped: AtomicBool,
 }
 
 /// What earlier deliveries to a cluster have shown.
@@ -66,88 +74,101 @@ struct Pace {
 }
 
 impl Viola {
-    /// A client by the configuration; nothing is sent yet.
+    /// Nothing is sent yet.
     pub fn new(config: &Config, clients: &Clients) -> Viola {
-        let options = ClientOptions {
-            call_limit: config.viola.timeout,
-            trust: config.viola.trust.clone(),
-            idle_limit: IDLE_LIMIT,
+        Viola {
+            clients: clients.clone(),
             proxies: Arc::clone(&config.proxies),
-        };
-        let endpoint = config.viola.endpoint.clone();
-        Viola { endpoint, client: clients.client(options), clusters: Mutex::default() }
+            connections: Kept::default(),
+            clusters: Mutex::default(),
+            stopped: AtomicBool::new(false),
+        }
+    }
+
+    fn client(&self, settings: &Settings) -> Arc<Client> {
+        let key = (settings.viola.timeout, settings.viola.trust.clone());
+        let client = self.connections.get(&key, || {
+            let ((call_limit, trust), proxies) = (key.clone(), Arc::clone(&self.proxies));
+            let idle_limit = IDLE_LIMIT;
+            self.clients.client(ClientOptions { call_limit, trust, idle_limit, proxies })
+        });
+        if self.stopped.load(Ordering::SeqCst) {
+            client.shutdown();
+        }
+        client
     }
 
     /// The HTTP status of any answer to a GET where nodes are posted: the way there, without a post.
-    pub fn reach(&self) -> Result<u16, String> {
-        let endpoint =
-            self.endpoint.as_ref().map_err(|variable| format!("{variable} is not set"))?;
+    pub fn reach(&self, settings: &Settings) -> Result<u16, String> {
+        let endpoint = settings.viola.endpoint.as_ref();
+        let endpoint = endpoint.map_err(|variable| format!("{variable} is not set"))?;
         let url = format!("{endpoint}{PATH}");
-        let answer = self.client.call(&Request::get(Service::Viola, &url));
+        let answer = self.client(settings).call(&Request::get(Service::Viola, &url));
         answer.map(|answer| answer.status).map_err(|error| error.to_string())
     }
+}
 
-    fn post(&self, url: &str, target: &str, batch: &Batch<'_>) -> Reply {
-        let request =
-            Request::with_body(Service::Viola, "POST", url, "application/json", &batch.body)
-                .header("x-provider-id", target);
-        match self.client.call(&request) {
-            Ok(answer) if matches!(answer.status, 200 | 201 | 202 | 204) => Reply::Good(answer),
-            Ok(answer) => {
-                let (status, words) = (answer.status, error_text(&answer));
-                let message = batch.refusal(&format!("HTTP {status}"), &words);
-                let message = message + redirect_hint(status);
-                let kind = match status {
-                    413 | 414 | 431 => Refusal::TooLarge,
-                    400 | 422 => Refusal::NotValid,
-                    _ => Refusal::Other,
-                };
-                let retry_after = answer.retry_after().filter(|_| matches!(status, 429 | 503));
-                Reply::Refused { message, kind, retry_after }
-            }
-            Err(error) if error.failure == Failure::Reset => {
-                let (message, retry_after) = (error.to_string(), None);
-                Reply::Refused { message, kind: Refusal::Reset, retry_after }
-            }
-            Err(error) => Reply::NoAnswer {
-                message: error.to_string(),
-                was_sent: !matches!(
-                    error.failure,
-                    Failure::Refused
-                        | Failure::HostNotFound
-                        | Failure::Tls(_)
-                        | Failure::Proxy(_)
-                        | Failure::BadUrl(_)
-                        | Failure::BadHeader(_)
-                        | Failure::Stopped
-                ),
-            },
+fn post(client: &Client, url: &str, target: &str, batch: &Batch<'_>) -> Reply {
+    let request = Request::with_body(Service::Viola, "POST", url, "application/json", &batch.body)
+        .header("x-provider-id", target);
+    match client.call(&request) {
+        Ok(answer) if matches!(answer.status, 200 | 201 | 202 | 204) => Reply::Good(answer),
+        Ok(answer) => {
+            let (status, words) = (answer.status, error_text(&answer));
+            let message = batch.refusal(&format!("HTTP {status}"), &words);
+            let message = message + redirect_hint(status);
+            let kind = match status {
+                413 | 414 | 431 => Refusal::TooLarge,
+                400 | 422 => Refusal::NotValid,
+                _ => Refusal::Other,
+            };
+            let retry_after = answer.retry_after().filter(|_| matches!(status, 429 | 503));
+            Reply::Refused { message, kind, retry_after }
         }
+        Err(error) if error.failure == Failure::Reset => {
+            let (message, retry_after) = (error.to_string(), None);
+            Reply::Refused { message, kind: Refusal::Reset, retry_after }
+        }
+        Err(error) => Reply::NoAnswer {
+            message: error.to_string(),
+            was_sent: !matches!(
+                error.failure,
+                Failure::Refused
+                    | Failure::HostNotFound
+                    | Failure::Tls(_)
+                    | Failure::Proxy(_)
+                    | Failure::BadUrl(_)
+                    | Failure::BadHeader(_)
+                    | Failure::Stopped
+            ),
+        },
     }
 }
 
 impl Target for Viola {
     fn deliver(
         &self,
+        settings: &Settings,
         target: &str,
         objects: &[Vec<&NodeConfig>],
         may_act: &dyn Fn() -> bool,
     ) -> Delivery {
         let nodes = || objects.iter().flatten().copied();
         let mut delivery = Delivery::default();
-        let url = match self.endpoint.as_ref() {
-            Ok(endpoint) => format!("{endpoint}{PATH}"),
+        let (url, key) = match settings.viola.endpoint.as_ref() {
+            Ok(endpoint) => (format!("{endpoint}{PATH}"), cluster_key(endpoint, target)),
             Err(variable) => {
                 delivery.refuse(nodes(), &format!("{variable} is not set"));
                 return delivery;
             }
         };
-        let pace = lock(&self.clusters).get(target).map(|known| known.pace.clone());
+        let pace = lock(&self.clusters).get(&key).map(|known| known.pace.clone());
         let pace = pace.unwrap_or_default();
         let lists = pace.lists(objects);
+        let client = self.client(settings);
         let mut sending = PendingDelivery { pace, ..PendingDelivery::default() };
         for items in lists {
-            sending.send(&items, may_act, &|batch| self.post(&url, target, batch));
+            sending.send(&items, may_act, &|batch| post(&client, &url, target, batch));
         }
         let PendingDelivery { mut pace, was_lowered, failed, delivery, .. } = sending;
         if !was_lowered && !delivery.accepted.is_empty() {
@@ -155,7 +176,7 @@ impl Target for Viola {
         }
         let mut clusters = lock(&self.clusters);
         // Another worker may have noted other nodes meanwhile.
-        let known = clusters.entry(target.to_owned()).or_default();
+        let known = clusters.entry(key).or_default();
         known.pace.limit = pace.limit;
         known.pace.is_isolated = failed || (pace.is_isolated && !delivery.problems.is_empty());
         for NodeConfig { node_name, .. } in nodes() {
@@ -172,13 +193,21 @@ impl Target for Viola {
         delivery
     }
 
-    fn unconfirmed(&self, target: &str) -> BTreeSet<String> {
-        lock(&self.clusters).get(target).map(|known| known.unconfirmed.clone()).unwrap_or_default()
+    fn unconfirmed(&self, settings: &Settings, target: &str) -> BTreeSet<String> {
+        let Ok(endpoint) = &settings.viola.endpoint else { return BTreeSet::new() };
+        let clusters = lock(&self.clusters);
+        let known = clusters.get(&cluster_key(endpoint, target));
+        known.map(|known| known.unconfirmed.clone()).unwrap_or_default()
     }
 
     fn shutdown(&self) {
-        self.client.shutdown();
+        self.stopped.store(true, Ordering::SeqCst);
+        self.connections.all().iter().for_each(|client| client.shutdown());
     }
+}
+
+fn cluster_key(endpoint: &str, target: &str) -> (String, String) {
+    (endpoint.to_owned(), target.to_owned())
 }
 
 impl Default for Pace {

@@ -42,6 +42,7 @@ mod population;
 mod process;
 mod redaction;
 mod scenarios;
+mod settings;
 #[allow(dead_code, reason = "the simulation uses the rest")]
 #[path = "../support/simulated_disk.rs"]
 mod simulated_disk;

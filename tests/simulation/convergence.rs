@@ -111,7 +111,7 @@ impl Simulation {
         config: &multinic_operator::node_config::NodeConfig,
     ) -> Result<(), Broken> {
         let fail = |what: &str| Err(format!("(c) {}: {name} {what}", object.key));
-        let intervals = &self.config.intervals;
+        let intervals = &self.config.settings.intervals;
         let (at, slow) = (self.at, intervals.slow);
         let slack = slow.mul_f64(1.2) + Duration::from_secs(60);
         let sent_within = |limit: Duration| told_at + limit.mul_f64(1.2) + slack >= at;

@@ -241,7 +241,7 @@ impl Simulation {
 
     /// How long everything may take to be in order once nothing is in its way.
     pub(crate) fn convergence_limit(&self) -> Duration {
-        let intervals = &self.config.intervals;
+        let intervals = &self.config.settings.intervals;
         // The longest Retry-After, an error after it, and the life of an MTU, which is
         // noticed at the poll after it.
         let asked = self.transport.state().counts.contains_key("long pause");
@@ -356,7 +356,7 @@ impl Simulation {
             let (_, event) = process.reports.remove(index);
             let wall = process.context.clock.now().wall;
             if let Event::Finished { work, outcome, took } = &event {
-                self.pace.finished(at, wall, work, outcome, &self.config.intervals, *took);
+                self.pace.finished(at, wall, work, outcome, &self.config.settings.intervals, *took);
             }
             self.handle(event);
         }

@@ -14,9 +14,9 @@ impl Simulation {
     pub(crate) fn something_happens(&mut self) {
         self.happened += 1;
         let poll = if self.random.bool() {
-            self.config.intervals.fast
+            self.config.settings.intervals.fast
         } else {
-            self.config.intervals.slow
+            self.config.settings.intervals.slow
         };
         let pause = poll.mul_f64(2.0 * self.random.f64());
         self.next_event = self.at + pause;
@@ -62,7 +62,7 @@ impl Simulation {
         if self.is_left_out(fault.name()) || self.is_left_out("outage") {
             return ("outage", format!("{service} might go down, but doesn't"));
         }
-        let poll = self.config.intervals.slow;
+        let poll = self.config.settings.intervals.slow;
         let until = self.at + outage_length(&mut self.random, poll);
         self.transport.state().faults.outages.insert(service, fault);
         self.outages.insert(service, until);
@@ -80,8 +80,9 @@ impl Simulation {
         };
         if !self.is_left_out(kind) {
             self.disk.set(mood);
-            self.disk_ends =
-                Some(self.at + outage_length(&mut self.random, self.config.intervals.slow));
+            self.disk_ends = Some(
+                self.at + outage_length(&mut self.random, self.config.settings.intervals.slow),
+            );
         }
         (kind, format!("the disk is {mood:?}"))
     }
@@ -103,7 +104,7 @@ impl Simulation {
     }
 
     pub(crate) fn kubernetes_trouble(&mut self) -> (&'static str, String) {
-        let until = self.at + outage_length(&mut self.random, self.config.intervals.slow);
+        let until = self.at + outage_length(&mut self.random, self.config.settings.intervals.slow);
         match self.random.u8(0..3) {
             0 => {
                 self.kubernetes.silent_until = until;

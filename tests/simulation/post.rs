@@ -181,7 +181,7 @@ impl Simulation {
                 resent.insert(work.object.uid.clone());
             }
         }
-        let intervals = self.config.intervals;
+        let intervals = self.config.settings.intervals;
         let limits = (intervals.down_port_fast_retries, intervals.fast, intervals.slow);
         for uid in &resent {
             self.oracle.check_resend(self.at, uid, limits)?;
@@ -200,7 +200,7 @@ impl Simulation {
     ) -> Result<bool, Broken> {
         let spec = spec_of(work);
         let wall = self.process.as_ref().unwrap().context.clock.now().wall;
-        let intervals = self.config.intervals;
+        let intervals = self.config.settings.intervals;
         let clouds = self.oracle.clouds_since(seen.version);
         let clouds: Vec<&CloudState> = clouds.iter().map(|cloud| &**cloud).collect();
         let sight = Sight {

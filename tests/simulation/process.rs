@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use multinic_operator::clock::{Clock, Now};
-use multinic_operator::cloud::Cloud;
+use multinic_operator::cloud::Clouds;
 use multinic_operator::controller::Controller;
 use multinic_operator::http::client::Clients;
 use multinic_operator::inventory::store::Store;
@@ -85,7 +85,7 @@ impl Simulation {
         let allowed = Arc::clone(&may_act);
         let context = Context {
             config: Arc::clone(&self.config),
-            cloud: Arc::new(Cloud::new(&self.config, clock.clone(), &clients)),
+            clouds: Arc::new(Clouds::new(&self.config, clock.clone(), &clients)),
             target: Arc::new(Viola::new(&self.config, &clients)),
             targets_side_by_side: 1,
             store,
@@ -96,7 +96,7 @@ impl Simulation {
         };
         let overview = Arc::new(Overview::default());
         let controller = Controller::new(
-            self.config.intervals,
+            Arc::clone(&self.config),
             self.config.workers,
             Arc::clone(&context.ownership),
             Arc::clone(&metrics),

@@ -18,7 +18,7 @@ use super::error::CloudError;
 use super::fetch::Fetch;
 use super::neutron::Port;
 use super::nova::ServerName;
-use super::session::Cloud;
+use super::session::{Cloud, Clouds};
 use crate::clock::{Clock, Now};
 use crate::config::Config;
 use crate::http::client::{Answer, Clients, Failure, Request, Service, Transport};
@@ -239,7 +239,7 @@ pub(crate) fn stage(settings: &[(&str, &str)]) -> Stage {
     let clients = Clients::new(&Arc::default()).over(Arc::clone(&services) as _);
     let wall = "2026-01-02T03:04:05Z".parse().unwrap();
     let clock = Clock::invented(Now { uptime: Duration::ZERO, wall });
-    let cloud = Arc::new(Cloud::new(&config, clock.clone(), &clients));
+    let cloud = Clouds::new(&config, clock.clone(), &clients).with(&config.settings);
     Stage { services, clients, clock, config, cloud }
 }
 
@@ -259,6 +259,8 @@ pub(crate) fn spec(subnet: SubnetSelector, vm_ids: &[&str]) -> Spec {
         project_id: PROJECT.to_owned(),
         k8s_provider_id: None,
         paused: false,
+        settings: Arc::default(),
+        encrypt_key: None,
     }
 }
 

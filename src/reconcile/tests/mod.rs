@@ -12,6 +12,7 @@ mod plan;
 mod report;
 mod requests;
 mod schedule;
+mod settings;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -53,7 +54,7 @@ fn seconds(seconds: u64) -> Duration {
 /// The defaults: 20 s, 2 min, 30 s, fast for 3 min, 5 fast retries, no resync.
 fn intervals() -> Intervals {
     let url = |name: &str| (name == "KUBE_API_URL").then(|| "http://kubernetes.test".to_owned());
-    Config::read(url).unwrap().intervals
+    Config::read(url).unwrap().settings.intervals
 }
 
 fn subnet() -> Subnet {
@@ -156,6 +157,8 @@ fn object(name: &str, created: u64, vm_ids: &[&str]) -> OpenstackConfig {
         project_id: "project-1".to_owned(),
         k8s_provider_id: None,
         paused: false,
+        settings: Arc::default(),
+        encrypt_key: None,
     };
     OpenstackConfig {
         key: key(name),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{Metrics, Store, object};
-use crate::cloud::Cloud;
+use crate::cloud::Clouds;
 use crate::cloud::tests::{PROVIDER, Stage, port, provider, refused, reply, stage, token};
 use crate::http::client::{Clients, Service};
 use crate::inventory::files::Disk;
@@ -46,7 +46,7 @@ pub(super) fn context(stage: &Stage, clients: &Clients, folder: &Path) -> Contex
     store.retry();
     Context {
         config: Arc::clone(&stage.config),
-        cloud: Arc::new(Cloud::new(&stage.config, stage.clock.clone(), clients)),
+        clouds: Arc::new(Clouds::new(&stage.config, stage.clock.clone(), clients)),
         target: Arc::new(Viola::new(&stage.config, clients)),
         targets_side_by_side: 1,
         store: Arc::new(store),
@@ -216,7 +216,10 @@ fn a_panic_in_one_plan_is_that_objects_and_leaves_the_others_theirs() {
     let items: Vec<Item<'_>> = pass
         .work
         .iter()
-        .map(|work| Item { work, spec: work.object.spec.as_ref().unwrap() })
+        .map(|work| {
+            let settings = Arc::clone(&operator.context.config.settings);
+            Item { work, spec: work.object.spec.as_ref().unwrap(), settings }
+        })
         .collect();
     let plan = |item: &Item<'_>| match item.work.object.key.name.as_str() {
         "b" => panic!("on purpose"),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::{names, node, nodes};
-use crate::config::Config;
+use crate::config::{Config, Settings};
 use crate::http::client::{Answer, Clients, Failure, Request, Transport};
 use crate::node_config::NodeConfig;
 use crate::targets::viola::{MAX_BYTES, MAX_NODES, PATH, Viola, bodies};
@@ -56,26 +56,51 @@ fn status(status: u16) -> Reply {
     Ok((status, String::new()))
 }
 
-fn over(service: &Arc<impl Transport + 'static>) -> Viola {
+/// Viola by one endpoint.
+struct Endpoint {
+    viola: Viola,
+    settings: Arc<Settings>,
+}
+
+impl Endpoint {
+    fn of(config: &Config, clients: &Clients) -> Endpoint {
+        Endpoint { viola: Viola::new(config, clients), settings: Arc::clone(&config.settings) }
+    }
+
+    fn deliver(
+        &self,
+        target: &str,
+        objects: &[Vec<&NodeConfig>],
+        may_act: &dyn Fn() -> bool,
+    ) -> Delivery {
+        self.viola.deliver(&self.settings, target, objects, may_act)
+    }
+
+    fn unconfirmed(&self, target: &str) -> BTreeSet<String> {
+        self.viola.unconfirmed(&self.settings, target)
+    }
+}
+
+fn over(service: &Arc<impl Transport + 'static>) -> Endpoint {
     client("http://viola.test", Clients::new(&Arc::default()).over(Arc::clone(service) as _))
 }
 
-fn client(endpoint: &str, clients: Clients) -> Viola {
+fn client(endpoint: &str, clients: Clients) -> Endpoint {
     let config = Config::read(|name| match name {
         "VIOLA_ENDPOINT" => Some(endpoint.to_owned()),
         "KUBE_API_URL" => Some("http://kubernetes.test".to_owned()),
         _ => None,
     });
-    Viola::new(&config.unwrap(), &clients)
+    Endpoint::of(&config.unwrap(), &clients)
 }
 
 /// Delivers the nodes of one object.
-fn deliver(viola: &Viola, nodes: &[NodeConfig]) -> Delivery {
+fn deliver(viola: &Endpoint, nodes: &[NodeConfig]) -> Delivery {
     viola.deliver("biz", &[nodes.iter().collect()], &|| true)
 }
 
 /// Delivers the nodes of several objects.
-fn deliver_all(viola: &Viola, objects: &[Vec<NodeConfig>]) -> Delivery {
+fn deliver_all(viola: &Endpoint, objects: &[Vec<NodeConfig>]) -> Delivery {
     let objects: Vec<Vec<&NodeConfig>> = objects.iter().map(|one| one.iter().collect()).collect();
     viola.deliver("biz", &objects, &|| true)
 }
@@ -582,7 +607,7 @@ fn a_redirect_is_no_acceptance_and_is_said_to_be_one() {
 fn without_an_endpoint_nothing_is_sent() {
     let config =
         Config::read(|name| (name == "KUBE_API_URL").then(|| "http://kubernetes.test".to_owned()));
-    let viola = Viola::new(&config.unwrap(), &Clients::new(&Arc::default()));
+    let viola = Endpoint::of(&config.unwrap(), &Clients::new(&Arc::default()));
     let delivery = deliver(&viola, &nodes(2));
     assert_eq!(said(&delivery, "worker-00001"), "VIOLA_ENDPOINT is not set");
     assert!(delivery.accepted.is_empty());

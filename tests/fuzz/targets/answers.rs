@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use multinic_operator::clock::{Clock, Now};
-use multinic_operator::cloud::Cloud;
+use multinic_operator::cloud::Clouds;
 use multinic_operator::cloud::fetch::Fetch;
 use multinic_operator::config::Config;
 use multinic_operator::http::client::{Answer, Clients, Failure, Request, Service, Transport};
@@ -140,7 +140,7 @@ pub fn run(data: &[u8]) {
     let clients = Clients::new(&Arc::default()).over(voice);
     let wall = "2026-11-23T00:00:00Z".parse().unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     let clock = Clock::invented(Now { uptime: Duration::ZERO, wall });
-    let cloud = Arc::new(Cloud::new(&CONFIG, clock, &clients));
+    let cloud = Clouds::new(&CONFIG, clock, &clients).with(&CONFIG.settings);
     let Ok(spec) = &OBJECT.spec else { unreachable!("the object is well formed") };
     let mut fetch = Fetch::new(&cloud, &spec.provider_id, &spec.project_id, true);
     let fetched = fetch.slice(&[spec], &[spec]);
@@ -163,15 +163,19 @@ pub fn run(data: &[u8]) {
         spec,
         uid: &OBJECT.uid,
         answers: &answers,
-        statuses: CONFIG.openstack.port_statuses.as_deref(),
+        statuses: CONFIG.settings.openstack.port_statuses.as_deref(),
         inventory: &inventory,
         building_since: &BTreeMap::new(),
         uptime: Duration::ZERO,
     });
     let nodes: Vec<&NodeConfig> = plan.nodes.iter().map(|node| &node.config).collect();
     nodes.iter().for_each(|node| check(node));
-    let delivery =
-        Viola::new(&CONFIG, &clients).deliver("cluster", std::slice::from_ref(&nodes), &|| true);
+    let delivery = Viola::new(&CONFIG, &clients).deliver(
+        &CONFIG.settings,
+        "cluster",
+        std::slice::from_ref(&nodes),
+        &|| true,
+    );
     let sent: BTreeSet<String> = nodes.iter().map(|node| node.node_name.clone()).collect();
     let accepted: BTreeSet<String> = delivery.accepted.iter().cloned().collect();
     let refused: BTreeSet<String> =

@@ -18,13 +18,16 @@ pub fn run(data: &[u8]) {
     }
     match Config::read(|name| environment.get(name).cloned()) {
         Ok(config) => {
-            let intervals = config.intervals;
+            let intervals = config.settings.intervals;
             assert!(!intervals.fast.is_zero() && !intervals.error.is_zero());
             assert!(intervals.fast <= intervals.slow);
             assert!(intervals.resync.is_none_or(|interval| !interval.is_zero()));
             assert!(config.workers > 0);
-            let timeouts =
-                [config.contrabass.timeout, config.openstack.timeout, config.viola.timeout];
+            let timeouts = [
+                config.settings.contrabass.timeout,
+                config.settings.openstack.timeout,
+                config.settings.viola.timeout,
+            ];
             assert!(timeouts.iter().all(|timeout| !timeout.is_zero()));
             // No secret among the settings can be printed.
             let key = environment.get("CONTRABASS_ENCRYPT_KEY").map(|key| key.trim());

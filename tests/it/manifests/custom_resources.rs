@@ -33,6 +33,28 @@ fn whole_spec() -> Value {
             "k8sProviderID": "cluster",
         },
         "paused": true,
+        "settings": {
+            "contrabassEncryptKey": "multinic-demo-16",
+            "contrabassEndpoint": "https://contrabass.example.com",
+            "contrabassInsecureTLS": false,
+            "contrabassTimeout": "30s",
+            "downPortFastRetryMax": 5,
+            "openstackEndpointInterface": "public",
+            "openstackEndpointRegion": "RegionOne",
+            "openstackInsecureTLS": false,
+            "openstackNeutronEndpoint": "https://neutron.example.com",
+            "openstackNodeNameMetadataKey": "node-name",
+            "openstackNovaEndpoint": "https://nova.example.com",
+            "openstackPortAllowedStatuses": ["ACTIVE"],
+            "openstackTimeout": "30s",
+            "pollErrorInterval": "30s",
+            "pollFastInterval": "20s",
+            "pollFastWindow": "3m",
+            "pollSlowInterval": "2m",
+            "violaEndpoint": "https://viola.example.com",
+            "violaInsecureTLS": false,
+            "violaTimeout": "30s",
+        },
     })
 }
 
@@ -110,8 +132,16 @@ fn the_printer_columns_show_fields_that_the_status_has() {
 #[test]
 fn every_field_of_the_spec_is_read_and_nothing_else() {
     // Taken apart without `..`: a new field doesn't compile until this says where it is from.
-    let Spec { subnet, vm_ids, provider_id, project_id, k8s_provider_id, paused } =
-        read(&object(&whole_spec())).spec.unwrap();
+    let Spec {
+        subnet,
+        vm_ids,
+        provider_id,
+        project_id,
+        k8s_provider_id,
+        paused,
+        settings,
+        encrypt_key,
+    } = read(&object(&whole_spec())).spec.unwrap();
     let by_name = read(&object(&without(whole_spec(), "subnetID"))).spec.unwrap();
     let read_as = [
         ("subnetID", subnet == Some(SubnetSelector::Id("subnet-id".to_owned()))),
@@ -125,8 +155,13 @@ fn every_field_of_the_spec_is_read_and_nothing_else() {
     for (path, is_read) in read_as {
         assert!(is_read, "{path}");
     }
-    let known = read_as.map(|(path, _)| path.to_owned());
-    assert_eq!(Schema::of(OPENSTACK_CONFIGS).leaves("spec"), known.into());
+    let settings = settings.keys().map(|name| match *name {
+        "openstackPortAllowedStatuses" => format!("settings.{name}[]"),
+        name => format!("settings.{name}"),
+    });
+    let key = encrypt_key.map(|_| "settings.contrabassEncryptKey".to_owned());
+    let known = read_as.map(|(path, _)| path.to_owned()).into_iter().chain(settings).chain(key);
+    assert_eq!(Schema::of(OPENSTACK_CONFIGS).leaves("spec"), known.collect());
 }
 
 #[test]
@@ -314,7 +349,10 @@ fn the_sample_is_a_good_object() {
         .replace("    # k8sProviderID:", "    k8sProviderID:")
         .replace("  # paused:", "  paused:");
     let whole = documents(&whole).remove(0);
-    assert_eq!(paths(&whole["spec"]), Schema::of(OPENSTACK_CONFIGS).leaves("spec"));
+    // Settings are for few objects; docs/settings.md has them.
+    let mut leaves = Schema::of(OPENSTACK_CONFIGS).leaves("spec");
+    leaves.retain(|path| !path.starts_with("settings."));
+    assert_eq!(paths(&whole["spec"]), leaves);
     assert!(read(&whole).spec.unwrap().k8s_provider_id.is_some());
 }
 

@@ -151,10 +151,11 @@ fn nodes_that_fail_are_named_and_the_operators_client_takes_the_others_as_accept
         "KUBE_API_URL" => Some("http://127.0.0.1:1".to_owned()),
         _ => None,
     });
-    let viola = Viola::new(&config.unwrap(), &Clients::new(&Arc::default()));
+    let config = config.unwrap();
+    let viola = Viola::new(&config, &Clients::new(&Arc::default()));
     let nodes: Vec<NodeConfig> = serde_json::from_value(three_nodes()).unwrap();
     let nodes: Vec<&NodeConfig> = nodes.iter().collect();
-    let delivery = viola.deliver("biz-1", std::slice::from_ref(&nodes), &|| true);
+    let delivery = viola.deliver(&config.settings, "biz-1", std::slice::from_ref(&nodes), &|| true);
     let accepted: Vec<&str> = delivery.accepted.iter().map(String::as_str).collect();
     assert_eq!(accepted, ["worker-1", "worker-3"]);
     assert_eq!(delivery.problems.len(), 1, "{:?}", delivery.problems);
