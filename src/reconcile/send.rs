@@ -1,6 +1,6 @@
 //! Steps 11 to 13: sends what differs, records what was accepted, and says what came of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
@@ -13,10 +13,10 @@ use super::report::{self, Conflict, Summary};
 use super::{Context, Observer, Outcome, Report, Work, differences, down_ports};
 use crate::config::Settings;
 use crate::inventory::contents::Inventory;
-use crate::inventory::record::{Change, Owner};
+use crate::inventory::record::{Change, Owner, Record};
 use crate::node_config::NodeConfig;
 use crate::resources::Spec;
-use crate::targets::Delivery;
+use crate::targets::{Delivery, Post};
 use crate::threads::lock;
 
 /// An object of a slice with its plan, and what it may send of it.
@@ -149,16 +149,25 @@ impl<'a> Sending<'a> {
         let (name, vm_id) = (&node.config.node_name, &node.config.instance_id);
         let record = inventory.get(&spec.provider_id, name).map(|stored| &stored.record);
         let record = record.filter(|record| record.was_accepted());
-        let mut before = inventory.by_instance(&spec.provider_id, vm_id).into_iter();
-        let before = before.find(|stored| stored.record.node_name != *name);
+        // Of whichever provider: the cloud may have been registered under another id since.
+        let of_vm = inventory.by_vm(vm_id).into_iter().map(|stored| &stored.record);
+        let of_vm: Vec<_> = of_vm.filter(|record| record.was_accepted()).collect();
+        let same_name = |record: &&&Record| record.node_name == *name;
+        let before = of_vm.iter().find(same_name).or(of_vm.first()).copied();
         let forced_at = work.resend_accepted_until;
         let is_forced = |forced: &Timestamp| record.is_some_and(|it| it.updated_at <= *forced);
         vec![match (reason, record, before) {
             (SendReason::Changed, Some(record), _) => {
                 return differences::between(record, node, spec.target());
             }
+            (SendReason::Changed, None, Some(before)) if before.node_name == *name => {
+                let (was, is) = (&before.provider_id, &spec.provider_id);
+                let mut why = vec![format!("its cloud was registered as {was}, now as {is}")];
+                why.extend(differences::between(before, node, spec.target()));
+                return why;
+            }
             (SendReason::Changed, None, Some(before)) => {
-                let before = &before.record.node_name;
+                let before = &before.node_name;
                 format!("its VM was known as node {before}, whose record it replaces")
             }
             (SendReason::Changed, None, None) => {
@@ -252,7 +261,7 @@ impl<'a> Sending<'a> {
     }
 }
 
-/// One line for the delivery, and one for each node whose configuration changed.
+/// One line for each POST, and one for each node whose configuration changed.
 fn log_delivery(
     target: &str,
     sendings: &[Sending<'_>],
@@ -260,15 +269,19 @@ fn log_delivery(
     inventory: &Inventory,
 ) {
     let due = || sendings.iter().flat_map(|one| one.due.iter().map(move |due| (one, due)));
-    let count = |wanted| due().filter(|(_, (_, reason))| *reason == wanted).count();
-    let (changed, resync, down_ports) =
-        (count(SendReason::Changed), count(SendReason::Resync), count(SendReason::DownPorts));
-    log::info!(
-        "sent to {target}: {}, {} accepted ({changed} changed, {resync} for a resync, \
-         {down_ports} with DOWN ports)",
-        report::count(due().count(), "node"),
-        delivery.accepted.len(),
-    );
+    let reasons: BTreeMap<&str, SendReason> =
+        due().map(|(_, (node, reason))| (node.config.node_name.as_str(), *reason)).collect();
+    for Post { nodes, accepted } in &delivery.posts {
+        let reasons: Vec<_> = nodes.iter().filter_map(|node| reasons.get(node.as_str())).collect();
+        let count = |wanted| reasons.iter().filter(|reason| ***reason == wanted).count();
+        let (changed, resync, down_ports) =
+            (count(SendReason::Changed), count(SendReason::Resync), count(SendReason::DownPorts));
+        log::info!(
+            "POST to {target}: {}, {accepted} accepted ({changed} changed, {resync} for a resync, \
+             {down_ports} with DOWN ports)",
+            report::count(nodes.len(), "node"),
+        );
+    }
     for (sending, (node, reason)) in due() {
         let name = &node.config.node_name;
         if *reason != SendReason::Changed || !delivery.accepted.contains(name) {

@@ -39,6 +39,17 @@ pub struct Delivery {
     pub problems: Vec<Problem>,
     /// The service asked not to be called for so long.
     pub retry_after: Option<Duration>,
+    /// The requests that were made, in their order.
+    pub posts: Vec<Post>,
+}
+
+/// One request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Post {
+    /// The nodes in it.
+    pub nodes: Vec<String>,
+    /// How many of them were accepted.
+    pub accepted: usize,
 }
 
 /// Nodes that weren't accepted.
@@ -51,7 +62,7 @@ pub struct Problem {
 }
 
 impl Delivery {
-    /// The part of one object, by the names of its nodes.
+    /// The part of one object, by the names of its nodes; requests are of all objects.
     pub fn of(&self, nodes: &BTreeSet<&str>) -> Delivery {
         let is_own = |node: &&String| nodes.contains(node.as_str());
         let of_problem = |problem: &Problem| {
@@ -64,6 +75,7 @@ impl Delivery {
             accepted: self.accepted.iter().filter(is_own).cloned().collect(),
             retry_after: self.retry_after.filter(|_| !problems.is_empty()),
             problems,
+            posts: Vec::new(),
         }
     }
 

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::acceptance::{Objection, acceptance};
-pub use super::{Delivery, Problem, Target};
+pub use super::{Delivery, Post, Problem, Target};
 use crate::cloud::answer::{error_text, redirect_hint};
 use crate::config::{Config, Settings};
 use crate::http::client::{Answer, Client, ClientOptions, Clients, Failure, Request, Service};
@@ -336,6 +336,7 @@ impl PendingDelivery {
                 unanswered += usize::from(self.pace.unanswered.remove(&node.node_name).is_some());
             }
             let is_again = unanswered == count;
+            let accepted_before = self.delivery.accepted.len();
             match post(&batch) {
                 Reply::Good(answer) => self.take(&batch, &answer),
                 Reply::Refused { kind, .. } if kind != Refusal::Other && list.halve(&batch) => {
@@ -363,6 +364,9 @@ impl PendingDelivery {
                         Some(format!("not sent, an earlier request had no answer: {message}"));
                 }
             }
+            let nodes = batch.nodes().map(|node| node.node_name.clone()).collect();
+            let accepted = self.delivery.accepted.len() - accepted_before;
+            self.delivery.posts.push(Post { nodes, accepted });
         }
     }
 

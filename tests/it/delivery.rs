@@ -57,6 +57,35 @@ fn only_the_node_that_changed_is_sent() {
 }
 
 #[test]
+fn each_post_and_each_changed_node_is_a_log_line_also_when_the_cloud_is_registered_anew() {
+    let world = World::of("three-nodes");
+    let before = "b7c9e2d4-3f61-4a85-9c0e-71d2a6f854e3";
+    let credentials = |provider: &str| json!({"credentials": {"openstackProviderID": provider, "k8sProviderID": "biz-1"}});
+    world.change_spec(credentials(before));
+    world.edit(|state| {
+        let mut anew = state.providers[0].clone();
+        anew.id = "anew".to_owned();
+        state.providers.push(anew);
+    });
+    world.viola().refuse_node("worker-1", "no such node");
+    let operator = Operator::start(&world, &QUICK);
+    operator.line_with(
+        "POST to biz-1: 3 nodes, 2 accepted (3 changed, 0 for a resync, 0 with DOWN ports)",
+    );
+    operator.line_with("node worker-0 accepted by biz-1: new, with 2 interfaces");
+    operator.line_with("POST to biz-1: 1 node, 0 accepted (1 changed");
+    world.viola().accept_all_nodes();
+    world.wait_for_reason("NoChange");
+    world.change_spec(credentials("anew"));
+    operator.line_with("POST to biz-1: 3 nodes, 3 accepted (3 changed");
+    let line = operator.line_with("node worker-0 accepted by biz-1: its cloud");
+    assert!(
+        line.ends_with(&format!("its cloud was registered as {before}, now as anew")),
+        "{line}"
+    );
+}
+
+#[test]
 fn a_port_in_error_comes_back_as_the_card_it_was_also_after_a_restart() {
     let world = World::of("three-nodes");
     let operator = Operator::start(&world, &QUICK);

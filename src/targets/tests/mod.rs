@@ -31,6 +31,7 @@ fn the_part_of_an_object_names_its_own_nodes_alone() {
         accepted: names(&["a-1", "b-1"]),
         problems: vec![problem(&["a-2", "b-2"], "HTTP 503"), problem(&["b-3"], "refused")],
         retry_after: Some(Duration::from_secs(7)),
+        posts: Vec::new(),
     };
     let part = delivery.of(&BTreeSet::from(["a-1", "a-2", "a-3"]));
     assert_eq!(
