@@ -48,7 +48,8 @@ pub struct Inventory {
     version: u64,
     /// Ordered by provider and node name, each once.
     records: Vec<Arc<Stored>>,
-    /// Positions of records by the hash of their node name and VM; made when they are needed.
+    /// Positions of records by the hash of their node name, their VM and the uid of their owner; made
+    /// when they are needed.
     positions: OnceLock<Vec<(u64, u32)>>,
 }
 
@@ -130,6 +131,11 @@ impl Inventory {
         found
     }
 
+    /// The records of the nodes that an object had sent.
+    pub fn by_owner(&self, uid: &str) -> Vec<&Arc<Stored>> {
+        self.find(uid, |record| record.owner.as_ref().is_some_and(|owner| owner.uid == uid))
+    }
+
     /// The inventory after the changes of one commit, and whether they only say that the same was
     /// accepted again. A record that goes while its VM comes back under another name hands its
     /// timeline on.
@@ -168,8 +174,9 @@ impl Inventory {
         let positions = self.positions.get_or_init(|| {
             let mut positions = Vec::new();
             for (stored, position) in self.records.iter().zip(0..) {
-                let keys = [&stored.record.node_name, &stored.record.instance_id];
-                positions.extend(keys.map(|key| (hash(key), position)));
+                let Record { node_name, instance_id, owner, .. } = &stored.record;
+                let keys = [Some(node_name), Some(instance_id), owner.as_ref().map(|it| &it.uid)];
+                positions.extend(keys.into_iter().flatten().map(|key| (hash(key), position)));
             }
             positions.sort_unstable();
             positions.dedup();

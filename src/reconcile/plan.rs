@@ -1,6 +1,6 @@
 //! What each node should have, from the answers of the cloud and the inventory (steps 8 to 10). Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,6 +63,8 @@ pub struct Plan {
     pub building_since: BTreeMap<String, Duration>,
     /// Ports that are BUILD for an hour: node and port id.
     pub stuck: Vec<(String, String)>,
+    /// Nodes that the object had sent and whose VMs it no longer names.
+    pub former: Vec<String>,
     /// What is likely a mistake, though nothing failed.
     pub hints: Vec<String>,
     /// What the inventory knows of the object, from [`memory::of`](super::memory::of).
@@ -164,8 +166,21 @@ pub fn plan(sources: &Sources<'_>) -> Plan {
             plan.nodes.extend(node);
         }
     }
+    plan.former = former(sources, &plan);
     plan.hints = hints::hints(sources, &plan);
     plan
+}
+
+/// Nobody deletes what was sent of a VM that the object no longer names.
+fn former(sources: &Sources<'_>, plan: &Plan) -> Vec<String> {
+    let records = sources.inventory.by_owner(sources.uid).into_iter().map(|stored| &stored.record);
+    let named: BTreeSet<&str> = sources.spec.vm_ids.iter().map(String::as_str).collect();
+    let is_former = |record: &&Record| {
+        record.was_accepted()
+            && !named.contains(&*record.instance_id.to_ascii_lowercase())
+            && plan.nodes.iter().all(|node| node.config.node_name != record.node_name)
+    };
+    records.filter(is_former).map(|record| record.node_name.clone()).collect()
 }
 
 fn unconfirmed(name: &str, vm: &Vm<'_>, why: &str) -> Unconfirmed {

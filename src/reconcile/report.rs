@@ -158,6 +158,10 @@ pub fn ready(summary: &Summary<'_>) -> Ready {
     if !left_out.is_empty() {
         parts.push(format!("left out: {}", left_out.join(", ")));
     }
+    if !plan.former.is_empty() {
+        let what = "no longer in vmNames, unchanged at the target and in the inventory";
+        parts.push(format!("{what}: {}", listed(&plan.former)));
+    }
     parts.extend(plan.hints.iter().cloned());
     Ready { reason, message: limited(&parts.join("; ")) }
 }

@@ -86,6 +86,35 @@ fn each_post_and_each_changed_node_is_a_log_line_also_when_the_cloud_is_register
 }
 
 #[test]
+fn a_vm_that_is_taken_out_of_the_object_leaves_its_node_and_the_status_names_it() {
+    let world = World::of("three-nodes");
+    let _operator = Operator::start(&world, &QUICK);
+    world.wait_for_reason("NoChange");
+    let vms = ["3b8f2c61-9d04-4e7a-a5c2-1f6e8d90b7a4", "71d5e0a9-2c8b-4f36-9e14-8a3d6c5b02f7"];
+    world.change_spec(json!({"vmNames": vms}));
+    let says = "2 nodes unchanged; no longer in vmNames, unchanged at the target and in the \
+                inventory: worker-2";
+    world.wait_for_ready(|ready| ready["message"] == says);
+    assert_eq!(posts(&world).len(), 1);
+}
+
+#[test]
+fn names_that_nova_does_not_confirm_are_logged_once_for_each_outage() {
+    let world = World::of("three-nodes");
+    let operator = Operator::start(&world, &QUICK);
+    world.wait_for_reason("NoChange");
+    let remembered = |log: &str| log.matches("3 nodes go by their last known name").count();
+    for outage in 1..=2 {
+        world.faults().add(Fault::always(Service::Nova, FaultKind::Html { status: 503 }));
+        world.wait_for_ready(|ready| ready["message"].to_string().contains("last known name"));
+        wait_for_polls(&world, 3);
+        assert_eq!(remembered(&operator.log()), outage);
+        world.faults().clear_service(Service::Nova);
+        world.wait_for_ready(|ready| ready["message"] == "3 nodes unchanged");
+    }
+}
+
+#[test]
 fn a_port_in_error_comes_back_as_the_card_it_was_also_after_a_restart() {
     let world = World::of("three-nodes");
     let operator = Operator::start(&world, &QUICK);

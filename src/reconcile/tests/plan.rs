@@ -129,6 +129,21 @@ fn a_node_goes_by_the_name_nova_gives_and_nodes_are_sorted_by_it() {
 }
 
 #[test]
+fn nodes_of_vms_that_are_no_longer_named_are_said() {
+    let of = |uid: &str, node: &str, vm: &str| Record {
+        owner: Some(owner(uid)),
+        ..record(node, vm, &[("p9", 0)])
+    };
+    let scene = cloud(&[("vm-1", "worker-1")]).port("vm-1", port("p1", 1));
+    let scene = scene.remembers(of("edge", "worker-1", "vm-of-before"));
+    let scene = scene.remembers(of("another", "worker-3", "vm-3"));
+    let scene = scene
+        .remembers(Record { accepted_by: Some(String::new()), ..of("edge", "worker-4", "vm-4") });
+    let plan = scene.remembers(of("edge", "worker-2", "vm-2")).plan_of(&spec());
+    assert_eq!(plan.former, ["worker-2"]);
+}
+
+#[test]
 fn a_vm_without_a_name_goes_by_its_id() {
     let nameless = ServerName::Known(None);
     let plan = cloud(&[]).vm("vm-1", nameless).port("vm-1", port("p1", 1)).plan();
