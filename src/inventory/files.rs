@@ -36,8 +36,11 @@ pub trait Files: Send + Sync {
         match fs::canonicalize(path) {
             // Nothing there yet, or a link to nothing.
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                let target = fs::read_link(path).map(|target| folder_of(path).join(target));
-                Ok(target.unwrap_or_else(|_| path.to_owned()))
+                let mut path = path.to_owned();
+                while let Ok(target) = fs::read_link(&path) {
+                    path = folder_of(&path).join(target);
+                }
+                Ok(path)
             }
             resolved => resolved,
         }

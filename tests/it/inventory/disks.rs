@@ -271,9 +271,13 @@ fn a_link_is_followed_and_stays() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("volume")).unwrap();
     let target = folder.path().join("volume/nodes.json");
-    for (name, points_to) in
-        [("relative.json", "volume/nodes.json".into()), ("whole.json", target.clone())]
-    {
+    std::os::unix::fs::symlink("nodes.json", folder.path().join("volume/link.json")).unwrap();
+    for (name, points_to) in [
+        ("relative.json", "volume/nodes.json".into()),
+        ("whole.json", target.clone()),
+        ("twice.json", "volume/link.json".into()),
+    ] {
+        let _ = fs::remove_file(&target);
         let link = folder.path().join(name);
         std::os::unix::fs::symlink(points_to, &link).unwrap();
         // The target isn't there the first time.
@@ -288,7 +292,7 @@ fn a_link_is_followed_and_stays() {
         assert!(text.contains(name), "{text}");
     }
     let names: Vec<_> = fs::read_dir(folder.path().join("volume")).unwrap().collect();
-    assert_eq!(names.len(), 2, "the file and its lock: {names:?}");
+    assert_eq!(names.len(), 3, "the file, its lock and a link: {names:?}");
 }
 
 /// A store with a thread whose disk waits at a gate before one kind of operation, and its clock.

@@ -25,7 +25,13 @@ fn program(folder: &Path, name: &str) -> PathBuf {
 
 #[test]
 fn a_signal_ends_the_demo_with_its_programs_and_without_its_folder() {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ended-demo");
+    for (name, number) in [("TERM", 15), ("HUP", 1)] {
+        ended_by(name, number);
+    }
+}
+
+fn ended_by(signal: &str, number: i32) {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("demo-ended-by-{signal}"));
     drop(fs::remove_dir_all(&folder));
     let temporary = folder.join("tmp");
     fs::create_dir_all(&temporary).unwrap();
@@ -45,9 +51,9 @@ fn a_signal_ends_the_demo_with_its_programs_and_without_its_folder() {
     let both_run = log.by_ref().filter(|line| line.contains("listens on")).nth(1);
     assert!(both_run.is_some(), "the demo ended: {:?}", demo.wait());
     assert_eq!(fs::read_dir(&temporary).unwrap().count(), 1);
-    Command::new("kill").args(["-TERM", &demo.id().to_string()]).status().unwrap();
+    Command::new("kill").args([&format!("-{signal}"), &demo.id().to_string()]).status().unwrap();
     log.for_each(drop);
-    assert_eq!(demo.wait().unwrap().code(), Some(128 + 15));
+    assert_eq!(demo.wait().unwrap().code(), Some(128 + number));
     assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0, "a folder is left");
     for program in programs {
         let pid = fs::read_to_string(program.with_extension("pid")).unwrap();

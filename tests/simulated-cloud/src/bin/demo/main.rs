@@ -3,8 +3,8 @@
 //!
 //! `demo [--stay] OPERATOR VIOLA_TEST_API FIXTURE_FOLDER`. The two programs are real, what is around
 //! them is the simulated cloud; environment variables are all that joins them. It ends by itself:
-//! with 0 if everything came out as the fixture says. With `--stay` it goes on until Enter. SIGTERM
-//! and Ctrl-C end it early, with the programs and without the inventory's folder.
+//! with 0 if everything came out as the fixture says. With `--stay` it goes on until Enter. SIGTERM,
+//! SIGHUP and Ctrl-C end it early, with the programs and without the inventory's folder.
 
 mod programs;
 mod show;
@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use simulated_cloud::{Cloud, LoggedRequest, Scenario, Service};
 
@@ -78,7 +78,7 @@ impl Drop for Folder {
 /// Ends programs, folder and demo at the first signal.
 #[expect(clippy::disallowed_methods, reason = "it ends with the process")]
 fn end_with_signals(processes: Processes, inventory: Folder) -> Result<(), String> {
-    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| error.to_string())?;
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(|error| error.to_string())?;
     std::thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
             processes.end();
