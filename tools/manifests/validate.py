@@ -1,4 +1,4 @@
-"""Validates Kubernetes objects and a dashboard for tests/it/manifests and tests/it/monitoring.
+"""Validates Kubernetes objects, a chart and a dashboard for tests/it/manifests and tests/it/monitoring.
 
     validate.py objects VERSION...   standard input: YAML documents. Validates each against the OpenAPI
                                      schemas of these Kubernetes versions, unknown fields forbidden.
@@ -6,6 +6,10 @@
                                      Writes a JSON array of arrays: which CEL rules each one breaks.
     validate.py prometheus-operator  standard input: YAML documents. Validates those of
                                      monitoring.coreos.com as that project's CRDs have them.
+    validate.py chart FOLDER         standard input: a JSON array of values for that Helm chart. Writes a
+                                     JSON array: for each one {"manifests": {FILE: YAML}, "lint": [TEXT]}
+                                     or {"refused": TEXT}. The release is `chart` in the operator's
+                                     usual namespace.
     validate.py dashboard FILE       a Grafana dashboard: has it a field that Grafana doesn't know?
 
 Custom resources (kinds without a schema here) are counted by `objects`, not validated.
@@ -141,6 +145,27 @@ def dashboard(path):
     return 1 if problems else 0
 
 
+def chart(folder):
+    from helm_python import HelmError
+    from helm_python.chart import Chart, lint
+
+    namespace = "multinic-operator-system"
+    answers = []
+    with Chart.load(folder) as loaded:
+        for values in json.load(sys.stdin):
+            try:
+                manifests = loaded.render(values, name="chart", namespace=namespace)
+            except HelmError as error:
+                answers.append({"refused": str(error)})
+                continue
+            report = lint(folder, values, strict=True, namespace=namespace)
+            # Severity 1 is a recommendation, such as an icon.
+            serious = [f"{m['path']}: {m['error']}" for m in report["messages"] if m["severity"] > 1]
+            answers.append({"manifests": manifests, "lint": serious + report["errors"]})
+    json.dump(answers, sys.stdout)
+    return 0
+
+
 def with_libraries(check, *arguments):
     try:
         return check(*arguments)
@@ -156,6 +181,8 @@ match sys.argv[1:]:
         sys.exit(broken_rules(crd_file))
     case ["prometheus-operator"]:
         sys.exit(with_libraries(prometheus_operator))
+    case ["chart", folder]:
+        sys.exit(with_libraries(chart, folder))
     case ["dashboard", file]:
         sys.exit(with_libraries(dashboard, file))
     case _:

@@ -1,11 +1,13 @@
 //! Holds what is applied to a cluster (`manifests/`) to what the program really is: its types, its
 //! settings, its ports, its calls.
 //!
+//! The Helm chart is rendered by Helm's own engine and compared with the kustomizations.
 //! The custom resources and the rights are read as files and compared with the code. What kustomize
 //! makes of the folders needs `kubectl`; validating that against Kubernetes' own schemas, and the CEL
 //! rules, needs `tools/manifests/requirements.txt` installed. Where a tool is missing, its tests say
 //! so and pass, unless MANIFEST_TOOLS=required.
 
+mod chart;
 mod custom_resources;
 mod deploy;
 mod references;

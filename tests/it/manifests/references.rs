@@ -62,7 +62,7 @@ fn list(value: &Value) -> &[Value] {
 }
 
 /// References that lead nowhere.
-fn dangling(objects: &[Value]) -> Vec<String> {
+pub(super) fn dangling(objects: &[Value]) -> Vec<String> {
     let mut dangling = Vec::new();
     let mut check = |from: &Value, kind: &str, place: &str, to: &Value| {
         let there = objects.iter().any(|object| {
@@ -116,7 +116,7 @@ fn dangling(objects: &[Value]) -> Vec<String> {
 }
 
 /// Selectors without a pod in their own namespace.
-fn selecting_nothing(objects: &[Value], pods: &[Value]) -> Vec<String> {
+pub(super) fn selecting_nothing(objects: &[Value], pods: &[Value]) -> Vec<String> {
     let mut found = Vec::new();
     for object in objects {
         let spec = &object["spec"];

@@ -42,7 +42,7 @@ pub(crate) fn validator(arguments: &[&str], input: &str) -> Option<Answer> {
             Some(repository("target/manifest-tools/bin/python")),
             Some(PathBuf::from("python3")),
         ];
-        let imports = "import kubernetes_validate, yaml, cel_expr_python";
+        let imports = "import kubernetes_validate, yaml, cel_expr_python, helm_python";
         candidates
             .into_iter()
             .flatten()
