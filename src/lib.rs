@@ -16,6 +16,7 @@ mod listing;
 pub mod logging;
 pub mod metrics;
 pub mod node_config;
+mod node_objects;
 pub mod operator;
 pub mod overview;
 pub mod plan_command;

@@ -2,18 +2,16 @@
 //! cluster. For test clusters, for as long as a real Viola is missing.
 //!
 //! ```text
-//! http::server ─▶ payload ─▶ object ─▶ apply ─▶ Kubernetes API
-//!                 (strict)   (pure)     └─▶ answer, node by node
+//! http::server ─▶ payload ─▶ apply ─▶ node_objects ─▶ Kubernetes API
+//!                 (strict)    └─▶ answer, node by node
 //! ```
 //!
-//! It shares the operator's HTTP server and its client of the Kubernetes API, and nothing else. It
-//! never reads objects, writes no status and deletes nothing.
+//! It never reads objects, writes no status and deletes nothing.
 //!
 //! **Stopping.** SIGTERM ends it within half a second, also amid a request: each apply is whole in
 //! itself, and the operator sends again what brought no answer.
 
 mod apply;
-mod object;
 mod payload;
 mod settings;
 
@@ -24,6 +22,7 @@ use serde_json::{Value, json};
 
 use crate::clock::Clock;
 use crate::http::server::{Body, Limits, Method, Request, Response, Server};
+use crate::node_objects::QUALIFIED_NAME;
 use crate::signals;
 use crate::targets::viola::PATH;
 
@@ -102,13 +101,13 @@ fn report(outcomes: &[Outcome]) -> Response {
     for Outcome { node_name, result } in outcomes {
         match result {
             Ok(word) => {
-                let line = format!("{}/{node_name} {word}", object::QUALIFIED_NAME);
+                let line = format!("{}/{node_name} {word}", QUALIFIED_NAME);
                 log::info!("{line}");
                 output.push_str(&line);
                 output.push('\n');
             }
             Err(error) => {
-                log::warn!("{}/{node_name}: {error}", object::QUALIFIED_NAME);
+                log::warn!("{}/{node_name}: {error}", QUALIFIED_NAME);
                 errors.push(json!({ "nodeName": node_name, "error": error }));
             }
         }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::cloud::answer::shortened;
 
 /// Characters of a node's own error text that go into a message.
-const TEXT_LIMIT: usize = 160;
+const TEXT_LIMIT: usize = 240;
 /// Some proxies put it before what they send.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 

@@ -7,25 +7,19 @@
 //! a restart nothing is remembered, and the first apply of an object that is there says configured.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock};
-
-use serde::Deserialize;
+use std::sync::{Arc, Mutex};
 
 use crate::clock::Clock;
 use crate::kube::access::Access;
 use crate::kube::client::KubeClient;
-use crate::kube::error::KubeError;
-use crate::kube::objects::ObjectMeta;
 use crate::metrics::Metrics;
-use crate::threads::{self, Task, lock};
+use crate::node_objects::{Applied, NodeObjects};
+use crate::threads::lock;
 
-use super::object::{self, Labels, MULTI_NIC_NODE_CONFIGS};
-use super::payload::{self, Node};
+use super::payload;
 
 /// Who writes, as server-side apply knows it.
 const FIELD_MANAGER: &str = "viola-test-api";
-/// Applies at a time.
-const SIDE_BY_SIDE: usize = 4;
 
 /// What became of one node: kubectl's word for it, or why it wasn't applied.
 #[derive(Debug)]
@@ -36,24 +30,10 @@ pub(super) struct Outcome {
 
 /// The one writer of the objects.
 pub(super) struct Applier {
-    client: KubeClient,
-    namespace: String,
+    objects: NodeObjects,
     /// By name. Held through a whole request: two requests for one node don't overtake each other,
     /// and no more than one is in memory as nodes.
-    remembered: Mutex<BTreeMap<String, State>>,
-}
-
-/// What an object was like after an apply, as far as we have a say in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct State {
-    uid: String,
-    generation: i64,
-    labels: Labels,
-}
-
-#[derive(Deserialize)]
-struct Object {
-    metadata: ObjectMeta,
+    remembered: Mutex<BTreeMap<String, Applied>>,
 }
 
 impl Applier {
@@ -61,7 +41,7 @@ impl Applier {
     pub(super) fn new(access: Access, namespace: String, clock: Clock) -> Applier {
         let client = KubeClient::new(access, clock, Arc::new(Metrics::default()))
             .with_field_manager(FIELD_MANAGER);
-        Applier { client, namespace, remembered: Mutex::default() }
+        Applier { objects: NodeObjects::new(client, namespace), remembered: Mutex::default() }
     }
 
     /// Applies all nodes of a body and gives what became of each, in their order.
@@ -75,42 +55,20 @@ impl Applier {
     ) -> Result<Vec<Outcome>, String> {
         let mut remembered = lock(&self.remembered);
         let nodes = payload::read(body)?;
-        // Once the server itself is in trouble the rest would only wait for the same answer.
-        let trouble: OnceLock<String> = OnceLock::new();
-        let tasks = nodes.iter().map(|node| {
-            let trouble = &trouble;
-            Box::new(move || match trouble.get() {
-                Some(error) => Err(error.clone()),
-                None => self.apply(node, object::labels(node, provider_id)).map_err(|error| {
-                    let text = error.to_string();
-                    if error.is_server_trouble() {
-                        let _ = trouble.set(text.clone());
-                    }
-                    text
-                }),
-            }) as Task<'_, Result<(bool, State), String>>
-        });
-        let results = threads::side_by_side(SIDE_BY_SIDE, tasks.collect());
+        let results = self.objects.apply(&nodes, provider_id);
         let outcomes = nodes.into_iter().zip(results).map(|(node, result)| {
-            let result = result.map(|(created, state)| {
-                let before = remembered.insert(node.node_name.clone(), state.clone());
+            let result = result.map(|applied| {
+                let is_new = applied.is_new;
+                let known = Applied { is_new: false, ..applied };
+                let before = remembered.insert(node.node_name.clone(), known.clone());
                 match before {
-                    _ if created => "created",
-                    Some(before) if before == state => "unchanged",
+                    _ if is_new => "created",
+                    Some(before) if before == known => "unchanged",
                     _ => "configured",
                 }
             });
             Outcome { node_name: node.node_name, result }
         });
         Ok(outcomes.collect())
-    }
-
-    /// Applies one node; gives whether its object is new, and what it is like now.
-    fn apply(&self, node: &Node, labels: Labels) -> Result<(bool, State), KubeError> {
-        let path = MULTI_NIC_NODE_CONFIGS.object(&self.namespace, &node.node_name);
-        let body = object::object(node, &labels, &self.namespace);
-        let (is_new, object) = self.client.apply::<Object>(&path, &body)?;
-        let ObjectMeta { uid, generation, .. } = object.metadata;
-        Ok((is_new, State { uid, generation, labels }))
     }
 }

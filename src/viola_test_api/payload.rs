@@ -8,41 +8,17 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::node_config::{MAX_INTERFACES, is_kubernetes_name};
+use crate::node_objects::{Interface, Node};
 
 /// Longest id, as the custom resource allows it.
 const MAX_ID_BYTES: usize = 255;
 /// Characters of a wrong value that are shown.
 const SHOWN_CHARACTERS: usize = 60;
-
-/// A node with the fields that the agent's CRD declares.
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Node<I = Interface> {
-    pub(super) node_name: String,
-    pub(super) instance_id: String,
-    interfaces: Vec<I>,
-}
-
-/// An interface with the fields that the agent's CRD declares.
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Interface {
-    /// Later versions of the Go operator leave out 0. The name says it as well.
-    #[serde(default)]
-    id: u8,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    port_id: Option<String>,
-    name: String,
-    mac_address: String,
-    address: IpAddr,
-    cidr: String,
-    mtu: u32,
-}
 
 /// Reads a whole body.
 ///

@@ -150,6 +150,43 @@ fn a_node_whose_object_is_refused_is_named_and_sent_again_and_the_others_are_not
 }
 
 #[test]
+fn a_node_that_the_agents_crd_refuses_is_named_with_the_api_servers_reason() {
+    let world = World::of("three-nodes");
+    // worker-1 is wanted on the storage network, whose MTU is above what the agent's CRD allows.
+    let mut storage = world.scenario().objects[0].clone();
+    let vms = storage["spec"]["vmNames"].as_array().unwrap().clone();
+    storage["metadata"]["name"] = json!("storage");
+    storage["spec"]["vmNames"] = json!([vms[1]]);
+    storage["spec"]["subnetID"] = json!("94a2d5e8-6c3b-4170-8f9e-b15d7c0a4e63");
+    world.kubernetes().apply_object(storage).unwrap();
+    world.change_spec(json!({ "vmNames": [vms[0], vms[2]] }));
+    let set_mtu = |mtu| world.edit(|state| state.networks[1].mtu = mtu);
+    set_mtu(9216);
+    let quick = [("POLL_ERROR_INTERVAL", "200ms"), ("POLL_FAST_INTERVAL", "200ms")];
+    let (_stand_in, operator) = chain(&world, &quick);
+    let message = world.wait_for_reason_of("default", "storage", "ViolaPostError");
+    for part in [
+        "worker-1",
+        "MultiNicNodeConfig.multinic.io \"worker-1\" is invalid: spec.interfaces[0].mtu",
+        "spec.interfaces[0].mtu in body should be less than or equal to 9000",
+    ] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    assert!(!message.contains("worker-0") && !message.contains("worker-2"), "{message}");
+    world.wait_for_reason("NoChange");
+    assert_eq!(specs(&world).into_keys().collect::<Vec<_>>(), ["worker-0", "worker-2"]);
+    assert_eq!(operator.inventory("/v1/inventory/node-configs/worker-1").0, 404);
+    assert_eq!(operator.inventory("/v1/inventory/node-configs/worker-0").0, 200);
+
+    set_mtu(9000);
+    world.wait_for_reason_of("default", "storage", "NoChange");
+    assert_eq!(specs(&world)["worker-1"]["interfaces"][0]["mtu"], 9000);
+    let applies = applies(&world);
+    assert!(applies["worker-1"] > 1, "{applies:?}");
+    assert_eq!((applies["worker-0"], applies["worker-2"]), (1, 1));
+}
+
+#[test]
 fn a_port_that_changes_changes_its_nodes_object_alone() {
     let world = World::of("three-nodes");
     let (_stand_in, _operator) = chain(&world, &[("POLL_FAST_INTERVAL", "200ms")]);

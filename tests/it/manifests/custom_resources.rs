@@ -399,7 +399,23 @@ fn a_multi_nic_node_config_has_what_the_agent_declares() {
     let columns = &schema.crd["spec"]["versions"][0]["additionalPrinterColumns"];
     for column in columns.as_array().unwrap() {
         // A column shows the first of several values, as if there were no more.
-        assert!(!column["jsonPath"].as_str().unwrap().contains('['), "{column}");
+        let path = column["jsonPath"].as_str().unwrap();
+        let (part, field) = path[1..].split_once('.').unwrap();
+        assert!(part == "metadata" || schema.leaves(part).contains(field), "{column}");
+    }
+}
+
+#[test]
+fn what_the_agents_controller_left_fits_the_schema_and_is_declared() {
+    let schema = Schema::of(MULTI_NIC_NODE_CONFIGS);
+    for state in ["configured", "failed", "in-progress-after-change"] {
+        let path = format!("fixtures/recordings/agent/multinicnodeconfig-{state}.json");
+        let object: Value = serde_json::from_str(&text(&path)).unwrap();
+        assert_eq!(schema.refuses(&object), Vec::<String>::new(), "{state}");
+        for part in ["spec", "status"] {
+            let undeclared = &paths(&object[part]) - &schema.leaves(part);
+            assert!(undeclared.is_empty(), "{state}: {part}: {undeclared:?}");
+        }
     }
 }
 

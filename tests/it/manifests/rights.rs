@@ -81,7 +81,7 @@ const CALLS: &[Call] = &[
         verb: "patch",
         resource: MULTI_NIC_NODE_CONFIGS,
         subresource: "",
-        made_in: ("src/viola_test_api/apply.rs", ".apply::<"),
+        made_in: ("src/node_objects.rs", ".apply::<"),
         role: Role::StandIn,
     },
 ];

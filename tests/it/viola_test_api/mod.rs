@@ -228,19 +228,11 @@ fn violas_documented_payload_is_taken() {
 
 #[test]
 fn a_node_that_the_crd_refuses_is_named_with_the_api_servers_reason() {
-    // Recorded from a real API server, with the agent's CRD.
+    // As recorded from a real API server, with the agent's CRD.
     let reason = "MultiNicNodeConfig.multinic.io \"worker-2\" is invalid: spec.interfaces[0].mtu: \
                   Invalid value: 9216: spec.interfaces[0].mtu in body should be less than or equal \
                   to 9000";
-    let status = json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-        "message": reason, "reason": "Invalid", "code": 422,
-        "details": { "name": "worker-2", "group": "multinic.io", "kind": "MultiNicNodeConfig" },
-    });
     let stand = Stand::start();
-    let body = status.to_string().into_bytes();
-    let refused = FaultKind::Status { status: 422, headers: Vec::new(), body };
-    stand.faults.add(Fault::always(Service::Kubernetes, refused).path_contains("/worker-2?"));
     let mut nodes = three_nodes();
     nodes[1]["interfaces"][0]["mtu"] = json!(9216);
     let (status, body) = stand.post(&nodes, None);

@@ -4,7 +4,8 @@
 //!
 //! A request comes in here, is authenticated, authorised and routed; `verbs` answers it from the one
 //! `State` behind one lock; `controls` are the handles for tests. There are no controllers: nothing is
-//! garbage-collected and no namespace is emptied unless a test does it. Schemas are not checked.
+//! garbage-collected and no namespace is emptied unless a test does it. Objects of custom kinds are held
+//! to the schemas of this repository's CRDs as far as `schema` evaluates them, when they come over HTTP.
 
 mod access;
 mod apply;
@@ -18,6 +19,7 @@ mod paging;
 mod patch;
 mod presenter;
 mod rules;
+mod schema;
 mod selectors;
 mod status;
 mod store;

@@ -1,5 +1,14 @@
 //! What the simulated API server serves: the built-in kinds the operator and kubectl touch, and custom ones.
 
+use serde_json::Value;
+use std::sync::{Arc, LazyLock};
+
+/// The custom resources of this repository, as a cluster has them.
+static OPENSTACK_CONFIGS: LazyLock<Value> =
+    LazyLock::new(|| read(include_str!("../../../../manifests/crd/openstackconfigs.yaml")));
+static MULTI_NIC_NODE_CONFIGS: LazyLock<Value> =
+    LazyLock::new(|| read(include_str!("../../../../manifests/test/multinicnodeconfigs.yaml")));
+
 /// A printer column of a custom resource, as `additionalPrinterColumns` describes it.
 #[derive(Clone, Debug)]
 pub struct Column {
@@ -32,6 +41,8 @@ pub struct ResourceKind {
     pub custom: bool,
     /// Printer columns besides the name.
     pub columns: Vec<Column>,
+    /// The CRD's `openAPIV3Schema`; without one every field is taken as it is.
+    pub schema: Option<Arc<Value>>,
 }
 
 impl ResourceKind {
@@ -48,30 +59,48 @@ impl ResourceKind {
             status_subresource: true,
             custom: true,
             columns: Vec::new(),
+            schema: None,
         }
         .with_column("Age", "date", ".metadata.creationTimestamp")
     }
 
-    /// `multinic.example.com/v1alpha1 OpenstackConfig`, the operator's own resource.
-    pub fn openstack_config() -> ResourceKind {
-        let mut kind = ResourceKind::custom(
-            "multinic.example.com",
-            "v1alpha1",
-            "OpenstackConfig",
-            "openstackconfigs",
-        );
-        kind.short_names.push("osc".to_owned());
-        kind.columns.clear();
-        kind.with_column("Ready", "string", r#".status.conditions[?(@.type=="Ready")].status"#)
-            .with_column("Reason", "string", r#".status.conditions[?(@.type=="Ready")].reason"#)
-            .with_column("Nodes", "integer", ".status.nodes")
-            .with_column("Last Synced", "date", ".status.lastSyncedAt")
-            .with_column("Age", "date", ".metadata.creationTimestamp")
+    /// What the first version of a CustomResourceDefinition defines.
+    pub fn of_crd(crd: &Value) -> ResourceKind {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+        let (spec, names) = (&crd["spec"], &crd["spec"]["names"]);
+        let version = &spec["versions"][0];
+        let columns = list(&version["additionalPrinterColumns"]).into_iter();
+        // The others are for `kubectl get -o wide`.
+        let shown = columns.filter(|column| column["priority"].as_u64().unwrap_or_default() == 0);
+        let column = |column: Value| Column {
+            name: text(&column["name"]),
+            kind: text(&column["type"]),
+            path: text(&column["jsonPath"]),
+        };
+        ResourceKind {
+            group: text(&spec["group"]),
+            version: text(&version["name"]),
+            kind: text(&names["kind"]),
+            plural: text(&names["plural"]),
+            singular: text(&names["singular"]),
+            short_names: list(&names["shortNames"]).iter().map(text).collect(),
+            namespaced: spec["scope"] == "Namespaced",
+            status_subresource: version["subresources"]["status"].is_object(),
+            custom: true,
+            columns: shown.map(column).collect(),
+            schema: Some(Arc::new(version["schema"]["openAPIV3Schema"].clone())),
+        }
     }
 
-    /// `multinic.io/v1alpha1 MultiNicNodeConfig`, what the stand-in Viola writes.
+    /// `multinic.example.com/v1alpha1 OpenstackConfig`, the operator's own resource.
+    pub fn openstack_config() -> ResourceKind {
+        ResourceKind::of_crd(&OPENSTACK_CONFIGS)
+    }
+
+    /// `multinic.io/v1alpha1 MultiNicNodeConfig`, what the stand-in for Viola writes.
     pub fn multi_nic_node_config() -> ResourceKind {
-        ResourceKind::custom("multinic.io", "v1alpha1", "MultiNicNodeConfig", "multinicnodeconfigs")
+        ResourceKind::of_crd(&MULTI_NIC_NODE_CONFIGS)
     }
 
     /// The same kind with one more column.
@@ -146,4 +175,8 @@ impl ResourceKind {
 /// `name.group`, or the name alone for core.
 pub(super) fn qualified(name: &str, group: &str) -> String {
     if group.is_empty() { name.to_owned() } else { format!("{name}.{group}") }
+}
+
+fn read(crd: &str) -> Value {
+    serde_norway::from_str(crd).unwrap_or_default()
 }

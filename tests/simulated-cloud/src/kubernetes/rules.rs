@@ -1,7 +1,8 @@
-//! What the server refuses or rewrites in an object before it stores it: names, MicroTimes of Leases
-//! and Events, Secrets. Pure. Schemas of custom resources are not checked.
+//! What the server refuses or rewrites in an object before it stores it: names, fields of custom
+//! resources, MicroTimes of Leases and Events, Secrets. Pure.
 
 use super::kinds::ResourceKind;
+use super::schema;
 use super::status::{Cause, Failure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -31,20 +32,55 @@ pub(super) fn check_name(kind: &ResourceKind, name: &str) -> Result<(), Failure>
     Err(Failure::invalid(kind, name, &[Cause::new("FieldValueInvalid", message, "metadata.name")]))
 }
 
-/// Drops top-level fields that the kind doesn't have, and names them.
+/// Drops the fields that a custom kind doesn't declare, and gives their paths.
 pub(super) fn drop_unknown_fields(kind: &ResourceKind, object: &mut Value) -> Vec<String> {
-    let known = ["apiVersion", "kind", "metadata", "spec", "status"];
-    let mut dropped = Vec::new();
-    if let (true, Some(members)) = (kind.custom, object.as_object_mut()) {
-        members.retain(|name, _| {
-            let keep = known.contains(&name.as_str());
-            if !keep {
-                dropped.push(name.clone());
-            }
-            keep
-        });
+    kind.schema.as_ref().map(|schema| schema::prune(schema, object)).unwrap_or_default()
+}
+
+/// Server-side apply refuses what the others drop.
+pub(super) fn check_declared(
+    kind: &ResourceKind,
+    namespace: &str,
+    name: &str,
+    object: &Value,
+) -> Result<(), Failure> {
+    match drop_unknown_fields(kind, &mut object.clone()).first() {
+        None => Ok(()),
+        Some(field) => {
+            let message = format!(
+                "failed to create typed patch object ({namespace}/{name}; {}, Kind={}): .{field}: \
+                 field not declared in schema",
+                kind.api_version(),
+                kind.kind
+            );
+            Err(Failure::new(500, None, message, None))
+        }
     }
-    dropped
+}
+
+/// Holds the part of a custom object that is written to the schema: the status, or all but that.
+pub(super) fn check_values(
+    kind: &ResourceKind,
+    name: &str,
+    object: &Value,
+    is_status: bool,
+) -> Result<(), Failure> {
+    let Some(schema) = &kind.schema else { return Ok(()) };
+    let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let absent = required.filter(|field| !is_status && object[*field].is_null());
+    let mut causes: Vec<Cause> =
+        absent.map(|field| Cause::new("FieldValueRequired", "Required value", field)).collect();
+    for (field, declared) in schema["properties"].as_object().into_iter().flatten() {
+        let is_written = !["apiVersion", "kind", "metadata"].contains(&field.as_str())
+            && (field == "status") == is_status;
+        if is_written && !object[field].is_null() {
+            causes.extend(schema::refused(declared, &object[field], field));
+        }
+    }
+    match causes.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::invalid(kind, name, &causes)),
+    }
 }
 
 /// Brings an object of a built-in kind into the form in which it is stored, or refuses it.

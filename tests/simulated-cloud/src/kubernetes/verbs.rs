@@ -262,11 +262,12 @@ impl<'a> Call<'a> {
             events::to_new_api(&mut desired);
         }
         patch::merge(&mut desired, &patch);
+        let dropped = rules::drop_unknown_fields(&self.kind, &mut desired);
         if self.is_new_event() {
             events::from_new_api(&mut desired, false)?;
         }
         let object = state.update(&target, desired, &self.writer(), false)?;
-        Ok(answer(200, &self.presenter.object(&object)))
+        Ok(with_warnings(answer(200, &self.presenter.object(&object)), &dropped))
     }
 
     fn apply(&self, state: &mut State) -> Result<Response, Failure> {
@@ -294,6 +295,7 @@ impl<'a> Call<'a> {
         }
         let force = self.request.query_value("force") == Some("true");
         let target = self.target(state)?;
+        rules::check_declared(&self.kind, &target.namespace, &target.name, &body)?;
         let (object, created) = state.apply(target, &body, &self.writer(), force)?;
         Ok(answer(if created { 201 } else { 200 }, &self.presenter.object(&object)))
     }

@@ -106,6 +106,7 @@ impl State {
             applied
         };
         rules::normalise(&kind, &target.name, &mut object)?;
+        rules::check_values(&kind, &target.name, &object, false)?;
         object["metadata"]["uid"] = json!(identity::uuid());
         object["metadata"]["creationTimestamp"] = json!(writer.time);
         if kind.custom {
@@ -122,17 +123,19 @@ impl State {
     pub(super) fn update(
         &mut self,
         target: &Target,
-        desired: Value,
+        mut desired: Value,
         writer: &Writer,
         applied: bool,
     ) -> Result<Arc<Value>, Failure> {
         let current = self.current(target)?;
         let kind = &target.kind;
+        rules::drop_unknown_fields(kind, &mut desired);
         check_preconditions(kind, &target.name, &current, &desired["metadata"])?;
         let mut ownership = desired["metadata"]["managedFields"].clone();
         let mut updated = writable_part(kind, &current, desired, writer);
         let written = updated.clone();
         rules::normalise(kind, &target.name, &mut updated)?;
+        rules::check_values(kind, &target.name, &updated, writer.subresource.is_some())?;
         check_finalizers(kind, &target.name, &current, &updated)?;
         if kind.custom && content(kind, &updated) != content(kind, &current) {
             let generation = current["metadata"]["generation"].as_u64().unwrap_or_default();
@@ -244,7 +247,6 @@ fn writable_part(
         }
         return updated;
     }
-    rules::drop_unknown_fields(kind, &mut desired);
     if kind.status_subresource {
         remove_member(&mut desired, "status");
         if !current["status"].is_null() {

@@ -23,6 +23,9 @@ fn config(name: &str) -> Value {
 
 fn with_configs(names: &[&str]) -> Running {
     let running = start();
+    // The objects of these tests say only what they are about.
+    let kind = ResourceKind { schema: None, ..ResourceKind::openstack_config() };
+    running.kubernetes.register(kind);
     for name in names {
         running.kubernetes.apply_object(config(name)).unwrap();
     }
@@ -418,4 +421,42 @@ fn an_access_review_says_what_the_request_itself_would_meet() {
     running.kubernetes.accept_token("made-up", "operator");
     let anonymous = ask(&running, "POST", path, JSON, "{}");
     assert_eq!(anonymous.status(), 403, "only who is logged in may ask");
+}
+
+#[test]
+fn a_custom_object_over_http_is_held_to_its_schema() {
+    let running = start();
+    let node = |spec: Value| {
+        let body = json!({
+            "apiVersion": "multinic.io/v1alpha1", "kind": "MultiNicNodeConfig",
+            "metadata": {"name": "n"}, "spec": spec,
+        });
+        let target = "/apis/multinic.io/v1alpha1/namespaces/default/multinicnodeconfigs";
+        let answer = ask(&running, "POST", target, JSON, &body.to_string());
+        (answer.status(), answer.json()["message"].as_str().unwrap_or_default().to_owned())
+    };
+    let interface = json!({"macAddress": "fa:16:3e:00:00:01"});
+    let with = |field: &str, value: Value| {
+        let mut interface = interface.clone();
+        interface[field] = value;
+        json!({"nodeName": "n", "interfaces": [interface]})
+    };
+    for (spec, refusal) in [
+        (json!({"interfaces": [interface]}), "spec.nodeName: Required value"),
+        (json!({"nodeName": "", "interfaces": [interface]}), "should be at least 1 chars long"),
+        (json!({"nodeName": "n", "interfaces": []}), "should have at least 1 items"),
+        (json!({"nodeName": "n", "interfaces": {}}), "must be of type array: \"object\""),
+        (
+            json!({"nodeName": "n", "interfaces": vec![&interface; 11]}),
+            "must have at most 10 items",
+        ),
+        (with("mtu", json!(67)), "should be greater than or equal to 68"),
+        (with("mtu", json!(9001)), "should be less than or equal to 9000"),
+        (with("id", json!(0.5)), "must be of type integer: \"number\""),
+        (with("portId", json!("p".repeat(256))), "Too long: may not be more than 255 bytes"),
+    ] {
+        let (status, message) = node(spec);
+        assert!(status == 422 && message.contains(refusal), "{refusal}: {status} {message}");
+    }
+    assert_eq!(node(with("mtu", json!(9000))), (201, String::new()));
 }
