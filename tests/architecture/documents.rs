@@ -11,13 +11,14 @@ use multinic_operator::reconcile::report::Reason;
 use crate::{read, root};
 
 /// Documents that have a Korean translation.
-const TRANSLATED: [(&str, &str); 6] = [
+const TRANSLATED: [(&str, &str); 7] = [
     ("README.md", "README.ko.md"),
     ("docs/operations.md", "docs/operations.ko.md"),
     ("docs/settings.md", "docs/settings.ko.md"),
     ("docs/commands.md", "docs/commands.ko.md"),
     ("docs/build.md", "docs/build.ko.md"),
     ("docs/helm.md", "docs/helm.ko.md"),
+    ("docs/upgrade.md", "docs/upgrade.ko.md"),
 ];
 
 /// Characters of a line.

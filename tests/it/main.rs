@@ -49,6 +49,7 @@ mod simulated_disk;
 #[path = "../support/skip.rs"]
 mod skip;
 mod tls_and_proxy;
+mod upgrade;
 mod viola_test_api;
 mod world;
 

@@ -95,6 +95,22 @@ fn go_operator_but(changes: &[(&str, Value)]) -> Value {
     values
 }
 
+/// The settings of a release of the Go operator's chart that these values upgrade; none where Helm
+/// isn't installed.
+pub(crate) fn upgraded(upgrade: &str) -> Option<Value> {
+    let mut values = go_operator();
+    let mut changes = documents(upgrade).remove(0);
+    for (name, change) in changes.as_object_mut().unwrap() {
+        let fields = change.as_object().unwrap().clone();
+        values[name].as_object_mut().unwrap().extend(fields);
+    }
+    let release = released(values)?;
+    assert!(!release.notes.contains("WARNING"), "{}", release.notes);
+    assert_eq!(release.claim(), "chart-multinic-operator-inventory");
+    let mut objects = release.objects.into_iter();
+    Some(objects.find(|object| object["kind"] == "ConfigMap").unwrap()["data"].take())
+}
+
 /// Sets of values that people may have.
 fn accepted() -> Vec<Value> {
     vec![

@@ -7,7 +7,7 @@
 //! rules, needs `tools/manifests/requirements.txt` installed. Where a tool is missing, its tests say
 //! so and pass, unless MANIFEST_TOOLS=required.
 
-mod chart;
+pub(crate) mod chart;
 mod custom_resources;
 mod deploy;
 mod references;
