@@ -25,9 +25,11 @@ use std::sync::Arc;
 use crate::check::report::{Report, Row};
 use crate::clock::Clock;
 use crate::cloud::Clouds;
+use crate::cloud::keys::Keys;
 use crate::config::{Config, Settings};
 use crate::http::client::Clients;
 use crate::kube::client::KubeClient;
+use crate::kube::secret_reader;
 use crate::metrics::Metrics;
 use crate::targets::viola::{PATH, Viola};
 use crate::threads::{Task, side_by_side};
@@ -41,12 +43,13 @@ pub fn run(config: &Config) -> Report {
     let metrics = Arc::new(Metrics::default());
     let client = KubeClient::new(config.kubernetes.clone(), clock.clone(), Arc::clone(&metrics));
     let clients = Clients::new(&metrics);
-    let clouds = Clouds::new(config, clock, &clients);
+    let clouds = Clouds::new(config, clock.clone(), &clients);
     let viola = Viola::new(config, &clients);
+    let keys = Keys::new(clock.clone(), secret_reader::by_name(&client));
     let tasks: Vec<Task<'_, Vec<Row>>> = vec![
         Box::new(|| {
             let (mut rows, objects) = kubernetes::rows(config, &client);
-            rows.extend(clouds::rows(config, &clouds, &viola, &objects));
+            rows.extend(clouds::rows(config, &clouds, &keys, &viola, &objects));
             rows
         }),
         Box::new(|| vec![viola_row(&config.settings, &viola)]),
@@ -70,7 +73,7 @@ fn settings(config: &Config) -> Vec<Row> {
         return vec![Row::fine("Settings", "environment", seen)];
     }
     let row = |variable: &&str| {
-        let seen = "is not set, so every OpenstackConfig says ConfigError";
+        let seen = "is not set, so each OpenstackConfig without its own says ConfigError";
         Row::failed("Settings", *variable, seen, advice::MISSING_SETTING)
     };
     missing.iter().map(row).collect()

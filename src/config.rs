@@ -24,6 +24,7 @@ use crate::http::trust::Trust;
 use crate::kube::access::Access;
 
 pub use object::ObjectSettings;
+pub(crate) use parse::aes_key;
 use read::{Reader, SERVICE_HOST, SERVICE_PORT};
 use table::Process;
 pub use table::{Contrabass, Intervals, Inventory, OpenStack, Policy, VARIABLES, Variable, Viola};

@@ -390,7 +390,7 @@ impl Controller {
 
     /// Those of its settings, or the environment's if they can't be used.
     fn intervals_of(&self, object: &OpenstackConfig) -> Intervals {
-        let settings = object.spec.as_ref().ok().map(|spec| self.config.settings_of(spec));
+        let settings = object.spec.as_ref().ok().map(|spec| self.config.settings_of(spec, None));
         settings.and_then(Result::ok).unwrap_or_else(|| Arc::clone(&self.config.settings)).intervals
     }
 

@@ -28,6 +28,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, never, select};
 
 use crate::clock::Clock;
 use crate::cloud::Clouds;
+use crate::cloud::keys::Keys;
 use crate::config::{Config, LeaderElection as ElectionSettings};
 use crate::controller::{Controller, Event};
 use crate::health::{Health, Probes};
@@ -37,6 +38,7 @@ use crate::inventory::api::{Api, ApiSettings};
 use crate::inventory::store::Store;
 use crate::kube::client::KubeClient;
 use crate::kube::lease::Leadership;
+use crate::kube::secret_reader;
 use crate::kube::secret_writer::SecretManifest;
 use crate::kube::watch::Timing;
 use crate::kube::watcher::{WatchSettings, Watcher};
@@ -98,7 +100,7 @@ fn announce(config: &Config) {
         log::info!("{scheme} services are reached through the proxy {host}:{port}");
     }
     for variable in config.settings.all_missing() {
-        log::error!("{variable} is not set; until it is, every OpenstackConfig says ConfigError");
+        log::error!("{variable} is not set; each OpenstackConfig without its own says ConfigError");
     }
 }
 
@@ -316,6 +318,7 @@ impl Operator {
         Context {
             config: Arc::clone(&self.config),
             clouds: Arc::new(Clouds::new(&self.config, self.clock.clone(), &clients)),
+            keys: Arc::new(Keys::new(self.clock.clone(), secret_reader::by_name(&self.kubernetes))),
             target: Arc::new(Viola::new(&self.config, &clients)),
             targets_side_by_side: TARGETS_SIDE_BY_SIDE,
             store: Arc::clone(store),

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::clock::Clock;
 use crate::cloud::Clouds;
+use crate::cloud::keys::Keys;
 use crate::config::{Config, Settings};
 use crate::http::client::Clients;
 use crate::inventory::contents::Inventory;
@@ -22,6 +23,7 @@ use crate::inventory::load;
 use crate::inventory::store::Store;
 use crate::kube::client::KubeClient;
 use crate::kube::objects::RawObject;
+use crate::kube::secret_reader;
 use crate::listing;
 use crate::metrics::Metrics;
 use crate::node_config::NodeConfig;
@@ -58,7 +60,8 @@ pub fn run(config: &Config, key: &ObjectKey, json: bool) -> Result<Shown, String
     let (inventory, memory) = recall(config, &mut notes);
     let noted = Arc::new(Noted::default());
     let target = Arc::clone(&noted) as Arc<dyn Target>;
-    let context = context(config, inventory, target, clock, metrics);
+    let keys = Keys::new(clock.clone(), secret_reader::by_name(&client));
+    let context = context(config, keys, inventory, target, clock, metrics);
     objects.iter().for_each(|object| context.ownership.know(object));
     for older in older_of(&object, &objects) {
         let Outcome { nodes, ready, .. } = pass(&context, older, None, &|_, _| {})?;
@@ -123,6 +126,7 @@ fn find(config: &Config, client: &KubeClient, key: &ObjectKey) -> Result<Found, 
 
 fn context(
     config: &Config,
+    keys: Keys,
     inventory: Inventory,
     target: Arc<dyn Target>,
     clock: Clock,
@@ -134,6 +138,7 @@ fn context(
     config.settings = Arc::new(settings);
     Context {
         clouds: Arc::new(Clouds::new(&config, clock.clone(), &Clients::new(&metrics))),
+        keys: Arc::new(keys),
         config: Arc::new(config),
         target,
         targets_side_by_side: 1,

@@ -85,6 +85,18 @@ pub struct Spec {
     pub settings: Arc<Overrides>,
     /// `spec.settings.contrabassEncryptKey`.
     pub encrypt_key: Option<Secret>,
+    /// `spec.secrets.contrabassEncryptKeySecretRef`.
+    pub encrypt_key_ref: Option<SecretKey>,
+}
+
+/// A key of a Secret in the object's namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecretKey {
+    /// The Secret.
+    pub name: String,
+    /// The key of its data.
+    pub key: String,
 }
 
 /// Fields of `spec.settings` that aren't blank, by their names.
@@ -233,6 +245,14 @@ struct GivenSpec {
     paused: bool,
     #[serde(default)]
     settings: serde_json::Value,
+    #[serde(default)]
+    secrets: GivenSecrets,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct GivenSecrets {
+    contrabass_encrypt_key_secret_ref: Option<SecretKey>,
 }
 
 #[derive(Deserialize)]
@@ -324,6 +344,7 @@ fn read_spec(spec: Option<&serde_json::Value>) -> Result<Spec, String> {
         paused: given.paused,
         settings: Arc::new(settings),
         encrypt_key,
+        encrypt_key_ref: encrypt_key_ref(given.secrets)?,
     };
     if !spec.target().is_ascii() {
         let name = if spec.k8s_provider_id.is_some() { k8s_provider } else { provider };
@@ -367,6 +388,21 @@ fn read_settings(given: &serde_json::Value) -> Result<(Overrides, Option<Secret>
         }
     }
     Ok((settings, encrypt_key))
+}
+
+fn encrypt_key_ref(secrets: GivenSecrets) -> Result<Option<SecretKey>, String> {
+    let Some(SecretKey { name, key }) = secrets.contrabass_encrypt_key_secret_ref else {
+        return Ok(None);
+    };
+    let field = "secrets.contrabassEncryptKeySecretRef";
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
+    // A Secret's name has no other characters, and begins with none of the signs.
+    if name.is_empty() || name.starts_with(['-', '.']) || !name.chars().all(is_plain) {
+        return Err(format!("spec.{field}.name: {name:?} isn't a valid name of a Secret"));
+    }
+    let key = optional(Some(key), &format!("{field}.key"))?;
+    let key = key.ok_or_else(|| format!("spec.{field}.key is blank"))?;
+    Ok(Some(SecretKey { name, key }))
 }
 
 /// A value that becomes part of a URL or a header; none if it is blank.

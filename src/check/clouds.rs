@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::report::Row;
 use super::{SIDE_BY_SIDE, advice};
+use crate::cloud::keys::Keys;
 use crate::cloud::session::{FoundProvider, Login};
 use crate::cloud::{Cloud, CloudError, Clouds};
 use crate::config::{Config, Settings};
@@ -63,13 +64,18 @@ fn subnets_of<'a, 'b>(
 pub(super) fn rows(
     config: &Config,
     clouds: &Clouds,
+    keys: &Keys,
     viola: &Viola,
     objects: &Option<Vec<OpenstackConfig>>,
 ) -> Vec<Row> {
     let (mut rows, mut projects) = (Vec::new(), Vec::<Project<'_>>::new());
     for object in objects.iter().flatten().filter(|object| !object.being_deleted) {
         let spec = object.spec.as_ref().map_err(Clone::clone);
-        let spec = spec.and_then(|spec| Ok((spec, config.settings_of(spec)?)));
+        let namespace = &object.key.namespace;
+        let spec = spec.and_then(|spec| {
+            let (settings, _) = keys.settings_of(config, namespace, spec)?;
+            Ok((spec, settings))
+        });
         let problem = match spec {
             Err(problem) => problem,
             Ok((spec, settings)) => {

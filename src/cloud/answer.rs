@@ -23,10 +23,9 @@ pub fn refused(answer: &Answer, step: Step) -> CloudError {
     let hint = redirect_hint(status);
     let message = format!("{}: HTTP {status}{separator}{text}{hint}", answer.asked());
     CloudError {
-        step,
-        message,
         retry_after: answer.retry_after().filter(|_| matches!(status, 413 | 429 | 503)),
         refused: status == 401,
+        ..CloudError::new(step, message)
     }
 }
 

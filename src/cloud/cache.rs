@@ -105,6 +105,13 @@ impl<K: Clone + Eq + Hash, V: Clone> Cache<K, V> {
         }
     }
 
+    /// Drops the answer of a key if it is of this kind.
+    pub(super) fn forget_where(&self, key: &K, of: impl Fn(&Result<V, CloudError>) -> bool) {
+        if let Some(slot) = self.existing(key) {
+            lock(&slot.known).take_if(|known| of(&known.result));
+        }
+    }
+
     fn existing(&self, key: &K) -> Option<Arc<Slot<V>>> {
         lock(&self.slots).get(key).map(|(slot, _)| Arc::clone(slot))
     }

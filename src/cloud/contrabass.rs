@@ -11,6 +11,9 @@ use crate::http::client::{Client, Request, Service};
 use crate::http::url::path_segment;
 use crate::secret::Secret;
 
+/// The key is another one than Contrabass encrypts with.
+const UNDECRYPTABLE: &str = "adminPw can't be decrypted; does the key belong to this Contrabass?";
+
 /// A cloud as Contrabass describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Provider {
@@ -85,8 +88,10 @@ pub(crate) fn look_up(
         .call(&Request::get(Service::Contrabass, &url))
         .map_err(|error| CloudError::transport(Step::Contrabass, &error))?;
     let envelope: Envelope = answer::read(&answer, Step::Contrabass)?;
-    provider(envelope, key, provider_id)
-        .map_err(|what| answer::wrong(&answer, Step::Contrabass, &what))
+    provider(envelope, key, provider_id).map_err(|what| CloudError {
+        undecryptable: what == UNDECRYPTABLE,
+        ..answer::wrong(&answer, Step::Contrabass, &what)
+    })
 }
 
 /// The provider in the answer, or why it can't be used.
@@ -109,9 +114,7 @@ fn provider(envelope: Envelope, key: &Secret, provider_id: &str) -> Result<Provi
         id: provider_id.to_owned(),
         keystone_url: keystone_url.to_owned(),
         user: user.ok_or("the provider has no adminId")?.clone(),
-        password: cipher::decrypt(key, encrypted?).map_err(|_| {
-            "adminPw can't be decrypted; does CONTRABASS_ENCRYPT_KEY belong to this Contrabass?"
-        })?,
+        password: cipher::decrypt(key, encrypted?).map_err(|_| UNDECRYPTABLE)?,
         domain: not_blank(attributes.domain.as_ref()).unwrap_or("default").to_owned(),
         rabbitmq: rabbitmq(key, &attributes),
     })

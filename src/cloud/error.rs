@@ -30,12 +30,15 @@ pub struct CloudError {
     pub retry_after: Option<Duration>,
     /// The service refused our token or password: a new one may help.
     pub refused: bool,
+    /// What Contrabass said can't be decrypted: another key may help.
+    pub undecryptable: bool,
 }
 
 impl CloudError {
     /// A failure with this message.
     pub fn new(step: Step, message: impl Into<String>) -> CloudError {
-        CloudError { step, message: message.into(), retry_after: None, refused: false }
+        let message = message.into();
+        CloudError { step, message, retry_after: None, refused: false, undecryptable: false }
     }
 
     /// A call that brought no answer.

@@ -11,6 +11,7 @@ pub mod cipher;
 pub mod contrabass;
 pub mod error;
 pub mod fetch;
+pub mod keys;
 pub mod keystone;
 mod lockout;
 pub mod neutron;

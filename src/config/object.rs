@@ -43,12 +43,13 @@ impl ObjectSettings {
 }
 
 impl Config {
-    /// What an object is reconciled by; the environment's own where it sets nothing else.
+    /// What an object is reconciled by; the environment's own where it sets nothing else. `key` is one
+    /// from a Secret, and precedes that of the object.
     ///
     /// # Errors
     /// What is wrong with its settings, or not allowed and by which variable it would be.
-    pub fn settings_of(&self, spec: &Spec) -> Result<Arc<Settings>, String> {
-        if spec.settings.is_empty() && spec.encrypt_key.is_none() {
+    pub fn settings_of(&self, spec: &Spec, key: Option<&Secret>) -> Result<Arc<Settings>, String> {
+        if spec.settings.is_empty() && spec.encrypt_key.is_none() && key.is_none() {
             return Ok(Arc::clone(&self.settings));
         }
         let mut own = Settings::clone(&self.settings);
@@ -57,6 +58,9 @@ impl Config {
         let Settings { contrabass, openstack, viola, intervals, notes } = &mut own;
         merge.endpoint("contrabassEndpoint", &mut contrabass.endpoint);
         merge.key(spec.encrypt_key.as_ref(), &mut contrabass.encrypt_key);
+        if let Some(key) = key {
+            contrabass.encrypt_key = Ok(key.clone());
+        }
         merge.timeout("contrabassTimeout", &mut contrabass.timeout);
         merge.verification("contrabassInsecureTLS", &mut contrabass.trust);
         merge.timeout("openstackTimeout", &mut openstack.timeout);

@@ -143,7 +143,7 @@ pub(super) fn port_statuses(text: &str) -> Result<Option<Vec<String>>, String> {
     Ok((!all).then_some(statuses))
 }
 
-pub(super) fn aes_key(text: &str) -> Result<Secret, String> {
+pub(crate) fn aes_key(text: &str) -> Result<Secret, String> {
     match text.len() {
         16 | 24 | 32 => Ok(Secret::new(text.to_owned())),
         length => Err(format!("has {length} bytes; AES needs 16, 24 or 32")),

@@ -383,7 +383,7 @@ fn of_object(variables: &[(&str, &str)], settings: serde_json::Value) -> Result<
     let spec = json!({"vmNames": ["vm-1"], "credentials": credentials, "settings": settings});
     let body = json!({"metadata": {"name": "a"}, "spec": spec});
     let raw = RawObject::read(&serde_json::value::to_raw_value(&body).unwrap()).unwrap();
-    let settings = config.settings_of(&OpenstackConfig::from_raw(&raw).spec?)?;
+    let settings = config.settings_of(&OpenstackConfig::from_raw(&raw).spec?, None)?;
     Ok(Settings::clone(&settings))
 }
 

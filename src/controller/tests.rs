@@ -39,6 +39,7 @@ fn object(name: &str) -> OpenstackConfig {
         paused: false,
         settings: Arc::default(),
         encrypt_key: None,
+        encrypt_key_ref: None,
     };
     OpenstackConfig {
         key: key(name),

@@ -3,6 +3,7 @@
 //! In: [`watcher`] (a thread) drives [`watch`] (the pure list-and-watch machine) over [`lines`] and
 //! hands observations to a closure. Out: [`writer`] has a [`lane`] (a [`write_queue`] and its threads)
 //! for each kind of write: statuses ([`status_writer`]), Secrets ([`secret_writer`]) and [`events`].
+//! [`secret_reader`] reads a Secret by its name.
 //! [`lease`] decides which replica leads. All of them use [`client`]; [`access`] says where the API
 //! is and who we are there, [`review`] asks what we may do.
 //!
@@ -19,6 +20,7 @@ pub mod lines;
 pub mod objects;
 pub mod resource;
 pub mod review;
+pub mod secret_reader;
 pub mod secret_writer;
 mod status_writer;
 pub mod watch;

@@ -44,10 +44,10 @@ pub enum SecretState {
 
 /// How a Secret is.
 #[derive(Deserialize)]
-struct Existing {
+pub(super) struct Existing {
     metadata: ObjectMeta,
     #[serde(default, deserialize_with = "wiped")]
-    data: BTreeMap<String, Secret>,
+    pub(super) data: BTreeMap<String, Secret>,
 }
 
 /// What to do.

@@ -41,8 +41,9 @@ use self::ownership::{InFlight, Ownership, Planned};
 use self::plan::{Plan, Sources};
 use self::report::Reason;
 use crate::clock::Clock;
-use crate::cloud::Clouds;
 use crate::cloud::fetch::Fetch;
+use crate::cloud::keys::Keys;
+use crate::cloud::{CloudError, Clouds};
 use crate::config::{Config, Settings};
 use crate::inventory::contents::Inventory;
 use crate::inventory::store::Store;
@@ -63,6 +64,8 @@ pub struct Context {
     pub config: Arc<Config>,
     /// Contrabass, Keystone, Neutron, Nova.
     pub clouds: Arc<Clouds>,
+    /// Keys for Contrabass that objects bring.
+    pub keys: Arc<Keys>,
     /// Where nodes are sent.
     pub target: Arc<dyn Target>,
     /// To how many of them one slice sends at the same time.
@@ -91,6 +94,8 @@ struct Item<'a> {
     work: &'a Work,
     spec: &'a Spec,
     settings: Arc<Settings>,
+    /// Which Secret has the key; none if it is in none.
+    key_source: Option<String>,
 }
 
 /// Reconciles the objects of a pass and reports the outcome of each. Never fails: what went wrong
@@ -107,15 +112,17 @@ pub fn dry_run(context: &Context, pass: &Pass, observer: Observer<'_>, report: R
 fn run(context: &Context, pass: &Pass, observer: Option<Observer<'_>>, report: Report<'_>) {
     // Almost always one group: objects of a scope differ in keys at most.
     let mut groups: Vec<Vec<Item<'_>>> = Vec::new();
+    let specs = pass.work.iter().filter_map(|work| {
+        let spec = work.object.spec.as_ref().ok()?;
+        Some((work.object.key.namespace.as_str(), spec))
+    });
+    context.keys.prepare(specs, pass.lane == Lane::Fresh);
     for work in &pass.work {
         match check(context, work) {
-            Ok((spec, settings)) => {
-                let item = Item { work, spec, settings };
-                match groups.iter_mut().find(|group| group[0].settings == item.settings) {
-                    Some(group) => group.push(item),
-                    None => groups.push(vec![item]),
-                }
-            }
+            Ok(item) => match groups.iter_mut().find(|group| group[0].settings == item.settings) {
+                Some(group) => group.push(item),
+                None => groups.push(vec![item]),
+            },
             Err(failed) => report(work, failed_outcome(work, failed)),
         }
     }
@@ -166,8 +173,9 @@ fn run_slice(
     let fetch = &*fetch;
     let finish = |work: &Work, outcome| report(work, finished(context, fetch, work, outcome));
     if let Err(error) = fetched {
-        let failed = Failed::from(error);
-        slice.iter().for_each(|item| finish(item.work, failed_outcome(item.work, failed.clone())));
+        for item in slice {
+            finish(item.work, failed_outcome(item.work, failed_fetch(context, item, &error)));
+        }
         return;
     }
     let inventory = context.store.snapshot();
@@ -189,10 +197,12 @@ fn run_slice(
 }
 
 /// Step 1: does the object say enough to begin, and is it known what was accepted before?
-pub fn check<'a>(context: &Context, work: &'a Work) -> Result<(&'a Spec, Arc<Settings>), Failed> {
+fn check<'a>(context: &Context, work: &'a Work) -> Result<Item<'a>, Failed> {
     let config_error = |message: String| Failed::new(Reason::ConfigError, message);
     let spec = work.object.spec.as_ref().map_err(|problem| config_error(problem.clone()))?;
-    let settings = context.config.settings_of(spec).map_err(config_error)?;
+    let namespace = &work.object.key.namespace;
+    let settings = context.keys.settings_of(&context.config, namespace, spec);
+    let (settings, key_source) = settings.map_err(config_error)?;
     let (missing, state) = (settings.all_missing(), context.store.state());
     if !missing.is_empty() {
         return Err(config_error(format!("the operator's settings lack {}", missing.join(", "))));
@@ -207,7 +217,7 @@ pub fn check<'a>(context: &Context, work: &'a Work) -> Result<(&'a Spec, Arc<Set
         let message = format!("no node may be sent while the inventory isn't known: {why}");
         return Err(config_error(message));
     }
-    Ok((spec, settings))
+    Ok(Item { work, spec, settings, key_source })
 }
 
 fn specs<'a>(items: &[Item<'a>]) -> Vec<&'a Spec> {
@@ -236,7 +246,7 @@ fn plan_of(
     item: &Item<'_>,
     inventory: &Inventory,
 ) -> Result<Plan, Failed> {
-    let Item { work, spec, settings } = item;
+    let Item { work, spec, settings, .. } = item;
     let answers = fetch.answers(spec)?;
     let mut plan = plan::plan(&Sources {
         spec,
@@ -306,10 +316,26 @@ fn decide<'a>(
             // record is no loss, and the object isn't held.
             plan.memory = Memory::Kept;
         }
-        let Item { work, spec, settings } = item;
+        let Item { work, spec, settings, .. } = item;
         decided.push(Decided { work, spec, settings, plan, own, conflicts, later });
     }
     (decided, in_flight)
+}
+
+/// Why there is no access to the cloud. A key that doesn't fit may have been replaced.
+fn failed_fetch(context: &Context, item: &Item<'_>, error: &CloudError) -> Failed {
+    let mut failed = Failed::from(error.clone());
+    if error.undecryptable {
+        let Item { work, spec, key_source, .. } = item;
+        context.keys.may_be_old(&work.object.key.namespace, spec);
+        let source = match (key_source, &spec.encrypt_key) {
+            (Some(source), _) => source,
+            (None, Some(_)) => "spec.settings.contrabassEncryptKey",
+            (None, None) => "CONTRABASS_ENCRYPT_KEY",
+        };
+        failed.message += &format!(" It is that of {source}");
+    }
+    failed
 }
 
 /// What is said of an object for which nothing was decided.

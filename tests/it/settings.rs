@@ -19,17 +19,27 @@ fn world() -> World {
         "pollFastInterval": "10s",
         "pollSlowInterval": "1m",
     });
-    world.change_spec(json!({ "settings": settings }));
+    let key = json!({"name": "contrabass-encrypt-key", "key": "CONTRABASS_ENCRYPT_KEY"});
+    let secrets = json!({ "contrabassEncryptKeySecretRef": key });
+    world.change_spec(json!({ "settings": settings, "secrets": secrets }));
+    let secret = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "contrabass-encrypt-key", "namespace": world.object().0},
+        "data": {"CONTRABASS_ENCRYPT_KEY": "bXVsdGluaWMtZGVtby0xNg=="},
+    });
+    world.kubernetes().apply_object(secret).unwrap();
     world
 }
 
-const NOWHERE: [(&str, &str); 2] = [("CONTRABASS_ENDPOINT", ""), ("VIOLA_ENDPOINT", "")];
+const NOWHERE: [(&str, &str); 3] =
+    [("CONTRABASS_ENDPOINT", ""), ("VIOLA_ENDPOINT", ""), ("CONTRABASS_ENCRYPT_KEY", "")];
 
 #[test]
 fn an_object_that_names_its_services_is_synced_where_the_policy_lets_it() {
     for policy in [("OBJECT_SETTINGS", "all"), ("ALLOWED_ENDPOINTS", "*")] {
         let world = world();
-        let operator = Operator::start(&world, &[NOWHERE[0], NOWHERE[1], policy]);
+        let operator = Operator::start(&world, &[NOWHERE[0], NOWHERE[1], NOWHERE[2], policy]);
         world.wait_for_reason("Synced");
         assert_eq!(world.held(), world.expected(), "{policy:?}");
         drop(operator);
@@ -65,7 +75,7 @@ fn check_and_plan_go_by_the_objects_settings() {
     let folder = tempfile::tempdir().unwrap();
     let (namespace, name) = world.object();
     let name = format!("{namespace}/{name}");
-    let variables = [("OBJECT_SETTINGS", "all"), NOWHERE[0], NOWHERE[1]];
+    let variables = [("OBJECT_SETTINGS", "all"), NOWHERE[0], NOWHERE[1], NOWHERE[2]];
     let check = run(&world, &variables, folder.path(), &["check"]);
     assert!(check.output.contains(&format!("by the settings of {name}")), "{}", check.output);
     assert!(check.output.contains(&world.url(Service::Viola)), "{}", check.output);

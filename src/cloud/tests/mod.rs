@@ -261,6 +261,7 @@ pub(crate) fn spec(subnet: SubnetSelector, vm_ids: &[&str]) -> Spec {
         paused: false,
         settings: Arc::default(),
         encrypt_key: None,
+        encrypt_key_ref: None,
     }
 }
 

@@ -159,6 +159,7 @@ fn object(name: &str, created: u64, vm_ids: &[&str]) -> OpenstackConfig {
         paused: false,
         settings: Arc::default(),
         encrypt_key: None,
+        encrypt_key_ref: None,
     };
     OpenstackConfig {
         key: key(name),

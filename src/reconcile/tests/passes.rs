@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::{Metrics, Store, object};
 use crate::cloud::Clouds;
+use crate::cloud::keys::Keys;
 use crate::cloud::tests::{PROVIDER, Stage, port, provider, refused, reply, stage, token};
 use crate::http::client::{Clients, Service};
 use crate::inventory::files::Disk;
@@ -47,6 +48,7 @@ pub(super) fn context(stage: &Stage, clients: &Clients, folder: &Path) -> Contex
     Context {
         config: Arc::clone(&stage.config),
         clouds: Arc::new(Clouds::new(&stage.config, stage.clock.clone(), clients)),
+        keys: Arc::new(Keys::new(stage.clock.clone(), Box::new(|_, _| Ok(None)))),
         target: Arc::new(Viola::new(&stage.config, clients)),
         targets_side_by_side: 1,
         store: Arc::new(store),
@@ -218,7 +220,8 @@ fn a_panic_in_one_plan_is_that_objects_and_leaves_the_others_theirs() {
         .iter()
         .map(|work| {
             let settings = Arc::clone(&operator.context.config.settings);
-            Item { work, spec: work.object.spec.as_ref().unwrap(), settings }
+            let spec = work.object.spec.as_ref().unwrap();
+            Item { work, spec, settings, key_source: None }
         })
         .collect();
     let plan = |item: &Item<'_>| match item.work.object.key.name.as_str() {

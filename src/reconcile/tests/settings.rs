@@ -1,18 +1,20 @@
 //! Objects with settings of their own: whom they reach, and what they share with others.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::object;
 use super::passes::{context, outcomes, pass};
+use crate::cloud::keys::{Entries, Keys, ReadSecret};
 use crate::cloud::tests::{Stage, port, provider, refused, reply, stage, token};
 use crate::http::client::Service;
 use crate::reconcile::report::{Ready, Reason};
 use crate::reconcile::{Context, Lane, Outcome};
-use crate::resources::{OpenstackConfig, SettingValue};
+use crate::resources::{OpenstackConfig, SecretKey, SettingValue};
+use crate::secret::Secret;
 
 const SERVICES: [Service; 5] =
     [Service::Contrabass, Service::Keystone, Service::Neutron, Service::Nova, Service::Viola];
@@ -121,7 +123,7 @@ fn a_viola_that_refuses_tells_nothing_about_another_one() {
     assert_eq!(outcomes["b"].ready.reason, Reason::ViolaPostError);
     let config = &operator.context.config;
     let of = |object: &Arc<OpenstackConfig>| {
-        let settings = config.settings_of(object.spec.as_ref().unwrap()).unwrap();
+        let settings = config.settings_of(object.spec.as_ref().unwrap(), None).unwrap();
         operator.context.target.unconfirmed(&settings, super::PROVIDER).len()
     };
     assert_eq!((of(&a), of(&b)), (0, 1));
@@ -160,4 +162,200 @@ fn statuses_and_resends_go_by_the_objects_own_settings() {
     let note =
         "spec.settings.pollSlowInterval: 10s is shorter than the fast interval, so 20s is used";
     assert!(outcome.ready.message.ends_with(note), "{}", outcome.ready.message);
+}
+
+/// Secrets of the namespace `default` by name, what can't be read among them, and how often one was
+/// asked for.
+#[derive(Clone, Default)]
+struct Secrets(Arc<Mutex<(Contents, usize)>>);
+
+type Contents = BTreeMap<String, Result<Entries, String>>;
+
+impl Secrets {
+    fn put(&self, name: &str, key: &str, value: &str) {
+        let entries = Entries::from([(key.to_owned(), Secret::new(value.to_owned()))]);
+        self.0.lock().unwrap().0.insert(name.to_owned(), Ok(entries));
+    }
+
+    fn fail(&self, name: &str) {
+        self.0.lock().unwrap().0.insert(name.to_owned(), Err("HTTP 500".to_owned()));
+    }
+
+    fn reads(&self) -> usize {
+        self.0.lock().unwrap().1
+    }
+
+    fn reader(&self) -> Box<ReadSecret> {
+        let secrets = Arc::clone(&self.0);
+        Box::new(move |namespace, name| {
+            assert_eq!(namespace, "default");
+            let (secrets, reads) = &mut *secrets.lock().unwrap();
+            *reads += 1;
+            secrets.get(name).cloned().transpose()
+        })
+    }
+}
+
+/// Decrypts what Contrabass says.
+const RIGHT: &str = "multinic-demo-16";
+const WRONG: &str = "another-demo-16b";
+const DEFAULT: (&str, &str) = ("contrabass-encrypt-key", "CONTRABASS_ENCRYPT_KEY");
+
+/// An operator with these Secrets, and with the wrong key in its environment.
+fn operator_with(secrets: &Secrets, variables: &[(&str, &str)]) -> Operator {
+    let key = ("CONTRABASS_ENCRYPT_KEY", WRONG);
+    let mut operator = operator(&[variables, &[key]].concat());
+    let keys = Keys::new(operator.stage.clock.clone(), secrets.reader());
+    operator.context.keys = Arc::new(keys);
+    operator
+}
+
+/// An object that brings a key itself, or names a Secret.
+fn with_key(
+    name: &str,
+    literal: Option<&str>,
+    named: Option<(&str, &str)>,
+) -> Arc<OpenstackConfig> {
+    let mut object = object(name, 0, &["vm-1"]);
+    let spec = object.spec.as_mut().unwrap();
+    spec.encrypt_key = literal.map(|key| Secret::new(key.to_owned()));
+    let named = named.map(|(name, key)| (name.to_owned(), key.to_owned()));
+    spec.encrypt_key_ref = named.map(|(name, key)| SecretKey { name, key });
+    Arc::new(object)
+}
+
+#[test]
+fn a_named_secret_comes_first_then_the_namespaces_then_the_setting_then_the_environment() {
+    let mine = Some(("mine", "key"));
+    // The Secret that is named, the namespace's, the setting; whose key was used.
+    for (named, default, literal, source) in [
+        (None, None, None, "CONTRABASS_ENCRYPT_KEY"),
+        (None, None, Some(WRONG), "spec.settings.contrabassEncryptKey"),
+        (None, None, Some(RIGHT), ""),
+        (None, Some(WRONG), Some(RIGHT), "Secret default/contrabass-encrypt-key"),
+        (None, Some(RIGHT), Some(WRONG), ""),
+        (Some(WRONG), Some(RIGHT), Some(RIGHT), "Secret default/mine"),
+        (Some(RIGHT), Some(WRONG), Some(WRONG), ""),
+        // The line's end of a file is no part of a key.
+        (Some("multinic-demo-16\n"), None, None, ""),
+    ] {
+        let case = format!("{named:?} {default:?} {literal:?}");
+        let secrets = Secrets::default();
+        named.iter().for_each(|value| secrets.put("mine", "key", value));
+        default.iter().for_each(|value| secrets.put(DEFAULT.0, DEFAULT.1, value));
+        let operator = operator_with(&secrets, &[]);
+        let object = with_key("a", literal, mine.filter(|_| named.is_some()));
+        let Ready { reason, message } = operator.pass(Lane::Fresh, &[&object])["a"].ready.clone();
+        if source.is_empty() {
+            assert_eq!(reason, Reason::Synced, "{case}: {message}");
+        } else {
+            assert_eq!(reason, Reason::ContrabassError, "{case}: {message}");
+            let expected =
+                format!("does the key belong to this Contrabass? It is that of {source}");
+            assert!(message.ends_with(&expected), "{case}: {message}");
+        }
+    }
+}
+
+#[test]
+fn a_secret_that_cannot_be_used_is_named_and_nothing_is_asked() {
+    let secrets = Secrets::default();
+    secrets.put("short", "key", "five!");
+    secrets.fail("broken");
+    let field = "spec.secrets.contrabassEncryptKeySecretRef";
+    for (name, key, problem) in [
+        ("absent", "key", "doesn't exist"),
+        ("short", "other", "has no key other"),
+        ("short", "key", "can't be used: key has 5 bytes; AES needs 16, 24 or 32"),
+        ("broken", "key", "can't be read: HTTP 500"),
+    ] {
+        let operator = operator_with(&secrets, &[]);
+        let object = with_key("a", Some(RIGHT), Some((name, key)));
+        let Ready { reason, message } = operator.pass(Lane::Fresh, &[&object])["a"].ready.clone();
+        assert_eq!(message, format!("{field}: Secret default/{name} {problem}"));
+        assert_eq!(reason, Reason::ConfigError);
+        assert_eq!(operator.hosts(Service::Contrabass).len(), 0);
+    }
+    secrets.put(DEFAULT.0, DEFAULT.1, "five!");
+    let operator = operator_with(&secrets, &[]);
+    let message =
+        &operator.pass(Lane::Fresh, &[&with_key("a", None, None)])["a"].ready.message.clone();
+    assert!(
+        message.starts_with("Secret default/contrabass-encrypt-key can't be used"),
+        "{message}"
+    );
+    // Not even Kubernetes is asked where the settings can't be used, or no keys are allowed.
+    let reads = secrets.reads();
+    let bad = with("a", "vm-1", &[("pollFastInterval", "1ms")]);
+    assert_eq!(operator.context.keys_of(&bad).unwrap_err().split(':').count(), 2);
+    let operator = operator_with(&secrets, &[("OBJECT_SETTINGS", "none")]);
+    let problem = operator.context.keys_of(&with_key("a", None, Some(("mine", "key"))));
+    assert!(problem.unwrap_err().contains("OBJECT_SETTINGS=tuning would"));
+    assert_eq!(operator.context.keys_of(&with_key("a", None, None)), Ok(()));
+    assert_eq!(secrets.reads(), reads);
+}
+
+impl Context {
+    fn keys_of(&self, object: &OpenstackConfig) -> Result<(), String> {
+        let spec = object.spec.as_ref().unwrap();
+        self.keys.settings_of(&self.config, &object.key.namespace, spec).map(drop)
+    }
+}
+
+#[test]
+fn a_secret_is_read_every_five_minutes_and_when_its_key_does_not_fit() {
+    let secrets = Secrets::default();
+    let operator = operator_with(&secrets, &[]);
+    let object = with_key("a", Some(RIGHT), None);
+    let poll = || operator.pass(Lane::Poll, &[&object])["a"].ready.reason;
+    let later = |seconds| operator.stage.clock.advance(Duration::from_secs(seconds));
+    // A namespace without a Secret costs one read in five minutes, whatever is polled.
+    for _ in 0..29 {
+        assert!(poll().is_success());
+        later(10);
+    }
+    assert_eq!(secrets.reads(), 1);
+    later(10);
+    assert!(poll().is_success());
+    assert_eq!(secrets.reads(), 2);
+    // One that appears counts at once for objects that change, otherwise when it is read again.
+    secrets.put(DEFAULT.0, DEFAULT.1, WRONG);
+    assert!(poll().is_success());
+    assert_eq!(operator.pass(Lane::Fresh, &[&object])["a"].ready.reason, Reason::ContrabassError);
+    // A key that doesn't fit is read again with each retry.
+    assert_eq!(secrets.reads(), 3);
+    secrets.put(DEFAULT.0, DEFAULT.1, RIGHT);
+    later(1);
+    assert_eq!(operator.pass(Lane::Retry, &[&object])["a"].ready.reason, Reason::NoChange);
+    assert_eq!(secrets.reads(), 4);
+    // Known keys outlive trouble of the API server.
+    secrets.fail(DEFAULT.0);
+    later(301);
+    assert!(poll().is_success() && poll().is_success());
+    assert_eq!(secrets.reads(), 5);
+}
+
+#[test]
+fn a_named_secret_that_is_missing_is_looked_for_again_soon_but_once_for_all() {
+    let secrets = Secrets::default();
+    let operator = operator_with(&secrets, &[]);
+    let objects = ["a", "b", "c"].map(|name| with_key(name, None, Some(("mine", "key"))));
+    let objects = [&objects[0], &objects[1], &objects[2]];
+    operator.pass(Lane::Fresh, &objects);
+    operator.pass(Lane::Retry, &objects);
+    assert_eq!(secrets.reads(), 1);
+    secrets.put("mine", "key", RIGHT);
+    operator.stage.clock.advance(Duration::from_secs(30));
+    let outcomes = operator.pass(Lane::Retry, &objects[..1]);
+    assert_eq!(outcomes["a"].ready.reason, Reason::Synced);
+}
+
+#[test]
+fn objects_with_different_keys_share_no_look_up() {
+    let operator = operator_with(&Secrets::default(), &[]);
+    let (a, b) = (with_key("a", Some(RIGHT), None), with_key("b", None, None));
+    let outcomes = operator.pass(Lane::Fresh, &[&a, &b]);
+    assert_eq!(outcomes["a"].ready.reason, Reason::Synced);
+    assert_eq!(outcomes["b"].ready.reason, Reason::ContrabassError);
+    assert_eq!(operator.hosts(Service::Contrabass).len(), 2);
 }

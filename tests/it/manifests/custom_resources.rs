@@ -55,6 +55,7 @@ fn whole_spec() -> Value {
             "violaInsecureTLS": false,
             "violaTimeout": "30s",
         },
+        "secrets": {"contrabassEncryptKeySecretRef": {"name": "contrabass", "key": "KEY"}},
     })
 }
 
@@ -141,14 +142,18 @@ fn every_field_of_the_spec_is_read_and_nothing_else() {
         paused,
         settings,
         encrypt_key,
+        encrypt_key_ref,
     } = read(&object(&whole_spec())).spec.unwrap();
     let by_name = read(&object(&without(whole_spec(), "subnetID"))).spec.unwrap();
+    let key_ref = encrypt_key_ref.unwrap();
     let read_as = [
         ("subnetID", subnet == Some(SubnetSelector::Id("subnet-id".to_owned()))),
         ("subnetName", by_name.subnet == Some(SubnetSelector::Name("subnet-name".to_owned()))),
         ("vmNames[]", vm_ids == ["vm-1"]),
         ("credentials.openstackProviderID", provider_id == "provider"),
         ("credentials.projectID", project_id == "project"),
+        ("secrets.contrabassEncryptKeySecretRef.name", key_ref.name == "contrabass"),
+        ("secrets.contrabassEncryptKeySecretRef.key", key_ref.key == "KEY"),
         ("credentials.k8sProviderID", k8s_provider_id.as_deref() == Some("cluster")),
         ("paused", paused),
     ];
@@ -351,7 +356,7 @@ fn the_sample_is_a_good_object() {
     let whole = documents(&whole).remove(0);
     // Settings are for few objects; docs/settings.md has them.
     let mut leaves = Schema::of(OPENSTACK_CONFIGS).leaves("spec");
-    leaves.retain(|path| !path.starts_with("settings."));
+    leaves.retain(|path| !path.starts_with("settings.") && !path.starts_with("secrets."));
     assert_eq!(paths(&whole["spec"]), leaves);
     assert!(read(&whole).spec.unwrap().k8s_provider_id.is_some());
 }

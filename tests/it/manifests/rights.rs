@@ -69,6 +69,7 @@ const CALLS: &[Call] = &[
     call("patch", OPENSTACK_CONFIGS, "status", (STATUSES, ".apply::<")),
     call("patch", OPENSTACK_CONFIGS, "status", (STATUSES, ".merge::<")), // what others left in it
     call("get", Resource::SECRETS, "", (SECRETS, ".get::<")),
+    call("get", Resource::SECRETS, "", ("src/kube/secret_reader.rs", ".get::<")), // keys
     call("create", Resource::SECRETS, "", (SECRETS, ".create::<")),
     call("patch", Resource::SECRETS, "", (SECRETS, ".merge::<")),
     call("create", Resource::EVENTS, "", (EVENTS, ".create::<")),
