@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use multinic_operator::clock::Now;
+use multinic_operator::config::Config;
 use multinic_operator::kube::objects::RawObject;
 use multinic_operator::node_config::MAX_INTERFACES;
 use multinic_operator::reconcile::report::{self, Ready, Reason, Report};
@@ -359,6 +360,38 @@ fn the_sample_is_a_good_object() {
     leaves.retain(|path| !path.starts_with("settings.") && !path.starts_with("secrets."));
     assert_eq!(paths(&whole["spec"]), leaves);
     assert!(read(&whole).spec.unwrap().k8s_provider_id.is_some());
+}
+
+#[test]
+fn objects_of_the_go_operator_are_good_and_their_settings_are_the_policys_to_allow() {
+    let objects = documents(&text("tests/it/manifests/go_operator_objects.yaml"));
+    assert_eq!(objects.len(), 2);
+    for object in objects {
+        assert_eq!(Schema::of(OPENSTACK_CONFIGS).refuses(&object), Vec::<String>::new());
+        let spec = read(&object).spec.unwrap();
+        assert_eq!(spec.encrypt_key_ref.as_ref().unwrap().name, "contrabass-encrypt-key");
+        let allowed_by = |variable: &str, value: &str| {
+            let config = Config::read(|name| match name {
+                "KUBE_API_URL" => Some("http://kubernetes.test"),
+                name => (name == variable).then_some(value),
+            });
+            config.unwrap().settings_of(&spec, None).map(drop)
+        };
+        for (variable, value) in [
+            ("OBJECT_SETTINGS", "all"),
+            ("ALLOWED_ENDPOINTS", "*"),
+            (
+                "ALLOWED_ENDPOINTS",
+                "https://contrabass.example.com, http://viola-api.multinic-system.svc.cluster.local, \
+                 http://viola-api.multinic-system.svc.cluster.local:8080, \
+                 http://*.contrabass.svc.cluster.local:8080",
+            ),
+        ] {
+            assert_eq!(allowed_by(variable, value), Ok(()), "{variable}={value}");
+        }
+        let problem = allowed_by("OBJECT_SETTINGS", "tuning").unwrap_err();
+        assert_eq!(problem.matches("isn't in ALLOWED_ENDPOINTS").count(), 2, "{problem}");
+    }
 }
 
 /// A `MultiNicNodeConfig` as the stand-in for Viola applies it.
