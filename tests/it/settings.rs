@@ -7,7 +7,7 @@ use super::process::{Operator, run};
 use super::world::World;
 
 /// A cloud that the environment says nothing of, but the object does.
-fn world() -> World {
+pub(crate) fn world() -> World {
     let world = World::of("three-nodes");
     let settings = json!({
         "contrabassEndpoint": world.url(Service::Contrabass),
@@ -32,7 +32,7 @@ fn world() -> World {
     world
 }
 
-const NOWHERE: [(&str, &str); 3] =
+pub(crate) const NOWHERE: [(&str, &str); 3] =
     [("CONTRABASS_ENDPOINT", ""), ("VIOLA_ENDPOINT", ""), ("CONTRABASS_ENCRYPT_KEY", "")];
 
 #[test]

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use super::manifests::chart;
 use super::process::{Finished, Operator, run};
+use super::settings::{self, NOWHERE};
 use super::text;
 use super::world::World;
 
@@ -62,19 +63,12 @@ struct Left {
 
 impl Left {
     fn by(version: Version) -> Left {
-        let world = World::of("three-nodes");
+        let world = match version {
+            Version::Environment => World::of("three-nodes"),
+            Version::Objects => settings::world(),
+        };
         if version == Version::Objects {
-            world.change_spec(json!({
-                "credentials": {"k8sProviderID": TARGET},
-                "settings": {
-                    "contrabassEndpoint": world.url(Service::Contrabass),
-                    "contrabassInsecureTLS": false,
-                    "violaEndpoint": world.url(Service::Viola),
-                    "openstackPortAllowedStatuses": ["ACTIVE", "DOWN"],
-                    "pollFastInterval": "10s",
-                    "pollSlowInterval": "1m",
-                },
-            }));
+            world.change_spec(json!({"credentials": {"k8sProviderID": TARGET}}));
         }
         was_synced(&world);
         let left = Left { world, version, folder: Arc::new(TempDir::new().unwrap()) };
@@ -224,15 +218,14 @@ fn from_settings_in_the_environment() {
 #[test]
 fn from_settings_in_objects() {
     let left = Left::by(Version::Objects);
-    let nowhere = [("CONTRABASS_ENDPOINT", ""), ("VIOLA_ENDPOINT", "")];
-    let any = [nowhere[0], nowhere[1], ("OBJECT_SETTINGS", "all")];
-    let plan = left.plan(&any, &[]).output;
+    let with = |policy| [&NOWHERE[..], &[policy]].concat();
+    let plan = left.plan(&with(("OBJECT_SETTINGS", "all")), &[]).output;
     assert!(plan.contains(&format!("its cloud was registered as {TARGET}")), "{plan}");
     assert!(!plan.contains(": id "), "no id changes: {plan}");
-    let message = left.is_refused(&nowhere);
+    let message = left.is_refused(&NOWHERE);
     assert!(message.contains("ALLOWED_ENDPOINTS"), "{message}");
     let endpoints = [left.world.url(Service::Contrabass), left.world.url(Service::Viola)].join(",");
-    left.upgrade(&[nowhere[0], nowhere[1], ("ALLOWED_ENDPOINTS", &endpoints)]);
+    left.upgrade(&with(("ALLOWED_ENDPOINTS", &endpoints)));
     let viola = left.world.viola();
     let ids = |node: &Value| -> Vec<(String, u64)> {
         let interfaces = node["interfaces"].as_array().unwrap().iter();
@@ -273,7 +266,7 @@ fn from_its_chart() {
     // The release's settings, at this cloud's addresses and in a test's folder.
     let given = environment["ALLOWED_ENDPOINTS"].as_str().unwrap();
     assert_eq!(given, "https://contrabass.example.com,https://viola.example.com");
-    let mut variables = vec![("CONTRABASS_ENDPOINT", ""), ("VIOLA_ENDPOINT", "")];
+    let mut variables = NOWHERE.to_vec();
     for (name, value) in environment.as_object().unwrap() {
         match name.as_str() {
             "ALLOWED_ENDPOINTS" => variables.push((name, &endpoints)),
@@ -282,7 +275,6 @@ fn from_its_chart() {
         }
     }
     // That chart's program verifies certificates, and only some objects may turn that off.
-    left.world.change_spec(json!({"settings": {"openstackInsecureTLS": true}}));
     let message = left.is_refused(&variables);
     assert!(message.contains("OBJECT_SETTINGS"), "{message}");
     left.world.change_spec(json!({"settings": {"openstackInsecureTLS": null}}));
