@@ -367,10 +367,11 @@ impl Controller {
         } else {
             self.conflicting.remove(key);
         }
-        // A held object (its records are lost, see `reconcile::memory`) waits for a person. Retrying
+        // What is held (see `reconcile::memory` and `reconcile::removals`) waits for a person. Retrying
         // soon is useless, so it is polled like a success.
         let is_held = outcome.memory == Memory::Held;
-        let failed = !outcome.ready.reason.is_success() && !is_held;
+        let is_waiting = is_held || outcome.ready.reason == Reason::ChangeHeld;
+        let failed = !outcome.ready.reason.is_success() && !is_waiting;
         let facts = Facts {
             took,
             failed,
@@ -484,7 +485,8 @@ impl Controller {
     /// seconds.
     pub fn publish_gauges(&self, now: Now) {
         let objects = self.objects.values();
-        gauges::report(&self.metrics, objects.map(|known| (&known.status, known.down_ports)));
+        let objects = objects.map(|known| (&known.status, known.down_ports, known.all_emptied));
+        gauges::report(&self.metrics, objects);
         let (mut longest, mut all) = (Duration::ZERO, Duration::ZERO);
         for running in self.queue.running_times(now.uptime) {
             (longest, all) = (longest.max(running), all + running);

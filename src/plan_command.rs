@@ -29,6 +29,7 @@ use crate::metrics::Metrics;
 use crate::node_config::NodeConfig;
 use crate::reconcile::memory::{self, Memory};
 use crate::reconcile::ownership::{Age, Ownership};
+use crate::reconcile::removals;
 use crate::reconcile::report::{Ready, count, memory_lost};
 use crate::reconcile::{Context, Lane, Observer, Outcome, Pass, Scope, Sending, Work, dry_run};
 use crate::resources::{FORCE_ANNOTATION, ObjectKey, OpenstackConfig};
@@ -195,6 +196,12 @@ fn pass(
         // A held object is shown as it would be sent once it is approved.
         is_loss_approved: true,
         building_since: BTreeMap::new(),
+        removed_at: BTreeMap::new(),
+        approvals: removals::approvals(
+            object,
+            object.status.last_approved.as_ref(),
+            object.status.hold.as_ref(),
+        ),
     };
     let pass = Pass { number: 0, scope: Scope::of(object), lane: Lane::Poll, work: vec![work] };
     let reported = Mutex::new(None);

@@ -175,6 +175,9 @@ pub struct Status {
     /// Nodes computed last for that generation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nodes: Option<u32>,
+    /// Removals that are held, or approved and not accepted yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
     /// The value of [`APPROVE_ANNOTATION`] that is used up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_approved: Option<String>,
@@ -211,6 +214,21 @@ pub struct DownPortRetry {
     pub last_attempt: Timestamp,
     /// Resends so far at the fast interval.
     pub fast_attempts: u32,
+}
+
+/// `status.hold`: lets a restart go on with what is held, and with an approval that was seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Hold {
+    /// Names what the nodes would lose.
+    pub hash: String,
+    /// Since when something is held.
+    pub since: Timestamp,
+    /// Nodes that aren't sent because of it.
+    pub nodes: u32,
+    /// A person has approved it.
+    #[serde(default)]
+    pub approved: bool,
 }
 
 impl Status {
@@ -429,6 +447,7 @@ fn read_status(status: Option<&serde_json::Value>) -> Status {
         down_port_retry: field(status, "downPortRetry"),
         observed_generation: field(status, "observedGeneration"),
         nodes: field(status, "nodes"),
+        hold: field(status, "hold"),
         last_approved: field(status, "lastApproved"),
     }
 }

@@ -51,6 +51,15 @@ where
     number.ok_or_else(|| format!("{text:?} isn't a whole number from {low} to {high}"))
 }
 
+/// A share such as `50%`; none for `off`.
+pub(super) fn percentage(text: &str) -> Result<Option<u8>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let number = text.strip_suffix('%').and_then(|number| whole_number(number, 0, 100).ok());
+    number.map(Some).ok_or_else(|| format!("{text:?} is neither off nor a share from 0% to 100%"))
+}
+
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let duration = go_duration::parse(text);
     duration.ok_or_else(|| format!("{text:?} isn't a duration such as 90s, 1h30m or 500ms"))

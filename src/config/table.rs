@@ -14,7 +14,7 @@ use super::endpoints::AllowedEndpoints;
 use super::object::ObjectSettings;
 use super::parse::{
     address, aes_key, base_url, boolean, duration, interface, interval, ip, log_filter, log_format,
-    namespace, namespaces, one_of, origin, port_statuses, text, whole_number,
+    namespace, namespaces, one_of, origin, percentage, port_statuses, text, whole_number,
 };
 use super::read::{Reader, Setting};
 use super::{LogFormat, Required};
@@ -130,6 +130,7 @@ settings! {
         path: PathBuf = value(text), "INVENTORY_DB_PATH", "/var/lib/multinic-operator/inventory.json", "the inventory's file";
         cors_origin: Option<String> = optional(origin), "INVENTORY_CORS_ORIGIN", "", "Access-Control-Allow-Origin of the API, as https://ui.example.com";
         token_file: Option<PathBuf> = optional(text), "INVENTORY_TOKEN_FILE", "", "file with the bearer token that clients must show";
+        hold_removals_above: Option<u8> = value(percentage), "HOLD_REMOVALS_ABOVE", "50%", "hold removals from more than this share of the nodes; off: never";
         renumber_lost: bool = value(|text| one_of(text, &["hold", "renumber"]).map(|word| word == "renumber")), "MEMORY_LOST", "hold", "hold or renumber objects whose records are lost";
     }
 

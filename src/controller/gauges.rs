@@ -11,13 +11,18 @@ use crate::resources::Status;
 /// Of an object of which no pass has ended yet.
 const PENDING: (&str, &str) = ("Unknown", "Pending");
 
-/// Reports the objects, each with its status and its ports that are DOWN. States and reasons that no
-/// object has any more are removed.
-pub(super) fn report<'a>(metrics: &Metrics, objects: impl Iterator<Item = (&'a Status, usize)>) {
+/// Reports the objects, each with its status, its ports that are DOWN, and its nodes if all of them
+/// have lost their ports. States and reasons that no object has any more are removed.
+pub(super) fn report<'a>(
+    metrics: &Metrics,
+    objects: impl Iterator<Item = (&'a Status, usize, usize)>,
+) {
     let mut counts: BTreeMap<(&str, &str), f64> = BTreeMap::new();
     let mut troubles: BTreeMap<&str, Timestamp> = BTreeMap::new();
-    let mut ports = 0;
-    for (status, down_ports) in objects {
+    let (mut ports, mut held, mut emptied) = (0, 0, 0);
+    for (status, down_ports, all_emptied) in objects {
+        held += status.hold.as_ref().filter(|hold| !hold.approved).map_or(0, |hold| hold.nodes);
+        emptied += all_emptied;
         let ready = status.condition("Ready");
         let state = ready.map_or(PENDING, |ready| (&ready.status, &ready.reason));
         *counts.entry(state).or_default() += 1.0;
@@ -33,4 +38,6 @@ pub(super) fn report<'a>(metrics: &Metrics, objects: impl Iterator<Item = (&'a S
     let troubles = troubles.into_iter().map(|(reason, since)| ([reason], since.as_second() as f64));
     metrics.replace("multinic_not_ready_since_timestamp_seconds", troubles);
     metrics.set("multinic_down_ports", &[], ports as f64);
+    metrics.set("multinic_held_nodes", &[], f64::from(held));
+    metrics.set("multinic_emptied_nodes", &[], emptied as f64);
 }

@@ -3,6 +3,7 @@
 mod memory;
 mod metrics;
 mod paused;
+mod removals;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -11,9 +11,10 @@ use super::{Effect, Notice, SecretNote};
 use crate::clock::Now;
 use crate::overview::ObjectState;
 use crate::reconcile::memory::{self, Memory};
+use crate::reconcile::removals;
 use crate::reconcile::report::{self, Ready, Reason, Report};
 use crate::reconcile::{Outcome, Work};
-use crate::resources::{Condition, DownPortRetry, OpenstackConfig, Status};
+use crate::resources::{Condition, DownPortRetry, Hold, OpenstackConfig, Status};
 
 #[derive(Debug)]
 pub(super) struct Tracked {
@@ -44,6 +45,12 @@ pub(super) struct Tracked {
     rabbitmq_problem: Option<String>,
     /// The inventory couldn't be written.
     unwritten: Option<String>,
+    /// Removals that are held, or approved and not accepted.
+    hold: Option<Hold>,
+    /// [`Work::removed_at`].
+    removed_at: BTreeMap<String, Duration>,
+    /// [`Outcome::all_emptied`].
+    pub(super) all_emptied: usize,
     /// [`Work::building_since`].
     building_since: BTreeMap<String, Duration>,
     /// [`Outcome::remembered`], as it was logged.
@@ -57,7 +64,10 @@ pub(super) struct Tracked {
 
 impl Tracked {
     pub(super) fn new(object: OpenstackConfig) -> Tracked {
-        Tracked {
+        let mut tracked = Tracked {
+            hold: object.status.hold.clone(),
+            removed_at: BTreeMap::new(),
+            all_emptied: 0,
             status: object.status.clone(),
             shows_another: false,
             nodes: object.status.nodes,
@@ -77,6 +87,16 @@ impl Tracked {
             over_limit: 0,
             down_ports: 0,
             ready: None,
+        };
+        tracked.note_approval();
+        tracked
+    }
+
+    /// An approval that was seen counts, also if the annotation is taken off again before it is used.
+    fn note_approval(&mut self) {
+        let approvals = removals::approvals(&self.object, self.status.last_approved.as_ref(), None);
+        if let Some(hold) = self.hold.as_mut().filter(|hold| approvals.contains(&hold.hash)) {
+            hold.approved = true;
         }
     }
 
@@ -87,6 +107,7 @@ impl Tracked {
         }
         self.shows_another = !self.status.is_shown_by(&object.status);
         self.object = Arc::new(object);
+        self.note_approval();
     }
 
     /// Everything is to be sent again, and the Secret written again.
@@ -105,6 +126,12 @@ impl Tracked {
             is_held: self.is_held,
             is_loss_approved: memory::is_approved(&self.object, &self.status),
             building_since: self.building_since.clone(),
+            removed_at: self.removed_at.clone(),
+            approvals: removals::approvals(
+                &self.object,
+                self.status.last_approved.as_ref(),
+                self.hold.as_ref(),
+            ),
         }
     }
 
@@ -124,10 +151,12 @@ impl Tracked {
         }
         self.down_port_retry.clone_from(&outcome.down_port_retry);
         self.building_since.clone_from(&outcome.building_since);
+        self.removed_at.clone_from(&outcome.removed_at);
         self.unwritten.clone_from(&outcome.unwritten);
         if outcome.nodes.is_some() {
             // A pass that failed before it saw the ports doesn't know that they are up.
             self.down_ports = outcome.down_ports;
+            self.take_hold(now, outcome, effects);
             self.was_planned = true;
             self.is_held = false;
         }
@@ -145,6 +174,34 @@ impl Tracked {
             self.remembered.clone_from(&outcome.remembered);
         }
         self.secret(work, outcome, effects);
+    }
+
+    /// What is held after a pass that looked at it.
+    fn take_hold(&mut self, now: Now, outcome: &Outcome, effects: &mut Vec<Effect>) {
+        let before = self.hold.take();
+        self.hold = outcome.hold.as_ref().map(|hold| Hold {
+            hash: hold.hash.clone(),
+            since: before.as_ref().map_or(now.wall, |before| before.since),
+            nodes: u32::try_from(hold.removals.len()).unwrap_or(u32::MAX),
+            approved: hold.is_approved,
+        });
+        let mut warn = |reason, note| {
+            let notice = Notice { warning: true, reason, note };
+            effects.push(Effect::RecordEvent(Arc::clone(&self.object), notice));
+        };
+        let is_held = |hold: &&Hold| !hold.approved;
+        if let Some(hold) = outcome.hold.as_ref().filter(|hold| !hold.is_approved)
+            && before.as_ref().filter(is_held).is_none_or(|before| before.hash != hold.hash)
+        {
+            warn(Reason::ChangeHeld.name(), hold.message(&self.object));
+        }
+        if outcome.all_emptied > 0 && self.all_emptied == 0 {
+            let nodes = report::count(outcome.all_emptied, "node");
+            let note =
+                format!("{nodes} had interfaces and none has a port now, so nothing is sent");
+            warn("AllPortsGone", note);
+        }
+        self.all_emptied = outcome.all_emptied;
     }
 
     /// RabbitMQ's access is written to the Secret once for each answer of Contrabass.
@@ -187,7 +244,9 @@ impl Tracked {
         self.ready = Some((outcome.ready.clone(), work.object.generation));
         if let Some(mut status) = self.next_status(now, outcome.nodes) {
             let is_planned = outcome.nodes.is_some();
-            status.last_approved = memory::last_approved(&work.object, &self.status, is_planned);
+            let used = outcome.used_approval.as_ref();
+            status.last_approved =
+                memory::last_approved(&work.object, &self.status, is_planned, used);
             self.write(status, effects);
         }
     }
@@ -205,7 +264,9 @@ impl Tracked {
             if before.is_some_and(|ready| ready.status == "False") {
                 record(false, Reason::Synced.name(), ready.message.clone());
             }
-        } else if before.is_none_or(|ready| ready.reason != reason) {
+        } else if before.is_none_or(|ready| ready.reason != reason)
+            && ready.reason != Reason::ChangeHeld
+        {
             record(true, reason, ready.message.clone());
         }
         if outcome.memory == Memory::Renumbered {
@@ -263,6 +324,7 @@ impl Tracked {
             nodes,
             is_held: self.is_held,
             down_port_retry: self.down_port_retry.clone(),
+            hold: self.hold.clone(),
             notes: &notes,
         };
         Some(report::next(&self.status, ready, &report, now))

@@ -65,6 +65,16 @@ impl Record {
         self.accepted_by.as_ref().is_none_or(|by| by.eq_ignore_ascii_case(target))
     }
 
+    /// Does it say what this target has? A record of the Go operator is filed under target or provider.
+    pub(crate) fn is_of(&self, target: &str, provider_id: &str) -> bool {
+        match &self.accepted_by {
+            Some(by) => by.eq_ignore_ascii_case(target),
+            None => {
+                [target, provider_id].iter().any(|id| self.provider_id.eq_ignore_ascii_case(id))
+            }
+        }
+    }
+
     /// Is this the other record, accepted at another time?
     pub(super) fn differs_in_time_only(&self, other: &Record) -> bool {
         *self == Record { updated_at: self.updated_at, ..other.clone() }

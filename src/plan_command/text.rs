@@ -16,6 +16,7 @@ pub(super) fn nodes(
     statuses: Option<&[String]>,
 ) -> String {
     let (object, due) = (sending.object, &sending.due);
+    let held = |node: &str| sending.removals.hold.as_ref().is_some_and(|hold| hold.keeps(node));
     let planned = count(object.plan.nodes.len(), "node");
     let head = head.into_iter().chain([
         ("request", format!("POST {PATH}, x-provider-id: {}", object.spec.target())),
@@ -37,6 +38,7 @@ pub(super) fn nodes(
                 (None, Some(conflict)) => {
                     format!("not sent: the older OpenstackConfig {} manages it", conflict.manager)
                 }
+                (None, None) if held(node_name) => "held, see the status".to_owned(),
                 (None, None) if object.own.contains(node_name) => {
                     "unchanged, would not be sent".to_owned()
                 }

@@ -66,13 +66,18 @@ pub(crate) fn is_approved(object: &OpenstackConfig, status: &Status) -> bool {
     object.approve.as_deref() == approval && status.last_approved.as_deref() != approval
 }
 
-/// `status.lastApproved` after a pass: an approval is used up by a pass that isn't held, whether or not
-/// it was needed, and forgotten once the annotation is another one.
+/// `status.lastApproved` after a pass: this approval is used up by a pass that isn't held, whether or
+/// not it was needed; that of removals once they were accepted (`used`). Both are forgotten once the
+/// annotation is another one.
 pub(crate) fn last_approved(
     object: &OpenstackConfig,
     before: &Status,
     is_planned: bool,
+    used: Option<&String>,
 ) -> Option<String> {
-    let approve = object.approve.as_ref().filter(|value| *value == APPROVAL)?;
-    (is_planned || before.last_approved.as_ref() == Some(approve)).then(|| approve.clone())
+    let approve = object.approve.as_ref()?;
+    let is_used = (is_planned && approve == APPROVAL)
+        || used == Some(approve)
+        || before.last_approved.as_ref() == Some(approve);
+    is_used.then(|| approve.clone())
 }

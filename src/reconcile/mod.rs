@@ -25,6 +25,7 @@ pub mod memory;
 pub mod ownership;
 mod pass;
 pub mod plan;
+pub mod removals;
 pub mod report;
 pub mod schedule;
 mod send;

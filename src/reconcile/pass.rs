@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::memory::Memory;
+use super::removals::Hold;
 use super::report::{Ready, Reason};
 use crate::cloud::CloudError;
 use crate::cloud::contrabass::RabbitMq;
@@ -85,6 +86,10 @@ pub struct Work {
     /// Ports that were sent to their node and were BUILD in the last pass, with the uptime at
     /// which that was seen first.
     pub building_since: BTreeMap<String, Duration>,
+    /// Nodes that lost ports or interface ids by what was sent lately, with the uptime of that.
+    pub removed_at: BTreeMap<String, Duration>,
+    /// Hashes of removals that a person has approved.
+    pub approvals: Vec<String>,
 }
 
 /// What came of it.
@@ -116,6 +121,14 @@ pub struct Outcome {
     pub unwritten: Option<String>,
     /// [`Work::building_since`] after this pass.
     pub building_since: BTreeMap<String, Duration>,
+    /// [`Work::removed_at`] after this pass.
+    pub removed_at: BTreeMap<String, Duration>,
+    /// Removals that were held, or approved and not accepted.
+    pub hold: Option<Hold>,
+    /// The hash of approved removals that were all accepted.
+    pub used_approval: Option<String>,
+    /// Nodes that the target has, if none of them has an interface left.
+    pub all_emptied: usize,
     /// What the inventory knew of the object; [`Memory::Kept`] also where that wasn't looked at.
     pub memory: Memory,
     /// Which nodes go by a name that Nova doesn't confirm, and why.
@@ -139,6 +152,7 @@ impl Outcome {
             ready,
             down_port_retry: work.down_port_retry.clone(),
             building_since: work.building_since.clone(),
+            removed_at: work.removed_at.clone(),
             ..Outcome::default()
         }
     }

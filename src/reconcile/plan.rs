@@ -273,16 +273,9 @@ fn sent_interface<'a>(sources: &Sources<'a>, vm_id: &str, port: &Port) -> Option
     if *port.status != *"BUILD" {
         return None;
     }
-    let (spec, target) = (sources.spec, sources.spec.target());
-    let is_here = |record: &Record| {
-        let filed = &record.provider_id;
-        record.is_accepted_by(target)
-            && (record.accepted_by.is_some()
-                || same(filed, target)
-                || same(filed, &spec.provider_id))
-    };
+    let (target, provider_id) = (sources.spec.target(), &sources.spec.provider_id);
     let mut records = sources.inventory.by_vm(vm_id);
-    records.retain(|stored| is_here(&stored.record));
+    records.retain(|stored| stored.record.is_of(target, provider_id));
     records.sort_by_key(|stored| std::cmp::Reverse(stored.record.updated_at));
     let mut interfaces = records.iter().flat_map(|stored| &stored.record.config.interfaces);
     interfaces.find(|interface| same(&interface.port_id, &port.id))

@@ -10,7 +10,7 @@ use crate::clock::{Now, to_seconds_text};
 use crate::cloud::Step;
 use crate::cloud::answer::shortened;
 use crate::resources::{
-    APPROVE_ANNOTATION, Condition, DownPortRetry, ObjectKey, OpenstackConfig, Status,
+    APPROVE_ANNOTATION, Condition, DownPortRetry, Hold, ObjectKey, OpenstackConfig, Status,
 };
 use crate::targets::viola::Delivery;
 
@@ -51,7 +51,7 @@ macro_rules! reasons {
 reasons! {
     Synced, NoChange, ConfigError, ContrabassError, KeystoneError, NeutronEndpointError,
     NeutronPortError, SubnetRequired, NeutronSubnetError, SubnetNotFound, SubnetNotUnique, NovaError,
-    NodeConflict, ViolaPostError, MemoryLost
+    NodeConflict, ViolaPostError, ChangeHeld, MemoryLost
 }
 
 impl Reason {
@@ -108,8 +108,10 @@ pub struct Summary<'a> {
     pub plan: &'a Plan,
     /// Nodes left to older objects.
     pub conflicts: &'a [Conflict],
-    /// How many nodes the object manages.
+    /// How many nodes the object manages, but for those that are held.
     pub nodes: usize,
+    /// What is held, and how to approve it.
+    pub held: Option<String>,
     /// What was sent, and what became of it.
     pub delivery: &'a Delivery,
     /// Of the accepted nodes, how many had been sent before just the same.
@@ -119,7 +121,7 @@ pub struct Summary<'a> {
 /// The Ready condition after a pass that read everything it needed. What went wrong comes first in the
 /// message; what went well and what was left out follow.
 pub fn ready(summary: &Summary<'_>) -> Ready {
-    let Summary { plan, conflicts, nodes, delivery, again } = summary;
+    let Summary { plan, conflicts, nodes, held, delivery, again } = summary;
     let problems = shortened(&problems(summary).join("; "), PROBLEMS_LIMIT);
     let mut parts = Vec::from_iter(Some(problems).filter(|problems| !problems.is_empty()));
     let sent = delivery.accepted.len();
@@ -127,6 +129,8 @@ pub fn ready(summary: &Summary<'_>) -> Ready {
     let well = nodes.saturating_sub(refused);
     let reason = if !delivery.problems.is_empty() {
         Reason::ViolaPostError
+    } else if held.is_some() {
+        Reason::ChangeHeld
     } else if !conflicts.is_empty() || !plan.duplicate_names.is_empty() {
         Reason::NodeConflict
     } else if !plan.unresolved.is_empty() {
@@ -136,7 +140,7 @@ pub fn ready(summary: &Summary<'_>) -> Ready {
     } else {
         Reason::NoChange
     };
-    if well > 0 || refused == 0 {
+    if well > 0 || (refused == 0 && held.is_none()) {
         let mut done = match sent {
             0 => format!("{} unchanged", count(well, "node")),
             sent if sent == well => format!("synced {}", count(well, "node")),
@@ -184,7 +188,7 @@ pub(crate) fn memory_lost(object: &OpenstackConfig) -> Ready {
 }
 
 fn problems(summary: &Summary<'_>) -> Vec<String> {
-    let Summary { plan, conflicts, delivery, .. } = summary;
+    let Summary { plan, conflicts, held, delivery, .. } = summary;
     let refused = delivery.problems.iter().map(|problem| {
         let message = shortened(&problem.message, ANSWER_LIMIT);
         format!("{message} (not accepted: {})", listed(&problem.nodes))
@@ -205,7 +209,8 @@ fn problems(summary: &Summary<'_>) -> Vec<String> {
         let message = shortened(message, ANSWER_LIMIT);
         format!("{message} (left out, their names aren't known: {})", listed(&vm_ids))
     });
-    let mut problems = few_of(ANSWERS_SHOWN, refused.collect(), "more such answers of Viola");
+    let mut problems = Vec::from_iter(held.clone());
+    problems.extend(few_of(ANSWERS_SHOWN, refused.collect(), "more such answers of Viola"));
     problems.extend(few(duplicates.collect(), "more names are shared by several VMs"));
     problems.extend(few(conflicts.collect(), "more nodes are managed by older objects"));
     problems.extend(few_of(ANSWERS_SHOWN, unresolved.collect(), "more such answers of Nova"));
@@ -291,7 +296,7 @@ pub(super) fn listed(names: &[String]) -> String {
     few(names.to_vec(), "more").join(", ")
 }
 
-fn few(items: Vec<String>, rest: &str) -> Vec<String> {
+pub(super) fn few(items: Vec<String>, rest: &str) -> Vec<String> {
     few_of(NAMES_SHOWN, items, rest)
 }
 
@@ -319,6 +324,8 @@ pub struct Report<'a> {
     pub is_held: bool,
     /// Resends for DOWN ports.
     pub down_port_retry: Option<DownPortRetry>,
+    /// Removals that are held, or approved and not accepted.
+    pub hold: Option<Hold>,
     /// What is wrong although the sync went well, such as a full disk; empty if nothing is.
     pub notes: &'a [String],
 }
@@ -385,6 +392,7 @@ pub fn next(before: &Status, ready: &Ready, report: &Report<'_>, now: Now) -> St
         last_synced_at: if success { Some(time.clone()) } else { before.last_synced_at.clone() },
         last_error: if success { String::new() } else { message.clone() },
         down_port_retry: report.down_port_retry.clone(),
+        hold: report.hold.clone(),
         observed_generation: Some(report.generation),
         nodes: report.nodes.or(before.nodes.filter(|_| is_of_generation)),
         last_approved: before.last_approved.clone(),

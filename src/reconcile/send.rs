@@ -9,8 +9,10 @@ use super::changes::{self, Recorded, SendContext, SendReason};
 use super::memory::Memory;
 use super::ownership::InFlight;
 use super::plan::{Plan, PlannedNode};
+use super::removals::{self, Question, Removals};
 use super::report::{self, Conflict, Summary};
 use super::{Context, Observer, Outcome, Report, Work, differences, down_ports};
+use crate::clock::Now;
 use crate::config::Settings;
 use crate::inventory::contents::Inventory;
 use crate::inventory::record::{Change, Owner, Record};
@@ -41,6 +43,8 @@ pub struct Sending<'a> {
     /// The object.
     pub object: &'a Decided<'a>,
     own: Vec<&'a PlannedNode>,
+    /// What the nodes would lose.
+    pub removals: Removals,
     /// The nodes that are sent, and why.
     pub due: Vec<(&'a PlannedNode, SendReason)>,
 }
@@ -56,15 +60,17 @@ pub(super) fn send(
     report: Report<'_>,
 ) {
     let inventory = context.store.snapshot();
-    let now = context.clock.now().wall;
+    let now = context.clock.now();
     let Some(Decided { settings, .. }) = objects.first() else { return };
     let unconfirmed = context.target.unconfirmed(settings, target);
-    let sendings = objects.iter().map(|object| Sending::of(object, &inventory, &unconfirmed, now));
+    let limit = context.config.inventory.hold_removals_above;
+    let sendings =
+        objects.iter().map(|object| Sending::of(object, &inventory, &unconfirmed, limit, now));
     let sendings =
         sendings.inspect(|sending| observer.iter().for_each(|see| see(sending, &inventory)));
     let (unchanged, due): (Vec<Sending<'_>>, Vec<Sending<'_>>) =
         sendings.partition(|sending| sending.due.is_empty());
-    settle(context, &unchanged, &Delivery::default(), now, report);
+    settle(context, &unchanged, &Delivery::default(), now.wall, report);
     if !due.is_empty() {
         // What is forced while a delivery is under way is sent after it.
         let sent_at = context.clock.now().wall;
@@ -97,7 +103,8 @@ fn settle(
     let unwritten = commit(context, changes.collect());
     let inventory = context.store.snapshot();
     for sending in sendings {
-        let outcome = sending.outcome(delivery, &inventory, sent_at);
+        let now = Now { wall: sent_at, ..context.clock.now() };
+        let outcome = sending.outcome(delivery, &inventory, now);
         report(sending.object.work, Outcome { unwritten: unwritten.clone(), ..outcome });
     }
 }
@@ -118,20 +125,41 @@ impl<'a> Sending<'a> {
         object: &'a Decided<'a>,
         inventory: &Inventory,
         unconfirmed: &BTreeSet<String>,
-        now: Timestamp,
+        limit: Option<u8>,
+        now: Now,
     ) -> Sending<'a> {
         let is_held = object.plan.memory == Memory::Held;
         let is_own = |node: &&PlannedNode| !is_held && object.own.contains(&node.config.node_name);
         let own: Vec<&PlannedNode> = object.plan.nodes.iter().filter(is_own).collect();
+        let question = Question {
+            spec: object.spec,
+            plan: &object.plan,
+            own: &object.own,
+            inventory,
+            removed_at: &object.work.removed_at,
+            approvals: &object.work.approvals,
+            limit,
+            uptime: now.uptime,
+        };
+        let removals = if is_held { Removals::default() } else { question.decide() };
+        let mut sending = Sending { object, own, removals, due: Vec::new() };
         let send_context = SendContext {
             intervals: &object.settings.intervals,
             forced_until: object.work.resend_accepted_until,
             down_ports: object.work.down_port_retry.as_ref(),
             unconfirmed,
-            now,
+            now: now.wall,
         };
-        let due = changes::due(object.spec, &own, inventory, &send_context);
-        Sending { object, own, due }
+        sending.due = changes::due(object.spec, &sending.not_held(), inventory, &send_context);
+        sending
+    }
+
+    /// The object's nodes but for those that are held.
+    fn not_held(&self) -> Vec<&'a PlannedNode> {
+        let is_held = |node: &&PlannedNode| {
+            self.removals.hold.as_ref().is_some_and(|hold| hold.keeps(&node.config.node_name))
+        };
+        self.own.iter().copied().filter(|node| !is_held(node)).collect()
     }
 
     fn configs(&self) -> Vec<&NodeConfig> {
@@ -212,8 +240,8 @@ impl<'a> Sending<'a> {
     }
 
     /// `inventory` has what was accepted in this pass.
-    fn outcome(&self, delivery: &Delivery, inventory: &Inventory, now: Timestamp) -> Outcome {
-        let Sending { object, own, due } = self;
+    fn outcome(&self, delivery: &Delivery, inventory: &Inventory, now: Now) -> Outcome {
+        let Sending { object, own, removals, due } = self;
         let Decided { work, spec, plan, conflicts, later, .. } = object;
         let (memory, building_since) = (plan.memory, plan.building_since.clone());
         if memory == Memory::Held {
@@ -227,32 +255,46 @@ impl<'a> Sending<'a> {
         let accepted = || due.iter().filter(|(node, _)| is_accepted(node));
         let count = |wanted| accepted().filter(|(_, reason)| *reason == wanted).count();
         let for_down_ports = count(SendReason::DownPorts);
+        let not_held = self.not_held();
+        let (before, target) = (removals.hold.clone(), spec.target());
+        let is_approved = before.as_ref().is_some_and(|hold| hold.is_approved);
+        let hold = before.and_then(|hold| match is_approved {
+            true => hold.without(&delivery.accepted, target),
+            false => Some(hold),
+        });
+        let used = removals.hold.as_ref().filter(|_| is_approved && hold.is_none());
+        let removed = delivery.accepted.intersection(&removals.nodes).cloned();
         let summary = Summary {
             plan,
             conflicts,
-            nodes: own.len(),
+            nodes: not_held.len(),
+            held: hold.as_ref().filter(|_| !is_approved).map(|hold| hold.message(&work.object)),
             delivery: &delivery,
             again: count(SendReason::Resync) + for_down_ports,
         };
         let down_port_retry = down_ports::next(
             work.down_port_retry.as_ref(),
-            changes::down_hash(spec, own, inventory),
+            changes::down_hash(spec, &not_held, inventory),
             for_down_ports > 0,
             accepted().any(|(node, _)| !node.down_ports.is_empty()),
             intervals,
-            now,
+            now.wall,
         );
         Outcome {
             nodes: Some(u32::try_from(own.len()).unwrap_or(u32::MAX)),
             changed: count(SendReason::Changed) > 0,
             sent: delivery.accepted.iter().cloned().collect(),
-            resent: delivery.problems.is_empty() && !later,
+            resent: delivery.problems.is_empty() && !later && hold.is_none(),
             down_port_retry,
             down_ports: own.iter().map(|node| node.down_ports.len()).sum(),
             over_limit: own.iter().map(|node| node.over_limit).sum(),
-            resync_at: changes::resync_at(spec, own, inventory, intervals),
+            resync_at: changes::resync_at(spec, &not_held, inventory, intervals),
             retry_after: delivery.retry_after,
             building_since,
+            removed_at: removals::removed_at(&work.removed_at, removed, now.uptime),
+            used_approval: used.map(|hold| hold.hash.clone()),
+            all_emptied: removals.all_emptied,
+            hold,
             memory,
             remembered: report::remembered(&plan.remembered),
             later: *later,

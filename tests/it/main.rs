@@ -41,6 +41,7 @@ mod population;
 #[path = "../support/process.rs"]
 mod process;
 mod redaction;
+mod removals;
 mod scenarios;
 mod settings;
 #[allow(dead_code, reason = "the simulation uses the rest")]

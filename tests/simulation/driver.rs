@@ -136,6 +136,7 @@ fn config(random: &mut fastrand::Rng) -> (Config, bool) {
             "INVENTORY_DB_PATH" => PATH,
             // A power cut loses what a failing disk never took, and nothing here approves new ids.
             "MEMORY_LOST" => "renumber",
+            "HOLD_REMOVALS_ABOVE" => "off",
             "POLL_FAST_INTERVAL" => fast,
             "POLL_SLOW_INTERVAL" => slow,
             "POLL_ERROR_INTERVAL" => error,

@@ -115,7 +115,8 @@ fn an_approval_counts_until_it_is_used_and_again_once_it_was_removed() {
     assert!(is_approved(&approved, &unused) && !is_approved(&approved, &used));
     assert!(!is_approved(&bare, &unused) && !is_approved(&annotated(Some("yes")), &unused));
 
-    let after = |object, before, is_planned| last_approved(object, before, is_planned).is_some();
+    let after =
+        |object, before, is_planned| last_approved(object, before, is_planned, None).is_some();
     assert!(after(&approved, &unused, true), "used up");
     assert!(!after(&approved, &unused, false), "a pass that came to no plan uses nothing up");
     assert!(after(&approved, &used, false), "it stays used up");

@@ -9,6 +9,7 @@ mod memory;
 mod ownership;
 mod passes;
 mod plan;
+mod removals;
 mod report;
 mod requests;
 mod schedule;

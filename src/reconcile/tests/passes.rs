@@ -69,6 +69,8 @@ pub(super) fn pass(lane: Lane, objects: &[Arc<OpenstackConfig>]) -> Pass {
         is_held: memory::is_held(&object.status),
         is_loss_approved: memory::is_approved(object, &object.status),
         building_since: BTreeMap::new(),
+        removed_at: BTreeMap::new(),
+        approvals: Vec::new(),
     };
     let work = objects.iter().map(work).collect();
     Pass { number: 1, scope: Scope::of(&objects[0]), lane, work }

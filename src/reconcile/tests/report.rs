@@ -50,6 +50,7 @@ impl Pass {
             plan: &self.plan,
             conflicts: &self.conflicts,
             nodes: managed.count(),
+            held: None,
             delivery: &self.delivery,
             again: self.again,
         })

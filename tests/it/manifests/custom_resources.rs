@@ -8,7 +8,7 @@ use multinic_operator::kube::objects::RawObject;
 use multinic_operator::node_config::MAX_INTERFACES;
 use multinic_operator::reconcile::report::{self, Ready, Reason, Report};
 use multinic_operator::resources::{
-    Condition, DownPortRetry, OPENSTACK_CONFIGS as RESOURCE, OpenstackConfig, Spec, Status,
+    Condition, DownPortRetry, Hold, OPENSTACK_CONFIGS as RESOURCE, OpenstackConfig, Spec, Status,
     SubnetSelector,
 };
 use serde_json::{Value, json};
@@ -205,6 +205,12 @@ fn whole_status() -> Status {
         }),
         observed_generation: Some(4),
         nodes: Some(3),
+        hold: Some(Hold {
+            hash: "0123456789ab".to_owned(),
+            since: time.parse().unwrap(),
+            nodes: 2,
+            approved: true,
+        }),
         last_approved: Some("memory-lost".to_owned()),
     }
 }
