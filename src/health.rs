@@ -4,8 +4,8 @@
 //! restart the pod. Readiness says that the inventory is known and the objects have been listed,
 //! or that half a minute was waited for them in vain.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::clock::Clock;
@@ -13,6 +13,7 @@ use crate::http::server::{Body, Handler, Method, Request, Response};
 use crate::inventory::store::Store;
 use crate::metrics::Metrics;
 use crate::process;
+use crate::threads::lock;
 
 /// A loop that hasn't run for so long is stuck for good.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
@@ -25,6 +26,7 @@ pub(crate) struct Health {
     last_turn_milliseconds: AtomicU64,
     listed: AtomicBool,
     stopping: AtomicBool,
+    unknown_fields: Mutex<Vec<String>>,
 }
 
 impl Health {
@@ -42,6 +44,11 @@ impl Health {
     /// A stop has begun.
     pub(crate) fn stopping(&self) {
         self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// These fields of statuses can't be written.
+    pub(crate) fn lacking(&self, fields: Vec<String>) {
+        *lock(&self.unknown_fields) = fields;
     }
 
     fn is_alive(&self, uptime: Duration) -> bool {
@@ -102,6 +109,13 @@ impl Probes {
             false => "[-] objects: the first list hasn't come yet",
         };
         lines.push(line.to_owned());
+        let unknown = lock(&self.health.unknown_fields).join(", ");
+        if !unknown.is_empty() {
+            lines.push(format!(
+                "[!] statuses are written without {unknown}, the CRD is older: apply the CRDs of \
+                 this version"
+            ));
+        }
         (ready && (listed || waited), lines)
     }
 }

@@ -232,6 +232,17 @@ pub struct Hold {
 }
 
 impl Status {
+    /// Its fields, as the CRD declares them.
+    pub const FIELDS: [&str; 7] = [
+        "conditions",
+        "lastSyncedAt",
+        "lastError",
+        "downPortRetry",
+        "observedGeneration",
+        "nodes",
+        "lastApproved",
+    ];
+
     /// The condition of that type.
     pub fn condition(&self, kind: &str) -> Option<&Condition> {
         self.conditions.iter().find(|condition| condition.kind == kind)

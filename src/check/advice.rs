@@ -9,6 +9,8 @@ pub(super) const MISSING_SETTING: &str =
     "set it: in the ConfigMap operator-config, or in the Secret operator-secret if it is a secret";
 pub(super) const VIOLA: &str = "check VIOLA_ENDPOINT, VIOLA_CA_FILE, and network policies";
 pub(super) const CRD: &str = "install it with make install, or kubectl apply -k manifests/crd";
+pub(super) const OLDER_CRD: &str =
+    "apply the CRDs of this version: make install, or kubectl apply -k manifests/crd";
 pub(super) const FOLDER: &str = "mount a volume that the operator may write to (manifests/overlays/pvc), or set INVENTORY_DB_PATH";
 /// Of a file that can't be read.
 pub(super) const INVENTORY: &str =

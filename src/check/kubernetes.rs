@@ -11,7 +11,7 @@ use crate::kube::objects::RawObject;
 use crate::kube::resource::Resource;
 use crate::kube::review::{self, Access};
 use crate::listing;
-use crate::resources::{OPENSTACK_CONFIGS, OpenstackConfig};
+use crate::resources::{OPENSTACK_CONFIGS, OpenstackConfig, Status};
 use crate::threads::{Task, side_by_side};
 
 const API: &str = "Kubernetes API";
@@ -131,6 +131,19 @@ fn crd_row(client: &KubeClient) -> Row {
             let seen = format!("{version} isn't served with its status");
             Row::failed(CRD, place, seen, advice::CRD)
         }
-        served => Row::of(CRD, place, served.map(|_| format!("{version} is served"))),
+        Ok(true) => {
+            let declared = review::status_fields(client, &OPENSTACK_CONFIGS);
+            let lacks = |field: &&str| declared.as_ref().is_some_and(|all| !all.contains(*field));
+            let lacking: Vec<&str> = Status::FIELDS.into_iter().filter(lacks).collect();
+            let seen = format!("{version} is served");
+            match lacking.as_slice() {
+                [] => Row::fine(CRD, place, seen),
+                fields => {
+                    let seen = format!("{seen}, but its status lacks {}", fields.join(", "));
+                    Row::failed(CRD, place, seen, advice::OLDER_CRD)
+                }
+            }
+        }
+        error => Row::of(CRD, place, error),
     }
 }

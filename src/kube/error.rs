@@ -170,6 +170,15 @@ impl ApiStatus {
             || (self.code == 422 && self.message.contains("metadata.uid"))
     }
 
+    /// The field of this part of the object that server-side apply found undeclared in the CRD, such
+    /// as `nodes` of `status`.
+    pub(crate) fn undeclared_field(&self, part: &str) -> Option<&str> {
+        let path = self.message.strip_suffix(": field not declared in schema")?;
+        let (_, path) = path.rsplit_once(": .")?;
+        let field = path.strip_prefix(part)?.strip_prefix('.')?;
+        field.split(['.', '[']).next().filter(|_| self.code == 500)
+    }
+
     /// What was sent can't be accepted, however often it is sent.
     pub(crate) fn is_invalid(&self) -> bool {
         matches!(self.code, 400 | 405 | 406 | 413 | 415 | 422)
@@ -317,6 +326,15 @@ mod tests {
         let error = refusal("list-401-bad-token.http", "list");
         assert!(error.status().is_unauthorized() && !error.status().is_forbidden());
         assert!(error.to_string().contains("doesn't accept the service account token"));
+    }
+
+    #[test]
+    fn an_undeclared_field_is_named() {
+        let error = refusal("apply-500-field-not-declared-in-schema.http", "patch");
+        assert_eq!(error.status().undeclared_field("spec"), Some("interfaces"));
+        assert_eq!(error.status().undeclared_field("status"), None);
+        let other = refusal("apply-custom-resource-422-name-not-dns.http", "patch");
+        assert_eq!(other.status().undeclared_field("spec"), None);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Every authenticated user may put these questions (`system:basic-user`, `system:discovery`), so
 //! they need no rule of their own.
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -93,4 +95,18 @@ pub(crate) fn is_served(client: &KubeClient, resource: &Resource) -> Result<bool
         served["resources"].as_array().into_iter().flatten().any(|found| found["name"] == name)
     };
     Ok(has(resource.plural) && has(&format!("{}/status", resource.plural)))
+}
+
+/// The fields of the status that the CRD declares; none if the API server doesn't say.
+pub(crate) fn status_fields(client: &KubeClient, resource: &Resource) -> Option<BTreeSet<String>> {
+    let path = format!("/openapi/v3/apis/{}/{}", resource.group, resource.version);
+    // Servers before 1.27 may not have it.
+    let document = client.get::<Value>(&path).ok()?;
+    let schemas = document["components"]["schemas"].as_object()?;
+    let is_ours = |schema: &&Value| {
+        let kinds = schema["x-kubernetes-group-version-kind"].as_array();
+        kinds.is_some_and(|kinds| kinds.iter().any(|kind| kind["kind"] == resource.kind))
+    };
+    let schema = schemas.values().find(is_ours)?;
+    Some(schema["properties"]["status"]["properties"].as_object()?.keys().cloned().collect())
 }

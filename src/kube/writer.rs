@@ -14,7 +14,7 @@ use super::events::{self, EventText, Events};
 use super::lane::{LaneContext, WriteLane};
 use super::objects::ObjectReference;
 use super::secret_writer::{self, SecretManifest, SecretState};
-use super::status_writer;
+use super::status_writer::{self, UnknownFields};
 use super::write_queue::Priority;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -38,6 +38,7 @@ pub struct Writer {
     events: WriteLane,
     recent: Arc<Mutex<Events>>,
     report: Arc<Report>,
+    unknown: Arc<UnknownFields>,
     client: KubeClient,
     clock: Clock,
 }
@@ -67,6 +68,7 @@ impl Writer {
             events: WriteLane::spawn("event", 1, Some(EVENT_ATTEMPTS), &context)?,
             recent: Arc::new(Mutex::new(Events::new(instance, fastrand::Rng::new()))),
             report: Arc::new(report),
+            unknown: Arc::default(),
             client,
             clock,
         })
@@ -85,9 +87,15 @@ impl Writer {
     ) -> serde_json::Result<()> {
         let (client, key, status) =
             (self.client.clone(), (object.clone(), None), serde_json::to_value(status)?);
-        let write = Arc::new(move || status_writer::write(&client, &object, &status));
+        let unknown = Arc::clone(&self.unknown);
+        let write = Arc::new(move || status_writer::write(&client, &object, &status, &unknown));
         self.statuses.change(|queue| queue.put(key, write, priority));
         Ok(())
+    }
+
+    /// Fields of statuses that the API server doesn't know, for its CRD is older than this program.
+    pub(crate) fn unknown_status_fields(&self) -> Vec<String> {
+        self.unknown.names()
     }
 
     /// Sees to it that a Secret exists, with this content and owner.

@@ -56,6 +56,7 @@ impl MainLoop<'_> {
             if now.uptime >= checks_due {
                 checks_due = now.uptime + CHECKS_EVERY;
                 self.controller.publish_gauges(now);
+                operator.health.lacking(self.writer.unknown_status_fields());
                 if let Some(name) = self.ended_thread() {
                     return Err(thread_ended(name));
                 }

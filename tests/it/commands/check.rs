@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use simulated_cloud::kubernetes::Denial;
+use serde_json::Value;
+use simulated_cloud::kubernetes::{Denial, ResourceKind};
 use simulated_cloud::{Fault, FaultKind, Service};
 use tempfile::TempDir;
 
@@ -131,6 +133,22 @@ fn without_kubernetes_the_rest_is_tried_as_far_as_it_can_be_known() {
     let ok = ["Settings", "Contrabass", "Viola", "Inventory folder", "Inventory file"];
     assert_eq!(with_result(&finished, "ok"), names(&ok), "{}", finished.output);
     assert!(finished.output.contains("KUBE_API_URL"), "{}", finished.output);
+}
+
+#[test]
+fn a_crd_that_is_older_than_the_program_is_named() {
+    let world = World::of("three-nodes");
+    let mut older = ResourceKind::openstack_config();
+    let mut schema = Value::clone(&*older.schema.unwrap());
+    let status = &mut schema["properties"]["status"]["properties"];
+    status.as_object_mut().unwrap().remove("lastApproved").unwrap();
+    older.schema = Some(Arc::new(schema));
+    world.kubernetes().register(older);
+    let finished = run_alone(&world, &[], &["check"]);
+    only_failed(&finished, &["CRD"], &["RBAC leases"]);
+    for part in ["its status lacks lastApproved", "-> apply the CRDs of this version"] {
+        assert!(finished.output.contains(part), "{part}: {}", finished.output);
+    }
 }
 
 #[test]

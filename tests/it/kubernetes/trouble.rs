@@ -1,6 +1,10 @@
 //! An API server that lacks the kind or refuses rights: waited for, and said once.
 
-use simulated_cloud::kubernetes::{Denial, ResourceKind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::Value;
+use simulated_cloud::kubernetes::{Denial, ResourceKind, View};
 use simulated_cloud::{LoggedRequest, Service};
 
 use super::{QUICK, wait_for_syncs};
@@ -70,4 +74,44 @@ fn a_restart_of_the_api_server_is_no_trouble_and_nothing_in_the_gap_is_missed() 
     world.kubernetes().restart();
     world.wait_for_reason_of("default", "a-newer", "NoChange");
     assert_eq!(warnings(&operator, "watch"), 0, "{}", operator.log());
+}
+
+#[test]
+fn an_older_crd_gets_the_status_that_it_knows_and_the_whole_one_once_it_is_renewed() {
+    let world = World::of("three-nodes");
+    let mut older = ResourceKind::openstack_config();
+    let mut schema = Value::clone(&*older.schema.unwrap());
+    let status = &mut schema["properties"]["status"]["properties"];
+    for field in ["nodes", "observedGeneration"] {
+        status.as_object_mut().unwrap().remove(field).unwrap();
+    }
+    older.schema = Some(Arc::new(schema));
+    world.kubernetes().register(older);
+    let operator = Operator::start(&world, &QUICK);
+    world.wait_for_reason("NoChange");
+    let status = world.status();
+    assert!(status["lastSyncedAt"].is_string(), "{status}");
+    assert!(status["nodes"].is_null() && status["observedGeneration"].is_null(), "{status}");
+    let advice = "apply the CRDs of this version";
+    let line = operator.line_with(advice);
+    assert!(line.contains("WARN") && line.contains("without nodes, observedGeneration"), "{line}");
+    let shows = |wanted: bool| {
+        let begin = Instant::now();
+        while operator.health("/readyz").1.contains(advice) != wanted {
+            assert!(begin.elapsed() < SOON, "{:?}", operator.health("/readyz"));
+            std::thread::yield_now();
+        }
+        assert_eq!(operator.health("/readyz").0, 200);
+    };
+    shows(true);
+    assert_eq!(warnings(&operator, advice), 1, "{}", operator.log());
+
+    world.kubernetes().register(ResourceKind::openstack_config());
+    let (namespace, name) = world.object();
+    let is_whole = |view: &View| {
+        let object = view.get("OpenstackConfig", &namespace, &name).unwrap();
+        object["status"]["nodes"] == 3 && object["status"]["observedGeneration"] == 1
+    };
+    assert!(world.kubernetes().wait_until(is_whole, SOON), "{}", world.status());
+    shows(false);
 }

@@ -1,5 +1,6 @@
 //! The CRDs and the Rust types, held to each other in both directions.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use multinic_operator::clock::Now;
@@ -220,6 +221,8 @@ fn the_status_has_the_fields_of_the_schema_and_comes_back_unchanged() {
     let schema = Schema::of(OPENSTACK_CONFIGS);
     let status = serde_json::to_value(whole_status()).unwrap();
     assert_eq!(paths(&status), schema.leaves("status"));
+    let fields: BTreeSet<&str> = status.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(fields, BTreeSet::from(Status::FIELDS));
     let mut object = object(&whole_spec());
     object["status"] = status;
     assert_eq!(schema.refuses(&object), Vec::<String>::new());

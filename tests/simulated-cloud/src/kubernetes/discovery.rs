@@ -59,6 +59,9 @@ pub(super) fn page(state: &State, path: &str) -> Result<Page, Failure> {
                 Page::Json(page)
             })
             .ok_or_else(Failure::page_not_found),
+        ["openapi", "v3", "apis", group, version] => {
+            openapi(&kinds, group, version).map(Page::Json).ok_or_else(Failure::page_not_found)
+        }
         ["api", version] => resources(&kinds, "", version),
         ["apis", group, version] => resources(&kinds, group, version),
         _ => Err(Failure::page_not_found()),
@@ -141,4 +144,18 @@ fn resources(kinds: &[ResourceKind], group: &str, version: &str) -> Result<Page,
         "groupVersion": group_version,
         "resources": resources,
     })))
+}
+
+/// As much of the OpenAPI document of a group as says what its kinds declare.
+fn openapi(kinds: &[ResourceKind], group: &str, version: &str) -> Option<Value> {
+    let mut schemas = json!({});
+    for kind in kinds.iter().filter(|kind| kind.group == group && kind.version == version) {
+        let mut schema = Value::clone(kind.schema.as_deref()?);
+        schema["x-kubernetes-group-version-kind"] =
+            json!([{"group": group, "kind": kind.kind, "version": version}]);
+        let reversed: Vec<&str> = group.rsplit('.').collect();
+        schemas[format!("{}.{version}.{}", reversed.join("."), kind.kind)] = schema;
+    }
+    let info = json!({"title": "Kubernetes", "version": "v1.35.6"});
+    Some(json!({"openapi": "3.0.0", "info": info, "components": {"schemas": schemas}}))
 }
