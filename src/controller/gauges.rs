@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use crate::metrics::Metrics;
+use crate::reconcile::memory;
 use crate::resources::Status;
 
 /// Of an object of which no pass has ended yet.
@@ -21,7 +22,9 @@ pub(super) fn report<'a>(
     let mut troubles: BTreeMap<&str, Timestamp> = BTreeMap::new();
     let (mut ports, mut held, mut emptied) = (0, 0, 0);
     for (status, down_ports, all_emptied) in objects {
-        held += status.hold.as_ref().filter(|hold| !hold.approved).map_or(0, |hold| hold.nodes);
+        let hold = status.hold.as_ref();
+        let hold = hold.filter(|hold| !hold.approved && hold.hash != memory::APPROVAL);
+        held += hold.map_or(0, |hold| hold.nodes);
         emptied += all_emptied;
         let ready = status.condition("Ready");
         let state = ready.map_or(PENDING, |ready| (&ready.status, &ready.reason));

@@ -161,7 +161,10 @@ impl Tracked {
             self.is_held = false;
         }
         // A pass that failed before it looked says nothing about it.
-        self.is_held |= outcome.memory == Memory::Held;
+        if outcome.memory == Memory::Held {
+            self.is_held = true;
+            self.hold_all(now);
+        }
         if let (false, Ok(spec)) = (outcome.sent.is_empty(), &work.object.spec) {
             let note = report::sent(&outcome.sent, spec.target());
             let notice = Notice { warning: false, reason: "NodesSent", note };
@@ -174,6 +177,17 @@ impl Tracked {
             self.remembered.clone_from(&outcome.remembered);
         }
         self.secret(work, outcome, effects);
+    }
+
+    /// All nodes are held, because their records are lost.
+    fn hold_all(&mut self, now: Now) {
+        let before = self.hold.take().filter(|hold| hold.hash == memory::APPROVAL);
+        self.hold = Some(before.unwrap_or_else(|| Hold {
+            hash: memory::APPROVAL.to_owned(),
+            since: now.wall,
+            nodes: self.status.nodes.unwrap_or_default(),
+            approved: false,
+        }));
     }
 
     /// What is held after a pass that looked at it.

@@ -55,9 +55,11 @@ fn has_port_of(inventory: &Inventory, ports: &BTreeSet<String>) -> bool {
     })
 }
 
-/// Does the status say that the object is held? After a start nothing else is known of it.
+/// Does the status say that the object is held? After a start nothing else is known of it. A pass that
+/// failed since has another reason, and keeps the hold.
 pub(crate) fn is_held(status: &Status) -> bool {
     status.condition("Ready").is_some_and(|ready| ready.reason == Reason::MemoryLost.name())
+        || status.hold.as_ref().is_some_and(|hold| hold.hash == APPROVAL)
 }
 
 /// Does the annotation approve, and was that approval not used before?

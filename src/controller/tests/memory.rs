@@ -141,6 +141,15 @@ fn an_object_stays_held_when_a_pass_fails_and_its_spec_is_changed() {
     world.apply(generation(2, known(None)));
     assert!(world.finish("a", down).is_held);
     assert_eq!(world.last_status().nodes, Some(2));
+    // As another process finds it, with another spec and a reason that doesn't say it.
+    let status = world.last_status().clone();
+    assert_eq!(status.condition("Ready").unwrap().reason, "KeystoneError");
+    let mut next = super::world();
+    next.apply(OpenstackConfig { status, ..generation(3, object("a")) });
+    assert!(next.finish("a", held).is_held);
+    next.until_due();
+    next.finish("a", unchanged);
+    assert_eq!(next.last_status().hold, None);
     world.until_due();
     assert!(world.finish("a", held).is_held);
     world.until_due();
