@@ -5,15 +5,19 @@
 //! | `/v1/inventory/node-configs` | array of records, filtered and paged |
 //! | `/v1/inventory/node-configs/{nodeName}` | array of the records of that name; none is 404 |
 //! | `/v1/inventory/changes` | array of timelines, filtered and paged likewise |
+//! | `/v1/interfaces/providers` | the targets and their nodes |
+//! | `/v1/interfaces/node-configs` | array of the records of a target |
+//! | `/v1/interfaces/node-configs/by-instance/{instanceId}` | those of a VM; none is 404 |
 //! | `/v1/overview` | state of the store and of every OpenstackConfig |
 //! | `/healthz` | the process answers; needs no token |
 //! | `/`, `/docs`, `/openapi.yaml` and their parts | the page, embedded in the program |
 //!
 //! Everything is served from memory: prepared bytes of an immutable snapshot. Lists are put together
-//! from the records' own bytes while they are written, so that a slow reader holds no copy. There is
-//! no path to a file system, and nothing to write to. The wire format is `page/openapi.yaml`, which
+//! from the records' own bytes while they are written, so that a slow reader holds no copy; overview
+//! and interfaces are copied, one at a time, into memory that is reserved. There is no path to a file system, and nothing to write to. The wire format is `page/openapi.yaml`, which
 //! a test holds against real answers.
 
+mod interfaces;
 mod query;
 
 use std::path::PathBuf;
@@ -37,6 +41,9 @@ use query::ListQuery;
 
 const NODE_CONFIGS: &str = "/v1/inventory/node-configs";
 const CHANGES: &str = "/v1/inventory/changes";
+const PROVIDERS: &str = "/v1/interfaces/providers";
+const INTERFACES: &str = "/v1/interfaces/node-configs";
+const BY_INSTANCE: &str = "/v1/interfaces/node-configs/by-instance/";
 
 /// Path, content type and content of each file of the page and of the description of the API. They
 /// refer to each other by relative paths.
@@ -81,8 +88,8 @@ pub struct Api {
     leadership: Leadership,
     /// Differs from run to run, so that a version number is never taken for one of another run.
     run: u64,
-    /// Held while an overview is made: what is copied for that isn't counted.
-    overview_making: Mutex<()>,
+    /// Held while an answer is made of copies: they aren't counted before.
+    making: Mutex<()>,
 }
 
 #[derive(Serialize)]
@@ -106,7 +113,7 @@ impl Api {
             cors_origin: settings.cors_origin.filter(|origin| !origin.is_empty()),
             leadership,
             run: fastrand::u64(..),
-            overview_making: Mutex::default(),
+            making: Mutex::default(),
         }
     }
 
@@ -116,12 +123,20 @@ impl Api {
         }
         let path = request.path.as_str();
         let node_name = path.strip_prefix(NODE_CONFIGS).and_then(|rest| rest.strip_prefix('/'));
+        if let Some(instance_id) = path.strip_prefix(BY_INSTANCE).filter(|id| !id.is_empty()) {
+            return self.interfaces(request, Some(instance_id));
+        }
         match (path, node_name) {
             ("/healthz", _) => Ok(json_answer(200, Body::Static(b"{\"status\":\"ok\"}"))
                 .with("Cache-Control", "no-store")),
             ("/v1/overview", _) => self.overview_answer(request),
             (NODE_CONFIGS, _) => self.list(request, |stored| &stored.json),
             (CHANGES, _) => self.list(request, |stored| &stored.timeline),
+            (PROVIDERS, _) => {
+                let inventory = self.inventory(request)?;
+                self.copied(request, &inventory, &interfaces::providers(&inventory))
+            }
+            (INTERFACES, _) => self.interfaces(request, None),
             (_, Some(node_name)) if !node_name.is_empty() => self.single(request, node_name),
             _ => asset(request).unwrap_or_else(|| {
                 Err(Response::error(404, "there is nothing here; see /docs for what there is"))
@@ -188,8 +203,7 @@ impl Api {
     ) -> Result<Response, Response> {
         let inventory = self.inventory(request)?;
         let query = ListQuery::parse(&request.query)?;
-        let tag = format!("\"{:016x}-{}\"", self.run, inventory.version());
-        self.tagged(request, tag, || {
+        self.tagged(request, self.tag_of_version(&inventory), || {
             let (found, next) = query.select(&inventory);
             let reservation =
                 request.memory.reserve(found.len() * ITEM_BYTES).ok_or_else(Response::no_memory)?;
@@ -205,9 +219,50 @@ impl Api {
         })
     }
 
+    /// The records of the target that is asked for, which must be unless a VM is.
+    fn interfaces(
+        &self,
+        request: &Request,
+        instance_id: Option<&str>,
+    ) -> Result<Response, Response> {
+        let inventory = self.inventory(request)?;
+        let target = query::provider(&request.query)?;
+        if target.or(instance_id).is_none() {
+            return Err(Response::error(
+                400,
+                "providerId is needed: the x-provider-id of a target",
+            ));
+        }
+        let found = interfaces::delivered(&inventory, target, instance_id);
+        if let Some(instance_id) = instance_id.filter(|_| found.is_empty()) {
+            return Err(Response::error(404, &format!("there is no record of VM {instance_id}")));
+        }
+        self.copied(request, &inventory, &found)
+    }
+
+    /// An answer that follows from the inventory alone.
+    fn copied(
+        &self,
+        request: &Request,
+        inventory: &Inventory,
+        content: &impl Serialize,
+    ) -> Result<Response, Response> {
+        self.tagged(request, self.tag_of_version(inventory), || {
+            let _making = lock(&self.making);
+            let body = serde_json::to_vec(content).unwrap_or_default();
+            let reservation =
+                request.memory.reserve(body.capacity()).ok_or_else(Response::no_memory)?;
+            Ok(json_answer(200, Body::Owned(body)).holding(reservation))
+        })
+    }
+
+    fn tag_of_version(&self, inventory: &Inventory) -> String {
+        format!("\"{:016x}-{}\"", self.run, inventory.version())
+    }
+
     fn overview_answer(&self, request: &Request) -> Result<Response, Response> {
         self.permit(request)?;
-        let making = lock(&self.overview_making);
+        let making = lock(&self.making);
         let state = self.store.state();
         let store = json!({
             "state": state.name(),

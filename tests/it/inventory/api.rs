@@ -111,6 +111,68 @@ fn the_list_is_an_ordered_array_of_records_in_the_shape_of_the_file() {
 }
 
 #[test]
+fn interfaces_are_listed_by_the_target_that_accepted_them() {
+    let world = world(ApiSettings::default());
+    let mut records = vec![
+        record("worker-1", "vm-1", &[1, 2], 5),
+        record("worker-0", "vm-0", &[3], 7),
+        record("other", "vm-0", &[4], 1),
+        record("of-go", "vm-9", &[], 2),
+        record("reserved", "vm-8", &[5], 3),
+    ];
+    records[0].accepted_by = Some("BIZ-1".to_owned());
+    records[2].accepted_by = Some("biz-2".to_owned());
+    records[3].accepted_by = None;
+    records[4].accepted_by = Some(String::new());
+    commit(&world.store, records.into_iter().map(Change::Upsert).collect()).unwrap();
+
+    let node = |target: &str, name: &str, instance: &str, count: u32, second: u32| {
+        json!({"providerId": target, "nodeName": name, "instanceId": instance,
+               "interfaceCount": count, "updatedAt": format!("2026-11-20T09:00:0{second}Z")})
+    };
+    let provider = |target: &str, second: u32, nodes: Vec<serde_json::Value>| {
+        json!({"providerId": target, "nodeCount": nodes.len(), "nodes": nodes,
+               "updatedAt": format!("2026-11-20T09:00:0{second}Z")})
+    };
+    let providers = json!({"providers": [
+        provider(PROVIDER, 2, vec![node(PROVIDER, "of-go", "vm-9", 0, 2)]),
+        provider("biz-1", 7, vec![
+            node("biz-1", "worker-0", "vm-0", 1, 7),
+            node("BIZ-1", "worker-1", "vm-1", 2, 5),
+        ]),
+        provider("biz-2", 1, vec![node("biz-2", "other", "vm-0", 1, 1)]),
+    ]});
+    assert_eq!(world.get("/v1/interfaces/providers").json(), providers);
+
+    let list = "/v1/interfaces/node-configs";
+    assert_eq!(
+        world.names(&format!("{list}?providerId=Biz-1")),
+        ["biz-1/worker-0", "BIZ-1/worker-1"]
+    );
+    assert_eq!(world.names(&format!("{list}?providerId=none")), [""; 0]);
+    let by_instance = format!("{list}/by-instance/vm-0");
+    assert_eq!(world.names(&by_instance), ["biz-1/worker-0", "biz-2/other"]);
+    assert_eq!(world.names(&format!("{by_instance}?providerId=biz-2")), ["biz-2/other"]);
+    let mut expected = world.get(&format!("{LIST}/other")).json()[0].clone();
+    expected.as_object_mut().unwrap().remove("acceptedBy");
+    expected["providerId"] = json!("biz-2");
+    assert_eq!(world.get(&format!("{by_instance}?providerId=biz-2")).json(), json!([expected]));
+    for (target, status) in [
+        (list.to_owned(), 400),
+        (format!("{list}?providerId="), 400),
+        (format!("{list}?ProviderId=biz-1"), 400),
+        (format!("{by_instance}?providerId=none"), 404),
+        (format!("{list}/by-instance/vm-8"), 404),
+        (format!("{list}/by-instance/"), 404),
+        (format!("{list}/by-instance"), 404),
+    ] {
+        let answer = world.get(&target);
+        assert_eq!(answer.status, status, "{target}");
+        assert!(!answer.error().is_empty(), "{target}");
+    }
+}
+
+#[test]
 fn filters_are_combined_and_no_match_is_an_empty_array() {
     let world = filled();
     let cases: &[(&str, &[&str])] = &[

@@ -98,6 +98,12 @@ fn every_described_answer_occurs_and_is_as_described() {
         ("/v1/inventory/node-configs", ["", "?limit=1", "?nodeName=none"].as_slice()),
         ("/v1/inventory/node-configs/{nodeName}", &["/full", "/full?providerId=p1"]),
         ("/v1/inventory/changes", &["", "?limit=1", "?providerId=p1"]),
+        ("/v1/interfaces/providers", &[""]),
+        ("/v1/interfaces/node-configs", &["?providerId=biz-1", "?providerId=none"]),
+        (
+            "/v1/interfaces/node-configs/by-instance/{instanceId}",
+            &["/vm-other", "/v?providerId=biz-1"],
+        ),
         ("/v1/overview", &[""]),
         ("/healthz", &[""]),
     ];
@@ -107,7 +113,7 @@ fn every_described_answer_occurs_and_is_as_described() {
         seen.insert((path.to_owned(), answer.status.to_string()));
     };
     for (path, variants) in routes {
-        let base = path.trim_end_matches("/{nodeName}");
+        let base = path.split("/{").next().unwrap();
         for variant in variants {
             let target = format!("{base}{variant}");
             let answer = ask(&target, "");
@@ -122,13 +128,18 @@ fn every_described_answer_occurs_and_is_as_described() {
         if path == "/v1/inventory/node-configs/{nodeName}" {
             check(path, &ask(&format!("{base}/none"), ""));
             check(path, &ask(&format!("{base}/full?ProviderId=p1"), ""));
+        } else if path.ends_with("/{instanceId}") {
+            check(path, &ask(&format!("{base}/none"), ""));
+            check(path, &ask(&format!("{base}/vm-other?ProviderId=p1"), ""));
+        } else if path == "/v1/interfaces/node-configs" {
+            check(path, &ask(base, ""));
         } else if path.starts_with("/v1/inventory") {
             check(path, &ask(&format!("{base}?limit=many"), ""));
         }
     }
     world.stop_leading("another");
-    for (path, variants) in &routes[..4] {
-        let target = path.replace("/{nodeName}", variants[0]);
+    for (path, variants) in &routes[..7] {
+        let target = path.split("/{").next().unwrap().to_owned() + variants[0];
         check(path, &ask(&target, ""));
     }
     let described: BTreeSet<_> = description.0["paths"]
