@@ -8,9 +8,10 @@ use serde_json::json;
 
 use super::object;
 use super::passes::{context, outcomes, pass};
+use crate::cloud::Clouds;
 use crate::cloud::keys::{Entries, Keys, ReadSecret};
 use crate::cloud::tests::{Stage, port, provider, refused, reply, stage, token};
-use crate::http::client::Service;
+use crate::http::client::{Clients, Service};
 use crate::reconcile::report::{Ready, Reason};
 use crate::reconcile::{Context, Lane, Outcome};
 use crate::resources::{OpenstackConfig, SecretKey, SettingValue};
@@ -358,4 +359,14 @@ fn objects_with_different_keys_share_no_look_up() {
     assert_eq!(outcomes["a"].ready.reason, Reason::Synced);
     assert_eq!(outcomes["b"].ready.reason, Reason::ContrabassError);
     assert_eq!(operator.hosts(Service::Contrabass).len(), 2);
+}
+
+#[test]
+fn settings_that_come_up_during_a_stop_open_no_new_way_out() {
+    let stage = stage(&[("CONTRABASS_ENDPOINT", "http://127.0.0.1:1")]);
+    let clients = Clients::new(&Arc::default());
+    let clouds = Clouds::new(&stage.config, stage.clock.clone(), &clients);
+    let reach = || clouds.with(&stage.config.settings).reach_contrabass().unwrap_err().message;
+    clouds.shutdown();
+    assert!(reach().ends_with("not sent, the operator is stopping"), "{}", reach());
 }
