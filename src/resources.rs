@@ -233,13 +233,14 @@ pub struct Hold {
 
 impl Status {
     /// Its fields, as the CRD declares them.
-    pub const FIELDS: [&str; 7] = [
+    pub const FIELDS: [&str; 8] = [
         "conditions",
         "lastSyncedAt",
         "lastError",
         "downPortRetry",
         "observedGeneration",
         "nodes",
+        "hold",
         "lastApproved",
     ];
 
