@@ -75,6 +75,11 @@ impl Record {
         }
     }
 
+    /// Did a later version of the Go operator write it for this target? They file records under it.
+    pub(crate) fn is_of_go_operator_for(&self, target: &str) -> bool {
+        self.accepted_by.is_none() && self.provider_id.eq_ignore_ascii_case(target)
+    }
+
     /// Is this the other record, accepted at another time?
     pub(super) fn differs_in_time_only(&self, other: &Record) -> bool {
         *self == Record { updated_at: self.updated_at, ..other.clone() }

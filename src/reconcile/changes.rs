@@ -135,15 +135,16 @@ impl Recorded<'_> {
         changes
     }
 
-    /// Records that an accepted node replaces: those of its VM under another node name, and those
-    /// that this object had written while its cloud was registered under another id.
+    /// Records that an accepted node replaces: those of its VM under another node name, those that
+    /// this object had written while its cloud was registered under another id, and that of a later
+    /// version of the Go operator, which is filed under the target.
     fn replaced(&self, node: &PlannedNode, accepted: &[&PlannedNode]) -> Vec<Change> {
         let records = self.inventory.by_vm(&node.config.instance_id).into_iter();
         let replaced = records.map(|stored| &stored.record).filter(|record| {
             let is_own = record.owner.as_ref().is_some_and(|owner| owner.uid == self.owner.uid);
             match record.provider_id.eq_ignore_ascii_case(&self.spec.provider_id) {
                 true => accepted.iter().all(|other| other.config.node_name != record.node_name),
-                false => is_own,
+                false => is_own || record.is_of_go_operator_for(self.spec.target()),
             }
         });
         let remove = |record: &Record| Change::Remove {

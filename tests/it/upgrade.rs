@@ -164,9 +164,9 @@ impl Left {
     /// The Go operator reads the file that the operator leaves.
     fn is_read_by_the_go_operator(&self) {
         let file: GoFile = serde_json::from_slice(&fs::read(self.file()).unwrap()).unwrap();
-        let nodes: BTreeSet<&str> =
+        let nodes: Vec<&str> =
             file.records.iter().map(|record| record.node_name.as_str()).collect();
-        assert_eq!(nodes, BTreeSet::from(["worker-0", "worker-1", "worker-2"]));
+        assert_eq!(nodes, ["worker-0", "worker-1", "worker-2"]);
         for record in &file.records {
             assert!(!record.provider_id.is_empty() && !record.instance_id.is_empty());
             for interface in &record.config.interfaces {

@@ -230,7 +230,7 @@ fn nodes_with_the_same_down_ports_as_before_are_sent_again_when_their_time_has_c
 fn recorded(accepted: &[&str], records: &[Record]) -> Vec<Change> {
     let (one, two) = (node(&[]), other(&[]));
     Recorded {
-        spec: &spec(),
+        spec: &Spec { k8s_provider_id: Some("biz".to_owned()), ..spec() },
         owner: &owner("edge"),
         own: &[&one, &two],
         sent: &[&one, &two],
@@ -295,4 +295,12 @@ fn a_record_of_the_objects_own_vm_goes_when_the_vm_is_renamed_or_its_cloud_regis
     assert_eq!(removed(&[renamed]), [key("provider-1", "former-name")]);
     assert_eq!(removed(&[before]), [key("former-cloud", "worker-2")]);
     assert_eq!(removed(&[of_another_object]), []);
+    let of_go_operator = |cloud: &str| Record {
+        provider_id: cloud.to_owned(),
+        accepted_by: None,
+        owner: None,
+        ..record("worker-2", "vm-2", &[("p8", 0)])
+    };
+    assert_eq!(removed(&[of_go_operator("BIZ")]), [key("BIZ", "worker-2")]);
+    assert_eq!(removed(&[of_go_operator("another")]), []);
 }
