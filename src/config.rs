@@ -87,8 +87,6 @@ pub struct LeaderElection {
     pub namespace: String,
     /// Name of this replica.
     pub identity: String,
-    /// Where other replicas reach this one; none where they needn't.
-    pub pod_ip: Option<IpAddr>,
 }
 
 /// How log lines look.
@@ -229,7 +227,6 @@ fn leader_election(process: &Process) -> LeaderElection {
         namespace: namespace.unwrap_or_else(|| "default".to_owned()),
         // A pod that restarts keeps its name; the number makes each process another holder.
         identity: format!("{name}_{:08x}", fastrand::u32(..)),
-        pod_ip: process.pod_ip,
     }
 }
 

@@ -15,7 +15,6 @@
 mod effects;
 mod leadership;
 mod main_loop;
-mod standby;
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -33,8 +32,8 @@ use crate::config::{Config, LeaderElection as ElectionSettings};
 use crate::controller::{Controller, Event};
 use crate::health::{Health, Probes};
 use crate::http::client::Clients;
-use crate::http::server::{Handler, Limits, Server};
-use crate::inventory::api::{Api, ApiSettings};
+use crate::http::server::{Handler, Limits, Request, Server};
+use crate::inventory::api::{self, Api, ApiSettings};
 use crate::inventory::store::Store;
 use crate::kube::client::KubeClient;
 use crate::kube::lease::Leadership;
@@ -52,7 +51,6 @@ use crate::targets::viola::Viola;
 use crate::{signals, worker};
 use leadership::LeaderStatus;
 use main_loop::{CHECKS_EVERY, MainLoop};
-use standby::{Forwarder, InventoryHandler};
 
 /// A target that doesn't answer holds up no other.
 const TARGETS_SIDE_BY_SIDE: usize = 4;
@@ -117,8 +115,6 @@ struct Operator {
     /// Set once this replica leads.
     store: Arc<OnceLock<Arc<Store>>>,
     api: Arc<OnceLock<Api>>,
-    /// Where the inventory API listens, if it does.
-    inventory: Option<SocketAddr>,
     kubernetes: KubeClient,
     servers: Vec<Server>,
     stop: Receiver<()>,
@@ -143,7 +139,6 @@ impl Operator {
             may_act: Arc::new(AtomicBool::new(true)),
             store: Arc::default(),
             api: Arc::default(),
-            inventory: None,
             kubernetes,
             servers: Vec::new(),
             stop,
@@ -165,12 +160,13 @@ impl Operator {
         let health_address = self.config.health_address;
         self.listen("health", "HEALTH_ADDR", health_address, Arc::new(probes))?;
         if self.config.inventory.enabled {
-            let (api, leader) = (Arc::clone(&self.api), Arc::clone(&self.leader));
-            let forwarder = Forwarder::new(Arc::clone(&self.metrics));
-            let handler = Arc::new(InventoryHandler { api, leader, forwarder });
+            let (ready, leadership) = (Arc::clone(&self.api), self.leadership());
+            let handler = move |request: &Request| match ready.get() {
+                Some(api) => api.answer(request),
+                None => api::answer_without_records(request, leadership()),
+            };
             let address = self.config.inventory.address;
-            let address = self.listen("inventory", "INVENTORY_ADDR", address, handler)?;
-            self.inventory = Some(address);
+            self.listen("inventory", "INVENTORY_ADDR", address, Arc::new(handler))?;
         }
         Ok(())
     }
@@ -181,7 +177,7 @@ impl Operator {
         variable: &str,
         address: SocketAddr,
         handler: Arc<dyn Handler>,
-    ) -> Result<SocketAddr, String> {
+    ) -> Result<(), String> {
         let start = |address| {
             let (clock, metrics) = (self.clock.clone(), Arc::clone(&self.metrics));
             Server::start(name, address, Limits::default(), Arc::clone(&handler), clock, metrics)
@@ -195,10 +191,9 @@ impl Operator {
         });
         let server =
             server.map_err(|error| format!("{variable}: can't listen on {address}: {error}"))?;
-        let address = server.address();
-        log::info!("{name} listens on {address}");
+        log::info!("{name} listens on {}", server.address());
         self.servers.push(server);
-        Ok(address)
+        Ok(())
     }
 
     fn run(self) -> ExitCode {
@@ -221,8 +216,7 @@ impl Operator {
     /// Waits for the Lease, works while holding it, and releases it.
     fn work_as_leader(&self, settings: &ElectionSettings) -> Result<(), String> {
         let (clock, metrics) = (self.clock.clone(), Arc::clone(&self.metrics));
-        let election =
-            self.leader.elect(&self.kubernetes, settings, self.inventory, clock, metrics);
+        let election = self.leader.elect(&self.kubernetes, settings, clock, metrics);
         let (election, news) = election.map_err(no_thread)?;
         let is_leading = self.stand_by(&news);
         let result = is_leading.and_then(|is_leading| match is_leading {
@@ -306,9 +300,17 @@ impl Operator {
             cors_origin: self.config.inventory.cors_origin.clone(),
             token_file: self.config.inventory.token_file.clone(),
         };
-        let leader = Arc::clone(&self.leader);
-        let leadership = Arc::new(move || leader.other().map(|leader| leader.name));
-        Api::new(Arc::clone(store), Arc::clone(&self.overview), settings, leadership)
+        Api::new(Arc::clone(store), Arc::clone(&self.overview), settings, self.leadership())
+    }
+
+    /// Says which replica leads and how to ask it, if it isn't this one.
+    fn leadership(&self) -> api::Leadership {
+        let (leader, config) = (Arc::clone(&self.leader), Arc::clone(&self.config));
+        Arc::new(move || {
+            let name = leader.other()?;
+            let namespace = &config.leader_election.as_ref()?.namespace;
+            Some(leadership::how_to_ask(&name, namespace, config.inventory.address.port()))
+        })
     }
 
     fn context(&self, store: &Arc<Store>) -> Context {

@@ -1,7 +1,7 @@
 //! What the text of a variable means, or what is wrong with it. Pure.
 
 use std::fmt::Display;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -71,10 +71,6 @@ pub(super) fn interval(text: &str) -> Result<Duration, String> {
     let [shown, shortest] = [interval, SHORTEST].map(go_duration::show);
     let long_enough = (interval >= SHORTEST).then_some(interval);
     long_enough.ok_or_else(|| format!("{shown} is shorter than {shortest}"))
-}
-
-pub(super) fn ip(text: &str) -> Result<IpAddr, String> {
-    text.parse().map_err(|_| format!("{text:?} isn't an IP address"))
 }
 
 /// `:18081` means all addresses, by IPv6's wildcard; the server makes it accept IPv4 as well.

@@ -6,14 +6,14 @@
 
 #![allow(rustdoc::bare_urls, reason = "help texts are plain text")]
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::endpoints::AllowedEndpoints;
 use super::object::ObjectSettings;
 use super::parse::{
-    address, aes_key, base_url, boolean, duration, interface, interval, ip, log_filter, log_format,
+    address, aes_key, base_url, boolean, duration, interface, interval, log_filter, log_format,
     namespace, namespaces, one_of, origin, percentage, port_statuses, text, whole_number,
 };
 use super::read::{Reader, Setting};
@@ -141,7 +141,6 @@ settings! {
         leader_elect: bool = value(boolean), "LEADER_ELECT", "false", "let only one of several replicas work";
         pod_namespace: Option<String> = optional(namespace), "POD_NAMESPACE", "", "namespace of the Lease; default: the pod's own";
         pod_name: Option<String> = optional(text), "POD_NAME", "", "this replica's name in the Lease; default: the host name";
-        pod_ip: Option<IpAddr> = optional(ip), "POD_IP", "", "where another replica asks this one for the inventory; empty for nowhere";
         workers: usize = value(|text| whole_number(text, 1, 64)), "SYNC_WORKERS", "4", "passes that run at the same time";
         api_url: Option<String> = optional(base_url), "KUBE_API_URL", "in-cluster", "the Kubernetes API, such as http://127.0.0.1:8001";
         token_file: Option<PathBuf> = optional(text), "KUBE_TOKEN_FILE", "in-cluster", "file with the bearer token for it";

@@ -206,7 +206,7 @@ impl Client {
         let (parts, mut body) = response?.into_parts();
         let announced = body.content_length().unwrap_or(0).min(BODY_ALLOCATION_BYTES);
         let mut bytes = Vec::with_capacity(usize::try_from(announced).unwrap_or(0));
-        body.with_config().limit(request.answer_limit).reader().read_to_end(&mut bytes).map_err(
+        body.with_config().limit(BODY_LIMIT_BYTES).reader().read_to_end(&mut bytes).map_err(
             |error| match failure_of_io(&error) {
                 // It has begun to answer, so it had what it wanted of the request.
                 Failure::Reset => request.failed(Failure::Lost),

@@ -83,8 +83,7 @@ pub struct Limits {
 
 /// The pod may have 64 MiB (`manifests/manager`). Of these a thousand objects take 30 at their peak
 /// (`docs/performance.md`), and 256 connections 7 for their buffers and stacks. There are two
-/// servers: with 12 for each some 3 MiB are left. It must be above the longest answer that a standby
-/// passes on (`operator/standby`).
+/// servers: with 12 for each some 3 MiB are left.
 const HELD_BYTES: usize = 12 * 1024 * 1024;
 
 impl Default for Limits {
@@ -130,8 +129,6 @@ pub struct Request {
     pub(crate) authorization: Option<Secret>,
     /// `Origin`.
     pub(crate) origin: Option<String>,
-    /// `Via`: the proxies it has come through; several lines are joined by commas.
-    pub(crate) via: Option<String>,
     /// `x-provider-id`: the cluster that posted nodes are for.
     pub(crate) provider_id: Option<String>,
     /// The whole body.
@@ -185,9 +182,6 @@ impl Body {
     }
 }
 
-/// Why there is no memory for a long answer.
-pub(crate) const NO_MEMORY: &str = "too many long answers wait for their readers";
-
 /// An answer.
 #[derive(Debug)]
 pub struct Response {
@@ -217,8 +211,9 @@ impl Response {
 
     /// The answer instead of a long one for which there is no memory.
     pub(crate) fn no_memory() -> Response {
-        Response::error(503, &format!("{NO_MEMORY}; try again, or ask for less at a time"))
-            .with("Retry-After", "2")
+        let message =
+            "too many long answers wait for their readers; try again, or ask for less at a time";
+        Response::error(503, message).with("Retry-After", "2")
     }
 
     /// The same answer with one more header.

@@ -76,7 +76,7 @@ pub struct ApiSettings {
     pub token_file: Option<PathBuf>,
 }
 
-/// Says who leads, if it isn't this replica.
+/// Says who leads and how to ask it, if it isn't this replica.
 pub(crate) type Leadership = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// The routes.
@@ -127,8 +127,6 @@ impl Api {
             return self.interfaces(request, Some(instance_id));
         }
         match (path, node_name) {
-            ("/healthz", _) => Ok(json_answer(200, Body::Static(b"{\"status\":\"ok\"}"))
-                .with("Cache-Control", "no-store")),
             ("/v1/overview", _) => self.overview_answer(request),
             (NODE_CONFIGS, _) => self.list(request, |stored| &stored.json),
             (CHANGES, _) => self.list(request, |stored| &stored.timeline),
@@ -138,7 +136,7 @@ impl Api {
             }
             (INTERFACES, _) => self.interfaces(request, None),
             (_, Some(node_name)) if !node_name.is_empty() => self.single(request, node_name),
-            _ => asset(request).unwrap_or_else(|| {
+            _ => without_records(request).unwrap_or_else(|| {
                 Err(Response::error(404, "there is nothing here; see /docs for what there is"))
             }),
         }
@@ -167,7 +165,7 @@ impl Api {
         }
         match (self.leadership)() {
             None => Ok(()),
-            Some(leader) => Err(unavailable(&format!("not the leader (leader: {leader})"))),
+            Some(leader) => Err(not_the_leader(&leader)),
         }
     }
 
@@ -314,9 +312,33 @@ impl Api {
 impl Handler for Api {
     fn answer(&self, request: &Request) -> Response {
         let answer = self.route(request).unwrap_or_else(|refusal| refusal);
-        let answer = self.with_cors(request, answer);
-        answer.with("X-Content-Type-Options", "nosniff").with("Referrer-Policy", "no-referrer")
+        guarded(self.with_cors(request, answer))
     }
+}
+
+/// The answer of a replica that has no records, as another one leads (or this one is starting): the
+/// page's files and the probe, and 503 to all else.
+pub(crate) fn answer_without_records(request: &Request, leader: Option<String>) -> Response {
+    let leader = leader.as_deref().unwrap_or("this replica, which starts");
+    let answer = without_records(request).unwrap_or_else(|| Err(not_the_leader(leader)));
+    guarded(answer.unwrap_or_else(|refusal| refusal))
+}
+
+/// What is answered without any record; none for other paths.
+fn without_records(request: &Request) -> Option<Result<Response, Response>> {
+    if request.path == "/healthz" {
+        let answer = json_answer(200, Body::Static(b"{\"status\":\"ok\"}"));
+        return Some(Ok(answer.with("Cache-Control", "no-store")));
+    }
+    asset(request)
+}
+
+fn not_the_leader(leader: &str) -> Response {
+    unavailable(&format!("not the leader (leader: {leader})"))
+}
+
+fn guarded(answer: Response) -> Response {
+    answer.with("X-Content-Type-Options", "nosniff").with("Referrer-Policy", "no-referrer")
 }
 
 /// The file at the request's path; none if there is no such file.

@@ -210,7 +210,7 @@ impl<S: FnMut(Leadership)> Candidate<S> {
         (self.sink)(leadership.clone());
         match &leadership {
             Leadership::Leading => log::info!("leader election: this replica leads"),
-            Leadership::Following { leader, .. } => log::info!("leader election: {leader} leads"),
+            Leadership::Following { leader } => log::info!("leader election: {leader} leads"),
             Leadership::Lost => log::error!("leader election: the Lease is lost"),
         }
         self.show(leadership == Leadership::Leading);

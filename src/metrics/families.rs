@@ -95,7 +95,6 @@ pub const FAMILIES: &[Family] = &[
         "Since when the longest not Ready object is not, by reason."),
     family("multinic_objects", Gauge, &["ready", "reason"], &[],
         "OpenstackConfig objects, by status and reason of Ready."),
-    // Not `Leader`, which only a standby asks.
     family("multinic_upstream_request_duration_seconds", Histogram, &["service"], &[
         &["Contrabass"], &["Keystone"], &["Neutron"], &["Nova"], &["Viola"],
     ], "How long requests to other services take, failed ones included."),

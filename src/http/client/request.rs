@@ -24,8 +24,6 @@ pub enum Service {
     Nova,
     Viola,
     Kubernetes,
-    /// The replica that leads, asked for its inventory.
-    Leader,
 }
 
 impl fmt::Display for Service {
@@ -54,7 +52,6 @@ pub struct Request<'a> {
     pub(super) repeatable: bool,
     /// Another limit than the client's for this call.
     pub(crate) call_limit: Option<Duration>,
-    pub(super) answer_limit: u64,
 }
 
 impl<'a> Request<'a> {
@@ -75,7 +72,6 @@ impl<'a> Request<'a> {
             carried: Vec::new(),
             repeatable: true,
             call_limit: None,
-            answer_limit: BODY_LIMIT_BYTES,
         }
     }
 
@@ -117,12 +113,6 @@ impl<'a> Request<'a> {
     /// Doing it twice is safe, so a dead kept connection is tried again once.
     pub(crate) fn repeatable(mut self) -> Request<'a> {
         self.repeatable = true;
-        self
-    }
-
-    /// A smaller limit than [`BODY_LIMIT_BYTES`] for this call's answer.
-    pub(crate) fn answer_limit(mut self, bytes: u64) -> Request<'a> {
-        self.answer_limit = bytes;
         self
     }
 

@@ -125,7 +125,6 @@ pub fn parse(bytes: &[u8], body_limit: usize) -> Result<Head, Refusal> {
         if_none_match: headers.joined("If-None-Match")?,
         authorization: headers.single("Authorization")?.map(|text| Secret::new(text.to_owned())),
         origin: headers.single("Origin")?.map(str::to_owned),
-        via: headers.joined("Via")?,
         provider_id: headers.single("x-provider-id")?.map(str::to_owned),
         body: Vec::new(),
         memory: MemoryBudget::default(),

@@ -3,8 +3,8 @@
 //! What is prepared once for many answers costs nothing more, however many clients read it. What is
 //! made for one request stays in memory until its reader has it: clients that ask and don't read would
 //! hold so much that the process ends for want of memory. So a server counts it against a budget,
-//! [`Limits::held_bytes`](super::Limits). A handler that makes a long answer reserves memory for it
-//! while it grows; what comes without a reservation is counted before it is written. When the budget
+//! [`Limits::held_bytes`](super::Limits). A handler that makes a long answer reserves memory for
+//! it; what comes without a reservation is counted before it is written. When the budget
 //! is spent, the client gets a 503 with `Retry-After`. Memory comes back because each reader has deadlines.
 
 use std::sync::Arc;
@@ -37,8 +37,8 @@ impl MemoryBudget {
 
     /// Memory for an answer; none if the budget is spent.
     pub(crate) fn reserve(&self, bytes: usize) -> Option<Reservation> {
-        let mut reservation = Reservation { budget: self.clone(), bytes: 0 };
-        reservation.grow(bytes).then_some(reservation)
+        let enough = self.0.as_deref().is_none_or(|counter| counter.add(bytes));
+        enough.then(|| Reservation { budget: self.clone(), bytes })
     }
 }
 
@@ -54,28 +54,11 @@ impl Counter {
     }
 }
 
-impl Reservation {
-    /// Reserves more; says whether there was enough.
-    #[must_use]
-    pub(crate) fn grow(&mut self, bytes: usize) -> bool {
-        let enough = self.budget.0.as_deref().is_none_or(|counter| counter.add(bytes));
-        self.bytes += if enough { bytes } else { 0 };
-        enough
-    }
-
-    /// Keeps no more than this.
-    pub(crate) fn shrink_to(&mut self, bytes: usize) {
-        let surplus = self.bytes.saturating_sub(bytes);
-        if let Some(counter) = &self.budget.0 {
-            counter.held.fetch_sub(surplus, Ordering::SeqCst);
-        }
-        self.bytes -= surplus;
-    }
-}
-
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.shrink_to(0);
+        if let Some(counter) = &self.budget.0 {
+            counter.held.fetch_sub(self.bytes, Ordering::SeqCst);
+        }
     }
 }
 
@@ -91,12 +74,13 @@ mod tests {
         let metrics = Arc::<Metrics>::default();
         let refusals = Refusals { server: "test", metrics: metrics.clone() };
         let budget = MemoryBudget::new(100, refusals);
-        let mut reservation = budget.reserve(60).unwrap();
-        assert!(budget.reserve(41).is_none() && !reservation.grow(41));
-        assert!(reservation.grow(40) && budget.reserve(1).is_none());
-        reservation.shrink_to(30);
-        assert!(budget.reserve(70).is_some());
-        drop(reservation);
+        let first = budget.reserve(60).unwrap();
+        assert!(budget.reserve(41).is_none());
+        let second = budget.reserve(40).unwrap();
+        assert!(budget.reserve(1).is_none());
+        drop(first);
+        assert!(budget.reserve(61).is_none() && budget.reserve(60).is_some());
+        drop(second);
         assert!(budget.reserve(100).is_some() && budget.reserve(101).is_none());
         assert_eq!(budget.0.as_ref().unwrap().held.load(Ordering::SeqCst), 0);
         let counted = "refused_total{server=\"test\",reason=\"no-room\"} 4";

@@ -12,10 +12,9 @@
 //!        +---- renewal failed up to the deadline, or taken: Lost <-----+
 //! ```
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::clock::{Now, to_micro_text};
 
@@ -30,9 +29,6 @@ pub struct LeaseSettings {
     pub identity: String,
     /// Limits and waits.
     pub timing: LeaseTiming,
-    /// What the Lease says about us while we hold it, as annotations; none removes what a
-    /// predecessor said. The election does not know what they mean.
-    pub annotations: BTreeMap<&'static str, Option<String>>,
 }
 
 /// How long things may take.
@@ -75,8 +71,6 @@ pub enum Leadership {
     Following {
         /// Its identity.
         leader: String,
-        /// The annotations of the Lease it holds; anyone with the right may have written them.
-        annotations: BTreeMap<String, String>,
     },
     /// We did, and don't any more: all work must stop at once.
     Lost,
@@ -190,7 +184,6 @@ impl Election {
     pub fn release(&mut self, now: Now) -> Option<(Value, Duration)> {
         self.renewed_at.take()?;
         let (mut lease, _) = self.seen.take()?;
-        self.annotate(&mut lease, false);
         let time = to_micro_text(now.wall);
         let spec = &mut lease["spec"];
         spec["holderIdentity"] = json!("");
@@ -233,9 +226,7 @@ impl Election {
             self.lose(news);
         }
         let Some(left) = self.left_to_another(now) else { return self.write(Some(lease), now) };
-        let annotations = serde_json::from_value(lease["metadata"]["annotations"].clone());
-        let (leader, annotations) = (holder.to_owned(), annotations.unwrap_or_default());
-        let following = Leadership::Following { leader, annotations };
+        let following = Leadership::Following { leader: holder.to_owned() };
         if self.reported.as_ref() != Some(&following) {
             self.reported = Some(following.clone());
             news.push(following);
@@ -274,7 +265,7 @@ impl Election {
         self.writing_since = now.uptime;
         let limit = self.call_limit(now);
         let (time, is_new) = (to_micro_text(now.wall), lease.is_none());
-        let LeaseSettings { namespace, name, identity, timing, .. } = &self.settings;
+        let LeaseSettings { namespace, name, identity, timing } = &self.settings;
         let new = || {
             json!({
                 "apiVersion": "coordination.k8s.io/v1",
@@ -284,7 +275,6 @@ impl Election {
             })
         };
         let mut object = lease.unwrap_or_else(new);
-        self.annotate(&mut object, true);
         if !object["spec"].is_object() {
             object["spec"] = json!({});
         }
@@ -298,22 +288,6 @@ impl Election {
         spec["leaseDurationSeconds"] = json!(timing.duration.as_secs().max(1));
         spec["renewTime"] = json!(time);
         if is_new { Task::Create { object, limit } } else { Task::Replace { object, limit } }
-    }
-
-    /// Says about the holder what is to be said, or takes it away.
-    fn annotate(&self, lease: &mut Value, holds: bool) {
-        let Some(metadata) = lease["metadata"].as_object_mut() else { return };
-        let mut annotations = match metadata.remove("annotations") {
-            Some(Value::Object(annotations)) => annotations,
-            _ => Map::new(),
-        };
-        for (name, value) in &self.settings.annotations {
-            match value {
-                Some(value) if holds => drop(annotations.insert((*name).to_owned(), json!(value))),
-                _ => drop(annotations.remove(*name)),
-            }
-        }
-        metadata.insert("annotations".to_owned(), Value::Object(annotations));
     }
 
     /// No call of a leader lasts beyond its deadline.

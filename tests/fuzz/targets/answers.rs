@@ -123,7 +123,7 @@ fn expected(request: &Request<'_>) -> Answer {
         Service::Neutron => (200, PORTS),
         Service::Nova if request.url.ends_with("vm-2") => (404, ""),
         Service::Nova => (200, SERVER),
-        Service::Viola | Service::Kubernetes | Service::Leader => (200, ""),
+        Service::Viola | Service::Kubernetes => (200, ""),
     };
     answer(status, body.as_bytes())
 }

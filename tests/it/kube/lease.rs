@@ -1,6 +1,5 @@
 //! Leader election over real connections.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, unbounded};
@@ -23,7 +22,6 @@ fn candidate(api: &Api, identity: &str) -> (LeaderElection, Receiver<Leadership>
             renew_deadline: Duration::from_millis(1000),
             retry: Duration::from_millis(150),
         },
-        annotations: BTreeMap::from([("example.com/of", Some(identity.to_owned()))]),
     };
     let metrics = std::sync::Arc::clone(&api.metrics);
     let election = LeaderElection::spawn(
@@ -39,8 +37,7 @@ fn candidate(api: &Api, identity: &str) -> (LeaderElection, Receiver<Leadership>
 }
 
 fn following(leader: &str) -> Leadership {
-    let annotations = BTreeMap::from([("example.com/of".to_owned(), leader.to_owned())]);
-    Leadership::Following { leader: leader.to_owned(), annotations }
+    Leadership::Following { leader: leader.to_owned() }
 }
 
 fn next(news: &Receiver<Leadership>) -> Leadership {
@@ -61,7 +58,6 @@ fn one_leads_the_other_follows_and_takes_over_at_once_when_the_lease_is_released
     let lease = api.kubernetes.get("leases", "default", "multinic-operator").unwrap();
     assert_eq!(lease["spec"]["holderIdentity"], "pod-b");
     assert_eq!(lease["spec"]["leaseTransitions"], json!(1));
-    assert_eq!(lease["metadata"]["annotations"], json!({ "example.com/of": "pod-b" }));
 }
 
 #[test]

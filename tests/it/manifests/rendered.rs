@@ -249,7 +249,7 @@ fn each_file_that_the_settings_page_names_has_an_optional_volume_that_it_says_ho
 #[test]
 fn the_config_map_lists_every_setting_with_its_default() {
     // Set by the Deployment itself, secret, or only for runs outside a cluster.
-    let elsewhere = ["CONTRABASS_ENCRYPT_KEY", "POD_NAME", "POD_NAMESPACE", "POD_IP"];
+    let elsewhere = ["CONTRABASS_ENCRYPT_KEY", "POD_NAME", "POD_NAMESPACE"];
     let expected: Vec<(&str, &str)> = VARIABLES
         .iter()
         .filter(|variable| {
@@ -316,28 +316,6 @@ fn two_replicas_share_a_volume_and_elect_a_leader() {
     assert_eq!(&budget["spec"]["selector"], &spec["selector"]);
     let role = find(&objects, "Role", "multinic-operator-leader-election-role").unwrap();
     assert_eq!(role["metadata"]["namespace"], NAMESPACE);
-}
-
-#[test]
-fn a_standby_may_ask_the_leader_for_the_inventory() {
-    let Some(objects) = rendered("overlays/ha") else { return };
-    let pod = &deployment(&objects)["spec"]["template"];
-    let ip =
-        json!({ "name": "POD_IP", "valueFrom": { "fieldRef": { "fieldPath": "status.podIP" } } });
-    let container = &pod["spec"]["containers"][0];
-    assert!(container["env"].as_array().unwrap().contains(&ip), "{}", container["env"]);
-    let policy = find(&objects, "NetworkPolicy", "multinic-operator-replicas").unwrap();
-    let labels = pod["metadata"]["labels"].as_object().unwrap();
-    let from = &policy["spec"]["ingress"][0]["from"][0];
-    for selector in [&policy["spec"]["podSelector"], &from["podSelector"]] {
-        let wanted = selector["matchLabels"].as_object().unwrap();
-        assert!(wanted.iter().all(|(name, value)| labels.get(name) == Some(value)), "{selector}");
-    }
-    // Without a namespace's selector it is the policy's own namespace.
-    assert_eq!(from.as_object().unwrap().len(), 1);
-    let port = &policy["spec"]["ingress"][0]["ports"][0]["port"];
-    let named = container["ports"].as_array().unwrap().iter().find(|known| known["name"] == *port);
-    assert_eq!(named.unwrap()["containerPort"], 18081);
 }
 
 #[test]

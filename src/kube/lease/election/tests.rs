@@ -1,6 +1,5 @@
 //! Elections under invented time, each replica with a clock of its own.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -15,20 +14,12 @@ fn election(identity: &str, seed: u64) -> Election {
         name: "multinic-operator".to_owned(),
         identity: identity.to_owned(),
         timing: LeaseTiming::default(),
-        annotations: BTreeMap::new(),
     };
     Election::new(settings, fastrand::Rng::with_seed(seed))
 }
 
-/// The same, with something to say about itself, or nothing where a predecessor had.
-fn election_saying(identity: &str, address: Option<&str>) -> Election {
-    let mut election = election(identity, 1);
-    election.settings.annotations = BTreeMap::from([("address", address.map(str::to_owned))]);
-    election
-}
-
 fn following(leader: &str) -> Leadership {
-    Leadership::Following { leader: leader.to_owned(), annotations: BTreeMap::new() }
+    Leadership::Following { leader: leader.to_owned() }
 }
 
 fn at(seconds: f64) -> Now {
@@ -399,57 +390,5 @@ fn a_killed_leader_is_replaced_within_15_seconds() {
             }
         };
         assert!(taken > killed && taken - killed < 15.0, "seed {seed}: {}", taken - killed);
-    }
-}
-
-#[test]
-fn what_a_holder_says_about_itself_stands_in_the_lease_for_as_long_as_it_holds_it() {
-    let mut first = election_saying("a", Some("here"));
-    let (task, _) = first.step(Input::Read(None), at(0.0));
-    let Task::Create { object, .. } = task else { panic!("{task:?}") };
-    assert_eq!(object["metadata"]["annotations"], json!({ "address": "here" }));
-    // Another hand wrote there: put right by the next renewal, which leaves alone what isn't ours.
-    let mut held = object;
-    held["metadata"]["annotations"] = json!({ "address": "elsewhere", "note": "of another" });
-    first.step(Input::Written(held), at(0.1));
-    let (task, _) = first.step(Input::Waited, at(2.0));
-    let Task::Replace { object, .. } = task else { panic!("{task:?}") };
-    let both = json!({ "address": "here", "note": "of another" });
-    assert_eq!(object["metadata"]["annotations"], both);
-    first.step(Input::Written(object), at(2.1));
-    let (released, _) = first.release(at(3.0)).unwrap();
-    assert_eq!(released["metadata"]["annotations"], json!({ "note": "of another" }));
-}
-
-#[test]
-fn who_takes_a_lease_over_takes_away_what_the_predecessor_said() {
-    let mut held = lease("", "1");
-    held["metadata"]["annotations"] = json!({ "address": "the predecessor's" });
-    for (says, expected) in [(None, json!({})), (Some("mine"), json!({ "address": "mine" }))] {
-        let mut election = election_saying("b", says);
-        let (task, _) = election.step(Input::Read(Some(held.clone())), at(0.0));
-        let Task::Replace { object, .. } = task else { panic!("{task:?}") };
-        assert_eq!(object["metadata"]["annotations"], expected);
-    }
-}
-
-#[test]
-fn a_follower_hears_what_the_holder_says_and_when_that_changes() {
-    let mut election = election("b", 1);
-    let mut held = lease("a", "1");
-    for text in ["here", "there"] {
-        held["metadata"]["annotations"] = json!({ "address": text });
-        let annotations = BTreeMap::from([("address".to_owned(), text.to_owned())]);
-        let (_, news) = election.step(Input::Read(Some(held.clone())), at(0.0));
-        assert_eq!(news, [Leadership::Following { leader: "a".to_owned(), annotations }]);
-        let (_, news) = election.step(Input::Read(Some(held.clone())), at(1.0));
-        assert_eq!(news, [], "said once");
-    }
-    // What no API server would accept is no reason to fall over.
-    for odd in [json!([]), json!("x"), json!({ "address": 7 })] {
-        held["metadata"]["annotations"] = odd;
-        let (task, _) =
-            election_saying("b", Some("here")).step(Input::Read(Some(held.clone())), at(0.0));
-        assert!(matches!(task, Task::Wait(_)), "{task:?}");
     }
 }
