@@ -36,7 +36,7 @@ pub enum Failure {
     /// The connection was reset before an answer came. A system resets a connection that is closed
     /// while it holds bytes that weren't read, so the service didn't read the whole request.
     Reset,
-    /// The answer is larger than [`BODY_LIMIT_BYTES`], or than the call allowed.
+    /// The answer is larger than [`BODY_LIMIT_BYTES`].
     TooLarge,
     /// The other side's certificate or TLS version isn't acceptable, or ours can't be loaded.
     Tls(String),

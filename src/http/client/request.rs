@@ -9,7 +9,6 @@ use ureq::Agent;
 use ureq::http::header::{HeaderMap, HeaderName, HeaderValue};
 use ureq::http::{self, Uri};
 
-use super::BODY_LIMIT_BYTES;
 use super::failure::{Failure, HttpError};
 use crate::http::url::has_bad_port;
 use crate::secret::{Secret, Secrets};

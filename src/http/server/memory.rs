@@ -64,10 +64,17 @@ impl Drop for Reservation {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Body, Limits, Request, Response, Server};
     use super::{MemoryBudget, Refusals};
+    use crate::clock::Clock;
     use crate::metrics::Metrics;
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
     use std::sync::Arc;
     use std::sync::atomic::Ordering;
+    use std::time::Duration;
+
+    const MEBIBYTE: usize = 1024 * 1024;
 
     #[test]
     fn no_more_is_held_than_the_budget_and_what_is_given_back_can_be_reserved_again() {
@@ -86,5 +93,33 @@ mod tests {
         let counted = "refused_total{server=\"test\",reason=\"no-room\"} 4";
         assert!(metrics.render().contains(counted), "{}", metrics.render());
         assert!(MemoryBudget::default().reserve(usize::MAX).is_some());
+    }
+
+    #[test]
+    fn answers_count_until_readers_that_do_not_read_are_gone() {
+        let handler = |_: &Request| Response::new(200, Body::Owned(vec![b'x'; 3 * MEBIBYTE]));
+        let limits = Limits { held_bytes: 4 * MEBIBYTE, ..Limits::default() };
+        let (address, clock) = ("127.0.0.1:0".parse().unwrap(), Clock::system());
+        let server =
+            Server::start("test", address, limits, Arc::new(handler), clock, Arc::default());
+        let server = server.unwrap();
+        let ask = || {
+            let mut stream = TcpStream::connect(server.address()).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
+            let mut head = [0; 12];
+            stream.read_exact(&mut head).unwrap();
+            (String::from_utf8_lossy(&head).into_owned(), stream)
+        };
+        // For a second one there is no memory beside the first.
+        let mut answers: Vec<_> = (0..4).map(|_| ask()).collect();
+        let statuses: Vec<&str> = answers.iter().map(|(head, _)| head.as_str()).collect();
+        assert_eq!(statuses, [&["HTTP/1.1 200"], &["HTTP/1.1 503"; 3][..]].concat());
+        answers.clear();
+        let (clock, limit) = (Clock::system(), Duration::from_secs(5));
+        let began = clock.now().uptime;
+        while ask().0 != "HTTP/1.1 200" {
+            assert!(clock.now().uptime < began + limit, "what was held doesn't come back");
+        }
     }
 }
