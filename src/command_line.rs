@@ -1,6 +1,8 @@
 //! The command line. Arguments choose the command; settings come from the environment
 //! ([`crate::config`]). Pure.
 
+use std::path::PathBuf;
+
 use crate::config::{VARIABLES, Variable};
 use crate::resources::ObjectKey;
 
@@ -18,6 +20,15 @@ pub enum Command {
         /// Only the bodies of the requests, as JSON.
         json: bool,
     },
+    /// Print the inventory as a document.
+    Export,
+    /// Bring the records of a document into the inventory.
+    Import {
+        /// The document.
+        file: PathBuf,
+        /// Write, and don't only show what would change.
+        is_confirmed: bool,
+    },
     /// Print this: the help or the version. It needs no settings.
     Print(String),
 }
@@ -27,6 +38,8 @@ usage:
   multinic-operator                               run the operator until a signal
   multinic-operator check                         try each service once, print the results
   multinic-operator plan NAMESPACE/NAME [--json]  print what would be sent for one object, and why
+  multinic-operator export                        print the inventory as a document
+  multinic-operator import FILE [--yes]           show what a document would change; --yes does it
   multinic-operator --help | --version
 ";
 
@@ -38,7 +51,13 @@ plan prints for each node what would be sent, how it differs from what Viola las
 is left out. --json prints only the body of each request, one a line, and notes on standard error.
 With exit code 1 there is no plan; the message begins with the Ready reason.
 
-Neither sends or writes anything. All commands read their settings from the environment; exit code 2
+Neither sends or writes anything.
+
+export prints the whole inventory. import takes such a document or a list of the inventory API. It
+adds and replaces records and removes none. It refuses while an operator holds the inventory's lock.
+With exit code 1 nothing was written, or the message says what.
+
+All commands read their settings from the environment; exit code 2
 means that it is wrong:
 
 ";
@@ -65,6 +84,9 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Command, Str
         ["check"] => Ok(Command::Check),
         ["check", surplus, ..] => Err(mistake("check takes no argument", surplus)),
         ["plan", words @ ..] => plan(words),
+        ["export"] => Ok(Command::Export),
+        ["export", surplus, ..] => Err(mistake("export takes no argument", surplus)),
+        ["import", words @ ..] => import(words),
         [other, ..] => Err(mistake("there is no such command", other)),
     }
 }
@@ -79,6 +101,19 @@ fn plan(words: &[&str]) -> Result<Command, String> {
         [] => Err(mistake("plan needs an object", "plan default/workers")),
         [name] => Ok(Command::Plan { object: object_key(name)?, json: !options.is_empty() }),
         [_, surplus, ..] => Err(mistake("plan takes one object", surplus)),
+    }
+}
+
+fn import(words: &[&str]) -> Result<Command, String> {
+    let (options, files): (Vec<&str>, Vec<&str>) =
+        words.iter().partition(|word| word.starts_with('-'));
+    if let Some(option) = options.iter().find(|option| **option != "--yes") {
+        return Err(mistake("import has no such option", option));
+    }
+    match files.as_slice() {
+        [] => Err(mistake("import needs a file", "import inventory.json")),
+        [file] => Ok(Command::Import { file: file.into(), is_confirmed: !options.is_empty() }),
+        [_, surplus, ..] => Err(mistake("import takes one file", surplus)),
     }
 }
 
@@ -124,6 +159,10 @@ mod tests {
         assert_eq!(parsed("plan a/b"), plan(false));
         assert_eq!(parsed("plan a/b --json"), plan(true));
         assert_eq!(parsed("plan --json a/b"), plan(true));
+        assert_eq!(parsed("export"), Ok(Command::Export));
+        let import = |is_confirmed| Ok(Command::Import { file: "f".into(), is_confirmed });
+        assert_eq!(parsed("import f"), import(false));
+        assert_eq!(parsed("import --yes f"), import(true));
         for line in ["--help", "-h", "plan --help", "check -h"] {
             assert_eq!(parsed(line), Ok(Command::Print(help())), "{line}");
         }
@@ -144,6 +183,10 @@ mod tests {
             ("plan a/b c/d", "\"c/d\""),
             ("plan a/b --yaml", "\"--yaml\""),
             ("--json", "\"--json\""),
+            ("export all", "\"all\""),
+            ("import", "import inventory.json"),
+            ("import a b", "\"b\""),
+            ("import a --force", "\"--force\""),
         ];
         for (line, named) in cases {
             let text = parsed(line).unwrap_err();

@@ -6,6 +6,7 @@ pub mod cloud;
 pub mod command_line;
 pub mod config;
 pub mod controller;
+pub mod export_import;
 mod go_duration;
 pub mod health;
 pub mod http;

@@ -7,7 +7,7 @@ use multinic_operator::clock::Clock;
 use multinic_operator::command_line::{self, Command};
 use multinic_operator::config::Config;
 use multinic_operator::plan_command::{self, Shown};
-use multinic_operator::{check, logging, operator};
+use multinic_operator::{check, export_import, logging, operator};
 
 /// The command line or the configuration can't be used.
 const EXIT_BAD_CONFIGURATION: u8 = 2;
@@ -38,15 +38,23 @@ fn main() -> ExitCode {
             let code = if report.is_fine() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
             print(&report.to_string(), code)
         }
-        Command::Plan { object, json } => match plan_command::run(&config, &object, json) {
-            Ok(Shown { output, notes }) => {
-                let notes: String = notes.iter().map(|note| format!("note: {note}\n")).collect();
-                print_error(&notes, ExitCode::SUCCESS);
-                print(&output, ExitCode::SUCCESS)
-            }
-            Err(error) => print_error(&format!("{error}\n"), ExitCode::FAILURE),
-        },
+        Command::Plan { object, json } => print_result(plan_command::run(&config, &object, json)),
+        Command::Export => print_result(export_import::export(&config)),
+        Command::Import { file, is_confirmed } => {
+            print_result(export_import::import(&config, &file, is_confirmed))
+        }
         Command::Print(text) => print(&text, ExitCode::SUCCESS),
+    }
+}
+
+fn print_result(result: Result<Shown, String>) -> ExitCode {
+    match result {
+        Ok(Shown { output, notes }) => {
+            let notes: String = notes.iter().map(|note| format!("note: {note}\n")).collect();
+            print_error(&notes, ExitCode::SUCCESS);
+            print(&output, ExitCode::SUCCESS)
+        }
+        Err(error) => print_error(&format!("{error}\n"), ExitCode::FAILURE),
     }
 }
 

@@ -1,12 +1,12 @@
 //! The inventory's folder and file, looked at without disturbing an operator that works there.
 
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::path::Path;
 
 use super::advice;
 use super::report::Row;
 use crate::config::Config;
-use crate::inventory::files::{beside, bounded_in_time, folder_of};
+use crate::inventory::files::{bounded_in_time, folder_of, is_locked};
 use crate::inventory::load;
 use crate::reconcile::report::count;
 
@@ -41,7 +41,7 @@ fn folder_row(path: &Path) -> Row {
         }
         Ok(match nearest == folder {
             false => format!("not there yet, can be made in {}", nearest.display()),
-            true if is_locked(&beside(&path, ".lock")) => {
+            true if is_locked(&path) => {
                 "writable; an operator works with it (it holds the lock)".into()
             }
             true => "writable".to_owned(),
@@ -64,13 +64,6 @@ fn file_row(path: &Path) -> Row {
         Ok(Some(loaded)) => Row::failed(FILE, place, loaded.findings.join("; "), advice::DAMAGED),
         Err(error) => Row::failed(FILE, place, error.to_string(), advice::INVENTORY),
     }
-}
-
-/// Does an operator hold the lock? It is never made here, and tried in the way that leaves others
-/// who only look alone; an operator that starts in this very moment tries again half a second later.
-fn is_locked(lock: &Path) -> bool {
-    let Ok(file) = File::open(lock) else { return false };
-    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
 }
 
 /// Is the file itself a mount point?

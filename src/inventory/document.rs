@@ -45,7 +45,7 @@ pub struct Unusable {
     /// It is no inventory, or not a whole one. Otherwise its format isn't known.
     pub(super) is_damaged: bool,
     /// In words that follow the file's name.
-    pub(super) problem: String,
+    pub(crate) problem: String,
 }
 
 #[derive(Deserialize)]

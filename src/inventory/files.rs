@@ -126,6 +126,14 @@ impl Appendable for File {
     }
 }
 
+/// Does an operator hold the lock of the inventory at `path`? The lock is never made here, and tried in
+/// the way that leaves others who only look alone; an operator that starts in this very moment tries
+/// again half a second later.
+pub(crate) fn is_locked(path: &Path) -> bool {
+    let Ok(file) = File::open(beside(path, ".lock")) else { return false };
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+}
+
 /// The folder that a file is in.
 pub(crate) fn folder_of(path: &Path) -> &Path {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());

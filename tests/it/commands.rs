@@ -1,6 +1,7 @@
 //! The commands that look once and end: `check` and `plan`, and what is made of other arguments.
 
 mod check;
+mod export_import;
 mod plan;
 
 use std::path::Path;

@@ -1,0 +1,160 @@
+//! `multinic-operator export` and `import FILE`: the inventory as a document, for back-ups and moves.
+//!
+//! Export reads beside a running operator. Import takes the lock that an operator holds, so both never
+//! write at once. It adds and replaces records; those that the document doesn't have stay as they are.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::inventory::contents::{Inventory, Stored};
+use crate::inventory::document;
+use crate::inventory::files::{Disk, is_locked};
+use crate::inventory::load;
+use crate::inventory::record::{Change, Record};
+use crate::inventory::store::Store;
+use crate::metrics::Metrics;
+use crate::plan_command::Shown;
+use crate::reconcile::report::count;
+
+/// The inventory as the document that `import` takes.
+///
+/// # Errors
+/// Why it can't be read.
+pub fn export(config: &Config) -> Result<Shown, String> {
+    let path = &config.inventory.path;
+    let loaded = load::read(path).map_err(|error| error.to_string())?;
+    let loaded =
+        loaded.ok_or_else(|| format!("{} is not there: there is no inventory", path.display()))?;
+    let mut bytes = Vec::new();
+    let written = document::encode(&loaded.inventory, 1, Clock::system().now().wall, |piece| {
+        bytes.extend_from_slice(piece);
+        Ok(())
+    });
+    written.map_err(|error| format!("the document can't be made: {error}"))?;
+    let output = String::from_utf8_lossy(&bytes).into_owned();
+    Ok(Shown { output, notes: loaded.findings })
+}
+
+/// Shows how a document would change the inventory, and with `is_confirmed` changes it.
+///
+/// # Errors
+/// Why nothing was changed, or what wasn't written.
+pub fn import(config: &Config, file: &Path, is_confirmed: bool) -> Result<Shown, String> {
+    let (document, mut notes) = read_document(file)?;
+    let path = &config.inventory.path;
+    if !is_confirmed {
+        if is_locked(path) {
+            return Err(in_use(path));
+        }
+        let loaded = load::read(path).map_err(|error| error.to_string())?.unwrap_or_default();
+        notes.extend(loaded.findings);
+        let (_, mut output) = compare(&document, &loaded.inventory);
+        output += "nothing is written: repeat the command with --yes\n";
+        return Ok(Shown { output, notes });
+    }
+    // The reader refuses a damaged file, which the store would set aside.
+    load::read(path).map_err(|error| error.to_string())?;
+    let store = Store::new(Box::new(Disk), path, Clock::system(), Arc::new(Metrics::default()));
+    store.retry();
+    let state = store.state();
+    if !state.is_healthy() {
+        return Err(state.to_string());
+    }
+    notes.extend(store.findings());
+    let (changes, output) = compare(&document, &store.snapshot());
+    let failed = store.commit(changes).into_iter().find_map(Result::err);
+    store.flush_and_close();
+    match failed {
+        Some(state) => Err(format!("{output}not written: {state}")),
+        None => Ok(Shown { output: output + "written\n", notes }),
+    }
+}
+
+fn in_use(path: &Path) -> String {
+    format!("{} is in use by an operator: stop it (scale it to 0) before an import", path.display())
+}
+
+/// The records of a document: the inventory's file, or a list of the inventory API.
+fn read_document(file: &Path) -> Result<(Inventory, Vec<String>), String> {
+    let shown = file.display();
+    let bytes = fs::read(file).map_err(|error| format!("cannot read {shown}: {error}"))?;
+    let text = bytes.trim_ascii_start();
+    let bytes = match text.first() {
+        Some(b'[') => [b"{\"records\":", text, b"}"].concat(),
+        _ => bytes,
+    };
+    let document =
+        document::decode(&bytes).map_err(|unusable| format!("{shown} {}", unusable.problem))?;
+    if document.inventory.is_empty() {
+        return Err(format!(
+            "{shown} holds no records: it is neither an export nor a list of the inventory API"
+        ));
+    }
+    let edited = format!("{shown} does not match its digest: it was edited by hand or damaged");
+    Ok((document.inventory, document.is_edited.then_some(edited).into_iter().collect()))
+}
+
+/// The changes that bring a document's records into an inventory, and the same in words.
+fn compare(document: &Inventory, inventory: &Inventory) -> (Vec<Change>, String) {
+    let (mut changes, mut lines, mut same) = (Vec::new(), String::new(), 0);
+    for imported in document.iter() {
+        let record = &imported.record;
+        let node = format!("{} of {}", record.node_name, record.provider_id);
+        match inventory.get(&record.provider_id, &record.node_name) {
+            Some(present) if !differs(record, &present.record) => {
+                same += 1;
+                continue;
+            }
+            Some(present) => {
+                lines += &format!("replace {node}\n");
+                let (before, after) = (fields(present), fields(imported));
+                let names =
+                    before.keys().chain(after.keys().filter(|name| !before.contains_key(*name)));
+                for name in names.filter(|name| before.get(*name) != after.get(*name)) {
+                    let text = |fields: &BTreeMap<String, Value>| {
+                        fields.get(name).map_or_else(|| "none".to_owned(), Value::to_string)
+                    };
+                    lines += &format!("  {name}: {} -> {}\n", text(&before), text(&after));
+                }
+            }
+            None => {
+                let interfaces = count(record.config.interfaces.len(), "interface");
+                lines += &format!("add {node}: {interfaces}\n");
+            }
+        }
+        changes.push(Change::Upsert(record.clone()));
+    }
+    let is_kept = |stored: &&Arc<Stored>| {
+        document.get(&stored.record.provider_id, &stored.record.node_name).is_none()
+    };
+    let kept = inventory.iter().filter(is_kept).count();
+    lines += &format!(
+        "{}, {same} the same, {kept} only in the inventory and kept\n",
+        count(changes.len(), "change")
+    );
+    (changes, lines)
+}
+
+/// Does the record say something else than that the same was accepted at another time?
+fn differs(imported: &Record, present: &Record) -> bool {
+    *imported != Record { updated_at: imported.updated_at, ..present.clone() }
+}
+
+/// The fields of a record by name, each interface by its port.
+fn fields(stored: &Stored) -> BTreeMap<String, Value> {
+    let record: Value = serde_json::from_slice(&stored.json).unwrap_or_default();
+    let mut fields: BTreeMap<_, _> =
+        record.as_object().cloned().unwrap_or_default().into_iter().collect();
+    fields.remove("config");
+    for interface in &stored.record.config.interfaces {
+        let value = serde_json::to_value(interface).unwrap_or_default();
+        fields.insert(format!("port {}", interface.port_id), value);
+    }
+    fields
+}
