@@ -18,7 +18,7 @@ const FOLDERS: &[(&str, usize)] = &[
     ("samples", 1),
     ("test", 20),
     ("overlays/pvc", 12),
-    ("overlays/ha", 16),
+    ("overlays/ha", 15),
     ("overlays/namespaced", 11),
     ("monitoring", 4),
     ("overlays/prometheus-operator", 6),
