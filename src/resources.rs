@@ -69,8 +69,8 @@ pub struct OpenstackConfig {
 /// What the user asks for, checked and in one spelling.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spec {
-    /// Which subnet; the id wins over the name.
-    pub subnet: Option<SubnetSelector>,
+    /// Which subnets, each once: ids, or one name. The first one that has an address of a port counts.
+    pub subnets: Vec<SubnetSelector>,
     /// VM ids in lower case, each once, in the order given.
     pub vm_ids: Vec<String>,
     /// Contrabass' id of the cloud.
@@ -115,6 +115,9 @@ pub enum SettingValue {
     List(Vec<String>),
 }
 
+/// Entries of `spec.subnetIDs`.
+const MAX_SUBNETS: usize = 10;
+
 /// Fields of `spec.settings`, and the JSON type of their values.
 const SETTINGS: [(&str, &str); 20] = [
     ("contrabassEncryptKey", "string"),
@@ -146,7 +149,7 @@ impl Spec {
     }
 }
 
-/// How the user names the subnet.
+/// How the user names a subnet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SubnetSelector {
     /// By Neutron's id.
@@ -266,6 +269,8 @@ impl Status {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct GivenSpec {
+    #[serde(rename = "subnetIDs")]
+    subnet_ids: Option<Vec<String>>,
     #[serde(rename = "subnetID")]
     subnet_id: Option<String>,
     subnet_name: Option<String>,
@@ -344,13 +349,7 @@ fn read_spec(spec: Option<&serde_json::Value>) -> Result<Spec, String> {
     let required = |value: String, name: &str| {
         optional(Some(value), name)?.ok_or_else(|| format!("spec.{name} is blank"))
     };
-    // A subnet's name is compared exactly, so only an id is trimmed.
-    let name = given.subnet_name.filter(|name| !name.trim().is_empty());
-    let subnet = match (optional(given.subnet_id, "subnetID")?, name) {
-        (Some(id), _) => Some(SubnetSelector::Id(id)),
-        (None, Some(name)) => Some(SubnetSelector::Name(name)),
-        (None, None) => None,
-    };
+    let subnets = read_subnets(given.subnet_ids, given.subnet_id, given.subnet_name)?;
     let mut seen = BTreeSet::new();
     let mut vm_ids = Vec::new();
     for (at, id) in given.vm_names.into_iter().enumerate() {
@@ -366,7 +365,7 @@ fn read_spec(spec: Option<&serde_json::Value>) -> Result<Spec, String> {
     let (provider, k8s_provider) = ("credentials.openstackProviderID", "credentials.k8sProviderID");
     let (settings, encrypt_key) = read_settings(&given.settings)?;
     let spec = Spec {
-        subnet,
+        subnets,
         vm_ids,
         provider_id: required(credentials.openstack_provider_id, provider)?,
         project_id: required(credentials.project_id, "credentials.projectID")?,
@@ -384,6 +383,33 @@ fn read_spec(spec: Option<&serde_json::Value>) -> Result<Spec, String> {
         ));
     }
     Ok(spec)
+}
+
+/// The subnets by the first field that isn't blank: `subnetIDs`, `subnetID`, `subnetName`.
+fn read_subnets(
+    ids: Option<Vec<String>>,
+    id: Option<String>,
+    name: Option<String>,
+) -> Result<Vec<SubnetSelector>, String> {
+    let given = ids.unwrap_or_default();
+    if given.len() > MAX_SUBNETS {
+        return Err(format!(
+            "spec.subnetIDs has {} entries; allowed are {MAX_SUBNETS}",
+            given.len()
+        ));
+    }
+    let mut ids: Vec<String> = Vec::new();
+    for (at, id) in given.into_iter().enumerate() {
+        let id = optional(Some(id), &format!("subnetIDs[{at}]"))?;
+        ids.extend(id.filter(|id| ids.iter().all(|known| !known.eq_ignore_ascii_case(id))));
+    }
+    let id = optional(id, "subnetID")?;
+    if ids.is_empty() {
+        ids.extend(id);
+    }
+    // A subnet's name is compared exactly, so it isn't trimmed.
+    let name = name.filter(|name| ids.is_empty() && !name.trim().is_empty());
+    Ok(ids.into_iter().map(SubnetSelector::Id).chain(name.map(SubnetSelector::Name)).collect())
 }
 
 /// `spec.settings`, and the key in it. What is null, blank or empty counts as absent, as in the Go
@@ -480,16 +506,34 @@ mod tests {
     }
 
     #[test]
-    fn the_subnet_id_wins_and_blank_selectors_count_as_absent() {
-        let read = |body| read_spec(Some(&body)).unwrap().subnet;
-        assert_eq!(read(spec(|_| ())), Some(SubnetSelector::Id("s1".to_owned())));
-        let by_name = read(spec(|spec| spec["subnetID"] = json!(" ")));
-        assert_eq!(by_name, Some(SubnetSelector::Name("lan".to_owned())));
-        let none = read(spec(|spec| {
+    fn subnet_ids_win_then_the_id_and_blank_selectors_count_as_absent() {
+        let read =
+            |change: fn(&mut serde_json::Value)| read_spec(Some(&spec(change))).unwrap().subnets;
+        let id = |id: &str| SubnetSelector::Id(id.to_owned());
+        assert_eq!(read(|_| ()), [id("s1")]);
+        let by_name = read(|spec| spec["subnetID"] = json!(" "));
+        assert_eq!(by_name, [SubnetSelector::Name("lan".to_owned())]);
+        let none = read(|spec| {
             spec["subnetID"] = json!(null);
             spec["subnetName"] = json!("");
-        }));
-        assert_eq!(none, None);
+        });
+        assert_eq!(none, []);
+        assert_eq!(
+            read(|spec| spec["subnetIDs"] = json!(["s3", " s2", "", "S3"])),
+            [id("s3"), id("s2")]
+        );
+        assert_eq!(read(|spec| spec["subnetIDs"] = json!([])), [id("s1")]);
+        assert_eq!(read(|spec| spec["subnetIDs"] = json!([" "])), [id("s1")]);
+    }
+
+    #[test]
+    fn a_list_of_subnets_has_at_most_ten_readable_entries() {
+        let problem = |ids: serde_json::Value| {
+            read_spec(Some(&spec(|spec| spec["subnetIDs"] = ids))).unwrap_err()
+        };
+        assert_eq!(problem(json!(vec!["s"; 11])), "spec.subnetIDs has 11 entries; allowed are 10");
+        assert!(problem(json!(["s", "a\u{7f}b"])).starts_with("spec.subnetIDs[1] has a control"));
+        assert!(problem(json!("s")).contains("expected a sequence"));
     }
 
     #[test]

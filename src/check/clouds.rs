@@ -81,8 +81,10 @@ pub(super) fn rows(
             Ok((spec, settings)) => {
                 let environment = &config.settings;
                 let subnets = subnets_of(&mut projects, object, spec, settings, environment);
-                if let Some(subnet) = &spec.subnet {
+                for subnet in &spec.subnets {
                     subnets.entry(subnet).or_default().push(&object.key);
+                }
+                if !spec.subnets.is_empty() {
                     continue;
                 }
                 "names no subnet".to_owned()

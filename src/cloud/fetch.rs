@@ -27,12 +27,19 @@ const MAX_ROUNDS: usize = 8;
 /// What Neutron and Nova answered about one object, whole.
 #[derive(Clone, Debug)]
 pub struct Answers<'a> {
-    /// The subnet.
-    pub subnet: &'a Subnet,
-    /// MTU of its network, in bytes.
-    pub mtu: u32,
+    /// The subnets, in the order of the spec.
+    pub subnets: Vec<FoundSubnet>,
     /// The VMs, in the order of the spec.
     pub vms: Vec<Vm<'a>>,
+}
+
+/// A subnet that an object names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundSubnet {
+    /// The subnet.
+    pub subnet: Subnet,
+    /// MTU of its network, in bytes.
+    pub mtu: u32,
 }
 
 /// What Neutron and Nova answered about one VM.
@@ -292,7 +299,7 @@ impl<'a> Fetch<'a> {
         login: &Login,
     ) -> (BTreeSet<SubnetSelector>, BTreeSet<Arc<str>>) {
         let (mut subnets, mut networks) = (BTreeSet::new(), BTreeSet::new());
-        for selector in pass.iter().filter_map(|spec| spec.subnet.as_ref()) {
+        for selector in pass.iter().flat_map(|spec| &spec.subnets) {
             if let Some(answer) = self.subnets.get(selector) {
                 networks.extend(answer.as_ref().ok().map(|subnet| Arc::clone(&subnet.network_id)));
                 continue;
@@ -358,16 +365,18 @@ impl<'a> Fetch<'a> {
     /// The answers about one object of the slice, or the first failure among them: an object is
     /// never planned from a part of its answers. That Nova couldn't name a VM is no failure here.
     pub fn answers<'b>(&'b self, spec: &'b Spec) -> Result<Answers<'b>, CloudError> {
-        let subnet = spec.subnet.as_ref().and_then(|selector| self.subnets.get(selector));
-        let subnet = answer(subnet, Step::Subnet)?;
-        let network = answer(self.networks.get(&subnet.network_id), Step::Subnet)?;
-        let mtu = network.mtu.clone()?;
+        let subnet = |selector| -> Result<FoundSubnet, CloudError> {
+            let subnet = answer(self.subnets.get(selector), Step::Subnet)?;
+            let network = answer(self.networks.get(&subnet.network_id), Step::Subnet)?;
+            Ok(FoundSubnet { subnet: subnet.clone(), mtu: network.mtu.clone()? })
+        };
+        let subnets = spec.subnets.iter().map(subnet).collect::<Result<_, _>>()?;
         let vm = |id: &'b String| -> Result<Vm<'b>, CloudError> {
             let name = self.names.get(id).ok_or_else(|| unasked(Step::Nova))?;
             Ok(Vm { id, name, ports: answer(self.ports.get(id), Step::Ports)? })
         };
         let vms = spec.vm_ids.iter().map(vm).collect::<Result<_, _>>()?;
-        Ok(Answers { subnet, mtu, vms })
+        Ok(Answers { subnets, vms })
     }
 
     /// How long Nova asked to be left alone, though the object may do with known names.

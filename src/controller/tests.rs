@@ -32,7 +32,7 @@ fn key(name: &str) -> ObjectKey {
 /// An object that names the VM `vm of <name>`; its uid is its name and a generation of its own.
 fn object(name: &str) -> OpenstackConfig {
     let spec = Spec {
-        subnet: Some(SubnetSelector::Id("subnet-1".to_owned())),
+        subnets: vec![SubnetSelector::Id("subnet-1".to_owned())],
         vm_ids: vec![format!("vm of {name}")],
         provider_id: "provider-1".to_owned(),
         project_id: "project-1".to_owned(),

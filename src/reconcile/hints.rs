@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::plan::{Plan, Sources, usable};
+use super::plan::{Plan, Sources, attached};
 use super::report::{count, listed};
 use crate::cloud::neutron::is_uuid;
 use crate::node_config::is_kubernetes_name;
@@ -48,7 +48,7 @@ pub(super) fn hints(sources: &Sources<'_>, plan: &Plan) -> Vec<String> {
     kinds.into_iter().filter(|(_, _, names, _)| !names.is_empty()).map(hint).collect()
 }
 
-/// Of the VMs without a port in the subnet those whose id is none, and those that Nova knows and
+/// Of the VMs without a port in the subnets those whose id is none, and those that Nova knows and
 /// that have no port in the project at all.
 fn without_ports(sources: &Sources<'_>, plan: &Plan) -> (BTreeSet<String>, BTreeSet<String>) {
     let all = plan.absent.iter().chain(&plan.without_ports);
@@ -84,12 +84,12 @@ fn names_that_differ_in_case(sources: &Sources<'_>, plan: &Plan) -> BTreeSet<Str
     alike.flatten().map(str::to_owned).collect()
 }
 
-/// Ports in the subnet that Neutron could not bind, with their nodes.
+/// Ports in the subnets that Neutron could not bind, with their nodes.
 fn unbound_ports(sources: &Sources<'_>, plan: &Plan) -> BTreeSet<String> {
     let mut ports = BTreeSet::new();
     for vm in &sources.answers.vms {
         let unbound = vm.ports.iter().filter(|port| port.binding_failed);
-        for port in unbound.filter(|port| usable(port, sources.answers.subnet, None).is_ok()) {
+        for port in unbound.filter(|port| attached(port, &sources.answers.subnets).is_ok()) {
             let node = plan.nodes.iter().find(|node| node.config.instance_id == vm.id);
             let node = node.map_or(vm.id, |node| &node.config.node_name);
             ports.insert(format!("{} of {node}", port.id));

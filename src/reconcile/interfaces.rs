@@ -7,14 +7,17 @@
 
 use std::net::IpAddr;
 
-use crate::cloud::neutron::{Port, Subnet};
+use crate::cloud::fetch::FoundSubnet;
+use crate::cloud::neutron::Port;
 use crate::node_config::{Interface, MAX_INTERFACES};
 
-/// A port of the node with its address in the subnet.
+/// A port of the node with its address in one of the subnets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attached<'a> {
     /// The port.
     pub port: &'a Port,
+    /// Of the subnets in which it has addresses, the one that the object lists first.
+    pub subnet: &'a FoundSubnet,
     /// Its lowest address in the subnet.
     pub address: IpAddr,
 }
@@ -79,17 +82,20 @@ pub fn assign<'a>(
 
 impl Assigned<'_> {
     /// As they are sent to the node.
-    pub fn interfaces(&self, subnet: &Subnet, mtu: u32) -> Vec<Interface> {
-        let interface = |(id, attached): &(u8, Attached<'_>)| Interface {
-            id: *id,
-            name: Interface::name_of(*id),
-            port_id: attached.port.id.clone(),
-            mac_address: attached.port.mac_address.clone(),
-            address: attached.address,
-            cidr: subnet.cidr.clone(),
-            mtu,
-            network_id: subnet.network_id.clone(),
-            subnet_id: subnet.id.clone(),
+    pub fn interfaces(&self) -> Vec<Interface> {
+        let interface = |(id, attached): &(u8, Attached<'_>)| {
+            let FoundSubnet { subnet, mtu } = attached.subnet;
+            Interface {
+                id: *id,
+                name: Interface::name_of(*id),
+                port_id: attached.port.id.clone(),
+                mac_address: attached.port.mac_address.clone(),
+                address: attached.address,
+                cidr: subnet.cidr.clone(),
+                mtu: *mtu,
+                network_id: subnet.network_id.clone(),
+                subnet_id: subnet.id.clone(),
+            }
         };
         self.ports.iter().map(interface).collect()
     }

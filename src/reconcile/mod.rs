@@ -208,8 +208,8 @@ fn check<'a>(context: &Context, work: &'a Work) -> Result<Item<'a>, Failed> {
     if !missing.is_empty() {
         return Err(config_error(format!("the operator's settings lack {}", missing.join(", "))));
     }
-    if spec.subnet.is_none() {
-        let message = "set spec.subnetID or spec.subnetName; neither is given";
+    if spec.subnets.is_empty() {
+        let message = "set spec.subnetIDs, spec.subnetID or spec.subnetName; none is given";
         return Err(Failed::new(Reason::SubnetRequired, message));
     }
     if !state.remembers() {

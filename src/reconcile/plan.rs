@@ -1,15 +1,14 @@
 //! What each node should have, from the answers of the cloud and the inventory (steps 8 to 10). Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::hints;
 use super::interfaces::{Assigned, Attached, assign};
 use super::memory::Memory;
-use crate::cloud::fetch::{Answers, Vm};
-use crate::cloud::neutron::{Port, Subnet, same};
+use crate::cloud::fetch::{Answers, FoundSubnet, Vm};
+use crate::cloud::neutron::{Port, same};
 use crate::cloud::nova::ServerName;
 use crate::inventory::contents::Inventory;
 use crate::inventory::record::{Record, ReservedId};
@@ -43,7 +42,7 @@ pub struct Sources<'a> {
 pub struct Plan {
     /// Nodes with at least one interface, ordered by name.
     pub nodes: Vec<PlannedNode>,
-    /// VMs without a usable port in the subnet.
+    /// VMs without a usable port in the subnets.
     pub without_ports: Vec<String>,
     /// Nodes whose name is the last known one, because Nova doesn't confirm it.
     pub remembered: Vec<Unconfirmed>,
@@ -212,37 +211,36 @@ fn name_of(sources: &Sources<'_>, vm: &Vm<'_>) -> Result<Name, String> {
 
 fn node(sources: &Sources<'_>, vm: &Vm<'_>, name: &str, plan: &mut Plan) -> Option<PlannedNode> {
     let Sources { answers, spec, inventory, .. } = *sources;
-    let Answers { subnet, mtu, .. } = *answers;
     let record = inventory.get(&spec.provider_id, name).map(|stored| &stored.record);
     let record = record.or_else(|| {
         let mut records = inventory.by_vm(vm.id).into_iter().map(|stored| &stored.record);
         records.find(|record| record.node_name == name && is_ours(sources, record))
     });
-    let (mut attached, mut left_out) = (Vec::new(), Vec::new());
+    let (mut all_attached, mut left_out) = (Vec::new(), Vec::new());
     // Neutron sets ACTIVE ports to BUILD for seconds when an agent restarts, so a port that the node
     // has stays as it is.
     let mut kept: Vec<&Interface> = Vec::new();
     for port in vm.ports {
-        match usable(port, subnet, sources.statuses) {
-            Ok(address) => attached.push(Attached { port, address }),
+        let usable = attached(port, &answers.subnets).and_then(|attached| {
+            if !is_allowed(&port.status, sources.statuses) {
+                kept.push(sent_interface(sources, vm.id, port).ok_or(Unusable::Status)?);
+                note_building(sources, name, port, plan);
+            }
+            Ok(attached)
+        });
+        match usable {
+            Ok(attached) => all_attached.push(attached),
             Err(why) => {
-                let kept_interface = sent_interface(sources, vm.id, port);
-                if let Some(interface) = kept_interface.filter(|_| why == Unusable::Status) {
-                    kept.push(interface);
-                    attached.push(Attached { port, address: interface.address });
-                    note_building(sources, name, port, plan);
-                } else {
-                    left_out.push(port);
-                    plan.leave_out(name, port, why);
-                }
+                left_out.push(port);
+                plan.leave_out(name, port, why);
             }
         }
     }
-    if attached.is_empty() {
+    if all_attached.is_empty() {
         return None;
     }
-    let assigned = assign(&attached, &left_out, &remembered_ids(sources, vm, record));
-    let mut interfaces = assigned.interfaces(subnet, mtu);
+    let assigned = assign(&all_attached, &left_out, &remembered_ids(sources, vm, record));
+    let mut interfaces = assigned.interfaces();
     for interface in &mut interfaces {
         if let Some(kept) = kept.iter().find(|kept| kept.port_id == interface.port_id) {
             *interface =
@@ -252,7 +250,7 @@ fn node(sources: &Sources<'_>, vm: &Vm<'_>, name: &str, plan: &mut Plan) -> Opti
     let Assigned { ports, reserved, over_limit } = assigned;
     if over_limit > 0 {
         let is_left = |attached: &&Attached<'_>| ports.iter().all(|(_, one)| one != *attached);
-        for attached in attached.iter().filter(is_left) {
+        for attached in all_attached.iter().filter(is_left) {
             plan.leave_out(name, attached.port, Unusable::OverLimit);
         }
     }
@@ -292,11 +290,11 @@ fn note_building(sources: &Sources<'_>, node_name: &str, port: &Port, plan: &mut
 /// Why a port of a VM becomes no interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Unusable {
-    /// It is on another network than the subnet's.
+    /// It is on another network than those of the subnets.
     OtherNetwork,
     /// It has no address at all.
     NoAddress,
-    /// It has addresses in other subnets of the network only.
+    /// It has addresses in other subnets of these networks only.
     OtherSubnet,
     /// Its status doesn't count.
     Status,
@@ -304,22 +302,22 @@ pub enum Unusable {
     OverLimit,
 }
 
-/// The port's lowest address in the subnet, or why it can't be used.
-pub fn usable(
-    port: &Port,
-    subnet: &Subnet,
-    statuses: Option<&[String]>,
-) -> Result<IpAddr, Unusable> {
-    if !same(&port.network_id, &subnet.network_id) {
-        return Err(Unusable::OtherNetwork);
+/// The port with its lowest address in the first subnet that it is in, or why it is in none.
+pub fn attached<'a>(port: &'a Port, subnets: &'a [FoundSubnet]) -> Result<Attached<'a>, Unusable> {
+    let mut why = Unusable::OtherNetwork;
+    for found in subnets {
+        let FoundSubnet { subnet, .. } = found;
+        if !same(&port.network_id, &subnet.network_id) {
+            continue;
+        }
+        let in_subnet = |(subnet_id, _): &&(Arc<str>, _)| same(subnet_id, &subnet.id);
+        match port.fixed_ips.iter().filter(in_subnet).map(|(_, address)| *address).min() {
+            Some(address) => return Ok(Attached { port, subnet: found, address }),
+            None if port.fixed_ips.is_empty() => why = Unusable::NoAddress,
+            None => why = Unusable::OtherSubnet,
+        }
     }
-    let in_subnet = |(subnet_id, _): &&(Arc<str>, _)| same(subnet_id, &subnet.id);
-    match port.fixed_ips.iter().filter(in_subnet).map(|(_, address)| *address).min() {
-        None if port.fixed_ips.is_empty() => Err(Unusable::NoAddress),
-        None => Err(Unusable::OtherSubnet),
-        Some(_) if !is_allowed(&port.status, statuses) => Err(Unusable::Status),
-        Some(address) => Ok(address),
-    }
+    Err(why)
 }
 
 fn is_allowed(status: &str, allowed: Option<&[String]>) -> bool {
@@ -337,7 +335,7 @@ fn is_ours(sources: &Sources<'_>, record: &Record) -> bool {
 /// The ids that the VM's ports have by the inventory. Later entries count more: those of the VM's
 /// own records, and of these what was accepted last. The record of another VM with the node's name
 /// speaks for the ports that came from there with the name. Records of another cluster speak for
-/// ports that are in the subnet only: they reserve nothing here.
+/// ports that are in the subnets only: they reserve nothing here.
 fn remembered_ids<'a>(
     sources: &Sources<'a>,
     vm: &Vm<'_>,
@@ -354,8 +352,8 @@ fn remembered_ids<'a>(
     records.sort_by_key(rank);
     let is_in_subnet = |port_id: &str| {
         let mut ports = vm.ports.iter();
-        let subnet = sources.answers.subnet;
-        ports.any(|port| port.id == port_id && usable(port, subnet, None).is_ok())
+        let subnets = &sources.answers.subnets;
+        ports.any(|port| port.id == port_id && attached(port, subnets).is_ok())
     };
     let ids = |record: &'a Record| {
         let is_ours = is_ours(sources, record);

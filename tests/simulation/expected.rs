@@ -31,7 +31,7 @@ fn failing(reason: &'static str) -> Expected {
 
 /// What stands in the way before a node is thought of.
 fn obstacle(cloud: &CloudState, spec: &Spec) -> Option<(&'static str, bool)> {
-    if spec.subnet.is_none() {
+    if spec.subnets.is_empty() {
         return Some(("SubnetRequired", true));
     }
     let Some(provider) = cloud.providers.iter().find(|p| p.id == spec.provider_id) else {
@@ -49,7 +49,7 @@ fn obstacle(cloud: &CloudState, spec: &Spec) -> Option<(&'static str, bool)> {
     if !cloud.catalog.iter().any(|service| service.kind == "network") {
         return Some(("NeutronEndpointError", false));
     }
-    let by_name = matches!(spec.subnet, Some(SubnetSelector::Name(_)));
+    let by_name = matches!(spec.subnets[..], [SubnetSelector::Name(_)]);
     match subnets(cloud, spec).len() {
         0 => Some(("SubnetNotFound", true)),
         1 => None,
@@ -65,7 +65,7 @@ fn plan(
     name_key: bool,
     inventory: &Inventory,
 ) -> (BTreeMap<String, (String, BTreeSet<Card>)>, bool) {
-    let Some(subnet) = subnets(cloud, spec).first().copied() else { return Default::default() };
+    let Some(subnets) = subnets(cloud, spec).into_iter().next() else { return Default::default() };
     let mut by_name: BTreeMap<String, Vec<(&String, bool)>> = BTreeMap::new();
     for vm in &spec.vm_ids {
         let confirmed = confirmed_name(cloud, &spec.project_id, vm, name_key);
@@ -83,7 +83,7 @@ fn plan(
     let single = by_name.into_iter().filter(|(_, vms)| vms.len() == 1);
     let nodes = single.map(|(name, vms)| {
         let vm = vms[0].0;
-        let cards = wanted_cards(cloud, spec, subnet, vm, inventory);
+        let cards = wanted_cards(cloud, spec, &subnets, vm, inventory);
         (name, (vm.clone(), cards))
     });
     (nodes.filter(|(_, (_, cards))| !cards.is_empty()).collect(), twins)

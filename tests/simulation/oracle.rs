@@ -94,31 +94,39 @@ pub(crate) struct Card {
     subnet: String,
 }
 
-/// The subnets that a spec may mean.
-pub(crate) fn subnets<'a>(cloud: &'a CloudState, spec: &Spec) -> Vec<&'a Subnet> {
+/// The lists of subnets that a spec may mean: a name may mean one of several.
+pub(crate) fn subnets<'a>(cloud: &'a CloudState, spec: &Spec) -> Vec<Vec<&'a Subnet>> {
     let project = |subnet: &Subnet| {
         cloud.network(&subnet.network_id).is_some_and(|n| n.project_id == spec.project_id)
     };
-    match &spec.subnet {
-        None => Vec::new(),
-        Some(SubnetSelector::Id(id)) => cloud.subnet(id).into_iter().collect(),
-        Some(SubnetSelector::Name(name)) => {
-            cloud.subnets.iter().filter(|s| s.name == *name && project(s)).collect()
-        }
+    if let [SubnetSelector::Name(name)] = &spec.subnets[..] {
+        let named = cloud.subnets.iter().filter(|s| s.name == *name && project(s));
+        return named.map(|subnet| vec![subnet]).collect();
     }
+    let by_id = |selector: &SubnetSelector| match selector {
+        SubnetSelector::Id(id) => cloud.subnet(id),
+        SubnetSelector::Name(_) => None,
+    };
+    let all: Option<Vec<&Subnet>> = spec.subnets.iter().map(by_id).collect();
+    all.into_iter().filter(|all| !all.is_empty()).collect()
 }
 
-/// What a VM's ports in a subnet come to, however many they are.
+/// What a VM's ports in the subnets come to, however many they are.
 pub(crate) fn cards(
     cloud: &CloudState,
     spec: &Spec,
-    subnet: &Subnet,
+    subnets: &[&Subnet],
     vm: &str,
     statuses: &[&str],
 ) -> BTreeSet<Card> {
     let card = |port: &Port| {
-        let addresses = port.fixed_ips.iter().filter(|ip| ip.subnet_id == subnet.id);
-        let address = addresses.map(|ip| ip.ip_address.parse().unwrap()).min()?;
+        let addresses = |subnet: &&Subnet| {
+            let addresses = port.fixed_ips.iter().filter(|ip| ip.subnet_id == subnet.id);
+            addresses.map(|ip| ip.ip_address.parse().unwrap()).min()
+        };
+        let of_network = subnets.iter().filter(|subnet| subnet.network_id == port.network_id);
+        let (subnet, address) =
+            of_network.copied().find_map(|subnet| Some((subnet, addresses(&subnet)?)))?;
         Some(Card {
             port: port.id.clone(),
             mac: port.mac_address.to_ascii_lowercase(),
@@ -131,7 +139,7 @@ pub(crate) fn cards(
     cloud
         .ports
         .of_device(vm)
-        .filter(|port| port.project_id == spec.project_id && port.network_id == subnet.network_id)
+        .filter(|port| port.project_id == spec.project_id)
         .filter(|port| statuses.contains(&port.status.as_str()))
         .filter_map(card)
         .collect()
@@ -170,7 +178,7 @@ pub(crate) fn kept_interfaces<'a>(
     vm: &str,
     inventory: &'a Inventory,
 ) -> Vec<&'a multinic_operator::node_config::Interface> {
-    let Some(subnet) = subnets(cloud, spec).first().copied() else { return Vec::new() };
+    let Some(subnets) = subnets(cloud, spec).into_iter().next() else { return Vec::new() };
     let accepted = |record: &&Record| match &record.accepted_by {
         Some(target) => target == spec.target(),
         None => [spec.target(), &spec.provider_id].contains(&record.provider_id.as_str()),
@@ -184,7 +192,7 @@ pub(crate) fn kept_interfaces<'a>(
         let sent = sent.filter(|(_, interface)| interface.port_id == card.port);
         sent.max_by_key(|(at, _)| *at).map(|(_, interface)| interface)
     };
-    cards(cloud, spec, subnet, vm, &["BUILD"]).iter().filter_map(kept).collect()
+    cards(cloud, spec, &subnets, vm, &["BUILD"]).iter().filter_map(kept).collect()
 }
 
 fn card_of(interface: &multinic_operator::node_config::Interface) -> Card {
@@ -227,15 +235,15 @@ pub(crate) fn check_cards(
     Ok(())
 }
 
-/// What a node should have: its VM's ports in the subnet, and those that stay as they are.
+/// What a node should have: its VM's ports in the subnets, and those that stay as they are.
 pub(crate) fn wanted_cards(
     cloud: &CloudState,
     spec: &Spec,
-    subnet: &Subnet,
+    subnets: &[&Subnet],
     vm: &str,
     inventory: &Inventory,
 ) -> BTreeSet<Card> {
-    let mut wanted = cards(cloud, spec, subnet, vm, &["ACTIVE", "DOWN"]);
+    let mut wanted = cards(cloud, spec, subnets, vm, &["ACTIVE", "DOWN"]);
     let kept = kept_interfaces(cloud, spec, vm, inventory);
     wanted.extend(kept.into_iter().map(card_of));
     wanted
@@ -297,10 +305,10 @@ impl Oracle {
             return fail(format!("VM {vm} is named {names:?}"));
         }
         let mut found = Err("the cloud has no such subnet".to_owned());
-        for subnet in clouds.iter().flat_map(|cloud| subnets(cloud, spec)) {
+        for subnets in clouds.iter().flat_map(|cloud| subnets(cloud, spec)) {
             let seen = clouds.iter().map(|cloud| {
                 let kept = kept_interfaces(cloud, spec, vm, inventory);
-                let cards = cards(cloud, spec, subnet, vm, statuses);
+                let cards = cards(cloud, spec, &subnets, vm, statuses);
                 cards.into_iter().chain(kept.into_iter().map(card_of)).collect::<BTreeSet<Card>>()
             });
             found = check_cards(node, &seen.collect::<Vec<_>>(), &BTreeSet::new());

@@ -33,6 +33,11 @@ pub(crate) fn spec_of(random: &mut fastrand::Rng, most_vms: usize, one_in: u8) -
     } else {
         spec["subnetName"] = json!("lan");
     }
+    // Drawn from a copy, so that all other choices of a seed stay as they were.
+    if random.clone().u8(0..6) == 0 {
+        let numbers = random.clone().choice([[0, 1], [1, 0], [0, 0]]).unwrap();
+        spec["subnetIDs"] = json!(numbers.map(|number| subnet_id(project, number)));
+    }
     if random.u8(0..3) == 0 {
         // A Biz cluster belongs to one provider.
         let cluster = format!("biz-{}-of-{provider}", random.u8(0..2));
@@ -41,6 +46,7 @@ pub(crate) fn spec_of(random: &mut fastrand::Rng, most_vms: usize, one_in: u8) -
     match random.u8(0..24) {
         0 => spec["vmNames"] = json!("worker-0"),
         1 => {
+            spec["subnetIDs"] = Value::Null;
             spec["subnetID"] = json!(" ");
             spec["subnetName"] = Value::Null;
         }

@@ -253,7 +253,7 @@ pub(crate) struct Asked {
 /// What an object with this subnet and these VMs asks for.
 pub(crate) fn spec(subnet: SubnetSelector, vm_ids: &[&str]) -> Spec {
     Spec {
-        subnet: Some(subnet),
+        subnets: vec![subnet],
         vm_ids: vm_ids.iter().map(|id| (*id).to_owned()).collect(),
         provider_id: PROVIDER.to_owned(),
         project_id: PROJECT.to_owned(),

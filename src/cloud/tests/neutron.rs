@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{PROJECT, Reply, Stage, port, reply, stage};
+use super::{PROJECT, PROVIDER, Reply, SUBNET, Stage, port, reply, spec, stage};
 use crate::cloud::error::{CloudError, Step};
+use crate::cloud::fetch::Fetch;
 use crate::http::client::Service;
 use crate::resources::SubnetSelector;
 
@@ -34,6 +35,31 @@ fn a_port_that_was_deleted_between_two_pages_is_not_among_the_ports() {
     let replies = [before, gone("PortNotFound"), page(&[p1], None)];
     stage.services.say(Service::Neutron, "/ports?", replies);
     assert_eq!(ports(&stage).unwrap(), ["p1"]);
+}
+
+#[test]
+fn each_subnet_and_network_of_a_pass_is_asked_for_once_and_fails_only_the_objects_that_name_it() {
+    let stage = stage(&[]);
+    let id = |id: &str| SubnetSelector::Id(id.to_owned());
+    let mut both = spec(id(SUBNET), &["vm-1"]);
+    both.subnets.push(id("subnet-2"));
+    let one = spec(id(SUBNET), &["vm-2"]);
+    let ask = |fetch: &mut Fetch<'_>| fetch.slice(&[&both, &one], &[&both, &one]).unwrap();
+    let mut fetch = Fetch::new(&stage.cloud, PROVIDER, PROJECT, false);
+    ask(&mut fetch);
+    let subnets = fetch.answers(&both).unwrap().subnets;
+    let ids: Vec<&str> = subnets.iter().map(|found| &*found.subnet.id).collect();
+    assert_eq!(ids, [SUBNET, "subnet-2"]);
+    let asked = stage.services.asked(Service::Neutron);
+    let count = |what: &str| asked.iter().filter(|url| url.contains(what)).count();
+    assert_eq!((count("/subnets/subnet-1"), count("/subnets/subnet-2")), (1, 1));
+    assert_eq!(count("/networks/"), 1);
+    stage.services.say(Service::Neutron, "/subnets/subnet-2", [reply(500, json!({}))]);
+    let mut fetch = Fetch::new(&stage.cloud, PROVIDER, PROJECT, false);
+    ask(&mut fetch);
+    let error = fetch.answers(&both).unwrap_err();
+    assert!(error.message.contains("/subnets/subnet-2: HTTP 500"), "{}", error.message);
+    assert!(fetch.answers(&one).is_ok());
 }
 
 #[test]

@@ -1,13 +1,17 @@
 //! Which port becomes which interface.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use proptest::prelude::*;
 
 use super::{NETWORK, SUBNET, address, mac, port, subnet};
+use crate::cloud::fetch::FoundSubnet;
 use crate::cloud::neutron::Port;
 use crate::node_config::{Interface, MAX_INTERFACES};
 use crate::reconcile::interfaces::{Assigned, Attached, assign};
+
+static ONLY_SUBNET: LazyLock<FoundSubnet> = LazyLock::new(subnet);
 
 fn assigned<'a>(ports: &'a [Port], remembered: &[(&str, u8)]) -> Assigned<'a> {
     beside(&[], ports, remembered)
@@ -15,8 +19,10 @@ fn assigned<'a>(ports: &'a [Port], remembered: &[(&str, u8)]) -> Assigned<'a> {
 
 /// The same with ports of the VM that can't be used now.
 fn beside<'a>(left_out: &'a [Port], ports: &'a [Port], remembered: &[(&str, u8)]) -> Assigned<'a> {
-    let attached: Vec<Attached<'_>> =
-        ports.iter().map(|port| Attached { port, address: port.fixed_ips[0].1 }).collect();
+    let attached: Vec<Attached<'_>> = ports
+        .iter()
+        .map(|port| Attached { port, subnet: &ONLY_SUBNET, address: port.fixed_ips[0].1 })
+        .collect();
     assign(&attached, &left_out.iter().collect::<Vec<_>>(), remembered)
 }
 
@@ -26,7 +32,7 @@ fn ids<'a>(assigned: &Assigned<'a>) -> Vec<(&'a str, u8)> {
 }
 
 fn interfaces(assigned: &Assigned<'_>) -> Vec<Interface> {
-    assigned.interfaces(&subnet(), 1450)
+    assigned.interfaces()
 }
 
 fn numbered(numbers: std::ops::Range<u8>) -> Vec<Port> {

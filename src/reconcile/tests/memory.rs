@@ -41,10 +41,10 @@ fn memory_of_work(
     records: &[Record],
     may_renumber: bool,
 ) -> Memory {
-    let (subnet, ports) = (subnet(), [port("p1", 1)]);
+    let ports = [port("p1", 1)];
     let name = ServerName::Known(Some("worker-1".to_owned()));
     let vms = vec![Vm { id: "vm-1", name: &name, ports: &ports }];
-    let answers = Answers { subnet: &subnet, mtu: 1450, vms };
+    let answers = Answers { subnets: vec![subnet()], vms };
     let pass = pass(Lane::Poll, &[Arc::new(object.clone())]);
     let work = Work { is_held: is_held || pass.work[0].is_held, ..pass.work[0].clone() };
     memory::of(&work, &answers, &inventory(records), may_renumber)

@@ -24,7 +24,8 @@ use serde_json::json;
 
 use super::plan::PlannedNode;
 use crate::clock::{Clock, Now};
-use crate::cloud::neutron::{Port, Subnet};
+use crate::cloud::fetch::FoundSubnet;
+use crate::cloud::neutron::Port;
 use crate::config::{Config, Intervals};
 use crate::inventory::contents::Inventory;
 use crate::inventory::files::Disk;
@@ -58,9 +59,13 @@ fn intervals() -> Intervals {
     Config::read(url).unwrap().settings.intervals
 }
 
-fn subnet() -> Subnet {
-    let subnet = json!({"id": SUBNET, "network_id": NETWORK, "cidr": "10.0.0.0/16"});
-    serde_json::from_value(subnet).unwrap()
+fn subnet() -> FoundSubnet {
+    found_subnet(SUBNET, NETWORK, "10.0.0.0/16", 1450)
+}
+
+fn found_subnet(id: &str, network: &str, cidr: &str, mtu: u32) -> FoundSubnet {
+    let subnet = json!({"id": id, "network_id": network, "cidr": cidr});
+    FoundSubnet { subnet: serde_json::from_value(subnet).unwrap(), mtu }
 }
 
 fn mac(number: u8) -> String {
@@ -152,7 +157,7 @@ fn planned(node: &str, vm_id: &str, ports: &[(&str, u8)], down: &[&str]) -> Plan
 /// An object that names these VMs, created so many seconds after the start. Its uid is its name.
 fn object(name: &str, created: u64, vm_ids: &[&str]) -> OpenstackConfig {
     let spec = Spec {
-        subnet: Some(SubnetSelector::Id(SUBNET.to_owned())),
+        subnets: vec![SubnetSelector::Id(SUBNET.to_owned())],
         vm_ids: vm_ids.iter().map(|id| (*id).to_owned()).collect(),
         provider_id: PROVIDER.to_owned(),
         project_id: "project-1".to_owned(),

@@ -4,16 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{
-    NETWORK, SUBNET, address, intervals, inventory, legacy_record, node_config, object, owner,
-    port, record, subnet, wall,
+    NETWORK, SUBNET, address, found_subnet, intervals, inventory, legacy_record, node_config,
+    object, owner, port, record, subnet, wall,
 };
-use crate::cloud::fetch::{Answers, Vm};
+use crate::cloud::fetch::{Answers, FoundSubnet, Vm};
 use crate::cloud::neutron::Port;
 use crate::cloud::nova::ServerName;
 use crate::cloud::{CloudError, Step};
 use crate::inventory::record::{Record, ReservedId};
+use crate::node_config::Interface;
 use crate::reconcile::changes::{SendContext, due};
-use crate::reconcile::plan::{Plan, PlannedNode, Sources, Unconfirmed, Unusable, plan, usable};
+use crate::reconcile::plan::{Plan, PlannedNode, Sources, Unconfirmed, Unusable, attached, plan};
 use crate::resources::Spec;
 
 /// A cloud as one pass finds it.
@@ -22,6 +23,7 @@ struct Scene {
     ports: BTreeMap<String, Vec<Port>>,
     records: Vec<Record>,
     statuses: Option<Vec<String>>,
+    subnets: Vec<FoundSubnet>,
 }
 
 /// VMs and what Nova calls them.
@@ -34,6 +36,7 @@ fn cloud(vms: &[(&str, &str)]) -> Scene {
         ports: BTreeMap::new(),
         records: Vec::new(),
         statuses: Some(vec!["ACTIVE".to_owned(), "DOWN".to_owned()]),
+        subnets: vec![subnet()],
     }
 }
 
@@ -75,8 +78,7 @@ impl Scene {
             let ports = self.ports.get(id).unwrap_or(&none);
             Vm { id, name, ports }
         });
-        let subnet = subnet();
-        let answers = Answers { subnet: &subnet, mtu: 1450, vms: vms.collect() };
+        let answers = Answers { subnets: self.subnets.clone(), vms: vms.collect() };
         plan(&Sources {
             spec,
             uid: "edge",
@@ -316,15 +318,47 @@ fn ports_on_another_network_or_in_another_subnet_are_none_of_ours() {
 
 #[test]
 fn a_port_that_cannot_be_used_says_why() {
-    let why = |port: Port| usable(&port, &subnet(), Some(&["ACTIVE".to_owned()]));
+    let subnets = [subnet()];
+    let why = |port: Port| attached(&port, &subnets).map(|attached| attached.address);
     let fine = port("p1", 1);
     assert_eq!(why(fine.clone()), Ok(address(1)));
     let elsewhere = Port { network_id: "other".into(), ..fine.clone() };
     assert_eq!(why(elsewhere), Err(Unusable::OtherNetwork));
     let fixed_ips = vec![("other".into(), address(1))];
     assert_eq!(why(Port { fixed_ips, ..fine.clone() }), Err(Unusable::OtherSubnet));
-    assert_eq!(why(Port { fixed_ips: Vec::new(), ..fine.clone() }), Err(Unusable::NoAddress));
-    assert_eq!(why(Port { status: "DOWN".into(), ..fine }), Err(Unusable::Status));
+    assert_eq!(why(Port { fixed_ips: Vec::new(), ..fine }), Err(Unusable::NoAddress));
+}
+
+#[test]
+fn with_several_subnets_each_interface_has_its_own_and_the_first_listed_counts() {
+    let mut scene = cloud(&[("vm-1", "worker-1")]);
+    let beside = found_subnet("subnet-2", NETWORK, "10.2.0.0/16", 1450);
+    let storage = found_subnet("subnet-3", "network-3", "10.3.0.0/16", 9000);
+    scene.subnets = vec![storage, beside, subnet()];
+    let place = |subnet: &str, number| (subnet.into(), address(number));
+    // MACs are in another order than subnets; p2 is in two subnets, of which subnet-2 is listed first.
+    let both = Port { fixed_ips: vec![place(SUBNET, 2), place("subnet-2", 12)], ..port("p2", 2) };
+    let fixed_ips = vec![place("subnet-3", 3)];
+    let stored = Port { network_id: "network-3".into(), fixed_ips, ..port("p3", 3) };
+    let stray = Port { fixed_ips: vec![place("subnet-3", 4)], ..port("p4", 4) };
+    let scene = [stored, both, port("p1", 1), stray]
+        .into_iter()
+        .fold(scene, |scene, port| scene.port("vm-1", port));
+    let plan = scene.plan();
+    let seen = |one: &Interface| {
+        (one.port_id.clone(), one.id, one.subnet_id.to_string(), one.cidr.to_string(), one.mtu)
+    };
+    let row = |port: &str, id, subnet: &str, cidr: &str, mtu| {
+        (port.to_owned(), id, subnet.to_owned(), cidr.to_owned(), mtu)
+    };
+    let seen: Vec<_> = plan.nodes[0].config.interfaces.iter().map(seen).collect();
+    let rows = [
+        row("p1", 0, SUBNET, "10.0.0.0/16", 1450),
+        row("p2", 1, "subnet-2", "10.2.0.0/16", 1450),
+        row("p3", 2, "subnet-3", "10.3.0.0/16", 9000),
+    ];
+    assert_eq!(seen, rows);
+    assert_eq!(plan.left_out[0].why, Unusable::OtherSubnet);
 }
 
 #[test]

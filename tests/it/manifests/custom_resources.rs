@@ -26,6 +26,7 @@ const SAMPLE: &str = "manifests/samples/openstackconfig.yaml";
 /// A spec that sets every field.
 fn whole_spec() -> Value {
     json!({
+        "subnetIDs": ["subnet-1", "subnet-2"],
         "subnetID": "subnet-id",
         "subnetName": "subnet-name",
         "vmNames": ["vm-1"],
@@ -136,7 +137,7 @@ fn the_printer_columns_show_fields_that_the_status_has() {
 fn every_field_of_the_spec_is_read_and_nothing_else() {
     // Taken apart without `..`: a new field doesn't compile until this says where it is from.
     let Spec {
-        subnet,
+        subnets,
         vm_ids,
         provider_id,
         project_id,
@@ -146,11 +147,15 @@ fn every_field_of_the_spec_is_read_and_nothing_else() {
         encrypt_key,
         encrypt_key_ref,
     } = read(&object(&whole_spec())).spec.unwrap();
-    let by_name = read(&object(&without(whole_spec(), "subnetID"))).spec.unwrap();
     let key_ref = encrypt_key_ref.unwrap();
+    let by_id = without(whole_spec(), "subnetIDs");
+    let by_name = without(by_id.clone(), "subnetID");
+    let subnet_of = |spec| read(&object(&spec)).spec.unwrap().subnets;
+    let id = |id: &str| SubnetSelector::Id(id.to_owned());
     let read_as = [
-        ("subnetID", subnet == Some(SubnetSelector::Id("subnet-id".to_owned()))),
-        ("subnetName", by_name.subnet == Some(SubnetSelector::Name("subnet-name".to_owned()))),
+        ("subnetIDs[]", subnets == [id("subnet-1"), id("subnet-2")]),
+        ("subnetID", subnet_of(by_id) == [id("subnet-id")]),
+        ("subnetName", subnet_of(by_name) == [SubnetSelector::Name("subnet-name".to_owned())]),
         ("vmNames[]", vm_ids == ["vm-1"]),
         ("credentials.openstackProviderID", provider_id == "provider"),
         ("credentials.projectID", project_id == "project"),
@@ -274,6 +279,12 @@ enum Refusal {
     Operator,
 }
 
+fn without_subnets(spec: &mut Value) -> &mut serde_json::Map<String, Value> {
+    let fields = spec.as_object_mut().unwrap();
+    fields.retain(|field, _| !field.starts_with("subnet"));
+    fields
+}
+
 fn cases() -> Vec<(&'static str, Value, Refusal)> {
     let changed = |change: &dyn Fn(&mut Value)| {
         let mut spec = whole_spec();
@@ -283,10 +294,15 @@ fn cases() -> Vec<(&'static str, Value, Refusal)> {
     let set = |path: &'static str, value: Value| changed(&|spec| *leaf(spec, path) = value.clone());
     let subnet = |id: Option<&str>, name: Option<&str>| {
         changed(&|spec| {
-            let fields = spec.as_object_mut().unwrap();
-            fields.retain(|field, _| !field.starts_with("subnet"));
+            let fields = without_subnets(spec);
             fields.extend(id.map(|id| ("subnetID".to_owned(), json!(id))));
             fields.extend(name.map(|name| ("subnetName".to_owned(), json!(name))));
+        })
+    };
+    let subnets = |ids: Value| {
+        changed(&|spec| {
+            without_subnets(spec);
+            spec["subnetIDs"] = ids.clone();
         })
     };
     let vms = |number: usize| {
@@ -301,6 +317,13 @@ fn cases() -> Vec<(&'static str, Value, Refusal)> {
         ("a name of more than one word", subnet(None, Some(" tenant subnet ")), Refusal::None),
         ("a name in another script", subnet(None, Some("테넌트")), Refusal::None),
         ("no subnet", subnet(None, None), Refusal::Rule),
+        ("subnets by id", subnets(json!(["s", "t"])), Refusal::None),
+        ("one of the ids blank", subnets(json!(["", "t"])), Refusal::None),
+        ("subnet by id, all ids blank", set("subnetIDs", json!([" ", ""])), Refusal::None),
+        ("no subnet in the list", subnets(json!([])), Refusal::Rule),
+        ("all ids blank", subnets(json!([" ", ""])), Refusal::Rule),
+        ("ten subnets", subnets(json!(vec!["s"; 10])), Refusal::None),
+        ("eleven subnets", subnets(json!(vec!["s"; 11])), Refusal::Schema),
         ("empty id", subnet(Some(""), None), Refusal::Rule),
         ("empty name", subnet(None, Some("")), Refusal::Rule),
         ("blank id and name", subnet(Some(" \t"), Some("\n\r ")), Refusal::Rule),
@@ -327,7 +350,7 @@ fn schema_rule_and_operator_agree_on_what_a_good_spec_is() {
         let object = object(&spec);
         let refused = schema.refuses(&object);
         assert_eq!(!refused.is_empty(), refusal == Refusal::Schema, "{name}: {refused:?}");
-        let taken = read(&object).spec.is_ok_and(|spec| spec.subnet.is_some());
+        let taken = read(&object).spec.is_ok_and(|spec| !spec.subnets.is_empty());
         match refusal {
             Refusal::None => assert!(taken, "{name}"),
             // Stricter only in bounds.
@@ -357,9 +380,11 @@ fn the_sample_is_a_good_object() {
     assert_eq!(sample["kind"], RESOURCE.kind);
     assert_eq!(Schema::of(OPENSTACK_CONFIGS).refuses(&sample), Vec::<String>::new());
     let spec = read(&sample).spec.unwrap();
-    assert!(spec.subnet.is_some());
+    assert!(!spec.subnets.is_empty());
     // What it shows in comments is also right without the comment marks.
     let whole = text(SAMPLE)
+        .replace("  # subnetIDs:", "  subnetIDs:")
+        .replace("  #   - ", "    - ")
         .replace("  # subnetName:", "  subnetName:")
         .replace("    # k8sProviderID:", "    k8sProviderID:")
         .replace("  # paused:", "  paused:");
@@ -379,6 +404,8 @@ fn objects_of_the_go_operator_are_good_and_their_settings_are_the_policys_to_all
         assert_eq!(Schema::of(OPENSTACK_CONFIGS).refuses(&object), Vec::<String>::new());
         let spec = read(&object).spec.unwrap();
         assert_eq!(spec.encrypt_key_ref.as_ref().unwrap().name, "contrabass-encrypt-key");
+        // Its subnetIDs win over the subnetID and the subnetName beside them.
+        assert_eq!(spec.subnets.len(), 2);
         let allowed_by = |variable: &str, value: &str| {
             let config = Config::read(|name| match name {
                 "KUBE_API_URL" => Some("http://kubernetes.test"),

@@ -245,9 +245,9 @@ impl SoakOracle {
         let seen: Vec<BTreeSet<Card>> = clouds
             .iter()
             .map(|cloud| {
-                let known =
-                    subnets(cloud, spec).into_iter().find(|known| Some(&*known.id) == subnet);
-                known.map(|known| cards(cloud, spec, known, vm, &STATUSES)).unwrap_or_default()
+                let mut known = subnets(cloud, spec).into_iter();
+                let known = known.find(|all| all.iter().any(|one| Some(&*one.id) == subnet));
+                known.map(|known| cards(cloud, spec, &known, vm, &STATUSES)).unwrap_or_default()
             })
             .collect();
         // A port that is BUILD now stays as its node has it.
