@@ -81,6 +81,8 @@ pub struct Spec {
     pub k8s_provider_id: Option<String>,
     /// Nothing is asked or sent for the object.
     pub paused: bool,
+    /// Which ports may be added to nodes.
+    pub ports: PortFilter,
     /// `spec.settings`, but for the key: what is set otherwise than in the environment.
     pub settings: Arc<Overrides>,
     /// `spec.settings.contrabassEncryptKey`.
@@ -148,6 +150,18 @@ impl Spec {
         self.k8s_provider_id.as_deref().unwrap_or(&self.provider_id)
     }
 }
+
+/// `spec.ports`: what a port must have before it is added to a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PortFilter {
+    /// It was created after the object.
+    pub created_after_object: bool,
+    /// All of these tags.
+    pub tags: Vec<Arc<str>>,
+}
+
+/// The value of `spec.ports.createdAfter` and of `PORTS_CREATED_AFTER`.
+pub(crate) const OBJECT_CREATION: &str = "ObjectCreation";
 
 /// How the user names a subnet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -282,6 +296,15 @@ struct GivenSpec {
     settings: serde_json::Value,
     #[serde(default)]
     secrets: GivenSecrets,
+    #[serde(default)]
+    ports: Option<GivenPorts>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct GivenPorts {
+    created_after: Option<String>,
+    tags: Option<Vec<String>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -371,6 +394,7 @@ fn read_spec(spec: Option<&serde_json::Value>) -> Result<Spec, String> {
         project_id: required(credentials.project_id, "credentials.projectID")?,
         k8s_provider_id: optional(credentials.k8s_provider_id, k8s_provider)?,
         paused: given.paused,
+        ports: given.ports.map_or_else(|| Ok(PortFilter::default()), read_ports)?,
         settings: Arc::new(settings),
         encrypt_key,
         encrypt_key_ref: encrypt_key_ref(given.secrets)?,
@@ -410,6 +434,23 @@ fn read_subnets(
     // A subnet's name is compared exactly, so it isn't trimmed.
     let name = name.filter(|name| ids.is_empty() && !name.trim().is_empty());
     Ok(ids.into_iter().map(SubnetSelector::Id).chain(name.map(SubnetSelector::Name)).collect())
+}
+
+fn read_ports(given: GivenPorts) -> Result<PortFilter, String> {
+    let created_after = given.created_after.filter(|text| !text.trim().is_empty());
+    if let Some(text) = created_after.as_ref().filter(|text| text.trim() != OBJECT_CREATION) {
+        return Err(format!(
+            "spec.ports.createdAfter is {text:?}; only {OBJECT_CREATION} is known"
+        ));
+    }
+    let mut tags: Vec<Arc<str>> = Vec::new();
+    for tag in given.tags.unwrap_or_default() {
+        let tag: Arc<str> = tag.trim().into();
+        if !tag.is_empty() && !tags.contains(&tag) {
+            tags.push(tag);
+        }
+    }
+    Ok(PortFilter { created_after_object: created_after.is_some(), tags })
 }
 
 /// `spec.settings`, and the key in it. What is null, blank or empty counts as absent, as in the Go
@@ -492,7 +533,7 @@ fn read_status(status: Option<&serde_json::Value>) -> Status {
 
 #[cfg(test)]
 mod tests {
-    use super::{SubnetSelector, read_spec, read_status};
+    use super::{PortFilter, SubnetSelector, read_spec, read_status};
     use serde_json::json;
 
     fn spec(change: impl FnOnce(&mut serde_json::Value)) -> serde_json::Value {
@@ -534,6 +575,25 @@ mod tests {
         assert_eq!(problem(json!(vec!["s"; 11])), "spec.subnetIDs has 11 entries; allowed are 10");
         assert!(problem(json!(["s", "a\u{7f}b"])).starts_with("spec.subnetIDs[1] has a control"));
         assert!(problem(json!("s")).contains("expected a sequence"));
+    }
+
+    #[test]
+    fn a_port_filter_has_known_words_and_each_tag_once() {
+        let read = |ports: serde_json::Value| {
+            read_spec(Some(&spec(|spec| spec["ports"] = ports))).map(|spec| spec.ports)
+        };
+        let filter = |created_after_object, tags: &[&str]| PortFilter {
+            created_after_object,
+            tags: tags.iter().map(|tag| (*tag).into()).collect(),
+        };
+        assert_eq!(read(json!(null)), Ok(filter(false, &[])));
+        assert_eq!(read(json!({"createdAfter": "", "tags": [" "]})), Ok(filter(false, &[])));
+        let whole = json!({"createdAfter": "ObjectCreation", "tags": ["a", " b", "a", "A"]});
+        assert_eq!(read(whole), Ok(filter(true, &["a", "b", "A"])));
+        let unknown = read(json!({"createdAfter": "Yesterday"})).unwrap_err();
+        let said = "spec.ports.createdAfter is \"Yesterday\"; only ObjectCreation is known";
+        assert_eq!(unknown, said);
+        assert!(read(json!({"tags": "a"})).unwrap_err().contains("expected a sequence"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::answer;
@@ -33,7 +34,7 @@ const HEAD_BASE_BYTES: usize = 400;
 /// Only what is used; an answer shrinks to a quarter.
 const PORT_FIELDS: &str = "&fields=id&fields=device_id&fields=mac_address&fields=status\
                            &fields=network_id&fields=fixed_ips&fields=project_id&fields=tenant_id\
-                           &fields=binding:vif_type";
+                           &fields=binding:vif_type&fields=created_at&fields=tags";
 
 /// Neutron, its URL ending in `/v2.0`.
 #[derive(Clone)]
@@ -72,6 +73,10 @@ pub struct Port {
     pub fixed_ips: Vec<(Arc<str>, IpAddr)>,
     /// Neutron couldn't bind it to the host of its VM. Only an admin's token shows it.
     pub binding_failed: bool,
+    /// Absent where Neutron doesn't say it, or not in a way that can be read.
+    pub created_at: Option<Timestamp>,
+    /// Its tags.
+    pub tags: Vec<Arc<str>>,
 }
 
 /// The ports of each VM that was asked for, ordered by id, or why one of them can't be read.
@@ -115,6 +120,8 @@ struct GivenPort {
     tenant_id: Option<String>,
     #[serde(rename = "binding:vif_type")]
     vif_type: Option<String>,
+    created_at: Option<String>,
+    tags: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -297,6 +304,8 @@ fn port(given: GivenPort, texts: &mut SharedTexts) -> Result<Port, String> {
         status: texts.shared(status.trim()),
         network_id: texts.shared(&network_id),
         fixed_ips,
+        created_at: given.created_at.and_then(|time| time.trim().parse().ok()),
+        tags: given.tags.unwrap_or_default().iter().map(|tag| texts.shared(tag)).collect(),
         binding_failed: given.vif_type.as_deref() == Some("binding_failed"),
         id,
     })
@@ -330,6 +339,8 @@ mod tests {
             network_id: "network".into(),
             fixed_ips: Vec::new(),
             binding_failed: false,
+            created_at: None,
+            tags: Vec::new(),
         };
         let mut all = vec![port("b", "BUILD"), port("a", "DOWN"), port("b", "ACTIVE")];
         keep_last_of_each(&mut all);

@@ -10,6 +10,7 @@ use ureq::http::Uri;
 use super::LogFormat;
 use crate::go_duration;
 use crate::http::url::has_bad_port;
+use crate::resources::OBJECT_CREATION;
 use crate::secret::Secret;
 
 /// The shortest interval and timeout; a shorter one is a mistake.
@@ -27,6 +28,15 @@ fn valid(text: &str, is_valid: bool, problem: &str) -> Result<String, String> {
 
 pub(super) fn one_of(text: &str, values: &[&str]) -> Result<String, String> {
     valid(text, values.contains(&text), &format!("{text:?} is none of {}", values.join(", ")))
+}
+
+/// Must a port be younger than its object?
+pub(super) fn created_after(text: &str) -> Result<bool, String> {
+    match text {
+        "" => Ok(false),
+        OBJECT_CREATION => Ok(true),
+        _ => Err(format!("{text:?} is neither empty nor {OBJECT_CREATION}")),
+    }
 }
 
 /// Which of the catalog's URLs are used.

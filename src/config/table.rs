@@ -13,8 +13,9 @@ use std::time::Duration;
 use super::endpoints::AllowedEndpoints;
 use super::object::ObjectSettings;
 use super::parse::{
-    address, aes_key, base_url, boolean, duration, interface, interval, log_filter, log_format,
-    namespace, namespaces, one_of, origin, percentage, port_statuses, text, whole_number,
+    address, aes_key, base_url, boolean, created_after, duration, interface, interval, log_filter,
+    log_format, namespace, namespaces, one_of, origin, percentage, port_statuses, text,
+    whole_number,
 };
 use super::read::{Reader, Setting};
 use super::{LogFormat, Required};
@@ -92,6 +93,7 @@ settings! {
         interface: String = value(interface), "OPENSTACK_ENDPOINT_INTERFACE", "public", "public, internal or admin";
         region: Option<String> = optional(text), "OPENSTACK_ENDPOINT_REGION", "", "only endpoints of this region";
         node_name_metadata_key: Option<String> = optional(text), "OPENSTACK_NODE_NAME_METADATA_KEY", "", "server metadata key that holds the node name";
+        ports_created_after_object: bool = value_or_blank(created_after), "PORTS_CREATED_AFTER", "", "ObjectCreation: nodes get only ports younger than their object";
         port_statuses: Option<Vec<String>> = value_or_blank(port_statuses), "OPENSTACK_PORT_ALLOWED_STATUSES", "ACTIVE,DOWN", "port statuses that count; * for all";
     }
 

@@ -64,6 +64,7 @@ fn one_report_lists_every_bad_variable() {
         ("POLL_FAST_INTERVAL", "0"),
         ("POLL_SLOW_INTERVAL", "-1m"),
         ("OPENSTACK_ENDPOINT_INTERFACE", "outside"),
+        ("PORTS_CREATED_AFTER", "Yesterday"),
         ("INVENTORY_ADDR", "18081"),
         ("SYNC_WORKERS", "0"),
         ("LOG_FORMAT", "xml"),
@@ -82,6 +83,7 @@ fn one_report_lists_every_bad_variable() {
         "POLL_FAST_INTERVAL",
         "POLL_SLOW_INTERVAL",
         "OPENSTACK_ENDPOINT_INTERFACE",
+        "PORTS_CREATED_AFTER",
         "INVENTORY_ADDR",
         "SYNC_WORKERS",
         "LOG_FORMAT",
@@ -92,7 +94,7 @@ fn one_report_lists_every_bad_variable() {
     ] {
         assert!(text.contains(&format!("  {name}: ")), "{name} is not in {text}");
     }
-    assert_eq!(report.problems.len(), 13, "{text}");
+    assert_eq!(report.problems.len(), 14, "{text}");
 }
 
 #[test]

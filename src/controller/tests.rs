@@ -18,7 +18,9 @@ use crate::overview::Overview;
 use crate::reconcile::ownership::Ownership;
 use crate::reconcile::report::Reason;
 use crate::reconcile::{Lane, Outcome, Work};
-use crate::resources::{ObjectKey, OpenstackConfig, SettingValue, Spec, Status, SubnetSelector};
+use crate::resources::{
+    ObjectKey, OpenstackConfig, PortFilter, SettingValue, Spec, Status, SubnetSelector,
+};
 use crate::secret::Secret;
 
 fn seconds(seconds: u64) -> Duration {
@@ -38,6 +40,7 @@ fn object(name: &str) -> OpenstackConfig {
         project_id: "project-1".to_owned(),
         k8s_provider_id: None,
         paused: false,
+        ports: PortFilter::default(),
         settings: Arc::default(),
         encrypt_key: None,
         encrypt_key_ref: None,

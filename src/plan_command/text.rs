@@ -74,6 +74,9 @@ fn left_out(port: &LeftOut, plan: &Plan, statuses: Option<&[String]>) -> String 
         Unusable::OtherNetwork => "on another network".to_owned(),
         Unusable::NoAddress => "no fixed ip".to_owned(),
         Unusable::OtherSubnet => "its fixed ips are in other subnets".to_owned(),
+        Unusable::TooOld => "older than the object".to_owned(),
+        Unusable::UnknownAge => "Neutron doesn't say when it was created".to_owned(),
+        Unusable::WithoutTag(tag) => format!("without tag {tag}"),
         Unusable::OverLimit => format!("over the limit of {MAX_INTERFACES}"),
         Unusable::Status => {
             let counted = statuses.unwrap_or_default().join(", ");

@@ -254,6 +254,9 @@ fn plan_of(
         uid: &work.object.uid,
         answers: &answers,
         statuses: settings.openstack.port_statuses.as_deref(),
+        ports_created_after: (spec.ports.created_after_object
+            || settings.openstack.ports_created_after_object)
+            .then_some(work.object.created),
         inventory,
         building_since: &work.building_since,
         uptime: context.clock.now().uptime,

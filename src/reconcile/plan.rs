@@ -7,6 +7,8 @@ use std::time::Duration;
 use super::hints;
 use super::interfaces::{Assigned, Attached, assign};
 use super::memory::Memory;
+use jiff::Timestamp;
+
 use crate::cloud::fetch::{Answers, FoundSubnet, Vm};
 use crate::cloud::neutron::{Port, same};
 use crate::cloud::nova::ServerName;
@@ -29,6 +31,8 @@ pub struct Sources<'a> {
     pub answers: &'a Answers<'a>,
     /// Port statuses that count, in upper case; none for all.
     pub statuses: Option<&'a [String]>,
+    /// A port that is older is not added to a node.
+    pub ports_created_after: Option<Timestamp>,
     /// What was accepted before: keeps ids and names stable.
     pub inventory: &'a Inventory,
     /// [`Work::building_since`](super::Work::building_since).
@@ -221,7 +225,16 @@ fn node(sources: &Sources<'_>, vm: &Vm<'_>, name: &str, plan: &mut Plan) -> Opti
     // has stays as it is.
     let mut kept: Vec<&Interface> = Vec::new();
     for port in vm.ports {
-        let usable = attached(port, &answers.subnets).and_then(|attached| {
+        let found = attached(port, &answers.subnets);
+        // A port that was never sent reserves no id.
+        if found.is_ok()
+            && let Some(why) = filtered_by(sources, port)
+            && !was_sent(sources, vm, record, &port.id)
+        {
+            plan.leave_out(name, port, why);
+            continue;
+        }
+        let usable = found.and_then(|attached| {
             if !is_allowed(&port.status, sources.statuses) {
                 kept.push(sent_interface(sources, vm.id, port).ok_or(Unusable::Status)?);
                 note_building(sources, name, port, plan);
@@ -279,6 +292,32 @@ fn sent_interface<'a>(sources: &Sources<'a>, vm_id: &str, port: &Port) -> Option
     interfaces.find(|interface| same(&interface.port_id, &port.id))
 }
 
+/// Why `spec.ports` and `PORTS_CREATED_AFTER` keep the port from being added to its node. One whose age
+/// isn't known may be the card that the VM was booted from.
+fn filtered_by(sources: &Sources<'_>, port: &Port) -> Option<Unusable> {
+    if let Some(created) = sources.ports_created_after {
+        match port.created_at {
+            None => return Some(Unusable::UnknownAge),
+            Some(at) if at < created => return Some(Unusable::TooOld),
+            Some(_) => {}
+        }
+    }
+    let missing = sources.spec.ports.tags.iter().find(|tag| !port.tags.contains(tag));
+    missing.map(|tag| Unusable::WithoutTag(Arc::clone(tag)))
+}
+
+/// Was the port sent to the node, by the records of the VM and of the node's name? One that was sent and
+/// not accepted is reserved, and its record may say of no target.
+fn was_sent(sources: &Sources<'_>, vm: &Vm<'_>, of_node: Option<&Record>, port_id: &str) -> bool {
+    let of_vm = sources.inventory.by_vm(vm.id).into_iter().map(|stored| &stored.record);
+    let is_ours = |record: &&Record| {
+        record.is_of(sources.spec.target(), &sources.spec.provider_id)
+            || (!record.was_accepted() && same(&record.provider_id, &sources.spec.provider_id))
+    };
+    let mut ids = of_vm.chain(of_node).filter(is_ours).flat_map(remembered_by);
+    ids.any(|(sent, _)| same(sent, port_id))
+}
+
 fn note_building(sources: &Sources<'_>, node_name: &str, port: &Port, plan: &mut Plan) {
     let since = sources.building_since.get(&port.id).copied().unwrap_or(sources.uptime);
     plan.building_since.insert(port.id.clone(), since);
@@ -288,7 +327,7 @@ fn note_building(sources: &Sources<'_>, node_name: &str, port: &Port, plan: &mut
 }
 
 /// Why a port of a VM becomes no interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Unusable {
     /// It is on another network than those of the subnets.
     OtherNetwork,
@@ -296,6 +335,12 @@ pub enum Unusable {
     NoAddress,
     /// It has addresses in other subnets of these networks only.
     OtherSubnet,
+    /// It is older than the object.
+    TooOld,
+    /// Neutron doesn't say when it was created.
+    UnknownAge,
+    /// It lacks this tag.
+    WithoutTag(Arc<str>),
     /// Its status doesn't count.
     Status,
     /// The node has as many interfaces as it may have.

@@ -272,6 +272,19 @@ fn left_out(plan: &Plan) -> Vec<String> {
         .into_iter()
         .map(|((node, status), number)| format!("{} {status} on {node}", count(number, "port")));
     parts.extend(few(statuses.collect(), "more nodes with ports left out for their status"));
+    let mut filtered: BTreeMap<String, usize> = BTreeMap::new();
+    for port in &plan.left_out {
+        let why = match &port.why {
+            Unusable::TooOld => "older than the object".to_owned(),
+            Unusable::UnknownAge => "of unknown age".to_owned(),
+            Unusable::WithoutTag(tag) => format!("without tag {tag}"),
+            _ => continue,
+        };
+        *filtered.entry(why).or_default() += 1;
+    }
+    let filtered =
+        filtered.into_iter().map(|(why, number)| format!("{} {why}", count(number, "port")));
+    parts.extend(few(filtered.collect(), "more reasons in spec.ports"));
     let over = plan.nodes.iter().filter(|node| node.over_limit > 0).map(|node| {
         let ports = count(node.over_limit, "port");
         format!("{ports} of {} over the limit of 10", node.config.node_name)

@@ -214,6 +214,8 @@ fn port(cloud: &mut CloudState, project: usize, vm: usize, random: &mut fastrand
         status: status.to_owned(),
         device_id: vm_id(project, vm),
         fixed_ips: vec![address(project, subnet, random)],
+        created_at: None,
+        tags: Vec::new(),
     }
 }
 

@@ -124,6 +124,8 @@ impl Population {
                 subnet_id: SUBNET.to_owned(),
                 ip_address: format!("10.{a}.{b}.{c}"),
             }],
+            created_at: None,
+            tags: Vec::new(),
         }
     }
 }

@@ -22,7 +22,7 @@ use super::session::{Cloud, Clouds};
 use crate::clock::{Clock, Now};
 use crate::config::Config;
 use crate::http::client::{Answer, Clients, Failure, Request, Service, Transport};
-use crate::resources::{Spec, SubnetSelector};
+use crate::resources::{PortFilter, Spec, SubnetSelector};
 
 pub(crate) const PROVIDER: &str = "provider-1";
 pub(crate) const PROJECT: &str = "project-1";
@@ -259,6 +259,7 @@ pub(crate) fn spec(subnet: SubnetSelector, vm_ids: &[&str]) -> Spec {
         project_id: PROJECT.to_owned(),
         k8s_provider_id: None,
         paused: false,
+        ports: PortFilter::default(),
         settings: Arc::default(),
         encrypt_key: None,
         encrypt_key_ref: None,

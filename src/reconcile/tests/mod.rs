@@ -33,7 +33,7 @@ use crate::inventory::record::{Change, Owner, Record};
 use crate::inventory::store::Store;
 use crate::metrics::Metrics;
 use crate::node_config::{Interface, NodeConfig};
-use crate::resources::{ObjectKey, OpenstackConfig, Spec, Status, SubnetSelector};
+use crate::resources::{ObjectKey, OpenstackConfig, PortFilter, Spec, Status, SubnetSelector};
 
 const PROVIDER: &str = "provider-1";
 const NETWORK: &str = "network-1";
@@ -85,6 +85,8 @@ fn port(id: &str, number: u8) -> Port {
         network_id: NETWORK.into(),
         fixed_ips: vec![(SUBNET.into(), address(number))],
         binding_failed: false,
+        created_at: Some(wall(0)),
+        tags: Vec::new(),
     }
 }
 
@@ -163,6 +165,7 @@ fn object(name: &str, created: u64, vm_ids: &[&str]) -> OpenstackConfig {
         project_id: "project-1".to_owned(),
         k8s_provider_id: None,
         paused: false,
+        ports: PortFilter::default(),
         settings: Arc::default(),
         encrypt_key: None,
         encrypt_key_ref: None,

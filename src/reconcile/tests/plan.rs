@@ -7,6 +7,8 @@ use super::{
     NETWORK, SUBNET, address, found_subnet, intervals, inventory, legacy_record, node_config,
     object, owner, port, record, subnet, wall,
 };
+use jiff::Timestamp;
+
 use crate::cloud::fetch::{Answers, FoundSubnet, Vm};
 use crate::cloud::neutron::Port;
 use crate::cloud::nova::ServerName;
@@ -24,6 +26,7 @@ struct Scene {
     records: Vec<Record>,
     statuses: Option<Vec<String>>,
     subnets: Vec<FoundSubnet>,
+    ports_created_after: Option<Timestamp>,
 }
 
 /// VMs and what Nova calls them.
@@ -37,6 +40,7 @@ fn cloud(vms: &[(&str, &str)]) -> Scene {
         records: Vec::new(),
         statuses: Some(vec!["ACTIVE".to_owned(), "DOWN".to_owned()]),
         subnets: vec![subnet()],
+        ports_created_after: None,
     }
 }
 
@@ -84,6 +88,7 @@ impl Scene {
             uid: "edge",
             answers: &answers,
             statuses: self.statuses.as_deref(),
+            ports_created_after: self.ports_created_after,
             inventory: &inventory(&self.records),
             building_since,
             uptime,
@@ -280,7 +285,8 @@ fn only_ports_of_an_allowed_status_count_and_the_others_are_told() {
     let plan = scene.plan();
     assert_eq!(ids(&plan), [("p1", 0), ("p2", 1)]);
     assert_eq!(plan.nodes[0].down_ports, ["p2"]);
-    let left_out: Vec<_> = plan.left_out.iter().map(|port| (&*port.port_id, port.why)).collect();
+    let left_out: Vec<_> =
+        plan.left_out.iter().map(|port| (&*port.port_id, port.why.clone())).collect();
     assert_eq!(left_out, ["p3", "p4", "p5"].map(|id| (id, Unusable::Status)));
     assert_eq!((&*plan.left_out[2].node_name, &*plan.left_out[2].status), ("worker-1", "ERROR"));
 }
@@ -359,6 +365,80 @@ fn with_several_subnets_each_interface_has_its_own_and_the_first_listed_counts()
     ];
     assert_eq!(seen, rows);
     assert_eq!(plan.left_out[0].why, Unusable::OtherSubnet);
+}
+
+/// What was sent before, and the ids that follow from it.
+type Row = (&'static str, Option<Record>, &'static [(&'static str, u8)]);
+
+#[test]
+fn a_filter_keeps_ports_out_and_never_takes_away_what_was_sent() {
+    let mut spec = spec();
+    spec.ports.tags = vec!["multinic".into()];
+    let tagged = |port: Port, created: u64| Port {
+        tags: vec!["other".into(), "multinic".into()],
+        created_at: Some(wall(created)),
+        ..port
+    };
+    let ports = [
+        tagged(port("old", 1), 9),
+        tagged(port("new", 2), 10),
+        Port { created_at: None, ..tagged(port("ageless", 3), 0) },
+        Port { tags: vec!["Multinic".into()], ..tagged(port("bare", 4), 11) },
+        // What can't be used for another reason is counted for that one.
+        Port { fixed_ips: Vec::new(), ..tagged(port("elsewhere", 5), 0) },
+    ];
+    let sent = [("old", 3), ("ageless", 5)];
+    let reserved = Record {
+        accepted_by: Some(String::new()),
+        reserved_ids: vec![ReservedId { port_id: "bare".to_owned(), id: 4 }],
+        ..record("worker-1", "vm-1", &[])
+    };
+    let other_target = Record { accepted_by: Some("biz".to_owned()), ..record("w", "vm-1", &sent) };
+    let rows: [Row; 6] = [
+        ("nothing was sent", None, &[("new", 0)]),
+        (
+            "accepted",
+            Some(record("worker-1", "vm-1", &sent)),
+            &[("new", 0), ("old", 3), ("ageless", 5)],
+        ),
+        (
+            "under another name",
+            Some(record("w", "vm-1", &sent)),
+            &[("new", 0), ("old", 3), ("ageless", 5)],
+        ),
+        (
+            "by the Go operator",
+            Some(legacy_record("worker-1", "vm-1", &[("old", 1)])),
+            &[("new", 1), ("old", 0)],
+        ),
+        ("sent and not accepted", Some(reserved), &[("new", 0), ("bare", 4)]),
+        ("to another cluster", Some(other_target), &[("new", 0)]),
+    ];
+    for (what, record, expected) in rows {
+        let mut scene = cloud(&[("vm-1", "worker-1")]);
+        scene.ports_created_after = Some(wall(10));
+        scene.records.extend(record);
+        for port in &ports {
+            scene = scene.port("vm-1", port.clone());
+        }
+        let plan = scene.plan_of(&spec);
+        let mut ids = ids(&plan);
+        ids.sort_by_key(|(_, id)| *id);
+        let mut expected = expected.to_vec();
+        expected.sort_by_key(|(_, id)| *id);
+        assert_eq!(ids, expected, "{what}");
+        if what == "nothing was sent" {
+            let why = |port: &str| {
+                let mut all = plan.left_out.iter();
+                all.find(|one| one.port_id == port).map(|one| one.why.clone())
+            };
+            assert_eq!(why("old"), Some(Unusable::TooOld));
+            assert_eq!(why("ageless"), Some(Unusable::UnknownAge));
+            assert_eq!(why("bare"), Some(Unusable::WithoutTag("multinic".into())));
+            assert_eq!(why("elsewhere"), Some(Unusable::NoAddress));
+            assert!(plan.nodes[0].reserved.is_empty());
+        }
+    }
 }
 
 #[test]
@@ -628,7 +708,8 @@ fn ports_over_the_limit_are_counted_and_their_down_status_is_nobodys_concern() {
         .fold(cloud(&[("vm-1", "worker-1")]), |scene, port| scene.port("vm-1", port));
     let plan = scene.plan();
     assert_eq!(plan.nodes[0].over_limit, 2);
-    let left_out: Vec<_> = plan.left_out.iter().map(|port| (&*port.port_id, port.why)).collect();
+    let left_out: Vec<_> =
+        plan.left_out.iter().map(|port| (&*port.port_id, port.why.clone())).collect();
     assert_eq!(left_out, ["p10", "p11"].map(|id| (id, Unusable::OverLimit)));
     let sent: Vec<&str> = ids(&plan).iter().map(|(port_id, _)| *port_id).collect();
     assert_eq!(plan.nodes[0].down_ports, sent);

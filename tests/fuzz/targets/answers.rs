@@ -164,6 +164,7 @@ pub fn run(data: &[u8]) {
         uid: &OBJECT.uid,
         answers: &answers,
         statuses: CONFIG.settings.openstack.port_statuses.as_deref(),
+        ports_created_after: None,
         inventory: &inventory,
         building_since: &BTreeMap::new(),
         uptime: Duration::ZERO,

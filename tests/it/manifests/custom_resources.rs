@@ -36,6 +36,7 @@ fn whole_spec() -> Value {
             "k8sProviderID": "cluster",
         },
         "paused": true,
+        "ports": {"createdAfter": "ObjectCreation", "tags": ["multinic"]},
         "settings": {
             "contrabassEncryptKey": "multinic-demo-16",
             "contrabassEndpoint": "https://contrabass.example.com",
@@ -143,6 +144,7 @@ fn every_field_of_the_spec_is_read_and_nothing_else() {
         project_id,
         k8s_provider_id,
         paused,
+        ports,
         settings,
         encrypt_key,
         encrypt_key_ref,
@@ -163,6 +165,8 @@ fn every_field_of_the_spec_is_read_and_nothing_else() {
         ("secrets.contrabassEncryptKeySecretRef.key", key_ref.key == "KEY"),
         ("credentials.k8sProviderID", k8s_provider_id.as_deref() == Some("cluster")),
         ("paused", paused),
+        ("ports.createdAfter", ports.created_after_object),
+        ("ports.tags[]", ports.tags == ["multinic".into()]),
     ];
     for (path, is_read) in read_as {
         assert!(is_read, "{path}");
@@ -324,6 +328,8 @@ fn cases() -> Vec<(&'static str, Value, Refusal)> {
         ("all ids blank", subnets(json!([" ", ""])), Refusal::Rule),
         ("ten subnets", subnets(json!(vec!["s"; 10])), Refusal::None),
         ("eleven subnets", subnets(json!(vec!["s"; 11])), Refusal::Schema),
+        ("no filter", set("ports.createdAfter", json!("")), Refusal::None),
+        ("unknown filter", set("ports.createdAfter", json!("Yesterday")), Refusal::Schema),
         ("empty id", subnet(Some(""), None), Refusal::Rule),
         ("empty name", subnet(None, Some("")), Refusal::Rule),
         ("blank id and name", subnet(Some(" \t"), Some("\n\r ")), Refusal::Rule),
@@ -387,6 +393,9 @@ fn the_sample_is_a_good_object() {
         .replace("  #   - ", "    - ")
         .replace("  # subnetName:", "  subnetName:")
         .replace("    # k8sProviderID:", "    k8sProviderID:")
+        .replace("  # ports:", "  ports:")
+        .replace("  #   createdAfter:", "    createdAfter:")
+        .replace("  #   tags:", "    tags:")
         .replace("  # paused:", "  paused:");
     let whole = documents(&whole).remove(0);
     // Settings are for few objects; docs/settings.md has them.

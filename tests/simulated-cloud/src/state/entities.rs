@@ -221,6 +221,11 @@ pub struct Port {
     pub device_id: String,
     #[serde(default)]
     pub fixed_ips: Vec<FixedIp>,
+    /// As Neutron writes it; absent: some time in 2026.
+    #[serde(default)]
+    pub created_at: Option<String>,
+    #[serde(default)]
+    pub tags: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
