@@ -158,8 +158,8 @@ fn environment<'a>(objects: &'a [Value], variable: &str) -> Option<&'a str> {
 fn references_hold_below_a_kustomization_that_changes_names_and_namespaces() {
     for lines in ["", NAMESPACE, PREFIX, SUFFIX, &format!("{NAMESPACE}{PREFIX}{SUFFIX}")] {
         for folder in DEPLOYMENTS {
-            // Not to be built upon: two namespaces, and an address with a Service's name in it.
-            if *folder == "test" && !lines.is_empty() {
+            // It has two Namespaces, which would become one: kustomize refuses that.
+            if *folder == "test" && lines.contains(NAMESPACE) {
                 continue;
             }
             let Some(objects) = below(lines, folder) else { return };
