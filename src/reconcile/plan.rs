@@ -68,6 +68,8 @@ pub struct Plan {
     pub stuck: Vec<(String, String)>,
     /// Nodes that the object had sent and whose VMs it no longer names.
     pub former: Vec<String>,
+    /// Nodes whose VM was sent under another name only: what the VM was called and is called now.
+    pub renamed: Vec<(String, String)>,
     /// What is likely a mistake, though nothing failed.
     pub hints: Vec<String>,
     /// What the inventory knows of the object, from [`memory::of`](super::memory::of).
@@ -170,6 +172,7 @@ pub fn plan(sources: &Sources<'_>) -> Plan {
         }
     }
     plan.former = former(sources, &plan);
+    plan.renamed = plan.nodes.iter().filter_map(|node| renamed(sources, &node.config)).collect();
     plan.hints = hints::hints(sources, &plan);
     plan
 }
@@ -184,6 +187,19 @@ fn former(sources: &Sources<'_>, plan: &Plan) -> Vec<String> {
             && plan.nodes.iter().all(|node| node.config.node_name != record.node_name)
     };
     records.filter(is_former).map(|record| record.node_name.clone()).collect()
+}
+
+/// The name that the VM's node had before, if nothing was accepted under the present one.
+fn renamed(sources: &Sources<'_>, node: &NodeConfig) -> Option<(String, String)> {
+    let mut records = sources.inventory.by_vm(&node.instance_id);
+    records.retain(|stored| {
+        stored.record.was_accepted() && stored.record.is_accepted_by(sources.spec.target())
+    });
+    if records.iter().any(|stored| stored.record.node_name == node.node_name) {
+        return None;
+    }
+    let last = records.iter().max_by_key(|stored| stored.record.updated_at)?;
+    Some((last.record.node_name.clone(), node.node_name.clone()))
 }
 
 fn unconfirmed(name: &str, vm: &Vm<'_>, why: &str) -> Unconfirmed {

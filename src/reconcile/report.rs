@@ -162,6 +162,12 @@ pub fn ready(summary: &Summary<'_>) -> Ready {
     if !left_out.is_empty() {
         parts.push(format!("left out: {}", left_out.join(", ")));
     }
+    let renamed = plan.renamed.iter();
+    let renamed = renamed.map(|(before, now)| format!("{before} is now called {now}"));
+    if !plan.renamed.is_empty() {
+        let renamed = listed(&renamed.collect::<Vec<_>>());
+        parts.push(format!("{renamed}; what was sent before stays at the target"));
+    }
     if !plan.former.is_empty() {
         let what = "no longer in vmNames, unchanged at the target and in the inventory";
         parts.push(format!("{what}: {}", listed(&plan.former)));

@@ -99,6 +99,57 @@ fn a_vm_that_is_taken_out_of_the_object_leaves_its_node_and_the_status_names_it(
 }
 
 #[test]
+fn a_vm_that_is_renamed_is_said_in_the_pass_that_sends_it_and_not_afterwards() {
+    let world = World::of("three-nodes");
+    let operator = Operator::start(&world, &QUICK);
+    world.wait_for_reason("NoChange");
+    let vm = "71d5e0a9-2c8b-4f36-9e14-8a3d6c5b02f7";
+    world.viola().refuse_node("worker-9", "no such node");
+    world.edit(|state| {
+        state.servers.update(vm, |server| server.name = "worker-9".to_owned());
+    });
+    let says = "worker-1 is now called worker-9; what was sent before stays at the target";
+    world.wait_for_ready(|ready| {
+        let message = ready["message"].as_str().unwrap();
+        ready["reason"] == "ViolaPostError" && message.ends_with(says)
+    });
+    world.viola().accept_all_nodes();
+    world.wait_for_ready(|ready| ready["message"] == "3 nodes unchanged");
+    operator.line_with("worker-9 accepted by");
+    let said = |event: &Value| event["message"].as_str().unwrap_or_default().ends_with(says);
+    let is_told = |view: &simulated_cloud::kubernetes::View| {
+        view.events().iter().any(|event| event["reason"] == "Synced" && said(event))
+    };
+    assert!(world.kubernetes().wait_until(is_told, SOON), "{:?}", world.kubernetes().events());
+}
+
+#[test]
+fn a_status_that_was_edited_while_the_object_fails_is_put_right() {
+    let world = World::of("three-nodes");
+    world.faults().add(Fault::always(Service::Keystone, FaultKind::Html { status: 503 }));
+    let _operator = Operator::start(&world, &QUICK);
+    world.wait_for_reason("KeystoneError");
+    let ours = world.status();
+    let (namespace, name) = world.object();
+    let mut edited = ours.clone();
+    for condition in edited["conditions"].as_array_mut().unwrap() {
+        let is_ready = condition["type"] == "Ready";
+        condition["status"] = if is_ready { "True" } else { "False" }.into();
+        condition["reason"] = if is_ready { "Synced" } else { "Healthy" }.into();
+    }
+    edited["lastError"] = "".into();
+    edited["nodes"] = 3.into();
+    let patch = json!({"status": edited});
+    world.kubernetes().patch_status("OpenstackConfig", &namespace, &name, &patch).unwrap();
+    let is_ours = |view: &simulated_cloud::kubernetes::View| {
+        let object = view.get("OpenstackConfig", &namespace, &name).unwrap_or_default();
+        object["status"]["conditions"] == ours["conditions"]
+            && object["status"]["lastError"] == ours["lastError"]
+    };
+    assert!(world.kubernetes().wait_until(is_ours, SOON), "{}", world.status());
+}
+
+#[test]
 fn names_that_nova_does_not_confirm_are_logged_once_for_each_outage() {
     let world = World::of("three-nodes");
     let operator = Operator::start(&world, &QUICK);

@@ -151,6 +151,22 @@ fn nodes_of_vms_that_are_no_longer_named_are_said() {
 }
 
 #[test]
+fn nodes_whose_vm_was_sent_under_another_name_only_are_said() {
+    let scene = cloud(&[("vm-1", "worker-9"), ("vm-2", "worker-2"), ("vm-3", "worker-3")]);
+    let scene = scene.port("vm-1", port("p1", 1)).port("vm-2", port("p2", 2));
+    let scene = scene.port("vm-3", port("p3", 3));
+    let scene = scene.remembers(record("worker-1", "VM-1", &[("p1", 0)]));
+    // Of another cluster, refused, and of the present name beside a former one.
+    let elsewhere = Some("elsewhere".to_owned());
+    let scene = scene
+        .remembers(Record { accepted_by: elsewhere, ..record("before", "vm-3", &[("p3", 0)]) });
+    let refused = Record { accepted_by: Some(String::new()), ..record("no", "vm-3", &[]) };
+    let scene = scene.remembers(refused).remembers(record("former", "vm-2", &[("p2", 0)]));
+    let plan = scene.remembers(record("worker-2", "vm-2", &[("p2", 0)])).plan_of(&spec());
+    assert_eq!(plan.renamed, [("worker-1".to_owned(), "worker-9".to_owned())]);
+}
+
+#[test]
 fn a_vm_without_a_name_goes_by_its_id() {
     let nameless = ServerName::Known(None);
     let plan = cloud(&[]).vm("vm-1", nameless).port("vm-1", port("p1", 1)).plan();
