@@ -77,23 +77,23 @@ pub struct Removals {
 impl Question<'_> {
     /// Decides for one object.
     pub fn decide(&self) -> Removals {
-        let told = self.told();
+        let records = self.records();
         let own = self.plan.nodes.iter().filter(|node| self.own.contains(&node.config.node_name));
         let removals: Vec<Removal> =
-            own.filter_map(|node| removal(told.get(&vm_of(node))?, node)).collect();
+            own.filter_map(|node| removal(records.get(&vm_of(node))?, node)).collect();
         let vm_ids = self.plan.without_ports.iter().chain(&self.plan.absent);
         let emptied: Vec<&Record> =
-            vm_ids.filter_map(|id| told.get(&id.to_ascii_lowercase()).copied()).collect();
-        let all_emptied = if emptied.len() == told.len() { emptied.len() } else { 0 };
+            vm_ids.filter_map(|id| records.get(&id.to_ascii_lowercase()).copied()).collect();
+        let all_emptied = if emptied.len() == records.len() { emptied.len() } else { 0 };
         let nodes: BTreeSet<String> = removals.iter().map(|it| it.node_name.clone()).collect();
-        let recent = told.values().filter(|record| {
+        let recent = records.values().filter(|record| {
             let removed = self.removed_at.get(&record.node_name);
             removed.is_some_and(|at| self.uptime.saturating_sub(*at) < RECENT)
         });
         let others = emptied.into_iter().chain(recent.copied()).map(|record| &record.node_name);
         let losing = nodes.iter().chain(others).collect::<BTreeSet<&String>>().len();
         let hold = self.limit.filter(|_| !removals.is_empty()).and_then(|limit| {
-            let known = told.len();
+            let known = records.len();
             let is_mass = losing >= 2 && losing * 100 > usize::from(limit) * known;
             let hash = hash(self.spec.target(), &removals);
             let is_approved = self.approvals.contains(&hash);
@@ -104,7 +104,7 @@ impl Question<'_> {
     }
 
     /// The records that speak of what the target has of the object's VMs, by VM in lower case.
-    fn told(&self) -> BTreeMap<String, &Record> {
+    fn records(&self) -> BTreeMap<String, &Record> {
         let Question { spec, plan, own, inventory, .. } = self;
         let of_others = plan.nodes.iter().filter(|node| !own.contains(&node.config.node_name));
         let of_others: BTreeSet<String> = of_others.map(vm_of).collect();
@@ -192,12 +192,12 @@ fn vm_of(node: &PlannedNode) -> String {
 /// what the node has.
 fn removal(record: &Record, node: &PlannedNode) -> Option<Removal> {
     let (mut ports, mut renumbered) = (Vec::new(), Vec::new());
-    for told in &record.config.interfaces {
+    for sent in &record.config.interfaces {
         let mut now = node.config.interfaces.iter();
-        match now.find(|now| now.port_id.eq_ignore_ascii_case(&told.port_id)) {
-            None => ports.push(told.port_id.to_ascii_lowercase()),
-            Some(now) if now.id != told.id && record.config.ids_are_ours() => {
-                renumbered.push((told.port_id.to_ascii_lowercase(), told.id, now.id));
+        match now.find(|now| now.port_id.eq_ignore_ascii_case(&sent.port_id)) {
+            None => ports.push(sent.port_id.to_ascii_lowercase()),
+            Some(now) if now.id != sent.id && record.config.ids_are_ours() => {
+                renumbered.push((sent.port_id.to_ascii_lowercase(), sent.id, now.id));
             }
             Some(_) => {}
         }
