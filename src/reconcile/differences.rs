@@ -85,7 +85,13 @@ mod tests {
     }
 
     fn planned(config: &NodeConfig, reserved: Vec<ReservedId>) -> PlannedNode {
-        PlannedNode { config: config.clone(), down_ports: Vec::new(), over_limit: 0, reserved }
+        PlannedNode {
+            config: config.clone(),
+            down_ports: Vec::new(),
+            over_limit: 0,
+            older_ports: Vec::new(),
+            reserved,
+        }
     }
 
     #[test]

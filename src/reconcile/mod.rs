@@ -49,7 +49,7 @@ use crate::config::{Config, Settings};
 use crate::inventory::contents::Inventory;
 use crate::inventory::store::Store;
 use crate::metrics::{CONTROLLER, Metrics};
-use crate::resources::Spec;
+use crate::resources::{PortFilter, Spec};
 use crate::targets::Target;
 use crate::threads::{Task, side_by_side};
 
@@ -256,6 +256,9 @@ fn plan_of(
         statuses: settings.openstack.port_statuses.as_deref(),
         ports_created_after: (spec.ports.created_after_object
             || settings.openstack.ports_created_after_object)
+            .then_some(work.object.created),
+        held_before: (spec.ports == PortFilter::default()
+            && !settings.openstack.ports_created_after_object)
             .then_some(work.object.created),
         inventory,
         building_since: &work.building_since,

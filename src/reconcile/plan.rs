@@ -33,6 +33,9 @@ pub struct Sources<'a> {
     pub statuses: Option<&'a [String]>,
     /// A port that is older is not added to a node.
     pub ports_created_after: Option<Timestamp>,
+    /// A port that is older is not added without being asked to a node of the Go operator; none where
+    /// `spec.ports` or `PORTS_CREATED_AFTER` decides.
+    pub held_before: Option<Timestamp>,
     /// What was accepted before: keeps ids and names stable.
     pub inventory: &'a Inventory,
     /// [`Work::building_since`](super::Work::building_since).
@@ -117,6 +120,8 @@ pub struct PlannedNode {
     pub down_ports: Vec<String>,
     /// Ports over the limit of interfaces.
     pub over_limit: usize,
+    /// New ports that are older than the object, if the Go operator had configured the node.
+    pub older_ports: Vec<String>,
     /// Ids of ports that are on its VM and can't be used now. They are no reason to send it.
     pub reserved: Vec<ReservedId>,
 }
@@ -289,9 +294,10 @@ fn node(sources: &Sources<'_>, vm: &Vm<'_>, name: &str, plan: &mut Plan) -> Opti
     let reserved =
         reserved.iter().map(|(port_id, id)| ReservedId { port_id: (*port_id).to_owned(), id: *id });
     let reserved = reserved.collect();
+    let older_ports = older_ports(sources, vm, record, &ports);
     let (node_name, instance_id) = (name.to_owned(), vm.id.to_owned());
     let config = NodeConfig { node_name, instance_id, interfaces };
-    Some(PlannedNode { config, down_ports, over_limit, reserved })
+    Some(PlannedNode { config, down_ports, over_limit, older_ports, reserved })
 }
 
 /// The interface that the node has for a port that is BUILD, whatever the node was called when it
@@ -320,6 +326,32 @@ fn filtered_by(sources: &Sources<'_>, port: &Port) -> Option<Unusable> {
     }
     let missing = sources.spec.ports.tags.iter().find(|tag| !port.tags.contains(tag));
     missing.map(|tag| Unusable::WithoutTag(Arc::clone(tag)))
+}
+
+/// Ports that the Go operator hadn't sent to the node, as it left out what is older than the object: they
+/// may be cards that the VM was booted from. Its records have no owner; they are compared by MAC, too.
+fn older_ports(
+    sources: &Sources<'_>,
+    vm: &Vm<'_>,
+    of_node: Option<&Record>,
+    ports: &[(u8, Attached<'_>)],
+) -> Vec<String> {
+    let Some(held_before) = sources.held_before else { return Vec::new() };
+    let (target, provider_id) = (sources.spec.target(), &sources.spec.provider_id);
+    let of_vm = sources.inventory.by_vm(vm.id).into_iter().map(|stored| &stored.record);
+    let of_vm = of_vm.filter(|record| record.is_of(target, provider_id));
+    let of_node = of_node.filter(|record| record.is_of(target, provider_id));
+    let newest = of_vm.max_by_key(|record| record.updated_at).or(of_node);
+    let Some(record) = newest.filter(|record| record.owner.is_none()) else { return Vec::new() };
+    let is_held = |port: &&Port| {
+        let mut sent = record.config.interfaces.iter();
+        port.created_at.is_none_or(|at| at < held_before)
+            && !sent.any(|one| {
+                same(&one.port_id, &port.id) || same(&one.mac_address, &port.mac_address)
+            })
+    };
+    let ports = ports.iter().map(|(_, attached)| attached.port).filter(is_held);
+    ports.map(|port| port.id.to_ascii_lowercase()).collect()
 }
 
 /// Was the port sent to the node, by the records of the VM and of the node's name? One that was sent and

@@ -11,12 +11,14 @@ use super::report::{count, few};
 use crate::inventory::contents::Inventory;
 use crate::inventory::record::Record;
 use crate::node_config::hexadecimal;
-use crate::resources::{self, APPROVE_ANNOTATION, ObjectKey, OpenstackConfig, Spec};
+use crate::resources::{
+    self, APPROVE_ANNOTATION, OBJECT_CREATION, ObjectKey, OpenstackConfig, Spec,
+};
 
 /// Removals that were sent so long ago still count: slices and scripts are small.
 const RECENT: Duration = Duration::from_secs(600);
 
-/// What one node would lose that it was sent.
+/// What one node would lose that it was sent, and which ports it may not get without being asked.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Removal {
     /// The node.
@@ -25,6 +27,8 @@ pub struct Removal {
     pub ports: Vec<String>,
     /// Ports that would get another id: port, old id, new id; sorted.
     pub renumbered: Vec<(String, u8, u8)>,
+    /// Ports older than the object that a node of the Go operator would get, sorted.
+    pub added: Vec<String>,
 }
 
 /// What is held of an object, or approved and not sent yet.
@@ -79,27 +83,31 @@ impl Question<'_> {
     pub fn decide(&self) -> Removals {
         let records = self.records();
         let own = self.plan.nodes.iter().filter(|node| self.own.contains(&node.config.node_name));
-        let removals: Vec<Removal> =
-            own.filter_map(|node| removal(records.get(&vm_of(node))?, node)).collect();
+        let changes: Vec<Removal> =
+            own.filter_map(|node| removal(records.get(&vm_of(node)).copied(), node)).collect();
+        let removals = changes.iter().filter(|change| change.is_removal());
         let vm_ids = self.plan.without_ports.iter().chain(&self.plan.absent);
         let emptied: Vec<&Record> =
             vm_ids.filter_map(|id| records.get(&id.to_ascii_lowercase()).copied()).collect();
         let all_emptied = if emptied.len() == records.len() { emptied.len() } else { 0 };
-        let nodes: BTreeSet<String> = removals.iter().map(|it| it.node_name.clone()).collect();
+        let nodes: BTreeSet<String> = removals.map(|it| it.node_name.clone()).collect();
         let recent = records.values().filter(|record| {
             let removed = self.removed_at.get(&record.node_name);
             removed.is_some_and(|at| self.uptime.saturating_sub(*at) < RECENT)
         });
         let others = emptied.into_iter().chain(recent.copied()).map(|record| &record.node_name);
         let losing = nodes.iter().chain(others).collect::<BTreeSet<&String>>().len();
-        let hold = self.limit.filter(|_| !removals.is_empty()).and_then(|limit| {
-            let known = records.len();
-            let is_mass = losing >= 2 && losing * 100 > usize::from(limit) * known;
-            let hash = hash(self.spec.target(), &removals);
-            let is_approved = self.approvals.contains(&hash);
-            let is_held = is_mass || limit == 0 || is_approved;
-            is_held.then_some(Hold { hash, removals, losing, known, is_approved })
+        let (known, target) = (records.len(), self.spec.target());
+        let is_mass = self.limit.is_some_and(|limit| {
+            limit == 0 || (losing >= 2 && losing * 100 > usize::from(limit) * known)
         });
+        let is_held = is_mass || self.approvals.contains(&hash(target, &changes));
+        let mut removals = changes;
+        removals.retain(|change| is_held || !change.added.is_empty());
+        let hash = hash(target, &removals);
+        let is_approved = self.approvals.contains(&hash);
+        let hold = Hold { hash, removals, losing, known, is_approved };
+        let hold = Some(hold).filter(|hold| !hold.removals.is_empty());
         Removals { nodes, hold, all_emptied }
     }
 
@@ -153,11 +161,25 @@ impl Hold {
             true => " (that value was used before, remove it first)",
             false => "",
         };
+        let lost = removals.iter().any(Removal::is_removal);
+        let lost = lost.then(|| {
+            format!(
+                "{losing} of {} would lose ports or get other interface ids",
+                count(*known, "node")
+            )
+        });
+        let added = removals.iter().filter(|removal| !removal.added.is_empty()).count();
+        let added = (added > 0).then(|| {
+            let nodes = count(added, "node");
+            format!(
+                "{nodes} of the Go operator would get ports older than the object, which it left out \
+                 (spec.ports and PORTS_CREATED_AFTER={OBJECT_CREATION} leave them out)"
+            )
+        });
         format!(
-            "held: {losing} of {} would lose ports or get other interface ids. If that is right, approve \
-             it: kubectl -n {namespace} annotate osc {name} --overwrite {APPROVE_ANNOTATION}={hash}{used}; \
-             not sent: {}",
-            count(*known, "node"),
+            "held: {}. If that is right, approve it: kubectl -n {namespace} annotate osc {name} \
+             --overwrite {APPROVE_ANNOTATION}={hash}{used}; not sent: {}",
+            lost.into_iter().chain(added).collect::<Vec<_>>().join("; "),
             nodes.join(", "),
         )
     }
@@ -168,7 +190,13 @@ impl Removal {
         let ports = self.ports.iter().map(|port| format!("without port {port}"));
         let renumbered = self.renumbered.iter();
         let ids = renumbered.map(|(port, was, is)| format!("port {port} multinic{was} -> {is}"));
-        format!("{} ({})", self.node_name, few(ports.chain(ids).collect(), "more").join(", "))
+        let added = self.added.iter().map(|port| format!("with port {port}"));
+        let all = ports.chain(ids).chain(added).collect();
+        format!("{} ({})", self.node_name, few(all, "more").join(", "))
+    }
+
+    fn is_removal(&self) -> bool {
+        !self.ports.is_empty() || !self.renumbered.is_empty()
     }
 }
 
@@ -190,13 +218,17 @@ fn vm_of(node: &PlannedNode) -> String {
 
 /// What the node would lose of what its record says. Ids of files in which they count from 1 are not
 /// what the node has.
-fn removal(record: &Record, node: &PlannedNode) -> Option<Removal> {
+fn removal(record: Option<&Record>, node: &PlannedNode) -> Option<Removal> {
     let (mut ports, mut renumbered) = (Vec::new(), Vec::new());
-    for sent in &record.config.interfaces {
+    let sent = record.iter().flat_map(|record| &record.config.interfaces);
+    for sent in sent {
         let mut now = node.config.interfaces.iter();
         match now.find(|now| now.port_id.eq_ignore_ascii_case(&sent.port_id)) {
             None => ports.push(sent.port_id.to_ascii_lowercase()),
-            Some(now) if now.id != sent.id && record.config.ids_are_ours() => {
+            Some(now)
+                if now.id != sent.id
+                    && record.is_some_and(|record| record.config.ids_are_ours()) =>
+            {
                 renumbered.push((sent.port_id.to_ascii_lowercase(), sent.id, now.id));
             }
             Some(_) => {}
@@ -205,20 +237,23 @@ fn removal(record: &Record, node: &PlannedNode) -> Option<Removal> {
     ports.sort_unstable();
     renumbered.sort_unstable();
     let node_name = node.config.node_name.clone();
-    let is_none = ports.is_empty() && renumbered.is_empty();
-    (!is_none).then_some(Removal { node_name, ports, renumbered })
+    let mut added = node.older_ports.clone();
+    added.sort_unstable();
+    let removal = Removal { node_name, ports, renumbered, added };
+    (removal.is_removal() || !removal.added.is_empty()).then_some(removal)
 }
 
 /// 12 hexadecimal digits that name the target and what its nodes would lose. Addresses, MTUs and new
-/// ports don't change them.
+/// ports don't change them, but for ports that are held themselves.
 fn hash(target: &str, removals: &[Removal]) -> String {
     let mut sorted: Vec<&Removal> = removals.iter().collect();
     sorted.sort_unstable();
     let mut text = target.to_ascii_lowercase();
-    for Removal { node_name, ports, renumbered } in sorted {
+    for Removal { node_name, ports, renumbered, added } in sorted {
         text += &format!("\n{node_name}");
         ports.iter().for_each(|port| text += &format!("\0-{port}"));
         renumbered.iter().for_each(|(port, was, is)| text += &format!("\0{port} {was} {is}"));
+        added.iter().for_each(|port| text += &format!("\0+{port}"));
     }
     let mut hash = hexadecimal(digest(&SHA256, text.as_bytes()).as_ref());
     hash.truncate(12);

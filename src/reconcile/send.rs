@@ -227,10 +227,12 @@ impl<'a> Sending<'a> {
             uid: object.uid.clone(),
         };
         let sent: Vec<&PlannedNode> = self.due.iter().map(|(node, _)| *node).collect();
+        // A record of the Go operator stays without an owner for as long as its node is held.
+        let not_held = self.not_held();
         let recorded = Recorded {
             spec: self.object.spec,
             owner: &owner,
-            own: &self.own,
+            own: &not_held,
             sent: &sent,
             accepted: &delivery.accepted,
             sent_at,

@@ -8,7 +8,12 @@ use crate::resources::{OpenstackConfig, Status};
 
 fn hold(hash: &str, is_approved: bool) -> Hold {
     let node_name = "worker-1".to_owned();
-    let removal = Removal { node_name, ports: vec!["p".to_owned()], renumbered: Vec::new() };
+    let removal = Removal {
+        node_name,
+        ports: vec!["p".to_owned()],
+        renumbered: Vec::new(),
+        added: Vec::new(),
+    };
     Hold { hash: hash.to_owned(), removals: vec![removal], losing: 2, known: 2, is_approved }
 }
 

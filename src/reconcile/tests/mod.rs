@@ -152,6 +152,7 @@ fn planned(node: &str, vm_id: &str, ports: &[(&str, u8)], down: &[&str]) -> Plan
         config: node_config(node, vm_id, ports),
         down_ports: down.iter().map(|id| (*id).to_owned()).collect(),
         over_limit: 0,
+        older_ports: Vec::new(),
         reserved: Vec::new(),
     }
 }

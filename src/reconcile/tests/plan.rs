@@ -27,6 +27,7 @@ struct Scene {
     statuses: Option<Vec<String>>,
     subnets: Vec<FoundSubnet>,
     ports_created_after: Option<Timestamp>,
+    held_before: Option<Timestamp>,
 }
 
 /// VMs and what Nova calls them.
@@ -41,6 +42,7 @@ fn cloud(vms: &[(&str, &str)]) -> Scene {
         statuses: Some(vec!["ACTIVE".to_owned(), "DOWN".to_owned()]),
         subnets: vec![subnet()],
         ports_created_after: None,
+        held_before: None,
     }
 }
 
@@ -89,6 +91,7 @@ impl Scene {
             answers: &answers,
             statuses: self.statuses.as_deref(),
             ports_created_after: self.ports_created_after,
+            held_before: self.held_before,
             inventory: &inventory(&self.records),
             building_since,
             uptime,
@@ -385,6 +388,38 @@ fn with_several_subnets_each_interface_has_its_own_and_the_first_listed_counts()
 
 /// What was sent before, and the ids that follow from it.
 type Row = (&'static str, Option<Record>, &'static [(&'static str, u8)]);
+
+#[test]
+fn a_node_of_the_go_operator_tells_new_ports_that_are_older_than_the_object() {
+    let aged = |port: Port, created: Option<u64>| Port { created_at: created.map(wall), ..port };
+    let ports = [
+        aged(port("sent", 1), Some(0)),
+        aged(port("same-mac", 2), Some(0)),
+        aged(port("old", 3), Some(9)),
+        aged(port("ageless", 4), None),
+        aged(port("new", 5), Some(10)),
+    ];
+    let mut go = legacy_record("worker-1", "vm-1", &[("sent", 1), ("another-id", 2)]);
+    let owned = Record { owner: Some(owner("edge")), accepted_by: None, ..go.clone() };
+    let rows: [(&str, Option<Record>, Option<u64>, &[&str]); 4] = [
+        ("a record of the Go operator", Some(go.clone()), Some(10), &["old", "ageless"]),
+        ("spec.ports decides", Some(go.clone()), None, &[]),
+        ("a record with an owner", Some(owned), Some(10), &[]),
+        ("no record", None, Some(10), &[]),
+    ];
+    for (what, record, held_before, expected) in rows {
+        let mut scene = cloud(&[("vm-1", "worker-1")]);
+        scene.held_before = held_before.map(wall);
+        scene.records.extend(record);
+        let scene = ports.iter().fold(scene, |scene, port| scene.port("vm-1", port.clone()));
+        assert_eq!(scene.plan().nodes[0].older_ports, expected, "{what}");
+    }
+    // Its VM was renamed meanwhile.
+    go.node_name = "before".to_owned();
+    let mut scene = cloud(&[("vm-1", "worker-1")]).remembers(go);
+    scene.held_before = Some(wall(10));
+    assert_eq!(scene.port("vm-1", ports[2].clone()).plan().nodes[0].older_ports, ["old"]);
+}
 
 #[test]
 fn a_filter_keeps_ports_out_and_never_takes_away_what_was_sent() {

@@ -207,6 +207,30 @@ fn an_approved_hold_is_sent_and_what_was_refused_of_it_stays_approved() {
 }
 
 #[test]
+fn ports_older_than_the_object_hold_their_node_alone_until_they_are_approved() {
+    let mut scene = of(4).cut([0]);
+    scene.limit = None;
+    scene.plan.nodes[2].older_ports = vec!["a2".to_owned()];
+    let decided = scene.decide();
+    let hold = decided.hold.unwrap();
+    assert!(hold.keeps("w2") && !hold.keeps("w0"));
+    assert_eq!(decided.nodes, BTreeSet::from(["w0".to_owned()]), "w0 alone loses something");
+    let message = hold.message(&object("edge", 0, &["vm-1"]));
+    let said = "held: 1 node of the Go operator would get ports older than the object, which it left \
+                out (spec.ports and PORTS_CREATED_AFTER=ObjectCreation leave them out). If that is";
+    assert!(message.starts_with(said), "{message}");
+    assert!(message.ends_with("not sent: w2 (with port a2)"), "{message}");
+    scene.approvals = vec![hold.hash];
+    assert!(scene.hold().unwrap().is_approved);
+    // Beside removals of many nodes all are approved together.
+    let mut many = of(4).cut(0..3);
+    let removals_alone = many.hash();
+    many.plan.nodes[3].older_ports = vec!["a3".to_owned()];
+    let hold = many.hold().unwrap();
+    assert!(hold.keeps("w0") && hold.keeps("w3") && hold.hash != removals_alone);
+}
+
+#[test]
 fn an_approval_counts_until_it_is_used_and_also_once_its_annotation_is_gone() {
     let annotated = |value: Option<&str>| OpenstackConfig {
         approve: value.map(str::to_owned),

@@ -165,6 +165,7 @@ pub fn run(data: &[u8]) {
         answers: &answers,
         statuses: CONFIG.settings.openstack.port_statuses.as_deref(),
         ports_created_after: None,
+        held_before: None,
         inventory: &inventory,
         building_since: &BTreeMap::new(),
         uptime: Duration::ZERO,
