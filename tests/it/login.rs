@@ -96,7 +96,6 @@ fn a_password_changed_in_keystone_alone_is_not_tried_at_each_poll_of_each_projec
     };
     assert!(message_of("other-project", "is right, but project 0123456789abcdef"));
     world.wait_for_reason("NoChange");
-    // Before the change: a login right after it counts.
     world.journal().clear();
     world.edit(|state| {
         state.revoke_tokens();
@@ -109,7 +108,8 @@ fn a_password_changed_in_keystone_alone_is_not_tried_at_each_poll_of_each_projec
     assert!(world.journal().wait_for(|log| asked(log) >= 10, SOON));
     assert!(message_of("other-project", "or its password is wrong (refused"));
     let logins = world.journal().count(Service::Keystone);
-    assert!((2..=5).contains(&logins), "{logins} logins");
+    // One that was under way when the password changed may be missing.
+    assert!((1..=5).contains(&logins), "{logins} logins");
 }
 
 #[test]
