@@ -401,11 +401,12 @@ fn a_node_of_the_go_operator_tells_new_ports_that_are_older_than_the_object() {
     ];
     let mut go = legacy_record("worker-1", "vm-1", &[("sent", 1), ("another-id", 2)]);
     let owned = Record { owner: Some(owner("edge")), accepted_by: None, ..go.clone() };
-    let rows: [(&str, Option<Record>, Option<u64>, &[&str]); 4] = [
-        ("a record of the Go operator", Some(go.clone()), Some(10), &["old", "ageless"]),
-        ("spec.ports decides", Some(go.clone()), None, &[]),
-        ("a record with an owner", Some(owned), Some(10), &[]),
-        ("no record", None, Some(10), &[]),
+    let (none, old): (&[&str], &[&str]) = (&[], &["old", "ageless"]);
+    let rows = [
+        ("a record of the Go operator", Some(go.clone()), Some(10), old),
+        ("spec.ports decides", Some(go.clone()), None, none),
+        ("a record with an owner", Some(owned), Some(10), none),
+        ("no record", None, Some(10), none),
     ];
     for (what, record, held_before, expected) in rows {
         let mut scene = cloud(&[("vm-1", "worker-1")]);
