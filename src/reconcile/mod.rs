@@ -9,7 +9,7 @@
 //! | 6, 7, 8 | subnets and networks, ports, servers, side by side | [`crate::cloud::fetch`] |
 //! | 9 | what each node should have, and whether records are lost | [`plan`], [`interfaces`], [`memory`] |
 //! | 10 | which nodes each object manages | [`ownership`] |
-//! | 11 | nodes that differ from what was accepted are sent | [`send`], [`changes`], [`crate::targets`] |
+//! | 11 | nodes that differ are sent, unless they are held | [`send`], [`changes`], [`removals`], [`crate::targets`] |
 //! | 12 | what was accepted is recorded | [`send`], [`changes`], [`crate::inventory::store`] |
 //! | 13 | the outcome of each object, and when to look again | [`report`], [`schedule`] |
 //!

@@ -182,7 +182,7 @@ pub fn plan(sources: &Sources<'_>) -> Plan {
     plan
 }
 
-/// Nobody deletes what was sent of a VM that the object no longer names.
+/// What was sent of a VM stays when the object no longer names it.
 fn former(sources: &Sources<'_>, plan: &Plan) -> Vec<String> {
     let records = sources.inventory.by_owner(sources.uid).into_iter().map(|stored| &stored.record);
     let named: BTreeSet<&str> = sources.spec.vm_ids.iter().map(String::as_str).collect();
