@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use crate::config::{VARIABLES, Variable};
+use crate::plan_command::Subject;
 use crate::resources::ObjectKey;
 
 /// A command of the program.
@@ -16,7 +17,7 @@ pub enum Command {
     /// Print what would be sent for one object, and why.
     Plan {
         /// The object.
-        object: ObjectKey,
+        subject: Subject,
         /// Only the bodies of the requests, as JSON.
         json: bool,
     },
@@ -38,6 +39,7 @@ usage:
   multinic-operator                               run the operator until a signal
   multinic-operator check                         try each service once, print the results
   multinic-operator plan NAMESPACE/NAME [--json]  print what would be sent for one object, and why
+  multinic-operator plan -f FILE [--json]         the same, as it would be once FILE was applied
   multinic-operator export                        print the inventory as a document
   multinic-operator import FILE [--yes]           show what a document would change; --yes does it
   multinic-operator --help | --version
@@ -49,7 +51,8 @@ folder. Exit code 0 means that all is well; with 1 the table says what is not, a
 
 plan prints for each node what would be sent, how it differs from what Viola last accepted, and what
 is left out. --json prints only the body of each request, one a line, and notes on standard error.
-With exit code 1 there is no plan; the message begins with the Ready reason.
+With exit code 1 there is no plan; the message begins with the Ready reason. With -f, FILE is one
+object as JSON, - is standard input. The output has the hash that approves what would be held.
 
 Neither sends or writes anything.
 
@@ -92,16 +95,22 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Command, Str
 }
 
 fn plan(words: &[&str]) -> Result<Command, String> {
-    let (options, names): (Vec<&str>, Vec<&str>) =
-        words.iter().partition(|word| word.starts_with('-'));
-    if let Some(option) = options.iter().find(|option| **option != "--json") {
-        return Err(mistake("plan has no such option", option));
-    }
-    match names.as_slice() {
-        [] => Err(mistake("plan needs an object", "plan default/workers")),
-        [name] => Ok(Command::Plan { object: object_key(name)?, json: !options.is_empty() }),
-        [_, surplus, ..] => Err(mistake("plan takes one object", surplus)),
-    }
+    let mut words = words.to_vec();
+    let json = words.contains(&"--json");
+    words.retain(|word| *word != "--json");
+    let subject = match words.as_slice() {
+        [] => return Err(mistake("plan needs an object", "plan default/workers")),
+        ["-f"] => return Err(mistake("plan needs a file", "plan -f workers.json")),
+        ["-f", file] => Subject::File(file.into()),
+        [option, ..] if option.starts_with('-') && *option != "-f" => {
+            return Err(mistake("plan has no such option", option));
+        }
+        [name] => Subject::Object(object_key(name)?),
+        ["-f", _, surplus, ..] | [_, surplus, ..] => {
+            return Err(mistake("plan takes one object", surplus));
+        }
+    };
+    Ok(Command::Plan { subject, json })
 }
 
 fn import(words: &[&str]) -> Result<Command, String> {
@@ -144,6 +153,7 @@ fn help() -> String {
 #[cfg(test)]
 mod tests {
     use super::{Command, help, parse};
+    use crate::plan_command::Subject;
     use crate::resources::ObjectKey;
 
     fn parsed(line: &str) -> Result<Command, String> {
@@ -155,10 +165,14 @@ mod tests {
         assert_eq!(parsed(""), Ok(Command::Run));
         assert_eq!(parsed("check"), Ok(Command::Check));
         let object = ObjectKey { namespace: "a".to_owned(), name: "b".to_owned() };
-        let plan = |json| Ok(Command::Plan { object: object.clone(), json });
+        let plan = |json| Ok(Command::Plan { subject: Subject::Object(object.clone()), json });
         assert_eq!(parsed("plan a/b"), plan(false));
         assert_eq!(parsed("plan a/b --json"), plan(true));
         assert_eq!(parsed("plan --json a/b"), plan(true));
+        let file =
+            |name: &str, json| Ok(Command::Plan { subject: Subject::File(name.into()), json });
+        assert_eq!(parsed("plan -f c"), file("c", false));
+        assert_eq!(parsed("plan --json -f -"), file("-", true));
         assert_eq!(parsed("export"), Ok(Command::Export));
         let import = |is_confirmed| Ok(Command::Import { file: "f".into(), is_confirmed });
         assert_eq!(parsed("import f"), import(false));
@@ -182,6 +196,10 @@ mod tests {
             ("plan /b", "\"/b\""),
             ("plan a/b c/d", "\"c/d\""),
             ("plan a/b --yaml", "\"--yaml\""),
+            ("plan --yaml a/b", "\"--yaml\""),
+            ("plan -f", "plan -f workers.json"),
+            ("plan -f a b", "\"b\""),
+            ("plan a/b -f c", "\"-f\""),
             ("--json", "\"--json\""),
             ("export all", "\"all\""),
             ("import", "import inventory.json"),

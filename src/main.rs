@@ -38,7 +38,7 @@ fn main() -> ExitCode {
             let code = if report.is_fine() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
             print(&report.to_string(), code)
         }
-        Command::Plan { object, json } => print_result(plan_command::run(&config, &object, json)),
+        Command::Plan { subject, json } => print_result(plan_command::run(&config, &subject, json)),
         Command::Export => print_result(export_import::export(&config)),
         Command::Import { file, is_confirmed } => {
             print_result(export_import::import(&config, &file, is_confirmed))

@@ -5,13 +5,16 @@
 //! Older objects that name the same VMs go first, as they do when the operator starts. What only a
 //! running operator knows (deliveries that weren't confirmed, since when ports are BUILD) is missing.
 
+mod file;
 mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use serde_json::Value;
+use serde_json::value::to_raw_value;
 
 use crate::clock::Clock;
 use crate::cloud::Clouds;
@@ -29,13 +32,22 @@ use crate::metrics::Metrics;
 use crate::node_config::NodeConfig;
 use crate::reconcile::memory::{self, Memory};
 use crate::reconcile::ownership::{Age, Ownership};
-use crate::reconcile::removals;
+use crate::reconcile::removals::{self, Hold};
 use crate::reconcile::report::{Ready, count, memory_lost};
 use crate::reconcile::{Context, Lane, Observer, Outcome, Pass, Scope, Sending, Work, dry_run};
-use crate::resources::{FORCE_ANNOTATION, ObjectKey, OpenstackConfig};
+use crate::resources::{APPROVE_ANNOTATION, FORCE_ANNOTATION, ObjectKey, OpenstackConfig};
 use crate::targets::viola::bodies;
 use crate::targets::{Delivery, Target};
 use crate::threads::lock;
+
+/// Whose plan is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// An object as it is.
+    Object(ObjectKey),
+    /// An object as it would be once this file was applied; `-` is standard input.
+    File(PathBuf),
+}
 
 /// A plan to be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,10 +65,10 @@ type Found = (Vec<Arc<OpenstackConfig>>, Arc<OpenstackConfig>, Option<Timestamp>
 /// # Errors
 /// Why there is none. Where a pass of the operator would end early too, the words are those of the
 /// object's status.
-pub fn run(config: &Config, key: &ObjectKey, json: bool) -> Result<Shown, String> {
+pub fn run(config: &Config, subject: &Subject, json: bool) -> Result<Shown, String> {
     let (clock, metrics) = (Clock::system(), Arc::new(Metrics::default()));
     let client = KubeClient::new(config.kubernetes.clone(), clock.clone(), Arc::clone(&metrics));
-    let (objects, object, forced_at) = find(config, &client, key)?;
+    let (objects, object, forced_at) = find(config, &client, subject, clock.now().wall)?;
     let mut notes = Vec::new();
     let (inventory, memory) = recall(config, &mut notes);
     let noted = Arc::new(Noted::default());
@@ -77,7 +89,7 @@ pub fn run(config: &Config, key: &ObjectKey, json: bool) -> Result<Shown, String
     let nodes = Mutex::new(String::new());
     let observer = |sending: &Sending<'_>, inventory: &Inventory| {
         let statuses = sending.object.settings.openstack.port_statuses.as_deref();
-        let head = [("object", key.to_string()), ("inventory", memory.clone())];
+        let head = [("object", described(&object, subject)), ("inventory", memory.clone())];
         *lock(&nodes) = text::nodes(head, sending, inventory, statuses);
     };
     let mut outcome = pass(&context, &object, forced_at, &observer)?;
@@ -87,9 +99,7 @@ pub fn run(config: &Config, key: &ObjectKey, json: bool) -> Result<Shown, String
         outcome.ready = memory_lost(&object);
         notes.push("held: the operator sends none of this before it is approved".to_owned());
     }
-    if object.is_paused() {
-        notes.push("paused: the operator sends none of this while spec.paused is true".to_owned());
-    }
+    notes.extend(sends_nothing(&object, subject, outcome.hold.as_ref()));
     let Ready { reason, message } = &outcome.ready;
     let ready = if reason.is_success() { "True" } else { "False" };
     let status = format!("Ready={ready}, {}: {message}", reason.name());
@@ -105,15 +115,57 @@ pub fn run(config: &Config, key: &ObjectKey, json: bool) -> Result<Shown, String
     Ok(Shown { output, notes: Vec::new() })
 }
 
+/// What a person who looks at the plan of the object must know or do before it is sent.
+fn sends_nothing(
+    object: &OpenstackConfig,
+    subject: &Subject,
+    hold: Option<&Hold>,
+) -> impl Iterator<Item = String> {
+    let paused = "paused: the operator sends none of this while spec.paused is true";
+    let paused = object.is_paused().then(|| paused.to_owned());
+    let of_file = matches!(subject, Subject::File(_));
+    let hold = hold.filter(|hold| of_file && !hold.is_approved).map(|hold| {
+        // Without quotes, YAML takes some hashes for numbers.
+        let approval = format!("{APPROVE_ANNOTATION}: \"{}\"", hold.hash);
+        format!("to approve it with the file, add to its metadata.annotations: {approval}")
+    });
+    paused.into_iter().chain(hold)
+}
+
+fn described(object: &OpenstackConfig, subject: &Subject) -> String {
+    match subject {
+        Subject::Object(key) => key.to_string(),
+        Subject::File(path) => format!("{}, once {} is applied", object.key, file::shown(path)),
+    }
+}
+
 /// All objects that the operator sees, the one that is meant, and when that was forced.
-fn find(config: &Config, client: &KubeClient, key: &ObjectKey) -> Result<Found, String> {
+fn find(
+    config: &Config,
+    client: &KubeClient,
+    subject: &Subject,
+    now: Timestamp,
+) -> Result<Found, String> {
+    let (key, file) = match subject {
+        Subject::Object(key) => (key.clone(), None),
+        Subject::File(path) => {
+            let (key, object) = file::read(path)?;
+            (key, Some(object))
+        }
+    };
     let mut raw = Vec::new();
     for namespace in config.watch_scopes() {
         raw.extend(listing::objects(client, namespace).map_err(|error| error.to_string())?);
     }
+    let is_watched =
+        config.watch_scopes().iter().any(|scope| scope.is_none_or(|it| it == key.namespace));
+    let forced_now = match file.filter(|_| is_watched) {
+        Some(file) => apply(&mut raw, &key, &file, now)?,
+        None => false,
+    };
     let objects = raw.iter().map(|raw| Arc::new(OpenstackConfig::from_raw(raw)));
     let objects: Vec<_> = objects.filter(|object| !object.being_deleted).collect();
-    let object = objects.iter().find(|object| object.key == *key).ok_or_else(|| {
+    let object = objects.iter().find(|object| object.key == key).ok_or_else(|| {
         let watched = match config.watch_namespaces.join(", ") {
             names if names.is_empty() => names,
             names => format!(" (WATCH_NAMESPACES names {names})"),
@@ -122,7 +174,29 @@ fn find(config: &Config, client: &KubeClient, key: &ObjectKey) -> Result<Found, 
     })?;
     let object = Arc::clone(object);
     let forced_at = raw.iter().find(|raw| raw.metadata.uid == object.uid).and_then(forced_at);
-    Ok((objects, object, forced_at))
+    Ok((objects, object, if forced_now { Some(now) } else { forced_at }))
+}
+
+/// Applies a file to the objects of the cluster. Does that set the force annotation?
+fn apply(
+    raw: &mut Vec<RawObject>,
+    key: &ObjectKey,
+    file: &Value,
+    now: Timestamp,
+) -> Result<bool, String> {
+    let names = |raw: &RawObject| {
+        (&raw.metadata.namespace, &raw.metadata.name) == (&key.namespace, &key.name)
+    };
+    let live = raw.iter().position(names).map(|at| raw.swap_remove(at));
+    let body = live.as_ref().map(RawObject::parse).transpose();
+    let body = body.map_err(|error| format!("OpenstackConfig {key}: {error}"))?;
+    let applied = to_raw_value(&file::apply(body, file, now)).map_err(|e| e.to_string())?;
+    let applied = RawObject::read(&applied)?;
+    let force = |raw: &RawObject| raw.metadata.annotations.get(FORCE_ANNOTATION).cloned();
+    let forced = force(&applied);
+    let is_forced = forced.is_some() && forced != live.as_ref().and_then(force);
+    raw.push(applied);
+    Ok(is_forced)
 }
 
 fn context(

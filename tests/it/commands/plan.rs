@@ -365,3 +365,38 @@ fn an_object_that_is_not_there_or_not_watched_is_no_plan() {
     assert_eq!(down.code, 1);
     assert!(down.errors.contains("connection refused"), "{}", down.errors);
 }
+
+#[test]
+fn a_file_is_planned_as_if_it_was_applied_and_its_hash_approves_it_in_advance() {
+    let world = World::of("three-nodes");
+    let operator = Operator::start(&world, &[]);
+    halt_once_settled(&world, &operator);
+    let folder = operator.folder();
+    let path = folder.path().join("object.json");
+    let mut object = world.scenario().objects[0].clone();
+    object["spec"]["subnetID"] = json!("94a2d5e8-6c3b-4170-8f9e-b15d7c0a4e63");
+    let planned = |object: &Value| {
+        fs::write(&path, object.to_string()).unwrap();
+        run_in(&world, &[], folder.path(), &["plan", "-f", path.to_str().unwrap()])
+    };
+    let held = planned(&object);
+    assert_eq!(held.code, 0, "{}", held.errors);
+    for part in [&format!("default/demo, once {} is applied", path.display()), "would send  0 of 3"]
+    {
+        assert!(held.output.contains(part), "{part}: {}", held.output);
+    }
+    assert_eq!(foreseen(&held).0, "ChangeHeld");
+    let approval = "add to its metadata.annotations: multinic.example.com/approve: \"";
+    let hash = held.output.split_once(approval).unwrap().1.split_once('"').unwrap().0;
+    object["metadata"]["annotations"] = json!({"multinic.example.com/approve": hash});
+    let approved = planned(&object);
+    assert!(approved.output.contains("would send  3 of 3"), "{}", approved.output);
+    let sent = world.journal().count(Service::Viola);
+    let annotations = &object["metadata"]["annotations"];
+    let patch = json!({"spec": object["spec"], "metadata": {"annotations": annotations}});
+    world.kubernetes().patch("OpenstackConfig", "default", "demo", &patch).unwrap();
+    operator.signal("CONT");
+    world.wait_for_ready(|ready| ready["observedGeneration"] == 2 && ready["status"] == "True");
+    assert_eq!(world.journal().count(Service::Viola), sent + 1);
+    assert_eq!(world.status()["lastApproved"], hash);
+}
