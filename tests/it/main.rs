@@ -24,6 +24,7 @@ mod chain;
 mod commands;
 mod cost;
 mod delivery;
+mod guide;
 mod http;
 mod inventory;
 mod isolation;
@@ -42,6 +43,7 @@ mod population;
 mod process;
 mod redaction;
 mod removals;
+mod runbooks;
 mod scenarios;
 mod settings;
 #[allow(dead_code, reason = "the simulation uses the rest")]

@@ -193,7 +193,7 @@ pub(crate) fn run(
 }
 
 /// The program that was built with the tests, or the one `MULTINIC_OPERATOR` names.
-fn command(cloud: &Cloud, variables: &[(&str, &str)], folder: &Path) -> Command {
+pub(crate) fn command(cloud: &Cloud, variables: &[(&str, &str)], folder: &Path) -> Command {
     let built = || PathBuf::from(env!("CARGO_BIN_EXE_multinic-operator"));
     let program = std::env::var_os("MULTINIC_OPERATOR").map_or_else(built, PathBuf::from);
     let mut command = Command::new(program);

@@ -2,49 +2,24 @@
 //! mounts the operator's claim, and the commands put the backup in place.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use serde_json::{Value, json};
 
 use super::{document, documents};
 use crate::manifests::tools::validator;
-use crate::{repository, text};
-
-/// In place of kubectl: notes each call, and runs what is executed in the pod here, on `$VOLUME`.
-const KUBECTL: &str = r##"#!/bin/sh
-printf '%s\n' "$*" | head -n 1 >>"$CALLS"
-case "$*" in
-    *" exec "*) ;;
-    *) [ "$1" != apply ] || cat >/dev/null; exit 0 ;;
-esac
-while [ "$1" != -- ]; do shift; done
-shift
-for argument do
-    shift
-    set -- "$@" "$(printf %s "$argument" | sed "s#/inventory#$VOLUME#")"
-done
-exec "$@"
-"##;
-
-fn section() -> String {
-    let guide = text("docs/operations.md");
-    let section = guide.split("\n## Restore\n").nth(1).unwrap();
-    section.split("\n## ").next().unwrap().to_owned()
-}
+use crate::{guide, repository};
 
 /// The section's commands, in order.
 fn commands() -> String {
-    let section = section();
-    let blocks = section.split("```sh\n").skip(1);
-    let blocks: Vec<&str> = blocks.map(|block| block.split("```").next().unwrap()).collect();
+    let blocks = guide::commands("Restore");
     assert_eq!(blocks.len(), 3);
     blocks.concat()
 }
 
 fn helper_pod() -> String {
-    let section = section();
+    let section = guide::section("Restore");
     let manifest = section.split("<<'END'\n").nth(1).unwrap();
     manifest.split("\nEND\n").next().unwrap().to_owned()
 }
@@ -89,15 +64,7 @@ fn the_helper_pod_is_restricted_and_runs_as_the_operators_user() {
 
 /// Runs the procedure in `folder`, which holds the backup, on the volume `volume`.
 fn restore(folder: &Path, volume: &Path) -> Output {
-    let tools = folder.join("tools");
-    fs::create_dir_all(&tools).unwrap();
-    fs::write(tools.join("kubectl"), KUBECTL).unwrap();
-    fs::set_permissions(tools.join("kubectl"), fs::Permissions::from_mode(0o755)).unwrap();
-    let path = std::env::var("PATH").unwrap();
-    let mut shell = Command::new("sh");
-    shell.args(["-e", "-c", &commands()]).current_dir(folder);
-    shell.env("PATH", format!("{}:{path}", tools.display()));
-    shell.env("CALLS", folder.join("calls")).env("VOLUME", volume).output().unwrap()
+    guide::shell(&commands(), folder, volume).output().unwrap()
 }
 
 #[test]
