@@ -1,5 +1,7 @@
 //! multinic-operator: tells each OpenStack-hosted Kubernetes node which NIC has which address.
 
+pub mod amqp;
+mod backoff;
 pub mod check;
 pub mod clock;
 pub mod cloud;
@@ -18,6 +20,7 @@ pub mod logging;
 pub mod metrics;
 pub mod node_config;
 mod node_objects;
+pub mod notifications;
 pub mod operator;
 pub mod overview;
 pub mod plan_command;

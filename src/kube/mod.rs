@@ -10,7 +10,6 @@
 //! This module knows no resource of ours, no sync and no inventory.
 
 pub mod access;
-mod backoff;
 pub mod client;
 pub mod error;
 pub mod events;

@@ -37,8 +37,8 @@ use std::time::Duration;
 pub use failure::{End, Failure, FailureKind, RestartReason};
 pub use timing::Timing;
 
-use super::backoff::Backoff;
 use super::objects::{Page, RawObject};
+use crate::backoff::Backoff;
 
 /// What became known of the objects, or of the way to them.
 #[derive(Clone, Debug)]

@@ -8,8 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::backoff::Backoff;
 use super::error::KubeError;
+use crate::backoff::Backoff;
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(200);
 /// The newest write is made this long after the API server is back, at the latest.

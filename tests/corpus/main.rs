@@ -36,6 +36,11 @@ fn every_input_of(name: &str) {
 }
 
 #[test]
+fn a_message_broker() {
+    every_input_of("amqp_session");
+}
+
+#[test]
 fn answers_of_every_service() {
     every_input_of("answers");
 }

@@ -36,11 +36,14 @@ mod manifests;
 mod memory;
 mod metrics;
 mod monitoring;
+mod notifications;
 #[path = "../support/population.rs"]
 mod population;
 #[allow(dead_code, reason = "the soak uses the rest")]
 #[path = "../support/process.rs"]
 mod process;
+#[path = "../support/rabbitmq.rs"]
+mod rabbitmq;
 mod redaction;
 mod removals;
 mod runbooks;

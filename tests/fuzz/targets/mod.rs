@@ -1,6 +1,7 @@
 //! What the fuzzer feeds, and what must hold whatever it feeds: one function per doorway of the
 //! program. None may panic on its own account; what they assert is said in each.
 
+pub mod amqp_session;
 pub mod answers;
 pub mod decryption;
 pub mod environment;
@@ -12,7 +13,8 @@ pub mod watch_stream;
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is that of its corpus folder too.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 7] = [
+    ("amqp_session", amqp_session::run),
     ("answers", answers::run),
     ("decryption", decryption::run),
     ("environment", environment::run),

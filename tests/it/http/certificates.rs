@@ -40,6 +40,13 @@ impl Authority {
         config(certificate.der().clone(), &key, versions)
     }
 
+    /// A certificate for these names and addresses, and its key, for a server of another program.
+    pub fn server_pem(&self, names: &[&str]) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let certificate = named(names).signed_by(&key, &self.0).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
     /// A server that shows the authority's own certificate.
     pub fn as_server(&self) -> Arc<ServerConfig> {
         config(self.0.der().clone(), self.0.key(), rustls::DEFAULT_VERSIONS)

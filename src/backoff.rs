@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// Waits that double from `first` to `most`.
 #[derive(Clone, Debug)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     first: Duration,
     most: Duration,
     failures: u32,
@@ -15,30 +15,30 @@ pub(super) struct Backoff {
 
 impl Backoff {
     /// No failure yet.
-    pub(super) const fn new(first: Duration, most: Duration) -> Backoff {
+    pub(crate) const fn new(first: Duration, most: Duration) -> Backoff {
         Backoff { first, most, failures: 0 }
     }
 
     /// One more failure: how long to wait, at random up to the present limit.
-    pub(super) fn after_failure(&mut self, rng: &mut fastrand::Rng) -> Duration {
+    pub(crate) fn after_failure(&mut self, rng: &mut fastrand::Rng) -> Duration {
         let limit = self.limit();
         self.failures = self.failures.saturating_add(1);
         limit.mul_f64(rng.f64())
     }
 
     /// What the next wait can't exceed.
-    pub(super) fn limit(&self) -> Duration {
+    pub(crate) fn limit(&self) -> Duration {
         let factor = 1_u32.checked_shl(self.failures.min(31)).unwrap_or(u32::MAX);
         self.first.saturating_mul(factor).min(self.most)
     }
 
     /// Failures since the last success.
-    pub(super) fn failures(&self) -> u32 {
+    pub(crate) fn failures(&self) -> u32 {
         self.failures
     }
 
     /// A success: the next wait is a first one.
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }
 }

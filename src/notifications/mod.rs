@@ -1,0 +1,4 @@
+//! OpenStack's notifications.
+
+pub mod connection;
+mod socket;

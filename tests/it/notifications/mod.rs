@@ -1,0 +1,3 @@
+//! OpenStack's notifications, over a real RabbitMQ where one is installed.
+
+mod connection;
