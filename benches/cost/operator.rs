@@ -27,6 +27,8 @@ impl Operator {
             .env("HEALTH_ADDR", "127.0.0.1:0")
             .env("INVENTORY_ADDR", "127.0.0.1:0")
             .env("INVENTORY_DB_PATH", folder.path().join("inventory.json"))
+            // A second operator beside the same cloud begins without the first one's records.
+            .env("MEMORY_LOST", "renumber")
             .env("RUST_LOG", "error")
             // As the image has it.
             .env("MALLOC_ARENA_MAX", "1")
