@@ -53,7 +53,7 @@ pub fn run(config: &Config) -> Report {
             rows
         }),
         Box::new(|| vec![viola_row(&config.settings, &viola)]),
-        Box::new(|| inventory::rows(config)),
+        Box::new(|| inventory::rows(config, &client)),
     ];
     let mut rows = settings(config);
     rows.extend(side_by_side(SIDE_BY_SIDE, tasks).into_iter().flatten());

@@ -48,6 +48,8 @@ pub struct Config {
     pub health_address: SocketAddr,
     /// Namespaces to watch, one watch each; empty for all by one watch.
     pub watch_namespaces: Vec<String>,
+    /// The operator's own namespace, where its Lease and its records are; none if it isn't known.
+    pub own_namespace: Option<String>,
     /// Leader election by Lease.
     pub leader_election: Option<LeaderElection>,
     /// Size of the worker pool.
@@ -128,6 +130,15 @@ impl Config {
         let (proxies, problems) = Proxies::read(|name| reader.text(name));
         problems.iter().for_each(|(name, what)| reader.problem(name, what));
         let proxies = Arc::new(proxies);
+        let inventory = Inventory::read(&mut reader);
+        // Without the Lease two replicas would write the same records.
+        if inventory.in_kubernetes && reader.text("LEADER_ELECT").is_some() && !process.leader_elect
+        {
+            let what = "false contradicts INVENTORY_STORE, whose records only a leader may write";
+            reader.problem("LEADER_ELECT", what);
+        }
+        let file = |path| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
+        let own_namespace = process.pod_namespace.clone().or_else(|| file(NAMESPACE_FILE));
         let config = Config {
             settings: Arc::new(Settings {
                 contrabass: Contrabass::read(&mut reader),
@@ -138,9 +149,11 @@ impl Config {
             }),
             policy: Policy::read(&mut reader),
             public_roots: reader.public_roots.clone(),
-            inventory: Inventory::read(&mut reader),
             kubernetes: kubernetes(&process, Arc::clone(&proxies), &mut reader),
-            leader_election: process.leader_elect.then(|| leader_election(&process)),
+            leader_election: (process.leader_elect || inventory.in_kubernetes)
+                .then(|| leader_election(&process, own_namespace.clone())),
+            own_namespace,
+            inventory,
             health_address: process.health_address,
             watch_namespaces: process.watch_namespaces.unwrap_or_default(),
             workers: process.workers,
@@ -218,9 +231,8 @@ fn kubernetes(process: &Process, proxies: Arc<Proxies>, reader: &mut Reader<'_>)
     Access { api_url: access.api_url, token_file, trust, proxies }
 }
 
-fn leader_election(process: &Process) -> LeaderElection {
+fn leader_election(process: &Process, namespace: Option<String>) -> LeaderElection {
     let file = |path| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
-    let namespace = process.pod_namespace.clone().or_else(|| file(NAMESPACE_FILE));
     let name = process.pod_name.clone().or_else(|| file(HOST_NAME_FILE));
     let name = name.unwrap_or_else(|| "multinic-operator".to_owned());
     LeaderElection {

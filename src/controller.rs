@@ -65,6 +65,16 @@ pub enum Event {
         /// [`Pass::number`].
         number: u64,
     },
+    /// Records of an object's nodes, which others had changed, are put back or emptied: its nodes are
+    /// sent again.
+    RecordsSettled {
+        /// The object's key.
+        key: ObjectKey,
+        /// The object's uid.
+        uid: String,
+        /// What became of them.
+        notice: Notice,
+    },
     /// An object's Secret was written, or couldn't be.
     SecretChecked {
         /// The owner's key.
@@ -183,6 +193,9 @@ impl Controller {
             Event::Deleted { key, uid } => self.deleted(now, &key, &uid),
             Event::Finished { work, outcome, took } => self.finished(now, &work, *outcome, took),
             Event::PassEnded { number } => self.pass_ended(now, number),
+            Event::RecordsSettled { key, uid, notice } => {
+                self.records_settled(now, &key, &uid, notice);
+            }
             Event::SecretChecked { key, uid, note } => self.secret_checked(now, &key, &uid, note),
         }
     }
@@ -291,6 +304,14 @@ impl Controller {
             // No pass puts a status right that others edited.
             self.pause(now, &key);
         }
+    }
+
+    fn records_settled(&mut self, now: Now, key: &ObjectKey, uid: &str, notice: Notice) {
+        let tracked = self.objects.get_mut(key).filter(|tracked| tracked.object.uid == uid);
+        let Some(tracked) = tracked else { return };
+        tracked.force(now);
+        self.effects.push(Effect::RecordEvent(Arc::clone(&tracked.object), notice));
+        self.make_due(now, key, Lane::Fresh);
     }
 
     fn deleted(&mut self, now: Now, key: &ObjectKey, uid: &str) {

@@ -27,6 +27,7 @@ pub mod plan_command;
 mod process;
 pub mod queue;
 pub mod reconcile;
+pub mod records;
 pub mod resources;
 pub mod secret;
 pub mod signals;

@@ -161,7 +161,7 @@ fn label_value(text: &str) -> String {
     format!("sha256-{digits}")
 }
 
-fn is_label_value(text: &str) -> bool {
+pub(crate) fn is_label_value(text: &str) -> bool {
     let outer = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
     let bytes = text.as_bytes();
     bytes.len() <= MAX_LABEL_BYTES

@@ -34,6 +34,7 @@ use crate::health::{Health, Probes};
 use crate::http::client::Clients;
 use crate::http::server::{Handler, Limits, Request, Server};
 use crate::inventory::api::{self, Api, ApiSettings};
+use crate::inventory::record::Owner;
 use crate::inventory::store::Store;
 use crate::kube::client::KubeClient;
 use crate::kube::lease::Leadership;
@@ -46,6 +47,7 @@ use crate::metrics::{CONTROLLER, Metrics};
 use crate::overview::Overview;
 use crate::reconcile::Context;
 use crate::reconcile::ownership::Ownership;
+use crate::records::{News, Records};
 use crate::resources::OPENSTACK_CONFIGS;
 use crate::targets::viola::Viola;
 use crate::{signals, worker};
@@ -256,13 +258,12 @@ impl Operator {
 
     /// Works until a signal, or until the news say that the Lease is lost.
     fn work(&self, news: &Receiver<Leadership>) -> Result<(), String> {
-        let path = &self.config.inventory.path;
-        let store = Store::open(path, self.clock.clone(), Arc::clone(&self.metrics));
+        let (events, received) = bounded(EVENT_PLACES);
+        let store = self.open_store(&events);
         let _ = self.store.set(Arc::clone(&store));
         let _ = self.api.set(self.api(&store));
         store.wait_until_opened(STORE_GRACE);
         let context = Arc::new(self.context(&store));
-        let (events, received) = bounded(EVENT_PLACES);
         let (passes, taken) = bounded(self.config.workers);
         let mut workers = Vec::new();
         for number in 1..=self.config.workers {
@@ -293,6 +294,32 @@ impl Operator {
         let result = main_loop.run(news);
         store.flush_and_close();
         result
+    }
+
+    /// The inventory, in its file or in Kubernetes.
+    fn open_store(&self, events: &Sender<Event>) -> Arc<Store> {
+        let (clock, metrics) = (self.clock.clone(), Arc::clone(&self.metrics));
+        if !self.config.inventory.in_kubernetes {
+            return Store::open(&self.config.inventory.path, clock, metrics);
+        }
+        let (leader, other, events) =
+            (Arc::clone(&self.leader), Arc::clone(&self.leader), events.clone());
+        let records = Records::new(
+            &self.kubernetes,
+            self.config.own_namespace.clone(),
+            clock.clone(),
+            Arc::clone(&metrics),
+            move || leader.is_leading(),
+            move |news| match news {
+                News::Overtaken(_) => other.give_up(),
+                News::Settled { owner, reason, note } => {
+                    log::warn!("{reason}: {note}");
+                    let event = |owner: Owner| effects::event_of_records(owner, reason, note);
+                    let _ = owner.map(event).map(|event| events.send(event));
+                }
+            },
+        );
+        Store::of(Box::new(records), clock, metrics).start()
     }
 
     fn api(&self, store: &Arc<Store>) -> Api {

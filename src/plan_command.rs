@@ -35,6 +35,7 @@ use crate::reconcile::ownership::{Age, Ownership};
 use crate::reconcile::removals::{self, Hold};
 use crate::reconcile::report::{Ready, count, memory_lost};
 use crate::reconcile::{Context, Lane, Observer, Outcome, Pass, Scope, Sending, Work, dry_run};
+use crate::records;
 use crate::resources::{APPROVE_ANNOTATION, FORCE_ANNOTATION, ObjectKey, OpenstackConfig};
 use crate::targets::viola::bodies;
 use crate::targets::{Delivery, Target};
@@ -70,7 +71,7 @@ pub fn run(config: &Config, subject: &Subject, json: bool) -> Result<Shown, Stri
     let client = KubeClient::new(config.kubernetes.clone(), clock.clone(), Arc::clone(&metrics));
     let (objects, object, forced_at) = find(config, &client, subject, clock.now().wall)?;
     let mut notes = Vec::new();
-    let (inventory, memory) = recall(config, &mut notes);
+    let (inventory, memory) = recall(config, &client, &clock, &mut notes);
     let noted = Arc::new(Noted::default());
     let target = Arc::clone(&noted) as Arc<dyn Target>;
     let keys = Keys::new(clock.clone(), secret_reader::by_name(&client));
@@ -286,13 +287,28 @@ fn pass(
 }
 
 /// What was accepted before, as far as that can be read, and the file in words.
-fn recall(config: &Config, notes: &mut Vec<String>) -> (Inventory, String) {
-    let path = config.inventory.path.display();
-    let (problem, state) = match load::read(&config.inventory.path) {
-        Ok(Some(loaded)) => {
-            notes.extend(loaded.findings);
-            let records = count(loaded.inventory.len(), "record");
-            return (loaded.inventory, format!("{path}, {records}"));
+fn recall(
+    config: &Config,
+    client: &KubeClient,
+    clock: &Clock,
+    notes: &mut Vec<String>,
+) -> (Inventory, String) {
+    let (path, read) = match config.inventory.in_kubernetes {
+        true => {
+            let read = records::read(client, config.own_namespace.as_deref(), clock);
+            ("records in Kubernetes".to_owned(), read.map(|it| Some((it.inventory, it.findings))))
+        }
+        false => {
+            let read = load::read(&config.inventory.path).map_err(|error| error.to_string());
+            let path = config.inventory.path.display().to_string();
+            (path, read.map(|it| it.map(|it| (it.inventory, it.findings))))
+        }
+    };
+    let (problem, state) = match read {
+        Ok(Some((inventory, findings))) => {
+            notes.extend(findings);
+            let records = count(inventory.len(), "record");
+            return (inventory, format!("{path}, {records}"));
         }
         Ok(None) => ("there is no inventory here".to_owned(), "not there"),
         Err(error) => (format!("{error}, so that the operator sends nothing"), "can't be read"),

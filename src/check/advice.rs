@@ -18,6 +18,11 @@ pub(super) const INVENTORY: &str =
 /// Of one that was edited, or doesn't hold all that was written.
 pub(super) const DAMAGED: &str =
     "what can be read is used; put a back-up in its place if that isn't meant";
+/// Of records in Kubernetes.
+pub(super) const RECORDS: &str = "nothing is sent until they can be read: install the CRD with make install, bind the role in \
+     manifests/rbac/records_role.yaml, set POD_NAMESPACE";
+pub(super) const RECORD: &str = "these nodes aren't sent: correct the record (kubectl edit nif) or restore it from a back-up; to \
+     number the node as on first sight, delete it";
 pub(super) const OBJECT: &str = "correct the object: kubectl edit osc";
 
 /// A failure about which a person can do something.

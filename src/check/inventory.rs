@@ -1,27 +1,49 @@
-//! The inventory's folder and file, looked at without disturbing an operator that works there.
+//! The inventory's folder and file, or its records in Kubernetes, looked at without disturbing an operator
+//! that works there.
 
 use std::fs;
 use std::path::Path;
 
 use super::advice;
 use super::report::Row;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::inventory::files::{bounded_in_time, folder_of, is_locked};
 use crate::inventory::load;
+use crate::kube::client::KubeClient;
 use crate::reconcile::report::count;
+use crate::records;
 
 const FOLDER: &str = "Inventory folder";
 const FILE: &str = "Inventory file";
+const RECORDS: &str = "NodeInterfaces";
 const API: &str = "Inventory API";
 
-/// The rows of folder and file; the API is this process' own, so there is nothing to ask.
-pub(super) fn rows(config: &Config) -> Vec<Row> {
+/// The rows of the place; the API is this process' own, so there is nothing to ask.
+pub(super) fn rows(config: &Config, client: &KubeClient) -> Vec<Row> {
     let path = &config.inventory.path;
-    let mut rows = vec![folder_row(path), file_row(path)];
+    let mut rows = match config.inventory.in_kubernetes {
+        true => vec![records_row(config, client)],
+        false => vec![folder_row(path), file_row(path)],
+    };
     if !config.inventory.enabled {
-        rows.push(Row::skipped(API, "", "INVENTORY_ENABLED is off; the file is kept all the same"));
+        let seen = "INVENTORY_ENABLED is off; the inventory is kept all the same";
+        rows.push(Row::skipped(API, "", seen));
     }
     rows
+}
+
+fn records_row(config: &Config, client: &KubeClient) -> Row {
+    let namespace = config.own_namespace.as_deref();
+    let place = namespace.map_or_else(|| "not known".to_owned(), |it| format!("namespace {it}"));
+    match records::read(client, namespace, &Clock::system()) {
+        Ok(read) if read.findings.is_empty() => {
+            let nodes = count(read.inventory.len(), "node");
+            Row::fine(RECORDS, place, format!("hold {nodes}"))
+        }
+        Ok(read) => Row::failed(RECORDS, place, read.findings.join("; "), advice::RECORD),
+        Err(problem) => Row::failed(RECORDS, place, problem, advice::RECORDS),
+    }
 }
 
 fn folder_row(path: &Path) -> Row {

@@ -11,6 +11,7 @@ use crate::kube::objects::RawObject;
 use crate::kube::resource::Resource;
 use crate::kube::review::{self, Access};
 use crate::listing;
+use crate::records::node_interfaces::NODE_INTERFACES;
 use crate::resources::{OPENSTACK_CONFIGS, OpenstackConfig, Status};
 use crate::threads::{Task, side_by_side};
 
@@ -31,6 +32,12 @@ pub const NEEDED_TO_LEAD: Access = Access {
     name: Some("multinic-operator"),
     role: "manifests/components/ha/leader_election_role.yaml",
     ..needed(Resource::LEASES, "", &["get", "create", "update"])
+};
+
+/// In the operator's own namespace, with INVENTORY_STORE=kubernetes.
+pub const NEEDED_FOR_RECORDS: Access = Access {
+    role: "manifests/rbac/records_role.yaml",
+    ..needed(NODE_INTERFACES, "", &["get", "list", "watch", "create", "patch", "delete"])
 };
 
 const fn needed(
@@ -68,6 +75,10 @@ pub(super) fn rows(
         None => Row::skipped("RBAC leases", "", "LEADER_ELECT is off"),
         Some(settings) => access_row(client, &NEEDED_TO_LEAD, &[Some(&settings.namespace)]),
     }));
+    if let (true, Some(namespace)) = (config.inventory.in_kubernetes, &config.own_namespace) {
+        let scope = [Some(namespace.as_str())];
+        tasks.push(Box::new(move || access_row(client, &NEEDED_FOR_RECORDS, &scope)));
+    }
     tasks.push(Box::new(|| crd_row(client)));
     rows.extend(side_by_side(SIDE_BY_SIDE, tasks));
     let mut lists: Vec<Task<'_, Result<Vec<RawObject>, KubeError>>> = Vec::new();

@@ -124,11 +124,12 @@ settings! {
         allowed_endpoints: AllowedEndpoints = value_or_blank(|text| AllowedEndpoints::read(text)), "ALLOWED_ENDPOINTS", "", "other endpoints for objects, as https://*.example.com:8443; * for any";
     }
 
-    /// The inventory's file, which is kept in any case, and its API.
+    /// The inventory, which is kept in any case, and its API.
     #[derive(Clone, Debug)]
     pub struct Inventory {
         enabled: bool = value(boolean), "INVENTORY_ENABLED", "true", "serve the inventory's API";
         address: SocketAddr = value(address), "INVENTORY_ADDR", ":18081", "where the inventory's API listens";
+        in_kubernetes: bool = value(|text| one_of(text, &["file", "kubernetes"]).map(|word| word == "kubernetes")), "INVENTORY_STORE", "file", "where the inventory is kept: file or kubernetes";
         path: PathBuf = value(text), "INVENTORY_DB_PATH", "/var/lib/multinic-operator/inventory.json", "the inventory's file";
         cors_origin: Option<String> = optional(origin), "INVENTORY_CORS_ORIGIN", "", "Access-Control-Allow-Origin of the API, as https://ui.example.com";
         token_file: Option<PathBuf> = optional(text), "INVENTORY_TOKEN_FILE", "", "file with the bearer token that clients must show";

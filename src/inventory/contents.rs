@@ -7,8 +7,10 @@ use std::sync::{Arc, OnceLock};
 
 use ring::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
 
+use super::backend::Unreadable;
 use super::record::{Change, Record};
 use super::timeline::Timeline;
+use crate::node_config::SharedTexts;
 
 /// A record with what belongs to it.
 #[derive(Clone, Debug)]
@@ -51,6 +53,8 @@ pub struct Inventory {
     /// Positions of records by the hash of their node name, their VM and the uid of their owner; made
     /// when they are needed.
     positions: OnceLock<Vec<(u64, u32)>>,
+    /// Nodes whose records are there and can't be read: what they were sent isn't known.
+    unreadable: Arc<Unreadable>,
 }
 
 impl Inventory {
@@ -63,6 +67,27 @@ impl Inventory {
         });
         let by_key: BTreeMap<_, _> = by_key.collect();
         Inventory { records: by_key.into_values().collect(), ..Inventory::default() }
+    }
+
+    /// These records, without timelines.
+    pub(crate) fn of(records: Vec<Record>) -> Inventory {
+        let mut texts = SharedTexts::default();
+        let stored = |mut record: Record| {
+            record.config.share(&mut texts);
+            let timeline = Timeline::of(&record).to_json();
+            Stored::new(record, timeline, 0)
+        };
+        Inventory::read(records.into_iter().map(stored).collect())
+    }
+
+    /// The same records, beside others that can't be read.
+    pub(crate) fn with_unreadable(self, unreadable: Unreadable) -> Inventory {
+        Inventory { unreadable: Arc::new(unreadable), ..self }
+    }
+
+    /// What is wrong with the record of this node or VM, if it is there and can't be read.
+    pub(crate) fn unreadable(&self, node_name_or_vm: &str) -> Option<&str> {
+        self.unreadable.get(node_name_or_vm).map(String::as_str)
     }
 
     /// The same records, as of a later version.
@@ -141,7 +166,8 @@ impl Inventory {
     /// timeline on.
     pub(super) fn with(&self, changes: Vec<Change>) -> (Inventory, bool) {
         let (version, records) = (self.version + 1, self.records.clone());
-        let mut next = Inventory { version, records, ..Inventory::default() };
+        let unreadable = Arc::clone(&self.unreadable);
+        let mut next = Inventory { version, records, unreadable, ..Inventory::default() };
         let removed = changes.iter().filter(|change| matches!(change, Change::Remove { .. }));
         let leaving: Vec<_> =
             removed.filter_map(|change| self.get(change.key().0, change.key().1)).collect();

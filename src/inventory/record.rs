@@ -98,7 +98,7 @@ fn is_zero(number: &u32) -> bool {
 }
 
 /// The OpenstackConfig a record came from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Owner {
     /// Namespace of the object.
     pub namespace: String,

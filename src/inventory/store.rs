@@ -1,32 +1,28 @@
-//! The one owner of the inventory: memory for readers, a file for the next process.
+//! The one owner of the inventory: memory for readers, a place for the next process.
 //!
-//! A commit makes the next [`Inventory`] and waits until the file holds it. The whole file is
-//! written each time, by [`Volume::replace`]; commits that wait at the same time share one write. So
-//! the file is always what is true after a commit, and a crash at any instant leaves the old or the
-//! new content. Only when the same was accepted again, so that nothing but `updatedAt` moves, the
-//! commit waits for nothing: that is written with the next change, or after a minute.
+//! The place is a [`Backend`]: a file, or objects in Kubernetes. A commit makes the next [`Inventory`]
+//! and waits until the place holds it; commits that wait at the same time share one write. Only when
+//! the same was accepted again, so that nothing but `updatedAt` moves, the commit waits for nothing:
+//! that is written with the next change, or after a minute.
 //!
-//! What callers need of a store is [`Store::snapshot`], [`Store::commit`] and [`Store::state`];
-//! another kind of store would have the same.
-//!
-//! Nothing may be sent before the file was locked, read and written once: what is sent by a process
-//! that can't remember it would be numbered differently by the next one.
+//! What callers need of a store is [`Store::snapshot`], [`Store::commit`] and [`Store::state`].
 //!
 //! Locks are taken in the order `disk`, `memory`. `disk` is held during I/O, which may never come
 //! back; `memory` never is, so readers don't wait for the disk.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::backend::{Backend, Trouble, Written};
 use super::contents::Inventory;
-use super::document;
-use super::files::{Disk, DiskError, Files, Lock, Volume, beside, folder_of};
-use super::load::load;
+use super::file::File;
+use super::files::{Disk, Files};
 use super::record::Change;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -52,8 +48,7 @@ const CLOSE_LONGEST: Duration = Duration::from_secs(2);
 
 /// The inventory store.
 pub struct Store {
-    volume: Volume,
-    path: PathBuf,
+    backend: Box<dyn Backend>,
     clock: Clock,
     metrics: Arc<Metrics>,
     disk: Mutex<DiskSide>,
@@ -69,6 +64,8 @@ struct InMemory {
     needed: u64,
     durable: u64,
     state: StoreState,
+    /// [`Written::refused`] of the last write.
+    refused: BTreeMap<(String, String), String>,
     findings: Vec<String>,
     failures: u32,
     is_stopping: bool,
@@ -85,11 +82,28 @@ impl InMemory {
         self.state.is_healthy() && self.needed > self.durable
     }
 
+    /// What a write found out about the place.
+    fn take(&mut self, written: Written) {
+        for reason in written.refused.values() {
+            log::error!("{reason}");
+        }
+        self.refused = written.refused;
+        if !written.changes.is_empty() {
+            self.inventory = Arc::new(self.inventory.with(written.changes).0);
+            self.needed = self.inventory.version();
+        }
+        if let Some(unreadable) = written.unreadable {
+            let inventory = Inventory::clone(&self.inventory).with_unreadable(unreadable);
+            self.inventory = Arc::new(inventory);
+        }
+    }
+
     /// So long the thread waits for the next attempt, if nothing happens.
     fn wait(&self) -> Duration {
         let doubled = RETRY_FIRST * 2_u32.pow(self.failures.clamp(1, 6) - 1);
         match self.state.is_healthy() {
             false => doubled.min(RETRY_LONGEST),
+            true if !self.refused.is_empty() => RETRY_LONGEST,
             true if self.is_ahead() => RESENT_LONGEST,
             true => Duration::MAX,
         }
@@ -98,27 +112,8 @@ impl InMemory {
 
 #[derive(Default)]
 struct DiskSide {
-    file: Option<OpenFile>,
+    is_open: bool,
     is_closed: bool,
-}
-
-/// A file that was locked and read.
-struct OpenFile {
-    /// Where it is, once its links were followed.
-    path: PathBuf,
-    _lock: Lock,
-    /// Number of the last write.
-    sequence: u64,
-    journals: Vec<(PathBuf, bool)>,
-}
-
-/// Why memory and disk aren't the same.
-struct Trouble(Condition, String);
-
-impl From<DiskError> for Trouble {
-    fn from(error: DiskError) -> Trouble {
-        Trouble(Condition::Unwritable, error.to_string())
-    }
 }
 
 impl Store {
@@ -131,12 +126,17 @@ impl Store {
     /// A store that isn't open yet, on any file system. Without [`Store::start`] commits write by
     /// themselves, and [`Store::retry`] is the caller's, first of all to open it.
     pub fn new(files: Box<dyn Files>, path: &Path, clock: Clock, metrics: Arc<Metrics>) -> Store {
+        let file = File::new(files, path, clock.clone(), Arc::clone(&metrics));
+        Store::of(Box::new(file), clock, metrics)
+    }
+
+    /// A store that isn't open yet, in any place.
+    pub(crate) fn of(backend: Box<dyn Backend>, clock: Clock, metrics: Arc<Metrics>) -> Store {
         let mut memory = InMemory::default();
         memory.state.since = clock.now().wall;
-        memory.state.reason = format!("{} is being read", path.display());
+        memory.state.reason = format!("{} is being read", backend.place());
         Store {
-            volume: Volume::new(files, clock.clone()),
-            path: path.to_owned(),
+            backend,
             clock,
             metrics,
             disk: Mutex::default(),
@@ -161,6 +161,14 @@ impl Store {
     /// Gives the store its thread.
     pub fn start(self) -> Arc<Store> {
         let store = Arc::new(self);
+        let woken = Arc::downgrade(&store);
+        store.backend.on_news(Box::new(move || {
+            if let Some(store) = woken.upgrade() {
+                // Under the lock, so that the thread either waits already or sees it before it does.
+                let _memory = lock(&store.memory);
+                store.changed.notify_all();
+            }
+        }));
         let own = Arc::clone(&store);
         match threads::spawn("inventory-store", move || own.keep()) {
             Ok(handle) => *lock(&store.thread) = Some(handle),
@@ -182,8 +190,8 @@ impl Store {
     /// at the same time. Gives a result for each change, in order. Memory has those that failed all
     /// the same, and they are written once the disk is back.
     pub fn commit(&self, changes: Vec<Change>) -> Vec<Result<(), StoreState>> {
-        let count = changes.len();
-        if count == 0 {
+        let keys: Vec<_> = changes.iter().map(|change| owned(change.key())).collect();
+        if keys.is_empty() {
             return Vec::new();
         }
         let mut memory = lock(&self.memory);
@@ -194,8 +202,9 @@ impl Store {
             memory.needed = version;
         }
         self.changed.notify_all();
-        let mut state = self.shown(&memory);
+        let mut state = self.whole(&memory);
         drop(memory);
+        let mut refused = BTreeMap::new();
         if state.is_healthy() && !only_resent {
             if lock(&self.thread).is_none() {
                 self.attempt();
@@ -204,14 +213,25 @@ impl Store {
                 memory.durable < version && memory.state.is_healthy()
             });
             if memory.durable < version {
-                state = self.shown(&memory);
+                state = self.whole(&memory);
                 if state.is_healthy() {
                     state.condition = Condition::Unwritten;
-                    state.reason = format!("{} isn't written yet", self.path.display());
+                    state.reason = format!("{} isn't written yet", self.backend.place());
                 }
             }
+            refused.clone_from(&memory.refused);
         }
-        vec![if state.is_healthy() { Ok(()) } else { Err(state) }; count]
+        let result = |key| match (state.is_healthy(), refused.get(&key)) {
+            (true, None) => Ok(()),
+            (true, Some(reason)) => Err(self.refused(reason)),
+            (false, _) => Err(state.clone()),
+        };
+        keys.into_iter().map(result).collect()
+    }
+
+    fn refused(&self, reason: &str) -> StoreState {
+        let (condition, since) = (Condition::Unwritten, self.clock.now().wall);
+        StoreState { condition, since, reason: reason.to_owned() }
     }
 
     /// The inventory as it is now; it doesn't change under its reader.
@@ -263,6 +283,11 @@ impl Store {
         }
     }
 
+    /// Writes nothing more, and cuts what is under way: another replica may have taken over.
+    pub(crate) fn abandon(&self) {
+        self.backend.abandon();
+    }
+
     /// Is there no thread, or no longer, that writes the file?
     pub fn has_lost_its_thread(&self) -> bool {
         lock(&self.thread).as_ref().is_none_or(JoinHandle::is_finished)
@@ -274,12 +299,15 @@ impl Store {
         let mut memory = lock(&self.memory);
         while !memory.is_stopping {
             let (wait, was_ahead) = (memory.wait(), memory.is_ahead());
+            let is_due = |memory: &InMemory| {
+                memory.is_awaited() || (memory.state.is_healthy() && self.backend.has_news())
+            };
             let waited = self.changed.wait_timeout_while(memory, wait, |memory| {
-                !memory.is_stopping && !memory.is_awaited() && memory.is_ahead() == was_ahead
+                !memory.is_stopping && !is_due(memory) && memory.is_ahead() == was_ahead
             });
             let (held, waited) = waited.unwrap_or_else(|held| held.into_inner());
             memory = held;
-            if !memory.is_stopping && (memory.is_awaited() || waited.timed_out()) {
+            if !memory.is_stopping && (is_due(&memory) || waited.timed_out()) {
                 drop(memory);
                 self.attempt();
                 memory = lock(&self.memory);
@@ -305,16 +333,17 @@ impl Store {
         if disk.is_closed {
             return;
         }
-        let result = self.write(&mut disk.file);
+        let result = self.write(&mut disk);
         let mut memory = lock(&self.memory);
         let since = memory.state.since().unwrap_or_else(|| self.clock.now().wall);
         let (condition, reason) = match result {
-            Ok(version) => {
+            Ok((version, written)) => {
                 if memory.failures > 0 {
-                    log::info!("{} is written again", self.path.display());
+                    log::info!("{} is written again", self.backend.place());
                 }
                 memory.durable = version;
                 memory.failures = 0;
+                memory.take(written);
                 (Condition::Healthy, String::new())
             }
             Err(Trouble(condition, reason)) => {
@@ -334,75 +363,30 @@ impl Store {
         self.changed.notify_all();
     }
 
-    /// Locks and reads the file; what it holds becomes memory.
-    fn open_file(&self) -> Result<OpenFile, Trouble> {
-        let path = self.volume.resolve(&self.path)?;
-        let folder = folder_of(&path);
-        self.volume.run("make the folder", folder, |files| files.create_folder(folder))?;
-        let lock_file = beside(&path, ".lock");
-        let held = self.volume.run("lock", &lock_file, |files| files.lock(&lock_file))?;
-        let in_use = || {
-            let reason = format!(
-                "{} is in use by another operator. With leader election that is the former \
-                 leader, which has not ended yet: delete its pod if it doesn't. Otherwise run one \
-                 replica, or give each a file of its own",
-                path.display()
-            );
-            Trouble(Condition::Locked, reason)
-        };
-        let held = held.ok_or_else(in_use)?;
-        let loaded = load(&self.volume, &path).or_else(|error| {
-            let Some(aside) = &error.aside else { return Err(error) };
-            log::error!("{error}");
-            self.volume.run("set aside", &path, |files| files.rename(&path, aside))?;
-            self.volume.sync_folder_of(&path)?;
-            load(&self.volume, &path)
-        });
-        let loaded = loaded.map_err(|error| Trouble(Condition::Unreadable, error.to_string()))?;
-        let loaded = loaded.unwrap_or_default();
-        for finding in &loaded.findings {
+    /// Reads the place; what it holds becomes memory.
+    fn open_place(&self) -> Result<(), Trouble> {
+        let opened = self.backend.open()?;
+        for finding in &opened.findings {
             log::error!("{finding}");
         }
         let mut memory = lock(&self.memory);
-        // What was committed before the file could be read comes on top.
+        // What was committed before the place could be read comes on top.
         let earlier = memory.inventory.iter().map(|stored| Change::Upsert(stored.record.clone()));
-        let read = loaded.inventory.at_version(memory.inventory.version());
+        let read = opened.inventory.at_version(memory.inventory.version());
         memory.inventory = Arc::new(read.with(earlier.collect()).0);
-        memory.findings = loaded.findings;
-        let (sequence, journals) = (loaded.sequence, loaded.journals);
-        Ok(OpenFile { path, _lock: held, sequence, journals })
+        memory.findings = opened.findings;
+        Ok(())
     }
 
-    /// Memory becomes the file, which is opened first if it isn't yet; gives the version it holds.
-    fn write(&self, file: &mut Option<OpenFile>) -> Result<u64, Trouble> {
-        let file = match file {
-            Some(file) => file,
-            None => file.insert(self.open_file()?),
-        };
-        let memory = lock(&self.memory);
-        let (inventory, durable) = (memory.inventory.clone(), memory.durable);
-        drop(memory);
-        file.sequence = file.sequence.saturating_add(1);
-        let (sequence, at) = (file.sequence, self.clock.now().wall);
-        let written = self.volume.replace(&file.path, |opened| {
-            document::encode(&inventory, sequence, at, |piece| opened.append(piece))
-        });
-        let took = written.map_err(|error| match durable {
-            0 => error.into(),
-            _ => Trouble(Condition::Unwritten, error.to_string()),
-        })?;
-        self.metrics.observe("multinic_inventory_fsync_duration_seconds", &[], took);
-        self.metrics.add("multinic_inventory_writes_total", &[], 1.0);
-        for (path, is_whole) in std::mem::take(&mut file.journals) {
-            let kept = beside(&path, ".corrupt");
-            // If this fails it is tried at the next start: commits are skipped by their numbers.
-            let _ = self.volume.run("remove", &path, |files| match is_whole {
-                true => files.remove(&path),
-                false => files.rename(&path, &kept),
-            });
-            let _ = self.volume.sync_folder_of(&path);
+    /// Memory comes to its place, which is opened first if it isn't yet; gives the version it holds.
+    fn write(&self, disk: &mut DiskSide) -> Result<(u64, Written), Trouble> {
+        if !disk.is_open {
+            self.open_place()?;
+            disk.is_open = true;
         }
-        Ok(inventory.version())
+        let inventory = self.snapshot();
+        let written = self.backend.write(&inventory)?;
+        Ok((inventory.version(), written))
     }
 
     /// Writes what isn't written yet and releases the lock.
@@ -411,7 +395,7 @@ impl Store {
         let mut disk = lock(&self.disk);
         disk.is_closed = true;
         lock(&self.memory).state = self.closed();
-        disk.file = None;
+        self.backend.close();
         drop(disk);
         self.changed.notify_all();
     }
@@ -421,10 +405,19 @@ impl Store {
         StoreState { condition: Condition::Closed, since: self.clock.now().wall, reason }
     }
 
-    /// The state, or the operation that the storage doesn't answer.
+    /// The state, with the records that the place refuses.
     fn shown(&self, memory: &InMemory) -> StoreState {
+        let state = self.whole(memory);
+        match memory.refused.first_key_value() {
+            Some((_, reason)) if state.is_healthy() => self.refused(reason),
+            _ => state,
+        }
+    }
+
+    /// The state of the place as a whole, or the operation that the storage doesn't answer.
+    fn whole(&self, memory: &InMemory) -> StoreState {
         let mut state = memory.state.clone();
-        if let Some((tried, began)) = self.volume.under_way()
+        if let Some((tried, began)) = self.backend.under_way()
             && self.clock.now().uptime.saturating_sub(began.uptime) >= SLOW
             && state.condition != Condition::Closed
         {
@@ -447,7 +440,7 @@ impl Store {
         drop(memory);
         self.metrics.set("multinic_inventory_records", &[], records as f64);
         self.metrics.set("multinic_inventory_unwritten_records", &[], unwritten as f64);
-        let pending = self.volume.under_way().map_or(Duration::ZERO, |(_, began)| {
+        let pending = self.backend.under_way().map_or(Duration::ZERO, |(_, began)| {
             self.clock.now().uptime.saturating_sub(began.uptime)
         });
         self.metrics.set("multinic_inventory_pending_seconds", &[], pending.as_secs_f64());
@@ -458,23 +451,28 @@ impl Store {
     }
 }
 
+fn owned(key: (&str, &str)) -> (String, String) {
+    (key.0.to_owned(), key.1.to_owned())
+}
+
 /// What the store can be relied on for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Condition {
     /// The program is stopping; nothing is written any more.
     Closed,
-    /// Everything that was committed is on disk.
+    /// Everything that was committed is in its place.
     Healthy,
-    /// Another operator has the file; what it holds isn't known here.
+    /// Another operator has the place; what it holds isn't known here.
     Locked,
-    /// The file hasn't been read yet.
+    /// The place hasn't been read yet.
     #[default]
     Opening,
-    /// The file can't be read or used; what it holds isn't known.
+    /// The place can't be read or used; what it holds isn't known.
     Unreadable,
-    /// The file was never written by this process, and can't be: what is sent would be forgotten.
+    /// The place can't be written by this process, and perhaps never could: what is sent would be
+    /// forgotten.
     Unwritable,
-    /// Everything is known, but the disk is behind; tried again until it isn't.
+    /// Everything is known, but the place is behind; tried again until it isn't.
     Unwritten,
 }
 
@@ -533,8 +531,8 @@ impl StoreState {
 impl fmt::Display for StoreState {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self.condition {
-            Condition::Healthy => return formatter.write_str("the inventory is on disk"),
-            Condition::Unwritten => "kept in memory until the disk takes it",
+            Condition::Healthy => return formatter.write_str("the inventory is written"),
+            Condition::Unwritten => "kept in memory until it can be written",
             _ => "not available",
         };
         write!(formatter, "the inventory is {what}: {}", self.reason)

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::{Value, json};
 use ureq::http::header::HeaderMap;
 
 use super::access::Access;
@@ -56,7 +56,7 @@ pub struct KubeClient {
 }
 
 /// Says whether this replica may write.
-pub(super) type Permission = Arc<dyn Fn() -> bool + Send + Sync>;
+pub(crate) type Permission = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// What all clients of one API server share.
 struct Session {
@@ -102,6 +102,16 @@ impl KubeClient {
     /// The same client under another name as field manager.
     pub(crate) fn with_field_manager(&self, field_manager: &'static str) -> KubeClient {
         KubeClient { field_manager, ..self.clone() }
+    }
+
+    /// The same client, which sends no write while this says no.
+    pub(crate) fn with_permission(&self, may_write: Permission) -> KubeClient {
+        KubeClient { may_write: Some(may_write), ..self.clone() }
+    }
+
+    /// Who writes, as server-side apply knows it.
+    pub(crate) fn field_manager(&self) -> &'static str {
+        self.field_manager
     }
 
     /// Ends all calls on these connections at once, also those other threads are blocked in.
@@ -192,6 +202,16 @@ impl KubeClient {
     /// A JSON merge patch; lists are replaced as a whole.
     pub fn merge<T: DeserializeOwned>(&self, path: &str, patch: &Value) -> Result<T, KubeError> {
         Ok(self.write("patch", path, "", MERGE_PATCH, patch)?.1)
+    }
+
+    /// Deletes an object, if it is still in this version.
+    pub(crate) fn delete(&self, path: &str, version: &str) -> Result<(), KubeError> {
+        let options = json!({
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "preconditions": { "resourceVersion": version },
+        });
+        self.write::<IgnoredAny>("delete", path, "", JSON, &options).map(drop)
     }
 
     fn read(&self, call: &Call, query: &str) -> Result<Answer, KubeError> {

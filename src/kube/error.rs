@@ -215,6 +215,7 @@ impl Call {
             "create" => "POST",
             "update" => "PUT",
             "patch" => "PATCH",
+            "delete" => "DELETE",
             _ => "GET",
         }
     }

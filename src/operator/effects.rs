@@ -7,6 +7,7 @@ use crossbeam_channel::Sender;
 
 use crate::cloud::contrabass::RabbitMq;
 use crate::controller::{Effect, Event, Notice, SecretNote};
+use crate::inventory::record::Owner;
 use crate::kube::secret_writer::{SecretManifest, SecretState};
 use crate::kube::watch::Observation;
 use crate::kube::write_queue::Priority;
@@ -53,6 +54,13 @@ pub(super) fn event_of(secret: &SecretManifest, state: SecretState) -> Event {
     };
     let key = ObjectKey { namespace: owner.namespace.clone(), name: owner.name.clone() };
     Event::SecretChecked { key, uid: owner.uid.clone(), note }
+}
+
+/// What became of records that others had changed, for the controller.
+pub(super) fn event_of_records(owner: Owner, reason: &'static str, note: String) -> Event {
+    let Owner { namespace, name, uid } = owner;
+    let notice = Notice { warning: true, reason, note };
+    Event::RecordsSettled { key: ObjectKey { namespace, name }, uid, notice }
 }
 
 /// Does what the controller decided. Never waits: a pass is only made for an idle worker, and the

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::clock::Clock;
 use crate::config::LeaderElection as ElectionSettings;
@@ -25,12 +25,21 @@ pub(super) struct LeaderStatus {
     /// Lease again before its process ends.
     lost: AtomicBool,
     hold: OnceLock<LeaseHold>,
+    news: OnceLock<Sender<Leadership>>,
 }
 
 impl LeaderStatus {
     /// Right at any moment: the hold goes by the clock.
     pub(super) fn is_leading(&self) -> bool {
         !self.lost.load(Ordering::SeqCst) && self.hold.get().is_none_or(LeaseHold::is_held)
+    }
+
+    /// Ends this replica's lead, whatever the Lease says: another operator writes its records.
+    pub(super) fn give_up(&self) {
+        self.lost.store(true, Ordering::SeqCst);
+        if let Some(news) = self.news.get() {
+            let _ = news.try_send(Leadership::Lost);
+        }
     }
 
     /// The name in the Lease of the replica that leads instead of this one, or what is known of it.
@@ -67,6 +76,7 @@ impl LeaderStatus {
             timing: LeaseTiming::default(),
         };
         let (sender, news) = bounded(NEWS_PLACES);
+        let _ = self.news.set(sender.clone());
         let status = Arc::clone(self);
         let sink = move |leadership: Leadership| {
             let other = match &leadership {

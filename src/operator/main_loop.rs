@@ -118,6 +118,7 @@ impl MainLoop<'_> {
         if !is_leading {
             // Another replica may be writing by now, so nothing is finished.
             self.writer.abandon();
+            self.context.store.abandon();
             self.abort_passes();
         }
         for watcher in &mut self.watchers {

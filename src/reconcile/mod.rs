@@ -263,9 +263,11 @@ fn plan_of(
         inventory,
         building_since: &work.building_since,
         uptime: context.clock.now().uptime,
-    });
+    })
+    .without_unreadable(inventory);
     let may_renumber = work.is_loss_approved || context.config.inventory.renumber_lost;
-    let memory = match work.was_planned {
+    // What can't be read is not lost, and isn't sent in any case.
+    let memory = match work.was_planned || !plan.unreadable.is_empty() {
         true => Memory::Kept,
         false => memory::of(work, &answers, inventory, may_renumber),
     };

@@ -63,6 +63,8 @@ pub struct Plan {
     pub unresolved: Vec<(String, String)>,
     /// VMs that are left out because another VM has their last known name.
     pub superseded: Vec<Unconfirmed>,
+    /// Nodes that are left out because their records can't be read, and what is wrong with each.
+    pub unreadable: BTreeMap<String, String>,
     /// Names that several VMs share, and those VMs; none of them is sent.
     pub duplicate_names: BTreeMap<String, Vec<String>>,
     /// [`Work::building_since`](super::Work::building_since) after this pass.
@@ -104,6 +106,19 @@ pub struct Unconfirmed {
 }
 
 impl Plan {
+    /// Leaves out nodes whose records can't be read: the ids of their ports aren't known.
+    pub(super) fn without_unreadable(mut self, inventory: &Inventory) -> Plan {
+        self.nodes.retain(|node| {
+            let NodeConfig { node_name, instance_id, .. } = &node.config;
+            let why = inventory.unreadable(node_name).or_else(|| inventory.unreadable(instance_id));
+            if let Some(why) = why {
+                self.unreadable.insert(node_name.clone(), why.to_owned());
+            }
+            why.is_none()
+        });
+        self
+    }
+
     fn leave_out(&mut self, node_name: &str, port: &Port, why: Unusable) {
         let (node_name, port_id) = (node_name.to_owned(), port.id.clone());
         let status = Arc::clone(&port.status);

@@ -133,6 +133,8 @@ pub fn ready(summary: &Summary<'_>) -> Ready {
         Reason::ChangeHeld
     } else if !conflicts.is_empty() || !plan.duplicate_names.is_empty() {
         Reason::NodeConflict
+    } else if !plan.unreadable.is_empty() {
+        Reason::ConfigError
     } else if !plan.unresolved.is_empty() {
         Reason::NovaError
     } else if sent > 0 {
@@ -202,6 +204,9 @@ fn problems(summary: &Summary<'_>) -> Vec<String> {
     let duplicates = plan.duplicate_names.iter().map(|(name, vm_ids)| {
         format!("VMs {} share the node name {name:?}, none of them is sent", listed(vm_ids))
     });
+    let unreadable = plan.unreadable.iter().map(|(node_name, why)| {
+        format!("node {node_name} isn't sent: {}", shortened(why, ANSWER_LIMIT))
+    });
     let conflicts = conflicts.iter().map(|Conflict { node_name, manager, vm_ids }| {
         let text = format!("node {node_name} is managed by the older OpenstackConfig {manager}");
         let vm_ids = Vec::from_iter(vm_ids.iter().cloned());
@@ -219,6 +224,7 @@ fn problems(summary: &Summary<'_>) -> Vec<String> {
     problems.extend(few_of(ANSWERS_SHOWN, refused.collect(), "more such answers of Viola"));
     problems.extend(few(duplicates.collect(), "more names are shared by several VMs"));
     problems.extend(few(conflicts.collect(), "more nodes are managed by older objects"));
+    problems.extend(few(unreadable.collect(), "more nodes whose records can't be read"));
     problems.extend(few_of(ANSWERS_SHOWN, unresolved.collect(), "more such answers of Nova"));
     problems
 }

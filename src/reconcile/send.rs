@@ -117,7 +117,7 @@ fn commit(context: &Context, changes: Vec<Change>) -> Option<String> {
         log::error!("the inventory can't be written: {error}");
     }
     let state = context.store.state();
-    state.reason().map(|reason| format!("the inventory isn't on disk: {reason}"))
+    state.reason().map(|reason| format!("the inventory isn't written: {reason}"))
 }
 
 impl<'a> Sending<'a> {

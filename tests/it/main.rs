@@ -44,6 +44,7 @@ mod population;
 mod process;
 #[path = "../support/rabbitmq.rs"]
 mod rabbitmq;
+mod records;
 mod redaction;
 mod removals;
 mod runbooks;

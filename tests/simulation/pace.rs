@@ -70,7 +70,7 @@ impl Pace {
                 }
                 objects.iter().for_each(|object| self.seen(object));
             }
-            Event::Deleted { .. } => self.wake_all(),
+            Event::Deleted { .. } | Event::RecordsSettled { .. } => self.wake_all(),
             Event::Finished { .. } | Event::PassEnded { .. } | Event::SecretChecked { .. } => {}
         }
     }

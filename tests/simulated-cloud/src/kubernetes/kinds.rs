@@ -6,6 +6,8 @@ use std::sync::{Arc, LazyLock};
 /// The custom resources of this repository, as a cluster has them.
 static OPENSTACK_CONFIGS: LazyLock<Value> =
     LazyLock::new(|| read(include_str!("../../../../manifests/crd/openstackconfigs.yaml")));
+static NODE_INTERFACES: LazyLock<Value> =
+    LazyLock::new(|| read(include_str!("../../../../manifests/crd/nodeinterfaces.yaml")));
 static MULTI_NIC_NODE_CONFIGS: LazyLock<Value> =
     LazyLock::new(|| read(include_str!("../../../../manifests/test/multinicnodeconfigs.yaml")));
 
@@ -98,6 +100,11 @@ impl ResourceKind {
         ResourceKind::of_crd(&OPENSTACK_CONFIGS)
     }
 
+    /// `multinic.example.com/v1alpha1 NodeInterfaces`, the operator's own records.
+    pub fn node_interfaces() -> ResourceKind {
+        ResourceKind::of_crd(&NODE_INTERFACES)
+    }
+
     /// `multinic.io/v1alpha1 MultiNicNodeConfig`, what the stand-in for Viola writes.
     pub fn multi_nic_node_config() -> ResourceKind {
         ResourceKind::of_crd(&MULTI_NIC_NODE_CONFIGS)
@@ -143,6 +150,7 @@ impl ResourceKind {
             ResourceKind::built_in("", "ConfigMap", "configmaps", "cm"),
             ResourceKind::built_in("coordination.k8s.io", "Lease", "leases", ""),
             ResourceKind::openstack_config(),
+            ResourceKind::node_interfaces(),
             ResourceKind::multi_nic_node_config(),
         ]
     }

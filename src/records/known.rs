@@ -1,0 +1,499 @@
+//! What is known of the objects in Kubernetes, and what follows from that. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::News;
+use super::node_interfaces::{
+    Digest, Found, digest_of, is_edited, is_to_renumber, keeps_ids, name_of, node_name_of, read,
+    target_of, vm_id_of, without_ids,
+};
+use crate::inventory::backend::{Opened, Unreadable, Written};
+use crate::inventory::contents::{Inventory, Stored};
+use crate::inventory::record::{Change, Owner, Record};
+use crate::kube::objects::RawObject;
+
+/// So long `updatedAt` of an object may lag while nothing else changes.
+const LAG: Duration = Duration::from_secs(3600);
+/// Nodes that are named in one piece of news.
+const NAMES_SHOWN: usize = 5;
+
+/// Reasons of Events.
+const RESTORED: &str = "RecordRestored";
+const RENUMBERED: &str = "Renumbered";
+
+/// Provider, in lower case, and node name: a record's key in the inventory.
+type Key = (String, String);
+
+fn key_of(record: &Record) -> Key {
+    (record.provider_id.to_ascii_lowercase(), record.node_name.clone())
+}
+
+/// All objects of a list.
+#[derive(Default)]
+pub(super) struct Seen {
+    objects: Vec<(Object, Option<Record>)>,
+    names: Vec<String>,
+    /// What was wrong with objects that have no name.
+    pub(super) unnamed: Vec<String>,
+}
+
+impl Seen {
+    pub(super) fn add(&mut self, raw: &RawObject) {
+        self.names.push(raw.metadata.name.clone());
+        self.objects.push(match read(raw) {
+            Ok(found) => (Object::of(raw, &found), Some(found.record)),
+            Err(reason) => (Object::unreadable(raw, reason), None),
+        });
+    }
+}
+
+/// What is known of one object.
+#[derive(Clone, Debug)]
+struct Object {
+    key: Key,
+    target: String,
+    /// Empty: it isn't there.
+    version: String,
+    /// What it holds; none: something else than what it should, whatever that is.
+    digest: Option<Digest>,
+    updated_at: Timestamp,
+    /// What was written without an answer, so that it may be what the object holds.
+    tried: Option<Digest>,
+    /// The record that it was last found to hold.
+    same: Option<Arc<Stored>>,
+    /// Why its record can't be read.
+    unreadable: Option<String>,
+    /// The VM that it is of, as far as that can be told where the record can't be read.
+    vm_id: Option<String>,
+    /// Its node is to be numbered anew.
+    renumber: bool,
+}
+
+impl Object {
+    fn of(raw: &RawObject, found: &Found) -> Object {
+        Object {
+            key: key_of(&found.record),
+            target: found.target.clone(),
+            version: raw.metadata.resource_version.clone(),
+            digest: found.has_labels.then_some(found.digest),
+            updated_at: found.record.updated_at,
+            tried: None,
+            same: None,
+            unreadable: None,
+            vm_id: None,
+            renumber: is_to_renumber(&raw.metadata),
+        }
+    }
+
+    fn unreadable(raw: &RawObject, reason: String) -> Object {
+        Object {
+            digest: None,
+            unreadable: Some(reason),
+            vm_id: vm_id_of(raw),
+            ..Object::new((String::new(), node_name_of(raw)), raw.metadata.resource_version.clone())
+        }
+    }
+
+    fn new(key: Key, version: String) -> Object {
+        Object {
+            key,
+            target: String::new(),
+            version,
+            digest: None,
+            updated_at: Timestamp::UNIX_EPOCH,
+            tried: None,
+            same: None,
+            unreadable: None,
+            vm_id: None,
+            renumber: false,
+        }
+    }
+
+    fn is_late(&self, record: &Record) -> bool {
+        self.updated_at.checked_add(LAG).is_ok_and(|until| record.updated_at >= until)
+    }
+}
+
+/// A write that is to be made.
+#[derive(Debug)]
+pub(super) struct Due {
+    pub(super) name: String,
+    pub(super) key: Key,
+    /// The record and its target; none: the object is to go.
+    pub(super) put: Option<(Arc<Stored>, String)>,
+    /// Empty if there is no such object yet.
+    pub(super) version: String,
+    pub(super) takes_annotation_off: bool,
+    digest: Digest,
+}
+
+/// What is known of all objects.
+#[derive(Default)]
+pub(super) struct Known {
+    objects: BTreeMap<String, Object>,
+    /// The object of each record.
+    names: BTreeMap<Key, String>,
+    /// Objects in the version that the watch showed; none: not there.
+    shown: BTreeMap<String, Option<String>>,
+    /// What memory has to take over and hasn't yet.
+    changes: BTreeMap<Key, Change>,
+    /// Memory doesn't know yet which objects can't be read.
+    has_new_unreadable: bool,
+    /// Nodes whose records were settled, by reason and owner.
+    settled: BTreeMap<(&'static str, Option<Owner>), BTreeSet<String>>,
+}
+
+/// Makes of a list the inventory that it holds, and what is known of the objects.
+pub(super) fn opened(seen: &Seen, now: Timestamp) -> (Known, Opened) {
+    let mut known = Known::default();
+    let mut findings: Vec<String> = seen.unnamed.clone();
+    let mut newest: BTreeMap<(String, String), Timestamp> = BTreeMap::new();
+    let vm_of = |record: &Record| {
+        (record.provider_id.to_ascii_lowercase(), record.instance_id.to_ascii_lowercase())
+    };
+    let accepted =
+        |(_, record): &&(Object, Option<Record>)| record.as_ref().is_some_and(Record::was_accepted);
+    for record in seen.objects.iter().filter(accepted).filter_map(|(_, record)| record.as_ref()) {
+        let newest = newest.entry(vm_of(record)).or_insert(record.updated_at);
+        *newest = record.updated_at.max(*newest);
+    }
+    let mut records = Vec::new();
+    for (name, (object, record)) in seen.names.iter().zip(&seen.objects) {
+        known.objects.insert(name.clone(), object.clone());
+        if let Some(reason) = &object.unreadable {
+            findings.push(unusable(name, &object.key.1, reason));
+        }
+        let Some(record) = record else { continue };
+        // The VM got another node name, and a crash came before the record under the old one was taken
+        // away: that is done with the first write.
+        let is_outdated = record.was_accepted()
+            && newest.get(&vm_of(record)).is_some_and(|newest| *newest > record.updated_at);
+        if is_outdated {
+            continue;
+        }
+        let is_newest = known.names.get(&object.key).is_none_or(|other| {
+            known.objects.get(other).is_none_or(|other| other.updated_at <= record.updated_at)
+        });
+        if is_newest {
+            known.names.insert(object.key.clone(), name.clone());
+        }
+        records.push(match (object.renumber && keeps_ids(record), without_ids(record, now)) {
+            (true, Change::Upsert(record)) => record,
+            _ => record.clone(),
+        });
+    }
+    let inventory = Inventory::of(records).with_unreadable(known.unreadable());
+    (known, Opened { inventory, findings })
+}
+
+fn unusable(name: &str, node_name: &str, reason: &str) -> String {
+    format!(
+        "the record {name} can't be read, so node {node_name} isn't sent: {reason}; correct it, or \
+         put a back-up in its place"
+    )
+}
+
+impl Known {
+    /// Takes a list's place of what was known; what the watch showed meanwhile stays.
+    pub(super) fn replace(&mut self, listed: Known) {
+        let shown = std::mem::take(&mut self.shown);
+        *self = Known { shown, ..listed };
+    }
+
+    /// The watch shows an object.
+    pub(super) fn show(&mut self, name: String, version: Option<String>) {
+        self.shown.insert(name, version);
+    }
+
+    /// The watch lists all objects.
+    pub(super) fn show_all(&mut self, seen: BTreeMap<String, Option<String>>) {
+        let gone = self.objects.keys().filter(|name| !seen.contains_key(*name));
+        let gone: Vec<String> = gone.cloned().collect();
+        self.shown.extend(gone.into_iter().map(|name| (name, None)));
+        self.shown.extend(seen);
+    }
+
+    /// An object isn't what it was known to be, whatever the watch has shown of it.
+    pub(super) fn look_again(&mut self, name: &str) {
+        self.shown.insert(name.to_owned(), Some(String::new()));
+    }
+
+    fn is_news(&self, name: &str, version: Option<&str>) -> bool {
+        let known = self.objects.get(name).map(|object| object.version.as_str());
+        known.filter(|version| !version.is_empty()) != version
+    }
+
+    pub(super) fn has_news(&self) -> bool {
+        self.shown.iter().any(|(name, version)| self.is_news(name, version.as_deref()))
+    }
+
+    /// The objects that the watch showed in another version than the known one.
+    pub(super) fn to_look_at(&mut self) -> Vec<String> {
+        let shown = std::mem::take(&mut self.shown).into_iter();
+        let news = shown.filter(|(name, version)| self.is_news(name, version.as_deref()));
+        news.map(|(name, _)| name).collect()
+    }
+
+    fn unreadable(&self) -> Unreadable {
+        let mut unreadable = Unreadable::new();
+        for (name, object) in &self.objects {
+            let Some(reason) = &object.unreadable else { continue };
+            let text = format!("the record {name} can't be read: {reason}");
+            for name in object.vm_id.iter().chain([&object.key.1]) {
+                unreadable.insert(name.clone(), text.clone());
+            }
+        }
+        unreadable
+    }
+
+    /// Takes note of an object as it is now. `manager` is who we are there.
+    ///
+    /// # Errors
+    /// Another operator wrote it.
+    pub(super) fn settle(
+        &mut self,
+        name: &str,
+        raw: Option<&RawObject>,
+        manager: &str,
+        inventory: &Inventory,
+    ) -> Result<(), String> {
+        let before = self.objects.get(name).cloned();
+        let was_unreadable = before.as_ref().is_some_and(|object| object.unreadable.is_some());
+        let before = before.filter(|object| object.unreadable.is_none());
+        let Some(raw) = raw else {
+            self.has_new_unreadable |= was_unreadable;
+            self.gone(name, inventory);
+            return Ok(());
+        };
+        let found = read(raw);
+        let is_by_others = is_edited(raw, manager);
+        let overtaken = || {
+            Err(format!(
+                "another operator writes the records (the record {name} isn't as this one knows it); \
+                 this one ends, to read them anew"
+            ))
+        };
+        if let Some(before) = before {
+            let recorded = inventory.get(&before.key.0, &before.key.1);
+            let is_ours = found.as_ref().is_ok_and(|found| {
+                let is_same = before.digest == Some(found.digest)
+                    && before.updated_at == found.record.updated_at;
+                is_same || before.tried == Some(found.digest)
+            });
+            // A store that was set back to an older state has our own earlier records.
+            let is_older = is_before(&raw.metadata.resource_version, &before.version);
+            if !is_ours && !is_by_others && !is_older {
+                return overtaken();
+            }
+            let Some(object) = self.objects.get_mut(name) else { return Ok(()) };
+            object.version.clone_from(&raw.metadata.resource_version);
+            object.renumber = is_to_renumber(&raw.metadata);
+            object.tried = None;
+            object.same = None;
+            object.digest = None;
+            if let (true, Ok(found)) = (is_ours, &found) {
+                object.updated_at = found.record.updated_at;
+                object.digest = found.has_labels.then_some(found.digest);
+            }
+            if let (false, Some(recorded)) = (is_ours, recorded) {
+                self.said(RESTORED, &recorded.record);
+            }
+            return Ok(());
+        }
+        match found {
+            Err(reason) => {
+                log::error!("{}", unusable(name, &node_name_of(raw), &reason));
+                self.objects.insert(name.to_owned(), Object::unreadable(raw, reason));
+                self.has_new_unreadable = true;
+            }
+            Ok(found) => {
+                let object = Object::of(raw, &found);
+                let is_known = inventory.get(&object.key.0, &object.key.1).is_some();
+                if !is_by_others && !was_unreadable {
+                    return overtaken();
+                }
+                if !is_known {
+                    log::warn!("the record {name}, made by others, is used from now on");
+                    self.names.insert(object.key.clone(), name.to_owned());
+                    self.changes.insert(object.key.clone(), Change::Upsert(found.record));
+                } else {
+                    log::warn!("the record {name}, made by others, is beside one of ours");
+                }
+                self.objects.insert(name.to_owned(), object);
+                self.has_new_unreadable |= was_unreadable;
+            }
+        }
+        Ok(())
+    }
+
+    fn gone(&mut self, name: &str, inventory: &Inventory) {
+        let Some(object) = self.objects.remove(name) else { return };
+        if self.names.get(&object.key).is_some_and(|of_key| of_key == name) {
+            self.names.remove(&object.key);
+            let recorded = inventory.get(&object.key.0, &object.key.1);
+            if let (false, Some(recorded)) = (object.version.is_empty(), recorded) {
+                self.said(RESTORED, &recorded.record);
+            }
+        }
+    }
+
+    fn said(&mut self, reason: &'static str, record: &Record) {
+        let nodes = self.settled.entry((reason, record.owner.clone())).or_default();
+        nodes.insert(record.node_name.clone());
+    }
+
+    /// What memory has to take over.
+    pub(super) fn take_changes(&mut self, written: &mut Written) {
+        written.changes = std::mem::take(&mut self.changes).into_values().collect();
+        if std::mem::take(&mut self.has_new_unreadable) {
+            written.unreadable = Some(self.unreadable());
+        }
+    }
+
+    /// What is to be said of what was settled.
+    pub(super) fn take_settled(&mut self) -> Vec<News> {
+        let text = |((reason, owner), nodes): ((&'static str, _), BTreeSet<String>)| {
+            let named: Vec<String> = nodes.iter().take(NAMES_SHOWN).cloned().collect();
+            let more = if nodes.len() > named.len() { ", ..." } else { "" };
+            let what = match reason {
+                RENUMBERED => "numbered anew, as the annotation asks",
+                _ => "records were edited or deleted, are put back and their nodes sent again",
+            };
+            let note = format!("{what}: {}{more}", named.join(", "));
+            News::Settled { owner, reason, note }
+        };
+        std::mem::take(&mut self.settled).into_iter().map(text).collect()
+    }
+
+    /// The writes by which the objects come to hold this inventory.
+    pub(super) fn due(&mut self, inventory: &Inventory, now: Timestamp) -> Vec<Due> {
+        // None: the object of this name is as it should be.
+        let mut wanted: BTreeMap<String, Option<(&Arc<Stored>, String)>> = BTreeMap::new();
+        for stored in inventory.iter() {
+            let named = self.names.get(&key_of(&stored.record));
+            let object = named.and_then(|name| self.objects.get(name));
+            let is_same = |object: &&Object| {
+                object.same.as_ref().is_some_and(|same| Arc::ptr_eq(same, stored))
+                    && !object.renumber
+                    && !object.is_late(&stored.record)
+            };
+            if let (Some(name), Some(_)) = (named, object.filter(is_same)) {
+                wanted.insert(name.clone(), None);
+                continue;
+            }
+            let target = target_of(&stored.record, object.map(|object| object.target.as_str()));
+            let name = name_of(target, &stored.record.node_name);
+            let is_newer = |(other, _): &(&Arc<Stored>, String)| {
+                other.record.updated_at <= stored.record.updated_at
+            };
+            // Of two clouds' records of one node of a target the newer one is what it was sent last.
+            if wanted.get(&name).is_none_or(|other| other.as_ref().is_some_and(is_newer)) {
+                wanted.insert(name, Some((stored, target.to_owned())));
+            }
+        }
+        let mut due = Vec::new();
+        for (name, object) in &self.objects {
+            let is_awaited = self.changes.contains_key(&object.key);
+            let is_there = !object.version.is_empty() && object.unreadable.is_none();
+            if is_there && !is_awaited && !wanted.contains_key(name) {
+                due.push(Due {
+                    name: name.clone(),
+                    key: object.key.clone(),
+                    put: None,
+                    version: object.version.clone(),
+                    takes_annotation_off: false,
+                    digest: Digest::default(),
+                });
+            }
+        }
+        for (name, stored) in wanted {
+            let Some((stored, target)) = stored else { continue };
+            due.extend(self.due_put(name, stored, target, now));
+        }
+        due
+    }
+
+    fn due_put(
+        &mut self,
+        name: String,
+        stored: &Arc<Stored>,
+        target: String,
+        now: Timestamp,
+    ) -> Option<Due> {
+        let record = &stored.record;
+        let (key, digest) = (key_of(record), digest_of(record, &target));
+        let object = self.objects.get_mut(&name);
+        let takes_annotation_off = object.as_ref().is_some_and(|object| object.renumber);
+        if takes_annotation_off && keeps_ids(record) {
+            self.changes.insert(key, without_ids(record, now));
+            return None;
+        }
+        if let Some(object) = object {
+            if object.unreadable.is_some() {
+                return None;
+            }
+            if object.digest == Some(digest) && !object.is_late(record) && !takes_annotation_off {
+                object.same = Some(Arc::clone(stored));
+                return None;
+            }
+        }
+        let object = self.objects.get(&name);
+        let version = object.map(|object| object.version.clone()).unwrap_or_default();
+        let put = Some((Arc::clone(stored), target));
+        Some(Due { name, key, put, version, takes_annotation_off, digest })
+    }
+
+    /// These writes begin. Until they are answered an object may hold what is written.
+    pub(super) fn begin(&mut self, due: &[Due]) {
+        for Due { name, key, digest, .. } in due.iter().filter(|due| due.put.is_some()) {
+            let object = self.objects.entry(name.clone());
+            let object = object.or_insert_with(|| Object::new(key.clone(), String::new()));
+            object.tried = Some(*digest);
+        }
+    }
+
+    /// A write was answered with this version.
+    pub(super) fn written(&mut self, due: &Due, version: String) {
+        let Some((stored, target)) = &due.put else { return };
+        let renumber = due.takes_annotation_off;
+        let object = Object {
+            target: target.clone(),
+            digest: Some(due.digest),
+            updated_at: stored.record.updated_at,
+            same: Some(Arc::clone(stored)),
+            renumber,
+            ..Object::new(due.key.clone(), version)
+        };
+        self.objects.insert(due.name.clone(), object);
+        self.names.insert(due.key.clone(), due.name.clone());
+    }
+
+    /// The annotation was taken off.
+    pub(super) fn renumbered(&mut self, due: &Due, version: String) {
+        if let (Some(object), Some((stored, _))) = (self.objects.get_mut(&due.name), &due.put) {
+            object.version = version;
+            object.renumber = false;
+            self.said(RENUMBERED, &stored.record);
+        }
+    }
+
+    /// An object is gone, as it should be.
+    pub(super) fn deleted(&mut self, name: &str) {
+        if let Some(object) = self.objects.remove(name)
+            && self.names.get(&object.key).is_some_and(|of_key| of_key == name)
+        {
+            self.names.remove(&object.key);
+        }
+    }
+}
+
+/// Is one version of an object older than another? Versions of servers that don't count aren't told
+/// apart.
+fn is_before(version: &str, other: &str) -> bool {
+    let number = |text: &str| text.parse::<u64>().ok();
+    number(version).zip(number(other)).is_some_and(|(version, other)| version < other)
+}
