@@ -106,7 +106,7 @@ impl Records {
         *lock(&self.under_way) = Some((what.to_owned(), self.clock.now()));
     }
 
-    fn watch(&self, namespace: &str) -> Result<(), Trouble> {
+    fn start_watch(&self, namespace: &str) -> Result<(), Trouble> {
         let mut watcher = lock(&self.watcher);
         if watcher.is_some() {
             return Ok(());
@@ -136,7 +136,7 @@ impl Records {
 
     /// Looks at the objects that the watch showed otherwise than they are known.
     fn look(&self, inventory: &Inventory) -> Result<(), Trouble> {
-        let names = lock(&self.shared.known).to_look_at();
+        let names = lock(&self.shared.known).take_names();
         if names.is_empty() {
             return Ok(());
         }
@@ -240,11 +240,11 @@ impl Records {
             return Ok(());
         };
         let mut body = object(&stored.record, target, namespace);
-        let answer: Answer = if due.version.is_empty() {
-            self.client.create(&NODE_INTERFACES.collection(Some(namespace)), &body)?
+        let answer = if due.version.is_empty() {
+            self.client.create::<Answer>(&NODE_INTERFACES.collection(Some(namespace)), &body)?
         } else {
             body["metadata"]["resourceVersion"] = json!(due.version);
-            self.client.apply(&path, &body)?.1
+            self.client.apply::<Answer>(&path, &body)?.1
         };
         self.metrics.add("multinic_inventory_writes_total", &[], 1.0);
         lock(&self.shared.known).written(due, answer.metadata.resource_version.clone());
@@ -253,7 +253,7 @@ impl Records {
                 "resourceVersion": answer.metadata.resource_version,
                 "annotations": { RENUMBER_ANNOTATION: Value::Null },
             });
-            let answer: Answer = self.client.merge(&path, &json!({ "metadata": metadata }))?;
+            let answer = self.client.merge::<Answer>(&path, &json!({ "metadata": metadata }))?;
             lock(&self.shared.known).renumbered(due, answer.metadata.resource_version);
         }
         Ok(())
@@ -295,7 +295,7 @@ impl Backend for Records {
         let now = self.clock.now().wall;
         let (known, opened) = known::opened(&listed, now);
         lock(&self.shared.known).replace(known);
-        self.watch(namespace)?;
+        self.start_watch(namespace)?;
         Ok(opened)
     }
 

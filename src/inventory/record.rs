@@ -156,7 +156,7 @@ impl Record {
 }
 
 #[cfg(test)]
-pub(in crate::inventory) mod tests {
+pub(crate) mod tests {
     use std::sync::Arc;
 
     use serde_json::json;
@@ -165,7 +165,7 @@ pub(in crate::inventory) mod tests {
     use crate::node_config::{Interface, NodeConfig};
 
     /// A node with one interface, the same for all.
-    pub(in crate::inventory) fn connected(number: usize) -> Record {
+    pub(crate) fn connected(number: usize) -> Record {
         let interface = Interface {
             id: 0,
             name: Interface::name_of(0),
@@ -183,13 +183,13 @@ pub(in crate::inventory) mod tests {
     }
 
     /// Do two of [`connected`] hold what they have in common only once?
-    pub(in crate::inventory) fn share_a_network(one: &Record, other: &Record) -> bool {
+    pub(crate) fn share_a_network(one: &Record, other: &Record) -> bool {
         let [one, other] = [one, other].map(|record| &record.config.interfaces[0].network_id);
         Arc::ptr_eq(one, other)
     }
 
     /// A node without interfaces; the number tells it from others, and orders it among them.
-    pub(in crate::inventory) fn record(number: usize) -> Record {
+    pub(crate) fn record(number: usize) -> Record {
         let (node_name, instance_id) = (format!("node-{number:04}"), format!("vm-{number:04}"));
         Record {
             last_config_hash: "0".repeat(64),

@@ -232,7 +232,7 @@ impl Known {
     }
 
     /// The objects that the watch showed in another version than the known one.
-    pub(super) fn to_look_at(&mut self) -> Vec<String> {
+    pub(super) fn take_names(&mut self) -> Vec<String> {
         let shown = std::mem::take(&mut self.shown).into_iter();
         let news = shown.filter(|(name, version)| self.is_news(name, version.as_deref()));
         news.map(|(name, _)| name).collect()

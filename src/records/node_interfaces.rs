@@ -95,7 +95,7 @@ pub(super) fn target_of<'a>(record: &'a Record, before: Option<&'a str>) -> &'a 
 
 /// What is written: all fields, also the empty ones. An apply takes away a field that it leaves out only
 /// where no other manager owns it, and what was created is owned by another kind of manager.
-pub(super) fn object(record: &Record, target: &str, namespace: &str) -> Value {
+pub fn object(record: &Record, target: &str, namespace: &str) -> Value {
     json!({
         "apiVersion": NODE_INTERFACES.api_version(),
         "kind": NODE_INTERFACES.kind,
@@ -259,4 +259,87 @@ pub(super) fn without_ids(record: &Record, now: Timestamp) -> Change {
         updated_at: now,
         ..record.clone()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{digest_of, labels, name_of, node_name_of, object, read, target_of};
+    use crate::inventory::record::tests::connected;
+    use crate::kube::objects::RawObject;
+
+    fn raw(object: &Value) -> RawObject {
+        RawObject::read(&serde_json::value::to_raw_value(object).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn names_are_those_of_nodes_as_far_as_a_name_can_hold_them() {
+        // By `printf 'biz\0worker-0' | sha256sum`.
+        assert_eq!(name_of("biz", "worker-0"), "worker-0-2b5538b2c8");
+        let long = "n".repeat(200);
+        for (node, begins) in [
+            ("Worker.0 A", "worker-0-a-"),
+            ("_-x", "x-"),
+            ("한국", ""),
+            (long.as_str(), &long[..52]),
+        ] {
+            let name = name_of("biz", node);
+            assert!(name.starts_with(begins) && name.len() <= 63, "{node}: {name}");
+            assert!(name.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'-'), "{name}");
+            assert!(!name.starts_with('-'), "{name}");
+        }
+        assert_ne!(name_of("biz", "a b"), name_of("biz", "a_b"));
+        assert_ne!(name_of("biz", "a"), name_of("biz-2", "a"));
+    }
+
+    #[test]
+    fn what_is_written_is_read_again_as_the_same() {
+        let mut record = connected(1);
+        record.instance_id = "a VM".to_owned();
+        record.config.instance_id.clone_from(&record.instance_id);
+        assert_eq!(labels(&record)["multinic.io/instance-id"].len(), 16);
+        assert_eq!(target_of(&record, None), "cloud");
+        record.accepted_by = Some(String::new());
+        assert_eq!(target_of(&record, Some("biz")), "biz", "not accepted yet, it keeps its name");
+        record.accepted_by = Some("biz-2".to_owned());
+        assert_eq!(target_of(&record, Some("biz")), "biz-2");
+        let mut written = object(&record, "biz-2", "default");
+        assert_eq!(written["spec"]["downPorts"], json!([]), "an apply can't take a field away");
+        let found = read(&raw(&written)).unwrap();
+        assert_eq!((&found.record, found.target.as_str()), (&record, "biz-2"));
+        assert_eq!(found.digest, digest_of(&record, "biz-2"));
+        assert!(found.has_labels);
+        written["metadata"]["labels"]["multinic.io/node-name"] = json!("other");
+        written["spec"]["updatedAt"] = json!("2027-01-02T03:04:05Z");
+        let other = read(&raw(&written)).unwrap();
+        assert!(other.digest == found.digest && !other.has_labels, "the time doesn't count");
+        written["spec"]["summary"]["down"] = json!(7);
+        assert_ne!(read(&raw(&written)).unwrap().digest, found.digest);
+    }
+
+    #[test]
+    fn a_record_that_no_node_was_sent_is_refused_and_names_its_node() {
+        let good = object(&connected(1), "cloud", "default");
+        for (pointer, value, said) in [
+            ("/apiVersion", json!("multinic.example.com/v2"), "v2"),
+            ("/spec/updatedAt", json!(7), "invalid type"),
+            ("/spec/config/nodeName", json!("other"), "of another node"),
+            ("/spec/config/interfaces/1/id", json!(0), "interface id 0 twice"),
+            ("/spec/config/interfaces/1/portId", json!("PORT"), "port PORT twice"),
+        ] {
+            let mut bad = good.clone();
+            let interfaces = bad["spec"]["config"]["interfaces"].as_array_mut().unwrap();
+            let mut second = interfaces[0].clone();
+            (second["id"], second["portId"]) = (json!(1), json!("port-2"));
+            interfaces.push(second);
+            assert!(read(&raw(&bad)).is_ok());
+            *bad.pointer_mut(pointer).unwrap() = value;
+            let problem = read(&raw(&bad)).unwrap_err();
+            assert!(problem.contains(said), "{problem}");
+            assert_eq!(node_name_of(&raw(&bad)), "node-0001");
+        }
+        let bare = json!({"metadata": {"name": "worker-0-0123456789"}});
+        assert_eq!(node_name_of(&raw(&bare)), "worker-0");
+    }
 }

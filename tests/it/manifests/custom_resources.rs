@@ -5,9 +5,13 @@ use std::time::Duration;
 
 use multinic_operator::clock::Now;
 use multinic_operator::config::Config;
+use multinic_operator::inventory::record::Record;
 use multinic_operator::kube::objects::RawObject;
 use multinic_operator::node_config::MAX_INTERFACES;
 use multinic_operator::reconcile::report::{self, Ready, Reason, Report};
+use multinic_operator::records::node_interfaces::{
+    NODE_INTERFACES as RECORDS, object as object_of,
+};
 use multinic_operator::resources::{
     Condition, DownPortRetry, Hold, OPENSTACK_CONFIGS as RESOURCE, OpenstackConfig, Spec, Status,
     SubnetSelector,
@@ -20,6 +24,7 @@ use crate::manifests::tools::validator;
 use crate::text;
 
 const OPENSTACK_CONFIGS: &str = "manifests/crd/openstackconfigs.yaml";
+const NODE_INTERFACES: &str = "manifests/crd/nodeinterfaces.yaml";
 const MULTI_NIC_NODE_CONFIGS: &str = "manifests/test/multinicnodeconfigs.yaml";
 const SAMPLE: &str = "manifests/samples/openstackconfig.yaml";
 
@@ -514,4 +519,40 @@ fn the_rule_of_multi_nic_node_configs_holds_id_and_name_together() {
     let broken: Vec<Vec<String>> = serde_json::from_str(&answer.output).unwrap();
     let counts: Vec<usize> = broken.iter().map(Vec::len).collect();
     assert_eq!(counts, [0, 1, 0], "{broken:?}");
+}
+
+#[test]
+fn a_record_has_the_fields_that_its_crd_declares_and_no_others() {
+    let schema = Schema::of(NODE_INTERFACES);
+    let names = &schema.crd["spec"]["names"];
+    let (group, plural) = (RECORDS.group, RECORDS.plural);
+    assert_eq!(schema.crd["metadata"]["name"], format!("{plural}.{group}"));
+    assert_eq!((&names["kind"], &names["plural"]), (&json!(RECORDS.kind), &json!(plural)));
+    assert_eq!(names["shortNames"], json!(["nif"]));
+    let version = &schema.crd["spec"]["versions"][0];
+    assert_eq!(version["subresources"], Value::Null, "restores leave statuses out");
+    let columns = version["additionalPrinterColumns"].as_array().unwrap().iter();
+    let columns: Vec<&str> = columns.map(|column| column["name"].as_str().unwrap()).collect();
+    assert_eq!(columns, ["Node", "Target", "Interfaces", "Down", "Accepted", "Age"]);
+    // The whole record, as the API server gets it.
+    let interface = |id: usize| {
+        json!({"id": id, "name": format!("multinic{id}"), "portId": format!("port-{id}"),
+            "macAddress": "fa:16:3e:00:00:01", "address": "10.0.0.7", "cidr": "10.0.0.0/24",
+            "mtu": 9000, "networkId": "n", "subnetId": "s"})
+    };
+    let interfaces: Vec<Value> = (0..MAX_INTERFACES).map(interface).collect();
+    let record: Record = serde_json::from_value(json!({
+        "providerId": "p", "nodeName": "worker-0", "instanceId": "vm",
+        "config": {"nodeName": "worker-0", "instanceId": "vm", "interfaces": interfaces},
+        "lastConfigHash": "0", "updatedAt": "2026-01-02T03:04:05.123456789Z", "acceptedBy": "biz",
+        "owner": {"namespace": "default", "name": "a", "uid": "u"}, "downPorts": ["port-1"],
+        "leftOutPorts": 2, "reservedIds": [{"portId": "away", "id": 3}],
+    }))
+    .unwrap();
+    let full = object_of(&record, "biz", "default");
+    assert_eq!(paths(&full["spec"]), schema.leaves("spec"));
+    assert_eq!(schema.refuses(&full), Vec::<String>::new());
+    let mut more = full;
+    more["spec"]["config"]["interfaces"].as_array_mut().unwrap().push(interface(10));
+    assert!(!schema.refuses(&more).is_empty(), "eleven interfaces");
 }

@@ -13,7 +13,7 @@ use crate::{repository, text};
 
 /// Each folder that is applied, and how many objects come out of it.
 const FOLDERS: &[(&str, usize)] = &[
-    ("crd", 1),
+    ("crd", 2),
     ("default", 11),
     ("samples", 1),
     ("test", 20),

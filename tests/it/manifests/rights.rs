@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use multinic_operator::check::kubernetes::{NEEDED, NEEDED_TO_LEAD};
+use multinic_operator::check::kubernetes::{NEEDED, NEEDED_FOR_RECORDS, NEEDED_TO_LEAD};
 use multinic_operator::kube::resource::Resource;
 use multinic_operator::kube::review::Access;
+use multinic_operator::records::node_interfaces::NODE_INTERFACES;
 use multinic_operator::resources::OPENSTACK_CONFIGS;
 use serde_json::Value;
 
@@ -29,6 +30,8 @@ enum Role {
     Operator,
     /// Only with LEADER_ELECT, in the operator's own namespace.
     Leader,
+    /// Only with INVENTORY_STORE=kubernetes, in the operator's own namespace.
+    Records,
     /// The other program's, in the namespace of its objects.
     StandIn,
 }
@@ -44,6 +47,11 @@ const fn call(
 
 const fn when_leading(verb: &'static str, made_in: (&'static str, &'static str)) -> Call {
     Call { verb, resource: Resource::LEASES, subresource: "", made_in, role: Role::Leader }
+}
+
+const fn of_records(verb: &'static str, code: &'static str) -> Call {
+    let made_in = ("src/records.rs", code);
+    Call { verb, resource: NODE_INTERFACES, subresource: "", made_in, role: Role::Records }
 }
 
 const STATUSES: &str = "src/kube/status_writer.rs";
@@ -66,6 +74,7 @@ const CALLS: &[Call] = &[
     call("list", OPENSTACK_CONFIGS, "", (WATCHER, ".list_page(")),
     call("list", OPENSTACK_CONFIGS, "", (LISTING, ".list_page(")),
     call("watch", OPENSTACK_CONFIGS, "", (WATCHER, ".watch(")),
+    call("watch", OPENSTACK_CONFIGS, "", ("src/operator.rs", "Watcher::spawn(")),
     call("patch", OPENSTACK_CONFIGS, "status", (STATUSES, ".apply::<")),
     call("patch", OPENSTACK_CONFIGS, "status", (STATUSES, ".merge::<")), // what others left in it
     call("get", Resource::SECRETS, "", (SECRETS, ".get::<")),
@@ -74,6 +83,13 @@ const CALLS: &[Call] = &[
     call("patch", Resource::SECRETS, "", (SECRETS, ".merge::<")),
     call("create", Resource::EVENTS, "", (EVENTS, ".create::<")),
     call("patch", Resource::EVENTS, "", (EVENTS, ".merge::<")),
+    of_records("list", ".list_page("),
+    of_records("watch", "Watcher::spawn("),
+    of_records("get", ".get::<"),
+    of_records("create", ".create::<"),
+    of_records("patch", ".apply::<"),
+    of_records("patch", ".merge::<"), // takes an annotation off
+    of_records("delete", "client.delete("),
     when_leading("get", (LEASE, ".get::<")),
     when_leading("create", (LEASE, ".create::<")),
     when_leading("update", (LEASE, ".put::<")),
@@ -98,8 +114,17 @@ const NEEDS_NO_RULE: &[(&str, &str)] = &[
 ];
 
 /// How calls of `KubeClient` read in the code.
-const SPELLINGS: &[&str] =
-    &[".list_page(", ".watch(", ".get::<", ".create::<", ".put::<", ".apply::<", ".merge::<"];
+const SPELLINGS: &[&str] = &[
+    "Watcher::spawn(",
+    "client.delete(",
+    ".list_page(",
+    ".watch(",
+    ".get::<",
+    ".create::<",
+    ".put::<",
+    ".apply::<",
+    ".merge::<",
+];
 
 /// (group, resource, verb), with the name the rule is limited to.
 type Right = (String, String, String, Option<String>);
@@ -165,6 +190,13 @@ fn the_leases_role_allows_what_the_election_asks_for_and_nothing_more() {
 }
 
 #[test]
+fn the_records_role_allows_what_the_store_asks_for_and_nothing_more() {
+    let role = &documents(&text("manifests/rbac/records_role.yaml"))[0];
+    assert_eq!(role["kind"], "Role");
+    assert_eq!(rights(role), needed(Role::Records));
+}
+
+#[test]
 fn the_stand_ins_role_allows_what_it_asks_for_and_nothing_more() {
     let objects = documents(&text("manifests/test/viola-test-api.yaml"));
     let role = objects.iter().find(|object| object["kind"] == "Role").unwrap();
@@ -185,7 +217,8 @@ fn the_check_asks_for_the_rights_that_the_operator_needs_and_no_others() {
     };
     assert_eq!(asked(&NEEDED), needed(Role::Operator));
     assert_eq!(asked(&[NEEDED_TO_LEAD]), needed(Role::Leader));
-    for access in NEEDED.iter().chain([&NEEDED_TO_LEAD]) {
+    assert_eq!(asked(&[NEEDED_FOR_RECORDS]), needed(Role::Records));
+    for access in NEEDED.iter().chain([&NEEDED_TO_LEAD, &NEEDED_FOR_RECORDS]) {
         assert!(repository(access.role).is_file(), "{}", access.role);
     }
 }
