@@ -130,6 +130,14 @@ impl Config {
         let (proxies, problems) = Proxies::read(|name| reader.text(name));
         problems.iter().for_each(|(name, what)| reader.problem(name, what));
         let proxies = Arc::new(proxies);
+        let settings = Arc::new(Settings {
+            contrabass: Contrabass::read(&mut reader),
+            openstack: OpenStack::read(&mut reader),
+            viola: Viola::read(&mut reader),
+            intervals: Intervals::read(&mut reader),
+            notes: Vec::new(),
+        });
+        let policy = Policy::read(&mut reader);
         let inventory = Inventory::read(&mut reader);
         // Without the Lease two replicas would write the same records.
         if inventory.in_kubernetes && reader.text("LEADER_ELECT").is_some() && !process.leader_elect
@@ -140,14 +148,8 @@ impl Config {
         let file = |path| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
         let own_namespace = process.pod_namespace.clone().or_else(|| file(NAMESPACE_FILE));
         let config = Config {
-            settings: Arc::new(Settings {
-                contrabass: Contrabass::read(&mut reader),
-                openstack: OpenStack::read(&mut reader),
-                viola: Viola::read(&mut reader),
-                intervals: Intervals::read(&mut reader),
-                notes: Vec::new(),
-            }),
-            policy: Policy::read(&mut reader),
+            settings,
+            policy,
             public_roots: reader.public_roots.clone(),
             kubernetes: kubernetes(&process, Arc::clone(&proxies), &mut reader),
             leader_election: (process.leader_elect || inventory.in_kubernetes)
