@@ -33,6 +33,9 @@ pub use table::{Contrabass, Intervals, Inventory, OpenStack, Policy, VARIABLES, 
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 const HOST_NAME_FILE: &str = "/proc/sys/kernel/hostname";
 
+/// The Lease by which one replica leads.
+pub(crate) const LEASE_NAME: &str = "multinic-operator";
+
 /// All settings.
 #[derive(Clone, Debug)]
 pub struct Config {

@@ -1,44 +1,81 @@
 //! `multinic-operator export` and `import FILE`: the inventory as a document, for back-ups and moves.
 //!
-//! Export reads beside a running operator. Import takes the lock that an operator holds, so both never
-//! write at once. It adds and replaces records; those that the document doesn't have stay as they are.
+//! Both work on the place that `INVENTORY_STORE` names. Export reads beside a running operator. Import
+//! takes what an operator holds, the file's lock or the Lease, so both never write at once. It adds and
+//! replaces records; those that the document doesn't have stay as they are.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use crossbeam_channel::{RecvTimeoutError, bounded};
 use serde_json::Value;
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, LEASE_NAME, LeaderElection as ElectionSettings};
+use crate::inventory::backend::Opened;
 use crate::inventory::contents::{Inventory, Stored};
 use crate::inventory::document;
 use crate::inventory::files::{Disk, is_locked};
 use crate::inventory::load;
 use crate::inventory::record::{Change, Record};
 use crate::inventory::store::Store;
+use crate::kube::client::KubeClient;
+use crate::kube::lease::{LeaderElection, Leadership, LeaseSettings, LeaseTiming};
 use crate::metrics::Metrics;
 use crate::plan_command::Shown;
 use crate::reconcile::report::count;
+use crate::records::{self, Records};
+
+/// So long an import waits for the Lease: longer than one lasts whose holder was killed.
+const LEASE_LONGEST: Duration = Duration::from_secs(20);
+/// So long its end waits for the Lease to be given back.
+const RELEASE_LONGEST: Duration = Duration::from_secs(2);
 
 /// The inventory as the document that `import` takes.
 ///
 /// # Errors
 /// Why it can't be read.
 pub fn export(config: &Config) -> Result<Shown, String> {
-    let path = &config.inventory.path;
-    let loaded = load::read(path).map_err(|error| error.to_string())?;
-    let loaded =
-        loaded.ok_or_else(|| format!("{} is not there: there is no inventory", path.display()))?;
+    let clock = Clock::system();
+    let opened = read(config, &client(config, &clock), &clock)?;
+    let opened =
+        opened.ok_or_else(|| format!("{} is not there: there is no inventory", place(config)))?;
     let mut bytes = Vec::new();
-    let written = document::encode(&loaded.inventory, 1, Clock::system().now().wall, |piece| {
+    let written = document::encode(&opened.inventory, 1, clock.now().wall, |piece| {
         bytes.extend_from_slice(piece);
         Ok(())
     });
     written.map_err(|error| format!("the document can't be made: {error}"))?;
     let output = String::from_utf8_lossy(&bytes).into_owned();
-    Ok(Shown { output, notes: loaded.findings })
+    Ok(Shown { output, notes: opened.findings })
+}
+
+/// The place of the inventory, in words.
+pub(crate) fn place(config: &Config) -> String {
+    match config.inventory.in_kubernetes {
+        true => "records in Kubernetes".to_owned(),
+        false => config.inventory.path.display().to_string(),
+    }
+}
+
+/// The inventory as it is now; none if there is none yet.
+pub(crate) fn read(
+    config: &Config,
+    client: &KubeClient,
+    clock: &Clock,
+) -> Result<Option<Opened>, String> {
+    if config.inventory.in_kubernetes {
+        return records::read(client, config.own_namespace.as_deref(), clock).map(Some);
+    }
+    let loaded = load::read(&config.inventory.path).map_err(|error| error.to_string())?;
+    Ok(loaded.map(|loaded| Opened { inventory: loaded.inventory, findings: loaded.findings }))
+}
+
+fn client(config: &Config, clock: &Clock) -> KubeClient {
+    KubeClient::new(config.kubernetes.clone(), clock.clone(), Arc::new(Metrics::default()))
 }
 
 /// Shows how a document would change the inventory, and with `is_confirmed` changes it.
@@ -47,27 +84,59 @@ pub fn export(config: &Config) -> Result<Shown, String> {
 /// Why nothing was changed, or what wasn't written.
 pub fn import(config: &Config, file: &Path, is_confirmed: bool) -> Result<Shown, String> {
     let (document, mut notes) = read_document(file)?;
-    let path = &config.inventory.path;
+    let clock = Clock::system();
+    let client = client(config, &clock);
     if !is_confirmed {
-        if is_locked(path) {
-            return Err(in_use(path));
+        if !config.inventory.in_kubernetes && is_locked(&config.inventory.path) {
+            return Err(in_use(&place(config)));
         }
-        let loaded = load::read(path).map_err(|error| error.to_string())?.unwrap_or_default();
-        notes.extend(loaded.findings);
-        let (_, mut output) = compare(&document, &loaded.inventory);
+        let opened = read(config, &client, &clock)?.unwrap_or_default();
+        notes.extend(opened.findings);
+        let (_, mut output) = compare(&document, &opened.inventory);
         output += "nothing is written: repeat the command with --yes\n";
         return Ok(Shown { output, notes });
     }
     // The reader refuses a damaged file, which the store would set aside.
-    load::read(path).map_err(|error| error.to_string())?;
-    let store = Store::new(Box::new(Disk), path, Clock::system(), Arc::new(Metrics::default()));
+    read(config, &client, &clock)?;
+    if !config.inventory.in_kubernetes {
+        let path = &config.inventory.path;
+        let store = Store::new(Box::new(Disk), path, clock, Arc::new(Metrics::default()));
+        return import_into(&store, &document, notes);
+    }
+    let settings = config.leader_election.as_ref().ok_or("LEADER_ELECT is off")?;
+    let election = take_lease(settings, &client, &clock)?;
+    let store = store_of_records(config, &client, &clock, &election);
+    let result = import_into(&store, &document, notes);
+    election.release(RELEASE_LONGEST);
+    result
+}
+
+fn store_of_records(
+    config: &Config,
+    client: &KubeClient,
+    clock: &Clock,
+    election: &LeaderElection,
+) -> Store {
+    let metrics = Arc::new(Metrics::default());
+    let hold = election.hold();
+    let (may_write, report) = (move || hold.is_held(), |_| ());
+    let records =
+        Records::new(client, config, clock.clone(), Arc::clone(&metrics), may_write, report);
+    Store::of(Box::new(records), clock.clone(), metrics)
+}
+
+fn import_into(
+    store: &Store,
+    document: &Inventory,
+    mut notes: Vec<String>,
+) -> Result<Shown, String> {
     store.retry();
     let state = store.state();
     if !state.is_healthy() {
         return Err(state.to_string());
     }
     notes.extend(store.findings());
-    let (changes, output) = compare(&document, &store.snapshot());
+    let (changes, output) = compare(document, &store.snapshot());
     let failed = store.commit(changes).into_iter().find_map(Result::err);
     store.flush_and_close();
     match failed {
@@ -76,8 +145,42 @@ pub fn import(config: &Config, file: &Path, is_confirmed: bool) -> Result<Shown,
     }
 }
 
-fn in_use(path: &Path) -> String {
-    format!("{} is in use by an operator: stop it (scale it to 0) before an import", path.display())
+/// The Lease that an operator holds while it writes records.
+fn take_lease(
+    settings: &ElectionSettings,
+    client: &KubeClient,
+    clock: &Clock,
+) -> Result<LeaderElection, String> {
+    let (sender, news) = bounded(16);
+    let lease = LeaseSettings {
+        namespace: settings.namespace.clone(),
+        name: LEASE_NAME.to_owned(),
+        identity: settings.identity.clone(),
+        timing: LeaseTiming::default(),
+    };
+    let tell = move |leadership| drop(sender.try_send(leadership));
+    let (clock, metrics) = (clock.clone(), Arc::new(Metrics::default()));
+    let election = LeaderElection::spawn(client, lease, clock.clone(), metrics, tell)
+        .map_err(|error| format!("a thread can't be started: {error}"))?;
+    let until = clock.now().uptime + LEASE_LONGEST;
+    let mut holder = None;
+    loop {
+        match news.recv_timeout(until.saturating_sub(clock.now().uptime)) {
+            Ok(Leadership::Leading) => return Ok(election),
+            Ok(Leadership::Following { leader }) => holder = Some(leader),
+            Ok(Leadership::Lost) => {}
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    let namespace = &settings.namespace;
+    Err(match holder {
+        Some(holder) => in_use(&format!("the Lease {namespace}/{LEASE_NAME} ({holder})")),
+        None => format!("the Lease {namespace}/{LEASE_NAME} can't be read or written"),
+    })
+}
+
+fn in_use(what: &str) -> String {
+    format!("{what} is in use by an operator: stop it (scale it to 0) before an import")
 }
 
 /// The records of a document: the inventory's file, or a list of the inventory API.

@@ -306,7 +306,7 @@ impl Operator {
             (Arc::clone(&self.leader), Arc::clone(&self.leader), events.clone());
         let records = Records::new(
             &self.kubernetes,
-            self.config.own_namespace.clone(),
+            &self.config,
             clock.clone(),
             Arc::clone(&metrics),
             move || leader.is_leading(),

@@ -20,9 +20,10 @@ use crate::clock::Clock;
 use crate::cloud::Clouds;
 use crate::cloud::keys::Keys;
 use crate::config::{Config, Settings};
+use crate::export_import;
 use crate::http::client::Clients;
+use crate::inventory::backend::Opened;
 use crate::inventory::contents::Inventory;
-use crate::inventory::load;
 use crate::inventory::store::Store;
 use crate::kube::client::KubeClient;
 use crate::kube::objects::RawObject;
@@ -35,7 +36,6 @@ use crate::reconcile::ownership::{Age, Ownership};
 use crate::reconcile::removals::{self, Hold};
 use crate::reconcile::report::{Ready, count, memory_lost};
 use crate::reconcile::{Context, Lane, Observer, Outcome, Pass, Scope, Sending, Work, dry_run};
-use crate::records;
 use crate::resources::{APPROVE_ANNOTATION, FORCE_ANNOTATION, ObjectKey, OpenstackConfig};
 use crate::targets::viola::bodies;
 use crate::targets::{Delivery, Target};
@@ -286,26 +286,17 @@ fn pass(
     outcome.ok_or_else(|| format!("the pass of {} had no outcome", object.key))
 }
 
-/// What was accepted before, as far as that can be read, and the file in words.
+/// What was accepted before, as far as that can be read, and its place in words.
 fn recall(
     config: &Config,
     client: &KubeClient,
     clock: &Clock,
     notes: &mut Vec<String>,
 ) -> (Inventory, String) {
-    let (path, read) = match config.inventory.in_kubernetes {
-        true => {
-            let read = records::read(client, config.own_namespace.as_deref(), clock);
-            ("records in Kubernetes".to_owned(), read.map(|it| Some((it.inventory, it.findings))))
-        }
-        false => {
-            let read = load::read(&config.inventory.path).map_err(|error| error.to_string());
-            let path = config.inventory.path.display().to_string();
-            (path, read.map(|it| it.map(|it| (it.inventory, it.findings))))
-        }
-    };
+    let path = export_import::place(config);
+    let read = export_import::read(config, client, clock);
     let (problem, state) = match read {
-        Ok(Some((inventory, findings))) => {
+        Ok(Some(Opened { inventory, findings })) => {
             notes.extend(findings);
             let records = count(inventory.len(), "record");
             return (inventory, format!("{path}, {records}"));

@@ -21,9 +21,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use self::known::{Due, Known, Seen};
-use self::node_interfaces::{NODE_INTERFACES, RENUMBER_ANNOTATION, object};
+use self::known::{Due, Known, Seen, Writer};
+use self::node_interfaces::{NODE_INTERFACES, RENUMBER_ANNOTATION, WRITER_ANNOTATION, object};
 use crate::clock::{Clock, Now};
+use crate::config::Config;
 use crate::inventory::backend::{Backend, Opened, Trouble, Written};
 use crate::inventory::contents::Inventory;
 use crate::inventory::record::Owner;
@@ -64,6 +65,7 @@ pub(crate) struct Records {
     client: KubeClient,
     /// None if it isn't known.
     namespace: Option<String>,
+    us: Writer,
     clock: Clock,
     metrics: Arc<Metrics>,
     shared: Arc<Shared>,
@@ -80,18 +82,23 @@ struct Shared {
 }
 
 impl Records {
-    /// The records in this namespace, written while `may_write` says yes.
+    /// The records in the operator's namespace, written while `may_write` says yes.
     pub(crate) fn new(
         client: &KubeClient,
-        namespace: Option<String>,
+        config: &Config,
         clock: Clock,
         metrics: Arc<Metrics>,
         may_write: impl Fn() -> bool + Send + Sync + 'static,
         report: impl Fn(News) + Send + Sync + 'static,
     ) -> Records {
+        let election = config.leader_election.as_ref();
         Records {
             client: client.with_own_connections().with_permission(Arc::new(may_write)),
-            namespace,
+            namespace: config.own_namespace.clone(),
+            us: Writer {
+                manager: client.field_manager(),
+                replica: election.map(|election| election.identity.clone()).unwrap_or_default(),
+            },
             clock,
             metrics,
             shared: Arc::default(),
@@ -155,8 +162,7 @@ impl Records {
         for (name, found) in names.iter().zip(found) {
             match found {
                 Ok(found) => {
-                    let manager = self.client.field_manager();
-                    let settled = known.settle(name, found.as_ref(), manager, inventory);
+                    let settled = known.settle(name, found.as_ref(), &self.us, inventory);
                     if let Err(overtaken) = settled {
                         (self.report)(News::Overtaken(overtaken.clone()));
                         return Err(Trouble(Condition::Locked, overtaken));
@@ -240,6 +246,7 @@ impl Records {
             return Ok(());
         };
         let mut body = object(&stored.record, target, namespace);
+        body["metadata"]["annotations"] = json!({ WRITER_ANNOTATION: self.us.replica });
         let answer = if due.version.is_empty() {
             self.client.create::<Answer>(&NODE_INTERFACES.collection(Some(namespace)), &body)?
         } else {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::clock::Clock;
-use crate::config::LeaderElection as ElectionSettings;
+use crate::config::{LEASE_NAME, LeaderElection as ElectionSettings};
 use crate::kube::client::KubeClient;
 use crate::kube::lease::{LeaderElection, Leadership, LeaseHold, LeaseSettings, LeaseTiming};
 use crate::metrics::Metrics;
@@ -71,7 +71,7 @@ impl LeaderStatus {
         *lock(&self.other) = Some("not known yet".to_owned());
         let lease = LeaseSettings {
             namespace: settings.namespace.clone(),
-            name: "multinic-operator".to_owned(),
+            name: LEASE_NAME.to_owned(),
             identity: settings.identity.clone(),
             timing: LeaseTiming::default(),
         };

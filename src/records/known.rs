@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::News;
 use super::node_interfaces::{
     Digest, Found, digest_of, is_edited, is_to_renumber, keeps_ids, name_of, node_name_of, read,
-    target_of, vm_id_of, without_ids,
+    target_of, vm_id_of, without_ids, writer_of,
 };
 use crate::inventory::backend::{Opened, Unreadable, Written};
 use crate::inventory::contents::{Inventory, Stored};
@@ -24,6 +24,14 @@ const NAMES_SHOWN: usize = 5;
 /// Reasons of Events.
 const RESTORED: &str = "RecordRestored";
 const RENUMBERED: &str = "Renumbered";
+
+/// Who writes records.
+pub(super) struct Writer {
+    /// As server-side apply knows all replicas.
+    pub(super) manager: &'static str,
+    /// This replica, by its name in the Lease.
+    pub(super) replica: String,
+}
 
 /// Provider, in lower case, and node name: a record's key in the inventory.
 type Key = (String, String);
@@ -71,6 +79,8 @@ struct Object {
     vm_id: Option<String>,
     /// Its node is to be numbered anew.
     renumber: bool,
+    /// The replica that wrote it.
+    writer: Option<String>,
 }
 
 impl Object {
@@ -86,6 +96,7 @@ impl Object {
             unreadable: None,
             vm_id: None,
             renumber: is_to_renumber(&raw.metadata),
+            writer: writer_of(raw),
         }
     }
 
@@ -110,6 +121,7 @@ impl Object {
             unreadable: None,
             vm_id: None,
             renumber: false,
+            writer: None,
         }
     }
 
@@ -250,15 +262,15 @@ impl Known {
         unreadable
     }
 
-    /// Takes note of an object as it is now. `manager` is who we are there.
+    /// Takes note of an object as it is now.
     ///
     /// # Errors
-    /// Another operator wrote it.
+    /// Another replica wrote it.
     pub(super) fn settle(
         &mut self,
         name: &str,
         raw: Option<&RawObject>,
-        manager: &str,
+        us: &Writer,
         inventory: &Inventory,
     ) -> Result<(), String> {
         let before = self.objects.get(name).cloned();
@@ -270,11 +282,18 @@ impl Known {
             return Ok(());
         };
         let found = read(raw);
-        let is_by_others = is_edited(raw, manager);
+        // A person may take a field away, which no manager owns then, or put a back-up in its place,
+        // which names the replica of that time.
+        let writer = writer_of(raw);
+        let earlier =
+            [Some(us.replica.as_str()), before.as_ref().and_then(|it| it.writer.as_deref())];
+        let is_by_others =
+            is_edited(raw, us.manager) || writer.is_none() || earlier.contains(&writer.as_deref());
         let overtaken = || {
             Err(format!(
-                "another operator writes the records (the record {name} isn't as this one knows it); \
-                 this one ends, to read them anew"
+                "another operator ({}) writes the records (the record {name} isn't as this one knows \
+                 it); this one ends, to read them anew",
+                writer.as_deref().unwrap_or_default()
             ))
         };
         if let Some(before) = before {
@@ -290,6 +309,7 @@ impl Known {
                 return overtaken();
             }
             let Some(object) = self.objects.get_mut(name) else { return Ok(()) };
+            object.writer = writer;
             object.version.clone_from(&raw.metadata.resource_version);
             object.renumber = is_to_renumber(&raw.metadata);
             object.tried = None;
@@ -304,25 +324,30 @@ impl Known {
             }
             return Ok(());
         }
+        if !is_by_others && !was_unreadable {
+            return overtaken();
+        }
         match found {
-            Err(reason) => {
+            Err(reason) if inventory.by_name(&node_name_of(raw)).is_empty() => {
                 log::error!("{}", unusable(name, &node_name_of(raw), &reason));
                 self.objects.insert(name.to_owned(), Object::unreadable(raw, reason));
                 self.has_new_unreadable = true;
             }
-            Ok(found) => {
+            Ok(found) if is_unknown(&found, inventory) => {
+                log::warn!("the record {name}, made by others, is used from now on");
                 let object = Object::of(raw, &found);
-                let is_known = inventory.get(&object.key.0, &object.key.1).is_some();
-                if !is_by_others && !was_unreadable {
-                    return overtaken();
-                }
-                if !is_known {
-                    log::warn!("the record {name}, made by others, is used from now on");
-                    self.names.insert(object.key.clone(), name.to_owned());
-                    self.changes.insert(object.key.clone(), Change::Upsert(found.record));
-                } else {
-                    log::warn!("the record {name}, made by others, is beside one of ours");
-                }
+                self.names.insert(object.key.clone(), name.to_owned());
+                self.changes.insert(object.key.clone(), Change::Upsert(found.record));
+                self.objects.insert(name.to_owned(), object);
+                self.has_new_unreadable |= was_unreadable;
+            }
+            // It isn't believed. Read at the next start it would be, so it goes with the next writes.
+            _ => {
+                log::warn!(
+                    "the record {name}, made by others, is taken away: there is one of ours"
+                );
+                let key = (String::new(), node_name_of(raw));
+                let object = Object::new(key, raw.metadata.resource_version.clone());
                 self.objects.insert(name.to_owned(), object);
                 self.has_new_unreadable |= was_unreadable;
             }
@@ -432,14 +457,13 @@ impl Known {
             self.changes.insert(key, without_ids(record, now));
             return None;
         }
-        if let Some(object) = object {
-            if object.unreadable.is_some() {
-                return None;
-            }
-            if object.digest == Some(digest) && !object.is_late(record) && !takes_annotation_off {
-                object.same = Some(Arc::clone(stored));
-                return None;
-            }
+        if let Some(object) = object
+            && object.digest == Some(digest)
+            && !object.is_late(record)
+            && !takes_annotation_off
+        {
+            object.same = Some(Arc::clone(stored));
+            return None;
         }
         let object = self.objects.get(&name);
         let version = object.map(|object| object.version.clone()).unwrap_or_default();
@@ -489,6 +513,20 @@ impl Known {
             self.names.remove(&object.key);
         }
     }
+}
+
+/// Is nothing known of its node, its VM and its ports?
+fn is_unknown(found: &Found, inventory: &Inventory) -> bool {
+    let ports = |record: &Record| {
+        let configured = record.config.interfaces.iter().map(|it| it.port_id.to_ascii_lowercase());
+        let reserved = record.reserved_ids.iter().map(|it| it.port_id.to_ascii_lowercase());
+        configured.chain(reserved).collect::<BTreeSet<String>>()
+    };
+    let Found { target, record, .. } = found;
+    let own = ports(record);
+    inventory.by_target(target, &record.node_name).is_empty()
+        && inventory.by_vm(&record.instance_id).is_empty()
+        && inventory.iter().all(|stored| ports(&stored.record).is_disjoint(&own))
 }
 
 /// Is one version of an object older than another? Versions of servers that don't count aren't told

@@ -25,6 +25,8 @@ pub const NODE_INTERFACES: Resource = Resource {
 };
 /// `true` on a record: its node is numbered anew.
 pub const RENUMBER_ANNOTATION: &str = "multinic.example.com/renumber";
+/// The replica that wrote a record last, by its name in the Lease.
+pub(super) const WRITER_ANNOTATION: &str = "multinic.example.com/written-by";
 
 /// Of a node's name so much stands in the object's.
 const NAME_BYTES: usize = 52;
@@ -234,6 +236,11 @@ pub(super) fn is_edited(raw: &RawObject, manager: &str) -> bool {
     let of_others = |entry: &&Value| entry["manager"].as_str() != Some(manager);
     let has_spec = |entry: &Value| entry.pointer("/fieldsV1/f:spec").is_some();
     entries.into_iter().flatten().filter(of_others).any(has_spec)
+}
+
+/// The replica that wrote an object last, if it says so.
+pub(super) fn writer_of(raw: &RawObject) -> Option<String> {
+    raw.metadata.annotations.get(WRITER_ANNOTATION).cloned()
 }
 
 /// Is the node to be numbered anew?

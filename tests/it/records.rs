@@ -1,5 +1,8 @@
 //! The inventory as records in Kubernetes: `INVENTORY_STORE=kubernetes`.
 
+mod edits;
+mod moves;
+
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -153,60 +156,6 @@ fn a_killed_leader_is_followed_within_15_s_with_the_same_ids_and_no_volume() {
 }
 
 #[test]
-fn what_is_edited_or_deleted_is_put_back_ids_and_all_and_sent_again() {
-    let (world, operator) = reordered();
-    let (before, sent) = (record(&world, "worker-0"), posts(&world));
-    let kubernetes = world.kubernetes();
-    let labels = json!({"metadata": {"labels": {"team": "blue"}}});
-    kubernetes.patch("NodeInterfaces", "default", name(&before), &labels).unwrap();
-    let mut interfaces = before["spec"]["config"]["interfaces"].clone();
-    interfaces[0]["id"] = json!(7);
-    let edit = json!({"spec": {"config": {"interfaces": interfaces}}});
-    kubernetes.patch("NodeInterfaces", "default", name(&before), &edit).unwrap();
-    wait_until(&world, "not put back", |records| {
-        let spec = |record: &Value| record["spec"]["config"] == before["spec"]["config"];
-        records.iter().any(spec)
-    });
-    wait_for_posts(&world, sent + 1);
-    let event = wait_for_event(&world, "RecordRestored");
-    assert!(event.to_string().contains("worker-0"), "{event}");
-    operator.line_with("RecordRestored: records were edited or deleted");
-    let after = record(&world, "worker-0");
-    assert_eq!(after["metadata"]["labels"]["team"], "blue", "the labels of others stay");
-    wait_for_polls(&world, 2);
-    let sent = posts(&world);
-    kubernetes.delete("NodeInterfaces", "default", name(&before)).unwrap();
-    wait_until(&world, "not put back", |records| records.len() == 3);
-    wait_for_posts(&world, sent + 1);
-    let after = record(&world, "worker-0");
-    assert_eq!(after["spec"]["config"], before["spec"]["config"]);
-    assert_eq!(cards(&world, "worker-0")[0], (PORT.to_owned(), 0));
-}
-
-#[test]
-fn a_node_is_numbered_anew_where_its_record_says_so() {
-    let (world, operator) = reordered();
-    let before = record(&world, "worker-0");
-    world
-        .kubernetes()
-        .annotate("NodeInterfaces", "default", name(&before), RENUMBER, "true")
-        .unwrap();
-    wait_for_event(&world, "Renumbered");
-    operator.line_with("Renumbered: numbered anew");
-    wait_until(&world, "not numbered anew", |records| {
-        records.iter().any(|record| {
-            record["spec"]["nodeName"] == "worker-0"
-                && record["spec"]["config"]["interfaces"][1]["portId"] == PORT
-        })
-    });
-    let after = record(&world, "worker-0");
-    assert_eq!(name(&after), name(&before));
-    assert_eq!(after["metadata"]["annotations"], Value::Null, "taken off");
-    assert_eq!(cards(&world, "worker-0")[1], (PORT.to_owned(), 1));
-    assert_eq!(records(&world).len(), 3);
-}
-
-#[test]
 fn without_kind_right_or_namespace_nothing_is_sent_and_all_say_why() {
     type Prepare = fn(&World);
     let no_kind: Prepare = |world| world.kubernetes().remove_kind("NodeInterfaces");
@@ -331,6 +280,7 @@ fn another_operator_that_writes_the_records_ends_this_one() {
     let mut body = json!({
         "apiVersion": before["apiVersion"], "kind": before["kind"],
         "metadata": {"name": name(&before), "namespace": "default",
+            "annotations": {"multinic.example.com/written-by": "pod-b_1"},
             "labels": before["metadata"]["labels"]},
         "spec": before["spec"],
     });
@@ -350,7 +300,7 @@ fn another_operator_that_writes_the_records_ends_this_one() {
     agent.run(request.body(body.to_string()).unwrap()).unwrap();
     let (status, log) = operator.wait();
     assert!(!status.success());
-    assert!(log.contains("another operator writes the records"), "{log}");
+    assert!(log.contains("another operator (pod-b_1) writes the records"), "{log}");
 }
 
 #[test]
