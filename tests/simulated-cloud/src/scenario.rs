@@ -20,8 +20,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::state::{
-    CatalogService, CloudState, Domain, Endpoint, Network, Port, Project, Provider, Server,
-    Settings, Subnet, User,
+    ApplicationCredential, CatalogService, CloudState, Domain, Endpoint, Network, Port, Project,
+    Provider, Server, Settings, Subnet, User,
 };
 
 /// What a scenario begins with and what it must come to.
@@ -93,6 +93,8 @@ struct CloudFile {
     #[serde(default)]
     domains: Option<Vec<Domain>>,
     users: Vec<User>,
+    #[serde(default)]
+    application_credentials: Vec<ApplicationCredential>,
     projects: Vec<Project>,
     #[serde(default)]
     catalog: Option<Vec<CatalogService>>,
@@ -184,6 +186,7 @@ fn state_from(file: CloudFile) -> CloudState {
     state.providers = file.providers;
     state.domains = file.domains.unwrap_or_else(bootstrap_domain);
     state.users = file.users;
+    state.application_credentials = file.application_credentials;
     state.projects = file.projects;
     state.catalog = file.catalog.unwrap_or_else(usual_catalog);
     state.networks = file.networks;

@@ -6,8 +6,8 @@ mod entities;
 mod index;
 
 pub use entities::{
-    CatalogService, Domain, Endpoint, FixedIp, Network, Port, Project, Provider, RabbitMq, Server,
-    Settings, Subnet, User,
+    ApplicationCredential, CatalogService, Domain, Endpoint, FixedIp, Network, Port, Project,
+    Provider, RabbitMq, Server, Settings, Subnet, User,
 };
 pub use index::{Ports, Servers};
 
@@ -24,6 +24,8 @@ pub struct Token {
     pub user_id: String,
     /// Id of the project; none: unscoped.
     pub project_id: Option<String>,
+    /// Id of the application credential that logged in; none: the user itself did.
+    pub application_credential_id: Option<String>,
     pub admin: bool,
     pub issued_at: Timestamp,
     pub expires_at: Timestamp,
@@ -47,6 +49,7 @@ pub struct CloudState {
     pub providers: Vec<Provider>,
     pub domains: Vec<Domain>,
     pub users: Vec<User>,
+    pub application_credentials: Vec<ApplicationCredential>,
     pub projects: Vec<Project>,
     pub catalog: Vec<CatalogService>,
     pub networks: Vec<Network>,
@@ -68,6 +71,24 @@ impl CloudState {
 
     /// Issues a token; gives its text.
     pub fn issue_token(&mut self, user: &User, project_id: Option<String>) -> String {
+        self.issue(user, project_id, None)
+    }
+
+    /// Issues a token for an application credential of this user; gives its text.
+    pub fn issue_restricted_token(
+        &mut self,
+        user: &User,
+        credential: &ApplicationCredential,
+    ) -> String {
+        self.issue(user, Some(credential.project_id.clone()), Some(credential.id.clone()))
+    }
+
+    fn issue(
+        &mut self,
+        user: &User,
+        project_id: Option<String>,
+        application_credential_id: Option<String>,
+    ) -> String {
         self.issued += 1;
         let issued_at = self.now();
         let lifetime = SignedDuration::from_secs(self.settings.token_lifetime_seconds);
@@ -77,6 +98,7 @@ impl CloudState {
             Token {
                 user_id: user.id.clone(),
                 project_id,
+                application_credential_id,
                 admin: user.admin,
                 issued_at,
                 expires_at: issued_at.checked_add(lifetime).unwrap_or(Timestamp::MAX),

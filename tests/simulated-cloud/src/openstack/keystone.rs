@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{below_prefix, keystone_challenge, public_base, request_id, uwsgi_response};
 use crate::pseudo_random::random_hex;
-use crate::state::{CatalogService, CloudState, SharedState, Token, User};
+use crate::state::{ApplicationCredential, CatalogService, CloudState, SharedState, Token, User};
 use crate::wire::{Handler, Limits, Request, Response};
 
 pub struct Keystone {
@@ -123,18 +123,14 @@ fn issue(state: &mut CloudState, request: &Request) -> Response {
         let message = "'identity' is a required property\n\nFailed validating 'required' in schema:\n    {'properties': {'identity': {'required': ['methods']}}}\n\nOn instance:\n    {}";
         return error(state, 400, "Bad Request", message);
     }
-    let credentials = &auth["identity"]["password"]["user"];
-    let Some(user) = find_user(state, credentials) else {
-        return unauthorized(state);
+    let issued = match &auth["identity"]["application_credential"] {
+        Value::Null => issue_for_password(state, auth),
+        named => issue_for_credential(state, named, &auth["scope"]),
     };
-    let project_id = match &auth["scope"] {
-        Value::Null => None,
-        scope => match find_project(state, &user, &scope["project"]) {
-            Some(project_id) => Some(project_id),
-            None => return unauthorized(state),
-        },
+    let token = match issued {
+        Ok(token) => token,
+        Err(refused) => return refused,
     };
-    let token = state.issue_token(&user, project_id);
     // A bare `?nocatalog` counts.
     let with_catalog = request.query_value("nocatalog").is_none();
     let body = state.token(&token).and_then(|token| token_body(state, token, with_catalog));
@@ -142,6 +138,71 @@ fn issue(state: &mut CloudState, request: &Request) -> Response {
         Some(body) => answer(state, 201, vec![("X-Subject-Token", token)], body.to_string()),
         None => unauthorized(state),
     }
+}
+
+fn issue_for_password(state: &mut CloudState, auth: &Value) -> Result<String, Response> {
+    let credentials = &auth["identity"]["password"]["user"];
+    let Some(user) = find_user(state, credentials) else {
+        return Err(unauthorized(state));
+    };
+    let project_id = match &auth["scope"] {
+        Value::Null => None,
+        scope => match find_project(state, &user, &scope["project"]) {
+            Some(project_id) => Some(project_id),
+            None => return Err(unauthorized(state)),
+        },
+    };
+    Ok(state.issue_token(&user, project_id))
+}
+
+/// Unlike with passwords, an answer tells what isn't there.
+fn issue_for_credential(
+    state: &mut CloudState,
+    named: &Value,
+    scope: &Value,
+) -> Result<String, Response> {
+    if !scope.is_null() {
+        let message = "Error authenticating with application credential: Application credentials cannot request a scope.";
+        let body = json!({"error": {
+            "code": 401, "identity": {}, "message": message, "title": "Unauthorized",
+        }});
+        let challenge = vec![("WWW-Authenticate", keystone_challenge(state))];
+        return Err(answer(state, 401, challenge, body.to_string()));
+    }
+    let credential = find_credential(state, named)?;
+    let user = state.users.iter().find(|user| user.id == credential.user_id).cloned();
+    let has_role = |user: &User| {
+        user.projects.as_ref().is_none_or(|projects| projects.contains(&credential.project_id))
+    };
+    match user.filter(has_role) {
+        Some(user) if named["secret"] == credential.secret => {
+            Ok(state.issue_restricted_token(&user, &credential))
+        }
+        _ => Err(unauthorized(state)),
+    }
+}
+
+fn find_credential(state: &CloudState, named: &Value) -> Result<ApplicationCredential, Response> {
+    let credentials = &state.application_credentials;
+    if let Some(id) = named["id"].as_str() {
+        let found = credentials.iter().find(|known| known.id == id).cloned();
+        let message = format!("Could not find Application Credential: {id}.");
+        return found.ok_or_else(|| error(state, 404, "Not Found", &message));
+    }
+    let user = &named["user"];
+    if !user.is_object() {
+        let message = "Expecting to find user in application credential. The server could not comply with the request since it is either malformed or otherwise incorrect. The client is assumed to be in error.";
+        return Err(error(state, 400, "Bad Request", message));
+    }
+    let Some(owner) = named_user(state, user) else {
+        let shown = user["id"].as_str().or(user["name"].as_str()).unwrap_or_default();
+        return Err(error(state, 404, "Not Found", &format!("Could not find user: {shown}.")));
+    };
+    let name = named["name"].as_str().unwrap_or_default();
+    let is_it = |known: &&ApplicationCredential| {
+        known.user_id == owner.id && equal_names(&known.name, name)
+    };
+    credentials.iter().find(is_it).cloned().ok_or_else(|| unauthorized(state))
 }
 
 /// Tells about a token.
@@ -164,18 +225,22 @@ fn validate(state: &CloudState, request: &Request) -> Response {
 /// The user whom the credentials name, if the password is right.
 fn find_user(state: &CloudState, credentials: &Value) -> Option<User> {
     let password = credentials["password"].as_str()?;
-    let user = match credentials["id"].as_str() {
-        Some(id) => state.users.iter().find(|user| user.id == id)?,
+    let user = named_user(state, credentials)?;
+    (user.password == password).then(|| user.clone())
+}
+
+fn named_user<'a>(state: &'a CloudState, named: &Value) -> Option<&'a User> {
+    match named["id"].as_str() {
+        Some(id) => state.users.iter().find(|user| user.id == id),
         None => {
-            let name = credentials["name"].as_str()?;
-            let domain_id = find_domain(state, &credentials["domain"])?;
+            let name = named["name"].as_str()?;
+            let domain_id = find_domain(state, &named["domain"])?;
             state
                 .users
                 .iter()
-                .find(|user| user.domain_id == domain_id && equal_names(&user.name, name))?
+                .find(|user| user.domain_id == domain_id && equal_names(&user.name, name))
         }
-    };
-    (user.password == password).then(|| user.clone())
+    }
 }
 
 /// The id of the project that the scope names, if the user has a role there.
@@ -244,6 +309,12 @@ fn token_body(state: &CloudState, token: &Token, with_catalog: bool) -> Option<V
                 .map(|service| catalog_body(state, service, project_id))
                 .collect();
         }
+    }
+    if let Some(id) = &token.application_credential_id {
+        let known = state.application_credentials.iter().find(|known| known.id == *id)?;
+        body["methods"] = json!(["application_credential"]);
+        body["application_credential"] =
+            json!({"id": known.id, "name": known.name, "restricted": true});
     }
     Some(json!({"token": body}))
 }

@@ -124,6 +124,17 @@ pub struct User {
     pub projects: Option<Vec<String>>,
 }
 
+/// Logs in as its user, to its project alone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApplicationCredential {
+    pub id: String,
+    pub name: String,
+    pub secret: String,
+    pub user_id: String,
+    pub project_id: String,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Project {

@@ -240,5 +240,5 @@ fn simulated_services_answer_as_the_recorded_ones_did() {
         replayed += 1;
     }
     assert!(report.is_empty(), "{report}");
-    assert_eq!(replayed + NOT_REPLAYED.len(), 80);
+    assert_eq!(replayed + NOT_REPLAYED.len(), 86);
 }

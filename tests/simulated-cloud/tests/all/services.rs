@@ -281,3 +281,36 @@ fn three_thousand_servers_are_no_trouble() {
     // A linear search per device would take minutes.
     assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
 }
+
+/// Measured with Keystone 22: only such a token says how it came to be.
+#[test]
+fn an_application_credential_logs_in_to_its_project_by_id_or_by_name_and_user() {
+    let cloud = cloud_of(1);
+    let credential = json!({"id": "a1", "name": "multinic", "secret": "app-secret",
+        "user_id": "u1", "project_id": PROJECT});
+    cloud.edit(|state| {
+        state.application_credentials = vec![serde_json::from_value(credential).unwrap()];
+    });
+    let log_in = |named: Value| {
+        let body = json!({"auth": {"identity": {
+            "methods": ["application_credential"], "application_credential": named}}});
+        let content = "Content-Type: application/json\r\n";
+        post(&cloud, Service::Keystone, "/v3/auth/tokens", content, &body.to_string())
+    };
+    for named in [
+        json!({"id": "a1", "secret": "app-secret"}),
+        json!({"name": "multinic", "secret": "app-secret", "user": {"id": "u1"}}),
+        json!({"name": "multinic", "secret": "app-secret",
+            "user": {"name": "admin", "domain": {"name": "Default"}}}),
+    ] {
+        let answer = log_in(named);
+        let token = &answer.json()["token"];
+        assert_eq!(token["methods"], json!(["application_credential"]));
+        assert_eq!(token["project"]["id"], PROJECT);
+        assert!(token["catalog"].is_array());
+        let credential = json!({"id": "a1", "name": "multinic", "restricted": true});
+        assert_eq!(token["application_credential"], credential);
+    }
+    cloud.edit(|state| state.users[0].projects = Some(Vec::new()));
+    assert_eq!(log_in(json!({"id": "a1", "secret": "app-secret"})).status(), 401);
+}
