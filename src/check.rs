@@ -25,12 +25,13 @@ use std::sync::Arc;
 use crate::check::report::{Report, Row};
 use crate::clock::Clock;
 use crate::cloud::Clouds;
-use crate::cloud::keys::Keys;
+use crate::cloud::object_secrets::ObjectSecrets;
 use crate::config::{Config, Settings};
 use crate::http::client::Clients;
 use crate::kube::client::KubeClient;
 use crate::kube::secret_reader;
 use crate::metrics::Metrics;
+use crate::resources::OpenstackConfig;
 use crate::targets::viola::{PATH, Viola};
 use crate::threads::{Task, side_by_side};
 
@@ -45,23 +46,23 @@ pub fn run(config: &Config) -> Report {
     let clients = Clients::new(&metrics);
     let clouds = Clouds::new(config, clock.clone(), &clients);
     let viola = Viola::new(config, &clients);
-    let keys = Keys::new(clock.clone(), secret_reader::by_name(&client));
+    let secrets = ObjectSecrets::new(clock.clone(), secret_reader::by_name(&client));
     let tasks: Vec<Task<'_, Vec<Row>>> = vec![
         Box::new(|| {
-            let (mut rows, objects) = kubernetes::rows(config, &client);
-            rows.extend(clouds::rows(config, &clouds, &keys, &viola, &objects));
+            let (of_kubernetes, objects) = kubernetes::rows(config, &client);
+            let mut rows = settings(config, objects.as_deref().unwrap_or_default());
+            rows.extend(of_kubernetes);
+            rows.extend(clouds::rows(config, &clouds, &secrets, &viola, &objects));
             rows
         }),
         Box::new(|| vec![viola_row(&config.settings, &viola)]),
         Box::new(|| inventory::rows(config, &client)),
     ];
-    let mut rows = settings(config);
-    rows.extend(side_by_side(SIDE_BY_SIDE, tasks).into_iter().flatten());
-    Report { rows }
+    Report { rows: side_by_side(SIDE_BY_SIDE, tasks).concat() }
 }
 
 /// What can be said without asking. Settings that can't be read never come as far as this.
-fn settings(config: &Config) -> Vec<Row> {
+fn settings(config: &Config, objects: &[OpenstackConfig]) -> Vec<Row> {
     let missing = config.settings.all_missing();
     if missing.is_empty() {
         let seen = match config.settings.unverified().as_slice() {
@@ -72,8 +73,16 @@ fn settings(config: &Config) -> Vec<Row> {
         };
         return vec![Row::fine("Settings", "environment", seen)];
     }
+    let is_of_secret = |object: &OpenstackConfig| {
+        object.spec.as_ref().is_ok_and(|spec| spec.identity_ref.is_some())
+    };
+    let needs_contrabass = objects.is_empty() || !objects.iter().all(is_of_secret);
     let row = |variable: &&str| {
-        let seen = "is not set, so each OpenstackConfig without its own says ConfigError";
+        if variable.starts_with("CONTRABASS_") && !needs_contrabass {
+            let why = "is not set; each OpenstackConfig has a cloud of a Secret";
+            return Row::skipped("Settings", *variable, why);
+        }
+        let seen = "is not set, so each OpenstackConfig that needs it says ConfigError";
         Row::failed("Settings", *variable, seen, advice::MISSING_SETTING)
     };
     missing.iter().map(row).collect()

@@ -3,6 +3,7 @@
 //! All that is wrong is in one report. A required variable that is missing isn't wrong: the operator
 //! runs, and every object says so in its status, where users look first.
 
+mod clouds_yaml;
 mod endpoints;
 mod object;
 mod parse;
@@ -10,6 +11,7 @@ mod read;
 mod table;
 #[cfg(test)]
 mod tests;
+mod yaml;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -23,7 +25,9 @@ use crate::http::proxy::Proxies;
 use crate::http::trust::Trust;
 use crate::kube::access::Access;
 
-pub use object::ObjectSettings;
+pub(crate) use clouds_yaml::read as read_clouds_yaml;
+pub use clouds_yaml::{Domain, Project, User};
+pub use object::{FoundCloud, FoundSecrets, Identity, ObjectSettings};
 pub(crate) use parse::aes_key;
 use read::{Reader, SERVICE_HOST, SERVICE_PORT};
 use table::Process;
@@ -72,6 +76,8 @@ pub struct Config {
 pub struct Settings {
     /// Contrabass, the registry of clouds, and the key for its secrets.
     pub contrabass: Contrabass,
+    /// A cloud that isn't Contrabass', from a `clouds.yaml`.
+    pub identity: Option<Arc<Identity>>,
     /// Keystone, Neutron and Nova.
     pub openstack: OpenStack,
     /// The Viola API.
@@ -135,6 +141,7 @@ impl Config {
         let proxies = Arc::new(proxies);
         let settings = Arc::new(Settings {
             contrabass: Contrabass::read(&mut reader),
+            identity: None,
             openstack: OpenStack::read(&mut reader),
             viola: Viola::read(&mut reader),
             intervals: Intervals::read(&mut reader),
@@ -201,9 +208,10 @@ impl Settings {
     /// The required variables that are missing.
     pub(crate) fn all_missing(&self) -> Vec<&'static str> {
         let (contrabass, viola) = (&self.contrabass, &self.viola);
-        let endpoints = [&contrabass.endpoint, &viola.endpoint].map(|it| it.as_ref().err());
-        let key = contrabass.encrypt_key.as_ref().err();
-        [endpoints[0], key, endpoints[1]].into_iter().flatten().copied().collect()
+        let of_contrabass =
+            [contrabass.endpoint.as_ref().err(), contrabass.encrypt_key.as_ref().err()];
+        let of_contrabass = of_contrabass.into_iter().filter(|_| self.identity.is_none());
+        of_contrabass.chain([viola.endpoint.as_ref().err()]).flatten().copied().collect()
     }
 
     /// Services whose certificates aren't verified.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::clock::Now;
 use crate::cloud::contrabass::RabbitMq;
-use crate::config::{Config, Intervals};
+use crate::config::{Config, FoundSecrets, Intervals};
 use crate::metrics::{CONTROLLER, Metrics, QUEUE};
 use crate::overview::Overview;
 use crate::queue::{Member, NextPass, Queue, When};
@@ -412,7 +412,8 @@ impl Controller {
 
     /// Those of its settings, or the environment's if they can't be used.
     fn intervals_of(&self, object: &OpenstackConfig) -> Intervals {
-        let settings = object.spec.as_ref().ok().map(|spec| self.config.settings_of(spec, None));
+        let found = FoundSecrets::default();
+        let settings = object.spec.as_ref().ok().map(|spec| self.config.settings_of(spec, &found));
         settings.and_then(Result::ok).unwrap_or_else(|| Arc::clone(&self.config.settings)).intervals
     }
 

@@ -27,7 +27,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, never, select};
 
 use crate::clock::Clock;
 use crate::cloud::Clouds;
-use crate::cloud::keys::Keys;
+use crate::cloud::object_secrets::ObjectSecrets;
 use crate::config::{Config, LeaderElection as ElectionSettings};
 use crate::controller::{Controller, Event};
 use crate::health::{Health, Probes};
@@ -100,7 +100,7 @@ fn announce(config: &Config) {
         log::info!("{scheme} services are reached through the proxy {host}:{port}");
     }
     for variable in config.settings.all_missing() {
-        log::error!("{variable} is not set; each OpenstackConfig without its own says ConfigError");
+        log::error!("{variable} is not set; each OpenstackConfig that needs it says ConfigError");
     }
 }
 
@@ -347,7 +347,10 @@ impl Operator {
         Context {
             config: Arc::clone(&self.config),
             clouds: Arc::new(Clouds::new(&self.config, self.clock.clone(), &clients)),
-            keys: Arc::new(Keys::new(self.clock.clone(), secret_reader::by_name(&self.kubernetes))),
+            secrets: Arc::new(ObjectSecrets::new(
+                self.clock.clone(),
+                secret_reader::by_name(&self.kubernetes),
+            )),
             target: Arc::new(Viola::new(&self.config, &clients)),
             targets_side_by_side: TARGETS_SIDE_BY_SIDE,
             store: Arc::clone(store),

@@ -18,7 +18,7 @@ use serde_json::value::to_raw_value;
 
 use crate::clock::Clock;
 use crate::cloud::Clouds;
-use crate::cloud::keys::Keys;
+use crate::cloud::object_secrets::ObjectSecrets;
 use crate::config::{Config, Settings};
 use crate::export_import;
 use crate::http::client::Clients;
@@ -74,8 +74,8 @@ pub fn run(config: &Config, subject: &Subject, json: bool) -> Result<Shown, Stri
     let (inventory, memory) = recall(config, &client, &clock, &mut notes);
     let noted = Arc::new(Noted::default());
     let target = Arc::clone(&noted) as Arc<dyn Target>;
-    let keys = Keys::new(clock.clone(), secret_reader::by_name(&client));
-    let context = context(config, keys, inventory, target, clock, metrics);
+    let secrets = ObjectSecrets::new(clock.clone(), secret_reader::by_name(&client));
+    let context = context(config, secrets, inventory, target, clock, metrics);
     objects.iter().for_each(|object| context.ownership.know(object));
     for older in older_of(&object, &objects) {
         let Outcome { nodes, ready, .. } = pass(&context, older, None, &|_, _| {})?;
@@ -202,7 +202,7 @@ fn apply(
 
 fn context(
     config: &Config,
-    keys: Keys,
+    secrets: ObjectSecrets,
     inventory: Inventory,
     target: Arc<dyn Target>,
     clock: Clock,
@@ -214,7 +214,7 @@ fn context(
     config.settings = Arc::new(settings);
     Context {
         clouds: Arc::new(Clouds::new(&config, clock.clone(), &Clients::new(&metrics))),
-        keys: Arc::new(keys),
+        secrets: Arc::new(secrets),
         config: Arc::new(config),
         target,
         targets_side_by_side: 1,

@@ -73,9 +73,12 @@ pub struct Spec {
     pub subnets: Vec<SubnetSelector>,
     /// VM ids in lower case, each once, in the order given.
     pub vm_ids: Vec<String>,
-    /// Contrabass' id of the cloud.
+    /// The cloud: Contrabass' id of it, or `<namespace>/<Secret>/<cloud's name>`, which is never
+    /// sent.
     pub provider_id: String,
-    /// The OpenStack project.
+    /// `spec.credentials.identityRef`: a cloud that isn't Contrabass'.
+    pub identity_ref: Option<IdentityRef>,
+    /// The OpenStack project; empty for that of the token of such a cloud.
     pub project_id: String,
     /// The cluster Viola hands the configuration to; none means the provider's id.
     pub k8s_provider_id: Option<String>,
@@ -89,6 +92,17 @@ pub struct Spec {
     pub encrypt_key: Option<Secret>,
     /// `spec.secrets.contrabassEncryptKeySecretRef`.
     pub encrypt_key_ref: Option<SecretKey>,
+}
+
+/// A cloud of the `clouds.yaml` in a Secret of the object's namespace.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct IdentityRef {
+    /// The Secret.
+    pub secret: String,
+    /// The cloud's name in the file.
+    pub cloud: String,
+    /// The region in place of the file's.
+    pub region: Option<String>,
 }
 
 /// A key of a Secret in the object's namespace.
@@ -317,11 +331,22 @@ struct GivenSecrets {
 #[serde(rename_all = "camelCase")]
 struct GivenCredentials {
     #[serde(rename = "openstackProviderID")]
-    openstack_provider_id: String,
+    openstack_provider_id: Option<String>,
+    identity_ref: Option<GivenIdentityRef>,
     #[serde(rename = "projectID")]
-    project_id: String,
+    project_id: Option<String>,
     #[serde(rename = "k8sProviderID")]
     k8s_provider_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct GivenIdentityRef {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    name: String,
+    cloud_name: String,
+    region: Option<String>,
 }
 
 impl OpenstackConfig {
@@ -353,7 +378,7 @@ impl OpenstackConfig {
             being_deleted: raw.metadata.deletion_timestamp.is_some(),
             force: raw.metadata.annotations.get(FORCE_ANNOTATION).cloned(),
             approve: raw.metadata.annotations.get(APPROVE_ANNOTATION).cloned(),
-            spec: read_spec(body.spec.as_ref()),
+            spec: read_spec(namespace, body.spec.as_ref()),
             status: read_status(body.status.as_ref()),
         }
     }
@@ -366,12 +391,9 @@ struct Body {
     status: Option<serde_json::Value>,
 }
 
-fn read_spec(spec: Option<&serde_json::Value>) -> Result<Spec, String> {
+fn read_spec(namespace: &str, spec: Option<&serde_json::Value>) -> Result<Spec, String> {
     let spec = spec.ok_or("spec is missing")?;
     let given = GivenSpec::deserialize(spec).map_err(|error| format!("spec: {error}"))?;
-    let required = |value: String, name: &str| {
-        optional(Some(value), name)?.ok_or_else(|| format!("spec.{name} is blank"))
-    };
     let subnets = read_subnets(given.subnet_ids, given.subnet_id, given.subnet_name)?;
     let mut seen = BTreeSet::new();
     let mut vm_ids = Vec::new();
@@ -384,29 +406,92 @@ fn read_spec(spec: Option<&serde_json::Value>) -> Result<Spec, String> {
     if vm_ids.is_empty() {
         return Err("spec.vmNames names no VM".to_owned());
     }
-    let credentials = given.credentials;
-    let (provider, k8s_provider) = ("credentials.openstackProviderID", "credentials.k8sProviderID");
+    let Credentials { provider_id, identity_ref, project_id, k8s_provider_id } =
+        read_credentials(namespace, given.credentials)?;
     let (settings, encrypt_key) = read_settings(&given.settings)?;
-    let spec = Spec {
+    Ok(Spec {
         subnets,
         vm_ids,
-        provider_id: required(credentials.openstack_provider_id, provider)?,
-        project_id: required(credentials.project_id, "credentials.projectID")?,
-        k8s_provider_id: optional(credentials.k8s_provider_id, k8s_provider)?,
+        provider_id,
+        identity_ref,
+        project_id,
+        k8s_provider_id,
         paused: given.paused,
         ports: given.ports.map_or_else(|| Ok(PortFilter::default()), read_ports)?,
         settings: Arc::new(settings),
         encrypt_key,
         encrypt_key_ref: encrypt_key_ref(given.secrets)?,
+    })
+}
+
+/// `spec.credentials`, as [`Spec`] has them.
+struct Credentials {
+    provider_id: String,
+    identity_ref: Option<IdentityRef>,
+    project_id: String,
+    k8s_provider_id: Option<String>,
+}
+
+const PROVIDER: &str = "credentials.openstackProviderID";
+const K8S_PROVIDER: &str = "credentials.k8sProviderID";
+const PROJECT: &str = "credentials.projectID";
+const IDENTITY: &str = "credentials.identityRef";
+
+fn read_credentials(namespace: &str, given: GivenCredentials) -> Result<Credentials, String> {
+    let provider_id = optional(given.openstack_provider_id, PROVIDER)?;
+    let project_id = optional(given.project_id, PROJECT)?;
+    let k8s_provider_id = optional(given.k8s_provider_id, K8S_PROVIDER)?;
+    let (provider_id, identity_ref) = match (provider_id, given.identity_ref) {
+        (None, None) => return Err(format!("set spec.{PROVIDER} or spec.{IDENTITY}")),
+        (Some(id), None) => (id, None),
+        (Some(_), Some(_)) => {
+            return Err(format!("spec.{PROVIDER} and spec.{IDENTITY} exclude each other"));
+        }
+        (None, Some(given)) => {
+            let named = read_identity_ref(given)?;
+            (format!("{namespace}/{}/{}", named.secret, named.cloud), Some(named))
+        }
     };
-    if !spec.target().is_ascii() {
-        let name = if spec.k8s_provider_id.is_some() { k8s_provider } else { provider };
+    if identity_ref.is_some() && k8s_provider_id.is_none() {
         return Err(format!(
-            "spec.{name} must be ASCII, because it is sent in the header x-provider-id: {:?}",
-            spec.target()
+            "spec.{K8S_PROVIDER} is required with identityRef: Viola routes by it"
         ));
     }
-    Ok(spec)
+    let name = if k8s_provider_id.is_some() { K8S_PROVIDER } else { PROVIDER };
+    let target = k8s_provider_id.as_ref().unwrap_or(&provider_id);
+    if !target.is_ascii() {
+        return Err(format!(
+            "spec.{name} must be ASCII, because it is sent in the header x-provider-id: {target:?}"
+        ));
+    }
+    let project_id = match project_id {
+        None if identity_ref.is_none() => return Err(format!("spec.{PROJECT} is blank")),
+        given => given.unwrap_or_default(),
+    };
+    Ok(Credentials { provider_id, identity_ref, project_id, k8s_provider_id })
+}
+
+fn read_identity_ref(given: GivenIdentityRef) -> Result<IdentityRef, String> {
+    if let Some(kind) = given.kind.filter(|kind| kind != "Secret") {
+        return Err(format!("spec.{IDENTITY}.type is {kind:?}; only Secret is known"));
+    }
+    check_secret_name(&format!("{IDENTITY}.name"), &given.name)?;
+    let field = format!("{IDENTITY}.cloudName");
+    let cloud = optional(Some(given.cloud_name), &field)?;
+    Ok(IdentityRef {
+        secret: given.name,
+        cloud: cloud.ok_or_else(|| format!("spec.{field} is blank"))?,
+        region: optional(given.region, &format!("{IDENTITY}.region"))?,
+    })
+}
+
+/// A Secret's name has no other characters, and begins with none of the signs.
+fn check_secret_name(field: &str, name: &str) -> Result<(), String> {
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
+    if name.is_empty() || name.starts_with(['-', '.']) || !name.chars().all(is_plain) {
+        return Err(format!("spec.{field}: {name:?} isn't a valid name of a Secret"));
+    }
+    Ok(())
 }
 
 /// The subnets by the first field that isn't blank: `subnetIDs`, `subnetID`, `subnetName`.
@@ -492,11 +577,7 @@ fn encrypt_key_ref(secrets: GivenSecrets) -> Result<Option<SecretKey>, String> {
         return Ok(None);
     };
     let field = "secrets.contrabassEncryptKeySecretRef";
-    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
-    // A Secret's name has no other characters, and begins with none of the signs.
-    if name.is_empty() || name.starts_with(['-', '.']) || !name.chars().all(is_plain) {
-        return Err(format!("spec.{field}.name: {name:?} isn't a valid name of a Secret"));
-    }
+    check_secret_name(&format!("{field}.name"), &name)?;
     let key = optional(Some(key), &format!("{field}.key"))?;
     let key = key.ok_or_else(|| format!("spec.{field}.key is blank"))?;
     Ok(Some(SecretKey { name, key }))
@@ -548,8 +629,9 @@ mod tests {
 
     #[test]
     fn subnet_ids_win_then_the_id_and_blank_selectors_count_as_absent() {
-        let read =
-            |change: fn(&mut serde_json::Value)| read_spec(Some(&spec(change))).unwrap().subnets;
+        let read = |change: fn(&mut serde_json::Value)| {
+            read_spec("default", Some(&spec(change))).unwrap().subnets
+        };
         let id = |id: &str| SubnetSelector::Id(id.to_owned());
         assert_eq!(read(|_| ()), [id("s1")]);
         let by_name = read(|spec| spec["subnetID"] = json!(" "));
@@ -570,7 +652,7 @@ mod tests {
     #[test]
     fn a_list_of_subnets_has_at_most_ten_readable_entries() {
         let problem = |ids: serde_json::Value| {
-            read_spec(Some(&spec(|spec| spec["subnetIDs"] = ids))).unwrap_err()
+            read_spec("default", Some(&spec(|spec| spec["subnetIDs"] = ids))).unwrap_err()
         };
         assert_eq!(problem(json!(vec!["s"; 11])), "spec.subnetIDs has 11 entries; allowed are 10");
         assert!(problem(json!(["s", "a\u{7f}b"])).starts_with("spec.subnetIDs[1] has a control"));
@@ -580,7 +662,7 @@ mod tests {
     #[test]
     fn a_port_filter_has_known_words_and_each_tag_once() {
         let read = |ports: serde_json::Value| {
-            read_spec(Some(&spec(|spec| spec["ports"] = ports))).map(|spec| spec.ports)
+            read_spec("default", Some(&spec(|spec| spec["ports"] = ports))).map(|spec| spec.ports)
         };
         let filter = |created_after_object, tags: &[&str]| PortFilter {
             created_after_object,
@@ -598,7 +680,7 @@ mod tests {
 
     #[test]
     fn viola_hands_over_to_the_named_cluster_or_else_to_the_clouds_own() {
-        let target = |body| read_spec(Some(&body)).unwrap().target().to_owned();
+        let target = |body| read_spec("default", Some(&body)).unwrap().target().to_owned();
         assert_eq!(target(spec(|_| ())), "p");
         let named = spec(|spec| spec["credentials"]["k8sProviderID"] = json!("k"));
         assert_eq!(target(named), "k");
@@ -607,7 +689,7 @@ mod tests {
     #[test]
     fn vm_ids_count_once_in_one_spelling_and_blank_ones_not_at_all() {
         let body = spec(|spec| spec["vmNames"] = json!([" A", "a", "", "B "]));
-        assert_eq!(read_spec(Some(&body)).unwrap().vm_ids, ["a", "b"]);
+        assert_eq!(read_spec("default", Some(&body)).unwrap().vm_ids, ["a", "b"]);
     }
 
     #[test]
@@ -615,11 +697,11 @@ mod tests {
         let problem = |pointer: &str, value: &str| {
             let mut body = spec(|_| ());
             *body.pointer_mut(pointer).unwrap() = json!(value);
-            read_spec(Some(&body)).unwrap_err()
+            read_spec("default", Some(&body)).unwrap_err()
         };
         let with_cluster = spec(|spec| spec["credentials"]["k8sProviderID"] = json!("biz\n1"));
         assert_eq!(
-            read_spec(Some(&with_cluster)).unwrap_err(),
+            read_spec("default", Some(&with_cluster)).unwrap_err(),
             "spec.credentials.k8sProviderID has a control character: \"biz\\n1\""
         );
         for (pointer, field) in [
@@ -637,13 +719,14 @@ mod tests {
             spec["credentials"]["openstackProviderID"] = json!("비즈");
             spec["credentials"]["k8sProviderID"] = json!("biz");
         });
-        assert!(read_spec(Some(&named)).is_ok());
+        assert!(read_spec("default", Some(&named)).is_ok());
     }
 
     #[test]
     fn what_breaks_the_schema_is_told_in_words() {
-        let problem =
-            |change: fn(&mut serde_json::Value)| read_spec(Some(&spec(change))).unwrap_err();
+        let problem = |change: fn(&mut serde_json::Value)| {
+            read_spec("default", Some(&spec(change))).unwrap_err()
+        };
         assert!(problem(|spec| spec["vmNames"] = json!("a")).contains("expected a sequence"));
         assert!(problem(|spec| spec["vmNames"] = json!(null)).contains("invalid type: null"));
         assert!(problem(|spec| spec["vmNames"] = json!([])).contains("spec.vmNames"));
@@ -651,7 +734,7 @@ mod tests {
         assert!(problem(|spec| spec["credentials"] = json!({})).contains("openstackProviderID"));
         let blank = problem(|spec| spec["credentials"]["projectID"] = json!(" "));
         assert_eq!(blank, "spec.credentials.projectID is blank");
-        assert_eq!(read_spec(None).unwrap_err(), "spec is missing");
+        assert_eq!(read_spec("default", None).unwrap_err(), "spec is missing");
     }
 
     #[test]

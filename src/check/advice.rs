@@ -33,13 +33,16 @@ pub(super) trait Advice: Display {
 impl Advice for CloudError {
     fn advice(&self) -> &'static str {
         match self.step {
+            Step::Identity => {
+                "correct the Secret's clouds.yaml, or the object's identityRef and projectID"
+            }
             Step::Contrabass => {
                 "check CONTRABASS_ENDPOINT, CONTRABASS_ENCRYPT_KEY, the object's openstackProviderID, \
              and network policies"
             }
             Step::Keystone => {
-                "log in by hand with the provider's admin and this project; check what Contrabass \
-             holds of the provider, and network policies"
+                "log in by hand as the same user to this project; check what Contrabass holds of the \
+             provider or what the Secret says, and network policies"
             }
             Step::NeutronEndpoint => {
                 "set OPENSTACK_ENDPOINT_INTERFACE and OPENSTACK_ENDPOINT_REGION to what the catalog \

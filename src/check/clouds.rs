@@ -1,4 +1,4 @@
-//! Contrabass for each provider, Keystone and Nova for each project, Neutron for each subnet that
+//! Contrabass for each provider, or the Secret that has the cloud, Keystone and Nova for each project, Neutron for each subnet that
 //! objects name. Trouble with one doesn't hide the others.
 
 use std::collections::BTreeMap;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::report::Row;
 use super::{SIDE_BY_SIDE, advice};
-use crate::cloud::keys::Keys;
+use crate::cloud::object_secrets::ObjectSecrets;
 use crate::cloud::session::{FoundProvider, Login};
 use crate::cloud::{Cloud, CloudError, Clouds};
 use crate::config::{Config, Settings};
@@ -16,6 +16,7 @@ use crate::targets::viola::Viola;
 use crate::threads::{Task, side_by_side};
 
 const CONTRABASS: &str = "Contrabass";
+const SECRET: &str = "Secret";
 const KEYSTONE: &str = "Keystone";
 const NEUTRON: &str = "Neutron endpoint";
 const NOVA: &str = "Nova";
@@ -64,7 +65,7 @@ fn subnets_of<'a, 'b>(
 pub(super) fn rows(
     config: &Config,
     clouds: &Clouds,
-    keys: &Keys,
+    secrets: &ObjectSecrets,
     viola: &Viola,
     objects: &Option<Vec<OpenstackConfig>>,
 ) -> Vec<Row> {
@@ -73,7 +74,7 @@ pub(super) fn rows(
         let spec = object.spec.as_ref().map_err(Clone::clone);
         let namespace = &object.key.namespace;
         let spec = spec.and_then(|spec| {
-            let (settings, _) = keys.settings_of(config, namespace, spec)?;
+            let (settings, _) = secrets.settings_of(config, namespace, spec)?;
             Ok((spec, settings))
         });
         let problem = match spec {
@@ -138,14 +139,22 @@ fn without_objects(config: &Config, cloud: &Cloud, were_read: bool) -> Vec<Row> 
 }
 
 fn project_rows(cloud: &Cloud, project: &Project<'_>) -> Vec<Row> {
-    let Project { provider_id, project_id, settings_of, subnets, .. } = project;
+    let Project { provider_id, project_id, settings, settings_of, subnets } = project;
     let by = settings_of.map(|key| format!(", by the settings of {key}")).unwrap_or_default();
-    let contrabass = format!("provider {provider_id}{by}");
-    let place = format!("project {project_id}{by}");
+    let place = match (&settings.identity, *project_id) {
+        (Some(identity), "") => identity.place.clone(),
+        (Some(identity), id) => format!("project {id}, {}", identity.place),
+        (None, id) => format!("project {id}{by}"),
+    };
     let skipped = |what| Row::skipped(what, &place, "needs an answer of the service above");
     let found = cloud.provider(provider_id, project_id, None);
-    let mut rows =
-        vec![Row::of(CONTRABASS, contrabass, found.as_ref().map(seen_of).map_err(Clone::clone))];
+    let mut rows = vec![match &settings.identity {
+        Some(identity) => Row::fine(SECRET, &identity.place, "its clouds.yaml can be used"),
+        None => {
+            let seen = found.as_ref().map(seen_of).map_err(Clone::clone);
+            Row::of(CONTRABASS, format!("provider {provider_id}{by}"), seen)
+        }
+    }];
     let Ok(found) = found else {
         rows.extend([KEYSTONE, NEUTRON, NOVA].map(skipped));
         return rows;

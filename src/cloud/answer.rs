@@ -78,7 +78,7 @@ fn without_position(text: &str) -> &str {
     text.rsplit_once(" at line ").map_or(text, |(text, _)| text)
 }
 
-fn is_html(body: &[u8]) -> bool {
+pub(super) fn is_html(body: &[u8]) -> bool {
     body.trim_ascii_start().first() == Some(&b'<')
 }
 

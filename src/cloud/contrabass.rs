@@ -7,29 +7,14 @@ use serde_json::Value;
 use super::answer;
 use super::cipher;
 use super::error::{CloudError, Step};
+use super::provider::Provider;
+use crate::config::{Domain, User};
 use crate::http::client::{Client, Request, Service};
 use crate::http::url::path_segment;
 use crate::secret::Secret;
 
 /// The key is another one than Contrabass encrypts with.
 const UNDECRYPTABLE: &str = "adminPw can't be decrypted; does the key belong to this Contrabass?";
-
-/// A cloud as Contrabass describes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Provider {
-    /// Contrabass' id of the provider.
-    pub id: String,
-    /// Keystone's URL, in any of the spellings installers use.
-    pub keystone_url: String,
-    /// The admin user's name.
-    pub user: String,
-    /// Its password.
-    pub password: Secret,
-    /// Its domain, by name or by id.
-    pub domain: String,
-    /// Access to the cloud's RabbitMQ, where all of it is there, or why it can't be used.
-    pub rabbitmq: Result<Option<RabbitMq>, String>,
-}
 
 /// What the Secret `rabbitmq-<object>` holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,12 +95,15 @@ fn provider(envelope: Envelope, key: &Secret, provider_id: &str) -> Result<Provi
     let keystone_url = not_blank(data.url.as_ref()).ok_or("the provider has no url")?;
     let user = attributes.admin_id.as_ref().filter(|user| !user.trim().is_empty());
     let encrypted = not_blank(attributes.admin_pw.as_ref()).ok_or("the provider has no adminPw");
+    let name = user.ok_or("the provider has no adminId")?.clone();
+    let domain = not_blank(attributes.domain.as_ref()).unwrap_or("default").to_owned();
     Ok(Provider {
         id: provider_id.to_owned(),
+        is_of_secret: false,
         keystone_url: keystone_url.to_owned(),
-        user: user.ok_or("the provider has no adminId")?.clone(),
-        password: cipher::decrypt(key, encrypted?).map_err(|_| UNDECRYPTABLE)?,
-        domain: not_blank(attributes.domain.as_ref()).unwrap_or("default").to_owned(),
+        user: User::Name { name, domain: Domain::Either(domain) },
+        secret: cipher::decrypt(key, encrypted?).map_err(|_| UNDECRYPTABLE)?,
+        project: None,
         rabbitmq: rabbitmq(key, &attributes),
     })
 }

@@ -9,6 +9,8 @@ use crate::http::client::HttpError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Step {
+    /// What a Secret says of a cloud, or the project of an object that names one.
+    Identity,
     Contrabass,
     Keystone,
     NeutronEndpoint,

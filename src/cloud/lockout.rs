@@ -9,9 +9,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::contrabass::Provider;
 use super::error::{CloudError, Step};
 use super::keystone::{DomainSpelling, Keystone, Login};
+use super::provider::Provider;
+use crate::config::{Domain, Project, User};
 use crate::http::url::ending_in;
 use crate::secret::Secret;
 use crate::threads::lock;
@@ -28,13 +29,17 @@ const PROVEN_FOR: Duration = Duration::from_secs(10);
 /// them all, and then the password without a project, one of [`MAX_REFUSALS`] is left.
 const MAX_SIDE_BY_SIDE: usize = 2;
 
-/// What is known of each user's passwords, by Keystone's URL, the user and its domain.
+/// What is known of each user's passwords.
 #[derive(Default)]
-pub(super) struct Accounts(Mutex<HashMap<[String; 3], Arc<Mutex<Account>>>>);
+pub(super) struct Accounts(Mutex<ByUser>);
+
+/// By Keystone's URL and the user.
+type ByUser = HashMap<(String, User), Arc<Mutex<Account>>>;
 
 impl Accounts {
     /// Logs in to the project, unless Keystone refused the password and it isn't yet the time to
-    /// try it again. A `forced` login tries it once.
+    /// try it again. A `forced` login tries it once. An application credential names no project, and
+    /// its secret is tried as rarely as a password.
     ///
     /// The account's lock is held meanwhile, unless the password was accepted just now: logins at
     /// the same time would all be refused before one of them has learned that the password is
@@ -42,65 +47,87 @@ impl Accounts {
     pub(super) fn log_in(
         &self,
         keystone: &Keystone<'_>,
-        project_id: &str,
+        project: Option<&Project>,
         forced: bool,
     ) -> Result<Login, CloudError> {
-        let Provider { keystone_url, user, domain, password, .. } = keystone.provider;
-        let key = [ending_in(keystone_url, "v3"), user.clone(), domain.clone()];
+        let Provider { keystone_url, user, secret, .. } = keystone.provider;
+        let key = (ending_in(keystone_url, "v3"), account(user));
         let account = Arc::clone(lock(&self.0).entry(key).or_default());
         let began = keystone.clock.now().uptime;
         let mut known = lock(&account);
         if let Some(error) = known.failure_after(began) {
             return Err(error);
         }
-        let spellings = known.spellings(domain);
+        let spellings = known.spellings(keystone.provider.domain());
+        if project.is_none() {
+            let log_in = |spelling| keystone.log_in(None, spelling);
+            return check(&mut known, keystone, &spellings, forced, log_in).map(|(_, login)| login);
+        }
         let mut refused = None;
-        if !known.has_refused(password) {
+        if !known.has_refused(secret) {
             let began = keystone.clock.now().uptime;
-            let result = match known.may_run_beside_others(password, began) {
+            let result = match known.may_run_beside_others(secret, began) {
                 Some(_running) => {
                     drop(known);
-                    let result = keystone.log_in(project_id, spellings[0]);
+                    let result = keystone.log_in(project, spellings[0]);
                     known = lock(&account);
                     result
                 }
-                None => keystone.log_in(project_id, spellings[0]),
+                None => keystone.log_in(project, spellings[0]),
             };
             match known.note(keystone, spellings[0], false, began, result) {
                 Err(error) if error.refused => refused = Some(error),
                 ended => return ended,
             }
         }
-        let spelling = check_password(&mut known, keystone, &spellings, forced)?;
+        let check_password = |spelling| keystone.check_password(spelling);
+        let (spelling, ()) = check(&mut known, keystone, &spellings, forced, check_password)?;
         // The password is right: if a login is refused, it is for the project.
         let result = match refused {
             Some(error) if spelling == spellings[0] => Err(error),
-            _ => keystone.log_in(project_id, spelling),
+            _ => keystone.log_in(project, spelling),
         };
         result.map_err(|error| match error.refused {
-            true => project_refused(keystone.provider, project_id, error),
+            true => project_refused(keystone.provider, project, error),
             false => error,
         })
     }
 }
 
+/// Whose password it is: the same user, however the domain is spelled.
+fn account(user: &User) -> User {
+    let either = |domain: &Domain| match domain {
+        Domain::Id(text) | Domain::Name(text) | Domain::Either(text) => {
+            Domain::Either(text.to_lowercase())
+        }
+    };
+    match user {
+        User::Name { name, domain } => User::Name { name: name.clone(), domain: either(domain) },
+        User::ApplicationCredentialOf { name, user } => {
+            let (name, user) = (name.clone(), Box::new(account(user)));
+            User::ApplicationCredentialOf { name, user }
+        }
+        User::Id(_) | User::ApplicationCredential(_) => user.clone(),
+    }
+}
+
 /// Finds how the domain must be spelled for Keystone to accept the password, by logins without a
 /// project.
-fn check_password(
+fn check<T>(
     known: &mut Account,
     keystone: &Keystone<'_>,
     spellings: &[DomainSpelling],
     forced: bool,
-) -> Result<DomainSpelling, CloudError> {
+    log_in: impl Fn(DomainSpelling) -> Result<T, CloudError>,
+) -> Result<(DomainSpelling, T), CloudError> {
     let provider = keystone.provider;
     for forced in [forced, false] {
         let began = keystone.clock.now().uptime;
-        let next = known.next_check(&provider.password, spellings, began, forced);
+        let next = known.next_check(&provider.secret, spellings, began, forced);
         let Some(spelling) = next else { break };
-        let result = keystone.check_password(spelling);
-        match known.note(keystone, spelling, true, began, result) {
+        match known.note(keystone, spelling, true, began, log_in(spelling)) {
             Err(error) if error.refused => {}
-            ended => return ended.map(|()| spelling),
+            ended => return ended.map(|accepted| (spelling, accepted)),
         }
     }
     Err(password_refused(provider, known, spellings))
@@ -147,9 +174,15 @@ impl Refused {
 
 impl Account {
     /// How the domain may have to be spelled, the likelier spelling first.
-    fn spellings(&self, domain: &str) -> Vec<DomainSpelling> {
-        let likely = DomainSpelling::likely(domain);
-        self.spelling.map_or_else(|| vec![likely, likely.other()], |known| vec![known])
+    fn spellings(&self, domain: Option<&Domain>) -> Vec<DomainSpelling> {
+        match domain {
+            None | Some(Domain::Id(_)) => vec![DomainSpelling::Id],
+            Some(Domain::Name(_)) => vec![DomainSpelling::Name],
+            Some(Domain::Either(domain)) => {
+                let likely = DomainSpelling::likely(domain);
+                self.spelling.map_or_else(|| vec![likely, likely.other()], |known| vec![known])
+            }
+        }
     }
 
     fn refused(&self, password: &Secret) -> Option<&Refused> {
@@ -216,17 +249,17 @@ impl Account {
         now: Duration,
     ) {
         self.spelling = Some(spelling);
-        self.accepted = Some((provider.password.clone(), now));
+        self.accepted = Some((provider.secret.clone(), now));
         // Should Contrabass give an earlier password again, that is another answer of it.
         self.refused.retain(|refused| {
             refused.last_at > began
-                || (refused.password != provider.password && refused.provider_id != provider.id)
+                || (refused.password != provider.secret && refused.provider_id != provider.id)
         });
     }
 
     /// Keystone refused the provider's password.
     fn refuse(&mut self, provider: &Provider, check: bool, answer: &str, now: Duration) {
-        let Provider { id, password, .. } = provider;
+        let Provider { id, secret: password, .. } = provider;
         let before = self.refused.iter().position(|refused| refused.password == *password);
         let before = before.map(|at| self.refused.remove(at));
         let counts = before.map_or((0, 0), |before| (before.refusals, before.checks));
@@ -251,11 +284,19 @@ impl Account {
     }
 }
 
-fn project_refused(provider: &Provider, project_id: &str, error: CloudError) -> CloudError {
-    let Provider { user, domain, .. } = provider;
+fn project_refused(
+    provider: &Provider,
+    project: Option<&Project>,
+    error: CloudError,
+) -> CloudError {
+    let who = provider.who();
+    let project = match project {
+        Some(Project::Id(id)) if !provider.is_of_secret => &format!("project {id}"),
+        _ => "the project",
+    };
     let message = format!(
-        "{error}; the password of user {user:?} of domain {domain:?} is right, but project \
-         {project_id} doesn't exist, was deleted or is disabled, or the user has no role in it"
+        "{error}; the password of {who} is right, but {project} doesn't exist, was deleted or is \
+         disabled, or the user has no role in it"
     );
     CloudError { message, ..error }
 }
@@ -265,17 +306,20 @@ fn password_refused(
     known: &Account,
     spellings: &[DomainSpelling],
 ) -> CloudError {
-    let Provider { user, domain, password, .. } = provider;
-    let refused = known.refused(password);
+    let (who, refused) = (provider.who(), known.refused(&provider.secret));
     let (answer, times) = refused.map_or(("", 0), |refused| (&*refused.answer, refused.refusals));
     let next = match refused.and_then(|refused| refused.wait_minutes(spellings)) {
         Some(minutes) => format!("the next login follows {minutes} min after the last"),
         None => "no login follows".to_owned(),
     };
+    let (what, without) = match provider.has_application_credential() {
+        true => ("its secret is wrong, or it or its user is gone or disabled", ""),
+        false => ("its password is wrong", ", also without a project"),
+    };
+    let source = if provider.is_of_secret { "the Secret" } else { "Contrabass" };
     let message = format!(
-        "{answer}; the user {user:?} of domain {domain:?} or its password is wrong (refused {times} \
-         times, also without a project); so that Keystone doesn't lock the user, {next}, unless \
-         Contrabass has another password or a sync is forced"
+        "{answer}; the {who} or {what} (refused {times} times{without}); so that Keystone doesn't \
+         lock the user, {next}, unless {source} has another password or a sync is forced"
     );
     CloudError { refused: true, ..CloudError::new(Step::Keystone, message) }
 }
@@ -283,8 +327,9 @@ fn password_refused(
 #[cfg(test)]
 mod tests {
     use super::{Account, MAX_PASSWORDS, MAX_SIDE_BY_SIDE, PROVEN_FOR};
-    use crate::cloud::contrabass::Provider;
     use crate::cloud::keystone::DomainSpelling::{self, Id, Name};
+    use crate::cloud::provider::Provider;
+    use crate::config::{Domain, User};
     use crate::secret::Secret;
     use std::time::Duration;
 
@@ -294,10 +339,14 @@ mod tests {
     fn provider(id: &str, password: &str) -> Provider {
         Provider {
             id: id.to_owned(),
+            is_of_secret: false,
             keystone_url: "http://keystone.test".to_owned(),
-            user: "admin".to_owned(),
-            password: Secret::new(password.to_owned()),
-            domain: "default".to_owned(),
+            user: User::Name {
+                name: "admin".to_owned(),
+                domain: Domain::Either("default".to_owned()),
+            },
+            secret: Secret::new(password.to_owned()),
+            project: None,
             rabbitmq: Ok(None),
         }
     }
@@ -314,15 +363,15 @@ mod tests {
         minute: u32,
         forced: bool,
     ) -> Option<DomainSpelling> {
-        let spellings = account.spellings(&provider.domain);
-        account.next_check(&provider.password, &spellings, minute * MINUTE, forced)
+        let spellings = account.spellings(provider.domain());
+        account.next_check(&provider.secret, &spellings, minute * MINUTE, forced)
     }
 
     /// A login, and then, every minute of two days, whatever may be tried; Keystone refuses it all.
     /// The minutes and spellings of the logins without a project.
     fn refused_checks(account: &mut Account, provider: &Provider) -> Vec<(u32, DomainSpelling)> {
         let mut checks = Vec::new();
-        if !account.has_refused(&provider.password) {
+        if !account.has_refused(&provider.secret) {
             account.refuse(provider, false, "", Duration::ZERO);
         }
         for minute in 0..2880 {
@@ -370,13 +419,13 @@ mod tests {
         let (old, new) = (provider("p", "old"), provider("p", "new"));
         let mut account = accepted(&old, Name);
         refused_checks(&mut account, &old);
-        assert!(!account.has_refused(&new.password));
+        assert!(!account.has_refused(&new.secret));
         // Another provider of the same user is right; this one's answer is as wrong as before.
         account.accept(&provider("q", "new"), Name, 2880 * MINUTE, 2880 * MINUTE);
-        assert!(account.has_refused(&old.password));
+        assert!(account.has_refused(&old.secret));
         // A password that is used again, after another one was right.
         account.accept(&new, Name, 2880 * MINUTE, 2880 * MINUTE);
-        assert!(!account.has_refused(&old.password));
+        assert!(!account.has_refused(&old.secret));
     }
 
     #[test]
@@ -385,9 +434,9 @@ mod tests {
         let mut account = accepted(&old, Name);
         account.refuse(&old, false, "", 2 * MINUTE);
         account.accept(&old, Name, MINUTE, 3 * MINUTE);
-        assert!(account.has_refused(&old.password));
+        assert!(account.has_refused(&old.secret));
         account.accept(&old, Name, 2 * MINUTE, 3 * MINUTE);
-        assert!(!account.has_refused(&old.password));
+        assert!(!account.has_refused(&old.secret));
     }
 
     #[test]
@@ -396,8 +445,8 @@ mod tests {
         let account = accepted(&right, Id);
         let other = Secret::new("other".to_owned());
         assert!(account.may_run_beside_others(&other, Duration::ZERO).is_none());
-        assert!(account.may_run_beside_others(&right.password, PROVEN_FOR).is_none());
-        let run = || account.may_run_beside_others(&right.password, Duration::ZERO);
+        assert!(account.may_run_beside_others(&right.secret, PROVEN_FOR).is_none());
+        let run = || account.may_run_beside_others(&right.secret, Duration::ZERO);
         let running: Vec<_> = std::iter::from_fn(run).collect();
         assert_eq!(running.len(), MAX_SIDE_BY_SIDE);
         drop(running);

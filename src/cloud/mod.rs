@@ -11,11 +11,12 @@ pub mod cipher;
 pub mod contrabass;
 pub mod error;
 pub mod fetch;
-pub mod keys;
 pub mod keystone;
 mod lockout;
 pub mod neutron;
 pub mod nova;
+pub mod object_secrets;
+pub mod provider;
 mod service;
 pub mod session;
 

@@ -10,15 +10,16 @@ use std::time::Duration;
 
 use super::cache::{Cache, Known};
 use super::catalog;
-use super::contrabass::{self, Provider};
+use super::contrabass;
 use super::error::{CloudError, Step};
 use super::keystone::{self, Keystone};
 use super::lockout::Accounts;
 use super::neutron::{Neutron, Subnet};
 use super::nova::Nova;
+use super::provider::Provider;
 use super::service::TokenService;
 use crate::clock::Clock;
-use crate::config::{Config, OpenStack, Required, Settings, least_pause};
+use crate::config::{Config, OpenStack, Project, Required, Settings, User, least_pause};
 use crate::http::client::{Client, ClientOptions, Clients, Request, Service};
 use crate::http::proxy::Proxies;
 use crate::http::trust::Trust;
@@ -80,8 +81,10 @@ impl Clouds {
     }
 }
 
-/// The clouds, through one Contrabass.
+/// The clouds of one Contrabass, or one cloud of a Secret.
 pub struct Cloud {
+    /// The cloud of a Secret; Contrabass isn't asked then.
+    of_secret: Option<Arc<Provider>>,
     contrabass_endpoint: Required<String>,
     encrypt_key: Required<Secret>,
     settings: OpenStack,
@@ -100,9 +103,9 @@ pub struct Cloud {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct SessionKey {
     keystone_url: String,
-    user: String,
-    domain: String,
-    project_id: String,
+    user: User,
+    /// None for that of an application credential.
+    project: Option<Project>,
 }
 
 impl SessionKey {
@@ -110,14 +113,14 @@ impl SessionKey {
         SessionKey {
             keystone_url: provider.keystone_url.clone(),
             user: provider.user.clone(),
-            domain: provider.domain.clone(),
-            project_id: project_id.to_owned(),
+            project: provider.scope(project_id),
         }
     }
 }
 
 /// A token and the services it is good for.
 struct Session {
+    project_id: Arc<str>,
     /// Uptime at which the token expires.
     expires_at: Duration,
     neutron: Result<Neutron, CloudError>,
@@ -180,6 +183,7 @@ impl Cloud {
         };
         let Settings { contrabass, openstack, intervals, .. } = settings;
         Cloud {
+            of_secret: settings.identity.as_deref().map(|identity| Arc::new(identity.into())),
             contrabass_endpoint: contrabass.endpoint.clone(),
             encrypt_key: contrabass.encrypt_key.clone(),
             settings: openstack.clone(),
@@ -205,6 +209,9 @@ impl Cloud {
         outdated: Option<u64>,
     ) -> Result<FoundProvider, CloudError> {
         let uptime = self.clock.now().uptime;
+        if let Some(provider) = self.of_secret() {
+            return Ok(provider);
+        }
         if outdated.is_none()
             && let Some(known) = self.providers.last(&provider_id.to_ascii_lowercase())
             && let Ok(provider) = known.result
@@ -214,6 +221,12 @@ impl Cloud {
             return Ok(FoundProvider { provider, serial: known.serial, old });
         }
         self.ask_provider(provider_id, outdated)
+    }
+
+    /// The cloud of a Secret, which is another [`Cloud`] once the Secret says something else.
+    fn of_secret(&self) -> Option<FoundProvider> {
+        let provider = Arc::clone(self.of_secret.as_ref()?);
+        Some(FoundProvider { provider, serial: 0, old: false })
     }
 
     /// The same, but an answer that is older than a fast interval is never used.
@@ -244,11 +257,16 @@ impl Cloud {
     pub(crate) fn forget_failures(&self, provider_id: &str, project_id: &str) {
         let provider_id = provider_id.to_ascii_lowercase();
         self.providers.forget_failures(|id| *id == provider_id);
-        self.sessions.forget_failures(|key| key.project_id == project_id);
+        let of_objects = Some(Project::Id(project_id.to_owned()));
+        let is_of_secret = self.of_secret.is_some();
+        self.sessions.forget_failures(|key| is_of_secret || key.project == of_objects);
     }
 
     /// A token for the project, with the endpoints of its catalog. A login with the serial
     /// `outdated` is made again. A `forced` login tries a refused password once more.
+    ///
+    /// The token of a Secret's cloud may be for another project, which is an error where objects name
+    /// one.
     pub(crate) fn log_in(
         &self,
         provider: &Provider,
@@ -257,18 +275,21 @@ impl Cloud {
         forced: bool,
     ) -> Result<Login, CloudError> {
         let key = SessionKey::of(provider, project_id);
+        if key.project.is_none() && !provider.has_application_credential() {
+            return Err(no_project(provider));
+        }
         let before = self.sessions.last(&key);
         let before = before.and_then(|known| Some((known.serial, known.result.ok()?)));
         let uptime = self.clock.now().uptime;
         let known = self.sessions.get(&key, uptime, outdated, || {
             let keystone = Keystone { client: &self.openstack, clock: &self.clock, provider };
-            let login = self.accounts.log_in(&keystone, project_id, forced);
+            let login = self.accounts.log_in(&keystone, key.project.as_ref(), forced);
             let now = self.clock.now().uptime;
             match (login, before) {
                 (Ok(login), before) => {
                     let life = login.lifetime - TOKEN_MARGIN.min(login.lifetime / 5);
                     let before = before.as_ref().map(|(_, before)| &**before);
-                    let session = self.session(login, project_id, before);
+                    let session = self.session(login, before);
                     // A catalog without Neutron is a failure, though its token is good.
                     let usable = session.neutron.is_ok();
                     let life = if usable { life } else { life.min(self.failure_life) };
@@ -287,18 +308,17 @@ impl Cloud {
             }
         });
         let Known { result, serial, .. } = known;
-        Ok(Login { session: result?, key, serial })
+        let session = result?;
+        if !project_id.is_empty() && !session.project_id.eq_ignore_ascii_case(project_id) {
+            return Err(other_project(provider, project_id, &session.project_id));
+        }
+        Ok(Login { session, key, serial })
     }
 
-    fn session(
-        &self,
-        login: keystone::Login,
-        project_id: &str,
-        before: Option<&Session>,
-    ) -> Session {
+    fn session(&self, login: keystone::Login, before: Option<&Session>) -> Session {
         let OpenStack { interface, region, neutron_endpoint, nova_endpoint, .. } = &self.settings;
         let find = |kinds| catalog::select(&login.catalog, kinds, interface, region.as_deref());
-        let (token, project_id) = (Arc::new(login.token), Arc::from(project_id));
+        let (token, project_id) = (Arc::new(login.token), Arc::<str>::from(login.project_id));
         let service = |service, endpoint: String| TokenService {
             service,
             client: Arc::clone(&self.openstack),
@@ -326,6 +346,7 @@ impl Cloud {
         let wait = doubtful.map_or(self.failure_life, |before| before.catalog_wait * 2);
         let size = same.and_then(|before| Some(Arc::clone(&before.nova.as_ref()?.project_size)));
         Session {
+            project_id,
             expires_at: self.clock.now().uptime + login.lifetime,
             neutron,
             nova: nova.map(|api| Nova {
@@ -368,6 +389,22 @@ impl Cloud {
         self.contrabass.shutdown();
         self.openstack.shutdown();
     }
+}
+
+fn no_project(provider: &Provider) -> CloudError {
+    let message = format!(
+        "{} names no project_id or project_name, and spec.credentials.projectID is empty",
+        provider.id
+    );
+    CloudError::new(Step::Identity, message)
+}
+
+fn other_project(provider: &Provider, wanted: &str, is: &str) -> CloudError {
+    let message = format!(
+        "spec.credentials.projectID is {wanted}, but the token of {} is for project {is}",
+        provider.id
+    );
+    CloudError::new(Step::Identity, message)
 }
 
 fn not_set(variable: &&str) -> CloudError {

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::clouds_yaml::{CloudEntry, Located, Project, User};
 use super::endpoints::parts;
 use super::parse::{aes_key, base_url, duration, interface, port_statuses};
-use super::{Config, Required, Settings};
+use super::{Config, Policy, Required, Settings};
 use crate::go_duration::show;
 use crate::http::trust::Trust;
 use crate::http::url::shown;
@@ -42,29 +43,74 @@ impl ObjectSettings {
     }
 }
 
+/// What Secrets have for an object.
+#[derive(Clone, Debug, Default)]
+pub struct FoundSecrets {
+    /// The key for Contrabass' secrets. Precedes that of the object.
+    pub key: Option<Secret>,
+    /// The cloud in place of Contrabass'.
+    pub cloud: Option<Arc<FoundCloud>>,
+}
+
+/// A cloud of a `clouds.yaml`.
+#[derive(Debug)]
+pub struct FoundCloud {
+    /// Which cloud of which Secret, for messages.
+    pub place: String,
+    /// What it says of itself.
+    pub(crate) entry: CloudEntry,
+    /// The Secret's root certificates, or the public ones.
+    pub trust: Trust,
+}
+
+/// How to log in to a cloud of a `clouds.yaml`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Which cloud of which Secret, for messages. Others' look-ups, logins and tokens aren't shared.
+    pub place: String,
+    /// Keystone's URL.
+    pub auth_url: String,
+    /// Who logs in.
+    pub user: User,
+    /// The password, or the application credential's secret.
+    pub secret: Secret,
+    /// The project of the token; none: that of the object, or of the application credential.
+    pub project: Option<Project>,
+}
+
 impl Config {
-    /// What an object is reconciled by; the environment's own where it sets nothing else. `key` is one
-    /// from a Secret, and precedes that of the object.
+    /// What an object is reconciled by; the environment's own where it sets nothing else.
     ///
     /// # Errors
     /// What is wrong with its settings, or not allowed and by which variable it would be.
-    pub fn settings_of(&self, spec: &Spec, key: Option<&Secret>) -> Result<Arc<Settings>, String> {
-        if spec.settings.is_empty() && spec.encrypt_key.is_none() && key.is_none() {
+    pub fn settings_of(&self, spec: &Spec, found: &FoundSecrets) -> Result<Arc<Settings>, String> {
+        let FoundSecrets { key, cloud } = found;
+        let sets_nothing = spec.settings.is_empty() && spec.encrypt_key.is_none();
+        if sets_nothing && key.is_none() && cloud.is_none() {
             return Ok(Arc::clone(&self.settings));
         }
         let mut own = Settings::clone(&self.settings);
         let mut merge =
             Merge { config: self, given: &spec.settings, problems: Vec::new(), notes: Vec::new() };
-        let Settings { contrabass, openstack, viola, intervals, notes } = &mut own;
+        let mut openstack_roots = self.public_roots.clone();
+        if let Some(cloud) = cloud {
+            openstack_roots = cloud.trust.clone();
+            let region = spec.identity_ref.as_ref().and_then(|named| named.region.clone());
+            merge.cloud(cloud, region, &mut own);
+        }
+        let Settings { contrabass, openstack, viola, intervals, notes, .. } = &mut own;
         merge.endpoint("contrabassEndpoint", &mut contrabass.endpoint);
         merge.key(spec.encrypt_key.as_ref(), &mut contrabass.encrypt_key);
         if let Some(key) = key {
             contrabass.encrypt_key = Ok(key.clone());
         }
         merge.timeout("contrabassTimeout", &mut contrabass.timeout);
-        merge.verification("contrabassInsecureTLS", &mut contrabass.trust);
+        let (environment, public_roots) = (&*self.settings, &self.public_roots);
+        let was = &environment.contrabass.trust;
+        merge.verification("contrabassInsecureTLS", &mut contrabass.trust, was, public_roots);
         merge.timeout("openstackTimeout", &mut openstack.timeout);
-        merge.verification("openstackInsecureTLS", &mut openstack.trust);
+        let was = &environment.openstack.trust;
+        merge.verification("openstackInsecureTLS", &mut openstack.trust, was, &openstack_roots);
         merge.catalog_endpoint("openstackNeutronEndpoint", &mut openstack.neutron_endpoint);
         merge.catalog_endpoint("openstackNovaEndpoint", &mut openstack.nova_endpoint);
         merge.text("openstackEndpointInterface", &mut openstack.interface, interface);
@@ -75,7 +121,8 @@ impl Config {
         merge.statuses("openstackPortAllowedStatuses", &mut openstack.port_statuses);
         merge.endpoint("violaEndpoint", &mut viola.endpoint);
         merge.timeout("violaTimeout", &mut viola.timeout);
-        merge.verification("violaInsecureTLS", &mut viola.trust);
+        let was = &environment.viola.trust;
+        merge.verification("violaInsecureTLS", &mut viola.trust, was, public_roots);
         merge.retries("downPortFastRetryMax", &mut intervals.down_port_fast_retries);
         merge.interval("pollFastInterval", &mut intervals.fast);
         merge.interval("pollSlowInterval", &mut intervals.slow);
@@ -96,6 +143,18 @@ impl Config {
     }
 }
 
+impl Policy {
+    /// May objects name this endpoint?
+    fn allows(&self, url: &str) -> bool {
+        self.object_settings == ObjectSettings::All || self.allowed_endpoints.allow(url)
+    }
+}
+
+/// Do both URLs lead to the same place?
+fn is_same(url: &str, known: Option<&str>) -> bool {
+    parts(url).is_some_and(|new| known.and_then(parts) == Some(new))
+}
+
 /// Puts an object's values in the place of the environment's.
 struct Merge<'a> {
     config: &'a Config,
@@ -105,6 +164,55 @@ struct Merge<'a> {
 }
 
 impl Merge<'_> {
+    /// Puts a cloud of a `clouds.yaml` in the place of Contrabass'. Other endpoints than the
+    /// environment's must be listed: who has the cloud's Neutron decides what nodes get.
+    fn cloud(&mut self, cloud: &FoundCloud, region: Option<String>, own: &mut Settings) {
+        let FoundCloud { place, entry, trust } = cloud;
+        let problem = |what: &str| format!("{place}: {what}");
+        let openstack = &mut own.openstack;
+        openstack.trust = trust.clone();
+        if let Some(unverified) = &entry.unverified {
+            if !self.may_be_unverified(&self.config.settings.openstack.trust) {
+                let what = "turns verification off, which only OBJECT_SETTINGS=all allows";
+                self.problems.push(problem(&format!("{unverified} and {what}")));
+            }
+            openstack.trust = Trust::Anyone;
+        }
+        let endpoints = [
+            (Some(&entry.auth_url), None),
+            (entry.network_endpoint.as_ref(), Some(&mut openstack.neutron_endpoint)),
+            (entry.compute_endpoint.as_ref(), Some(&mut openstack.nova_endpoint)),
+        ];
+        for (given, environment) in endpoints {
+            let Some(Located { url, place }) = given else { continue };
+            let known = environment.as_ref().and_then(|known| known.as_deref());
+            if !is_same(url, known) && !self.config.policy.allows(url) {
+                let what = "isn't in ALLOWED_ENDPOINTS, so nothing is asked";
+                self.problems.push(problem(&format!("{place} {what}")));
+            }
+            if let Some(environment) = environment {
+                *environment = Some(url.clone());
+            }
+        }
+        if let Some(interface) = &entry.interface {
+            openstack.interface = interface.clone();
+        }
+        if let Some(region) = region.or_else(|| entry.region.clone()) {
+            openstack.region = Some(region);
+        }
+        own.identity = Some(Arc::new(Identity {
+            place: place.clone(),
+            auth_url: entry.auth_url.url.clone(),
+            user: entry.user.clone(),
+            secret: entry.secret.clone(),
+            project: entry.project.clone(),
+        }));
+    }
+
+    fn may_be_unverified(&self, environment: &Trust) -> bool {
+        self.config.policy.object_settings == ObjectSettings::All || *environment == Trust::Anyone
+    }
+
     fn problem(&mut self, name: &str, what: &str) {
         self.problems.push(format!("spec.settings.{name}: {what}"));
     }
@@ -232,9 +340,9 @@ impl Merge<'_> {
             }
         };
         let policy = &self.config.policy;
-        let is_known = parts(&url).is_some_and(|new| known.and_then(parts) == Some(new));
-        let is_allowed = policy.object_settings != ObjectSettings::Tuning
-            || policy.allowed_endpoints.allow(&url);
+        let is_known = is_same(&url, known);
+        // What `none` thinks of it, `put` says.
+        let is_allowed = policy.object_settings == ObjectSettings::None || policy.allows(&url);
         if !is_known && !is_allowed {
             let what = format!("{} isn't in ALLOWED_ENDPOINTS, so nothing is asked", shown(&url));
             self.problem(name, &what);
@@ -242,14 +350,13 @@ impl Merge<'_> {
         (!is_known && is_allowed).then_some(url)
     }
 
-    fn verification(&mut self, name: &str, own: &mut Trust) {
+    /// `environment`'s own is always allowed. `roots`: what to trust where it is turned on.
+    fn verification(&mut self, name: &str, own: &mut Trust, environment: &Trust, roots: &Trust) {
         let Some(SettingValue::Flag(is_insecure)) = self.given.get(name) else { return };
         match (*is_insecure, &*own) {
-            (true, Trust::Anyone) | (false, Trust::Bundle { .. } | Trust::System) => {}
-            (false, Trust::Anyone) => *own = self.config.public_roots.clone(),
-            (true, _) if self.config.policy.object_settings == ObjectSettings::All => {
-                *own = Trust::Anyone;
-            }
+            (false, Trust::Anyone) => *own = roots.clone(),
+            (true, Trust::Anyone) | (false, _) => {}
+            (true, _) if self.may_be_unverified(environment) => *own = Trust::Anyone,
             (true, _) => {
                 let what = "true turns verification off, which only OBJECT_SETTINGS=all allows";
                 self.problem(name, what);

@@ -3,11 +3,15 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Config, ConfigReport, Intervals, LogFormat, Settings};
+use super::{
+    Config, ConfigReport, FoundCloud, FoundSecrets, Intervals, LogFormat, OpenStack, Settings,
+    read_clouds_yaml,
+};
 use crate::http::trust::Trust;
 use crate::kube::objects::RawObject;
 use crate::resources::OpenstackConfig;
@@ -383,8 +387,68 @@ fn of_object(variables: &[(&str, &str)], settings: serde_json::Value) -> Result<
     let spec = json!({"vmNames": ["vm-1"], "credentials": credentials, "settings": settings});
     let body = json!({"metadata": {"name": "a"}, "spec": spec});
     let raw = RawObject::read(&serde_json::value::to_raw_value(&body).unwrap()).unwrap();
-    let settings = config.settings_of(&OpenstackConfig::from_raw(&raw).spec?, None)?;
+    let settings =
+        config.settings_of(&OpenstackConfig::from_raw(&raw).spec?, &Default::default())?;
     Ok(Settings::clone(&settings))
+}
+
+#[test]
+fn settings_come_before_the_region_of_the_reference_then_clouds_yaml_then_the_environment() {
+    let environment = [
+        ("OPENSTACK_ENDPOINT_REGION", "environment"),
+        ("OPENSTACK_ENDPOINT_INTERFACE", "admin"),
+        ("OPENSTACK_NEUTRON_ENDPOINT", "http://environment"),
+        ("OPENSTACK_NOVA_ENDPOINT", "http://environment"),
+        ("ALLOWED_ENDPOINTS", "http://k,http://clouds,http://settings"),
+        ("OPENSTACK_INSECURE_TLS", "true"),
+    ];
+    let config = read(&environment).unwrap();
+    let of = |lines: &str, region: Option<&str>, settings: serde_json::Value| {
+        let text = format!(
+            "clouds:\n  prod:\n    auth: {{auth_url: 'http://k', user_id: u, password: p}}\n{lines}"
+        );
+        let cloud = FoundCloud {
+            place: "cloud \"prod\" of Secret default/openstack".to_owned(),
+            entry: read_clouds_yaml(&text, "prod", false).unwrap(),
+            trust: Trust::System,
+        };
+        let found = FoundSecrets { cloud: Some(Arc::new(cloud)), ..FoundSecrets::default() };
+        let identity = json!({"name": "openstack", "cloudName": "prod", "region": region});
+        let credentials = json!({"identityRef": identity, "k8sProviderID": "biz"});
+        let spec = json!({"vmNames": ["vm-1"], "credentials": credentials, "settings": settings});
+        let body = json!({"metadata": {"name": "a", "namespace": "default"}, "spec": spec});
+        let raw = RawObject::read(&serde_json::value::to_raw_value(&body).unwrap()).unwrap();
+        config.settings_of(&OpenstackConfig::from_raw(&raw).spec?, &found)
+    };
+    let file = "    region_name: file\n    interface: internal\n    \
+                network_endpoint_override: http://clouds\n";
+    let settings = json!({"openstackEndpointRegion": "settings",
+        "openstackNeutronEndpoint": "http://settings"});
+    for (lines, region, settings, expected) in [
+        ("", None, json!({}), ("environment", "admin", "http://environment")),
+        (file, None, json!({}), ("file", "internal", "http://clouds")),
+        (file, Some("reference"), json!({}), ("reference", "internal", "http://clouds")),
+        (file, Some("reference"), settings, ("settings", "internal", "http://settings")),
+    ] {
+        let merged = of(lines, region, settings).unwrap();
+        let OpenStack { region, interface, neutron_endpoint, nova_endpoint, trust, .. } =
+            &merged.openstack;
+        let [region, neutron] = [region, neutron_endpoint].map(|it| it.as_deref().unwrap());
+        assert_eq!((region, interface.as_str(), neutron), expected);
+        assert_eq!(nova_endpoint.as_deref(), Some("http://environment"));
+        // Neither the environment's switch nor its file is for this cloud.
+        assert_eq!(*trust, Trust::System);
+        assert!(merged.all_missing().is_empty());
+    }
+    let trust = |lines: &str, settings| of(lines, None, settings).unwrap().openstack.trust.clone();
+    let off = "    verify: false\n";
+    assert_eq!(trust(off, json!({})), Trust::Anyone);
+    assert_eq!(trust(off, json!({"openstackInsecureTLS": false})), Trust::System);
+    assert_eq!(trust("", json!({"openstackInsecureTLS": true})), Trust::Anyone);
+    let forged = "    compute_endpoint_override: http://forged\n";
+    let said = "cloud \"prod\" of Secret default/openstack: clouds.prod.compute_endpoint_override \
+                (line 4) isn't in ALLOWED_ENDPOINTS, so nothing is asked";
+    assert_eq!(of(forged, None, json!({})).unwrap_err(), said);
 }
 
 #[test]

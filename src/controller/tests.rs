@@ -38,6 +38,7 @@ fn object(name: &str) -> OpenstackConfig {
         vm_ids: vec![format!("vm of {name}")],
         provider_id: "provider-1".to_owned(),
         project_id: "project-1".to_owned(),
+        identity_ref: None,
         k8s_provider_id: None,
         paused: false,
         ports: PortFilter::default(),

@@ -27,6 +27,13 @@ pub enum Trust {
         /// The PEM file.
         path: PathBuf,
     },
+    /// The roots in a PEM text.
+    Pem {
+        /// Whose text it is, for messages.
+        place: String,
+        /// The PEM text.
+        pem: String,
+    },
     /// The system's public roots.
     System,
 }
@@ -60,6 +67,7 @@ impl Trust {
     fn content(&self) -> Result<(String, Vec<u8>), String> {
         let (variable, path) = match self {
             Trust::Anyone => return Ok(Default::default()),
+            Trust::Pem { place, pem } => return Ok((place.clone(), pem.as_bytes().to_vec())),
             Trust::Bundle { variable, path } => (*variable, path.as_path()),
             Trust::System => {
                 let found = SYSTEM_BUNDLES.iter().map(Path::new).find(|path| path.exists());

@@ -43,8 +43,8 @@ use self::plan::{Plan, Sources};
 use self::report::Reason;
 use crate::clock::Clock;
 use crate::cloud::fetch::Fetch;
-use crate::cloud::keys::Keys;
-use crate::cloud::{CloudError, Clouds};
+use crate::cloud::object_secrets::ObjectSecrets;
+use crate::cloud::{CloudError, Clouds, Step};
 use crate::config::{Config, Settings};
 use crate::inventory::contents::Inventory;
 use crate::inventory::store::Store;
@@ -65,8 +65,8 @@ pub struct Context {
     pub config: Arc<Config>,
     /// Contrabass, Keystone, Neutron, Nova.
     pub clouds: Arc<Clouds>,
-    /// Keys for Contrabass that objects bring.
-    pub keys: Arc<Keys>,
+    /// Keys for Contrabass, and clouds, that objects bring.
+    pub secrets: Arc<ObjectSecrets>,
     /// Where nodes are sent.
     pub target: Arc<dyn Target>,
     /// To how many of them one slice sends at the same time.
@@ -111,13 +111,13 @@ pub fn dry_run(context: &Context, pass: &Pass, observer: Observer<'_>, report: R
 }
 
 fn run(context: &Context, pass: &Pass, observer: Option<Observer<'_>>, report: Report<'_>) {
-    // Almost always one group: objects of a scope differ in keys at most.
+    // Almost always one group: objects of a scope differ in keys or regions at most.
     let mut groups: Vec<Vec<Item<'_>>> = Vec::new();
     let specs = pass.work.iter().filter_map(|work| {
         let spec = work.object.spec.as_ref().ok()?;
         Some((work.object.key.namespace.as_str(), spec))
     });
-    context.keys.prepare(specs, pass.lane == Lane::Fresh);
+    context.secrets.prepare(&context.config, specs, pass.lane == Lane::Fresh);
     for work in &pass.work {
         match check(context, work) {
             Ok(item) => match groups.iter_mut().find(|group| group[0].settings == item.settings) {
@@ -202,7 +202,7 @@ fn check<'a>(context: &Context, work: &'a Work) -> Result<Item<'a>, Failed> {
     let config_error = |message: String| Failed::new(Reason::ConfigError, message);
     let spec = work.object.spec.as_ref().map_err(|problem| config_error(problem.clone()))?;
     let namespace = &work.object.key.namespace;
-    let settings = context.keys.settings_of(&context.config, namespace, spec);
+    let settings = context.secrets.settings_of(&context.config, namespace, spec);
     let (settings, key_source) = settings.map_err(config_error)?;
     let (missing, state) = (settings.all_missing(), context.store.state());
     if !missing.is_empty() {
@@ -334,9 +334,12 @@ fn decide<'a>(
 /// Why there is no access to the cloud. A key that doesn't fit may have been replaced.
 fn failed_fetch(context: &Context, item: &Item<'_>, error: &CloudError) -> Failed {
     let mut failed = Failed::from(error.clone());
+    let Item { work, spec, key_source, .. } = item;
+    let is_login = matches!(error.step, Step::Keystone | Step::Identity);
+    if error.undecryptable || (is_login && spec.identity_ref.is_some()) {
+        context.secrets.may_be_old(&work.object.key.namespace, spec);
+    }
     if error.undecryptable {
-        let Item { work, spec, key_source, .. } = item;
-        context.keys.may_be_old(&work.object.key.namespace, spec);
         let source = match (key_source, &spec.encrypt_key) {
             (Some(source), _) => source,
             (None, Some(_)) => "spec.settings.contrabassEncryptKey",

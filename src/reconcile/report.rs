@@ -64,6 +64,7 @@ impl Reason {
 impl From<Step> for Reason {
     fn from(step: Step) -> Reason {
         match step {
+            Step::Identity => Reason::ConfigError,
             Step::Contrabass => Reason::ContrabassError,
             Step::Keystone => Reason::KeystoneError,
             Step::NeutronEndpoint => Reason::NeutronEndpointError,

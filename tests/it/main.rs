@@ -26,6 +26,7 @@ mod cost;
 mod delivery;
 mod guide;
 mod http;
+mod identity;
 mod inventory;
 mod isolation;
 mod kube;

@@ -22,13 +22,13 @@ const QUICK: [(&str, &str); 3] = [
 ];
 
 /// Speaks TLS in front of a service that doesn't; its certificate can be exchanged.
-struct Relay {
+pub(crate) struct Relay {
     address: SocketAddr,
     config: Arc<Mutex<Arc<ServerConfig>>>,
 }
 
 impl Relay {
-    fn of(world: &World, service: Service, authority: &Authority) -> Relay {
+    pub(crate) fn of(world: &World, service: Service, authority: &Authority) -> Relay {
         let config = Arc::new(Mutex::new(authority.server(&["127.0.0.1"])));
         let target = world.url(service);
         let target = target.split("://").nth(1).unwrap().split('/').next().unwrap().to_owned();
@@ -41,7 +41,7 @@ impl Relay {
         Relay { address, config }
     }
 
-    fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("https://{}{path}", self.address)
     }
 

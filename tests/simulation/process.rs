@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use multinic_operator::clock::{Clock, Now};
 use multinic_operator::cloud::Clouds;
-use multinic_operator::cloud::keys::Keys;
+use multinic_operator::cloud::object_secrets::ObjectSecrets;
 use multinic_operator::controller::Controller;
 use multinic_operator::http::client::Clients;
 use multinic_operator::inventory::store::Store;
@@ -87,7 +87,7 @@ impl Simulation {
         let context = Context {
             config: Arc::clone(&self.config),
             clouds: Arc::new(Clouds::new(&self.config, clock.clone(), &clients)),
-            keys: Arc::new(Keys::new(clock.clone(), Box::new(|_, _| Ok(None)))),
+            secrets: Arc::new(ObjectSecrets::new(clock.clone(), Box::new(|_, _| Ok(None)))),
             target: Arc::new(Viola::new(&self.config, &clients)),
             targets_side_by_side: 1,
             store,

@@ -139,7 +139,7 @@ impl Services {
     }
 
     /// Requests of this service are answered as usual again.
-    fn forget(&self, service: Service) {
+    pub(crate) fn forget(&self, service: Service) {
         self.scripts.lock().unwrap().retain(|script| script.service != service);
     }
 
@@ -257,6 +257,7 @@ pub(crate) fn spec(subnet: SubnetSelector, vm_ids: &[&str]) -> Spec {
         vm_ids: vm_ids.iter().map(|id| (*id).to_owned()).collect(),
         provider_id: PROVIDER.to_owned(),
         project_id: PROJECT.to_owned(),
+        identity_ref: None,
         k8s_provider_id: None,
         paused: false,
         ports: PortFilter::default(),

@@ -164,6 +164,7 @@ fn object(name: &str, created: u64, vm_ids: &[&str]) -> OpenstackConfig {
         vm_ids: vm_ids.iter().map(|id| (*id).to_owned()).collect(),
         provider_id: PROVIDER.to_owned(),
         project_id: "project-1".to_owned(),
+        identity_ref: None,
         k8s_provider_id: None,
         paused: false,
         ports: PortFilter::default(),

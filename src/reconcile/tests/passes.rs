@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{Metrics, Store, object};
 use crate::cloud::Clouds;
-use crate::cloud::keys::Keys;
+use crate::cloud::object_secrets::ObjectSecrets;
 use crate::cloud::tests::{PROVIDER, Stage, port, provider, refused, reply, stage, token};
 use crate::http::client::{Clients, Service};
 use crate::inventory::files::Disk;
@@ -48,7 +48,7 @@ pub(super) fn context(stage: &Stage, clients: &Clients, folder: &Path) -> Contex
     Context {
         config: Arc::clone(&stage.config),
         clouds: Arc::new(Clouds::new(&stage.config, stage.clock.clone(), clients)),
-        keys: Arc::new(Keys::new(stage.clock.clone(), Box::new(|_, _| Ok(None)))),
+        secrets: Arc::new(ObjectSecrets::new(stage.clock.clone(), Box::new(|_, _| Ok(None)))),
         target: Arc::new(Viola::new(&stage.config, clients)),
         targets_side_by_side: 1,
         store: Arc::new(store),

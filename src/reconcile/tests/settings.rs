@@ -9,12 +9,12 @@ use serde_json::json;
 use super::object;
 use super::passes::{context, outcomes, pass};
 use crate::cloud::Clouds;
-use crate::cloud::keys::{Entries, Keys, ReadSecret};
-use crate::cloud::tests::{Stage, port, provider, refused, reply, stage, token};
+use crate::cloud::object_secrets::{Entries, ObjectSecrets, ReadSecret};
+use crate::cloud::tests::{PROJECT, Stage, port, provider, refused, reply, stage, token};
 use crate::http::client::{Clients, Service};
 use crate::reconcile::report::{Ready, Reason};
 use crate::reconcile::{Context, Lane, Outcome};
-use crate::resources::{OpenstackConfig, SecretKey, SettingValue};
+use crate::resources::{IdentityRef, OpenstackConfig, SecretKey, SettingValue};
 use crate::secret::Secret;
 
 const SERVICES: [Service; 5] =
@@ -124,7 +124,8 @@ fn a_viola_that_refuses_tells_nothing_about_another_one() {
     assert_eq!(outcomes["b"].ready.reason, Reason::ViolaPostError);
     let config = &operator.context.config;
     let of = |object: &Arc<OpenstackConfig>| {
-        let settings = config.settings_of(object.spec.as_ref().unwrap(), None).unwrap();
+        let settings =
+            config.settings_of(object.spec.as_ref().unwrap(), &Default::default()).unwrap();
         operator.context.target.unconfirmed(&settings, super::PROVIDER).len()
     };
     assert_eq!((of(&a), of(&b)), (0, 1));
@@ -206,8 +207,8 @@ const DEFAULT: (&str, &str) = ("contrabass-encrypt-key", "CONTRABASS_ENCRYPT_KEY
 fn operator_with(secrets: &Secrets, variables: &[(&str, &str)]) -> Operator {
     let key = ("CONTRABASS_ENCRYPT_KEY", WRONG);
     let mut operator = operator(&[variables, &[key]].concat());
-    let keys = Keys::new(operator.stage.clock.clone(), secrets.reader());
-    operator.context.keys = Arc::new(keys);
+    let secrets = ObjectSecrets::new(operator.stage.clock.clone(), secrets.reader());
+    operator.context.secrets = Arc::new(secrets);
     operator
 }
 
@@ -299,7 +300,7 @@ fn a_secret_that_cannot_be_used_is_named_and_nothing_is_asked() {
 impl Context {
     fn keys_of(&self, object: &OpenstackConfig) -> Result<(), String> {
         let spec = object.spec.as_ref().unwrap();
-        self.keys.settings_of(&self.config, &object.key.namespace, spec).map(drop)
+        self.secrets.settings_of(&self.config, &object.key.namespace, spec).map(drop)
     }
 }
 
@@ -359,6 +360,93 @@ fn objects_with_different_keys_share_no_look_up() {
     assert_eq!(outcomes["a"].ready.reason, Reason::Synced);
     assert_eq!(outcomes["b"].ready.reason, Reason::ContrabassError);
     assert_eq!(operator.hosts(Service::Contrabass).len(), 2);
+}
+
+const CLOUDS: &str = "clouds: {prod: {region_name: R1, auth: {auth_url: 'http://keystone.test', \
+    application_credential_id: a1, application_credential_secret: s3cret}}}";
+
+/// An object that names the cloud of a Secret.
+fn with_identity() -> Arc<OpenstackConfig> {
+    let mut object = object("a", 0, &["vm-1"]);
+    let spec = object.spec.as_mut().unwrap();
+    let (secret, cloud) = ("openstack".to_owned(), "prod".to_owned());
+    spec.provider_id = "default/openstack/prod".to_owned();
+    spec.identity_ref = Some(IdentityRef { secret, cloud, region: None });
+    spec.project_id = String::new();
+    spec.k8s_provider_id = Some("biz".to_owned());
+    Arc::new(object)
+}
+
+/// An operator that knows the Secret, and a Keystone that accepts what it says.
+fn operator_with_identity(secrets: &Secrets) -> Operator {
+    secrets.put("openstack", "clouds.yaml", CLOUDS);
+    let listed = ("ALLOWED_ENDPOINTS", "http://keystone.test");
+    let operator = operator_with(secrets, &[listed, ("POLL_ERROR_INTERVAL", "20s")]);
+    let service = |kind: &str, url: &str| {
+        json!({"type": kind,
+        "endpoints": [{"interface": "public", "region": "R1", "url": url}]})
+    };
+    let catalog =
+        [service("network", "http://neutron.test"), service("compute", "http://nova.test/v2.1")];
+    let token = json!({"expires_at": "2026-02-02T09:04:05.000000Z", "project": {"id": PROJECT},
+        "catalog": catalog});
+    let accepted = reply(201, json!({"token": token})).with("x-subject-token", "made-up-token");
+    operator.stage.services.say(Service::Keystone, "", [accepted]);
+    operator
+}
+
+#[test]
+fn a_cloud_of_a_secret_is_read_every_five_minutes_and_logs_in_anew_only_if_it_changed() {
+    let secrets = Secrets::default();
+    let operator = operator_with_identity(&secrets);
+    let object = with_identity();
+    let poll = || operator.pass(Lane::Poll, &[&object])["a"].ready.clone();
+    let later = |seconds| operator.stage.clock.advance(Duration::from_secs(seconds));
+    let logins = || operator.hosts(Service::Keystone).len();
+    for _ in 0..29 {
+        let ready = poll();
+        assert!(ready.reason.is_success(), "{}", ready.message);
+        later(10);
+    }
+    assert_eq!((secrets.reads(), logins()), (1, 1));
+    later(10);
+    assert!(poll().reason.is_success());
+    assert_eq!((secrets.reads(), logins()), (2, 1));
+    // What is known outlives trouble of the API server.
+    secrets.fail("openstack");
+    later(300);
+    assert!(poll().reason.is_success());
+    assert_eq!((secrets.reads(), logins()), (3, 1));
+    // Another secret is another login; the token of the former isn't used for it.
+    secrets.put("openstack", "clouds.yaml", &CLOUDS.replace("s3cret", "other"));
+    later(300);
+    assert!(poll().reason.is_success());
+    assert_eq!((secrets.reads(), logins()), (4, 2));
+    // Once the Secret says something that can't be read, what it said before doesn't count.
+    secrets.put("openstack", "clouds.yaml", "clouds: {}");
+    later(300);
+    assert_eq!(poll().reason, Reason::ConfigError);
+    assert_eq!(operator.hosts(Service::Contrabass).len(), 0);
+}
+
+#[test]
+fn a_refused_application_credential_is_tried_as_rarely_as_a_password() {
+    let secrets = Secrets::default();
+    let operator = operator_with_identity(&secrets);
+    operator.stage.services.forget(Service::Keystone);
+    operator.stage.services.say(Service::Keystone, "", [refused()]);
+    let object = with_identity();
+    let mut minutes = Vec::new();
+    for second in (0..4 * 3600).step_by(20) {
+        let before = operator.hosts(Service::Keystone).len();
+        let ready = operator.pass(Lane::Retry, &[&object])["a"].ready.clone();
+        assert_eq!(ready.reason, Reason::KeystoneError);
+        assert!(!ready.message.contains("Contrabass"), "{}", ready.message);
+        let logins = operator.hosts(Service::Keystone).len() - before;
+        minutes.extend(std::iter::repeat_n(second / 60, logins));
+        operator.stage.clock.advance(Duration::from_secs(20));
+    }
+    assert_eq!(minutes, [0, 1, 6, 36]);
 }
 
 #[test]

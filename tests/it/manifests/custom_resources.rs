@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use multinic_operator::clock::Now;
-use multinic_operator::config::Config;
+use multinic_operator::config::{Config, FoundSecrets};
 use multinic_operator::inventory::record::Record;
 use multinic_operator::kube::objects::RawObject;
 use multinic_operator::node_config::MAX_INTERFACES;
@@ -111,6 +111,20 @@ fn the_resource_is_named_as_in_the_code() {
     assert_eq!(version["subresources"], json!({ "status": {} }));
 }
 
+/// A spec whose cloud isn't Contrabass'.
+fn spec_with_identity() -> Value {
+    let mut spec = without(whole_spec(), "credentials.openstackProviderID");
+    spec["credentials"]["identityRef"] =
+        json!({"type": "Secret", "name": "openstack", "cloudName": "prod", "region": "R1"});
+    spec
+}
+
+fn of_other_type() -> Value {
+    let mut spec = spec_with_identity();
+    spec["credentials"]["identityRef"]["type"] = json!("ConfigMap");
+    spec
+}
+
 #[test]
 fn every_schema_is_structural_and_keeps_its_rules_cheap() {
     let schemas = Schema::all();
@@ -146,6 +160,7 @@ fn every_field_of_the_spec_is_read_and_nothing_else() {
         subnets,
         vm_ids,
         provider_id,
+        identity_ref,
         project_id,
         k8s_provider_id,
         paused,
@@ -154,6 +169,10 @@ fn every_field_of_the_spec_is_read_and_nothing_else() {
         encrypt_key,
         encrypt_key_ref,
     } = read(&object(&whole_spec())).spec.unwrap();
+    assert_eq!(identity_ref, None);
+    let with_identity = read(&object(&spec_with_identity())).spec.unwrap();
+    assert_eq!(with_identity.provider_id, "default/openstack/prod");
+    let identity = with_identity.identity_ref.unwrap();
     let key_ref = encrypt_key_ref.unwrap();
     let by_id = without(whole_spec(), "subnetIDs");
     let by_name = without(by_id.clone(), "subnetID");
@@ -166,6 +185,10 @@ fn every_field_of_the_spec_is_read_and_nothing_else() {
         ("vmNames[]", vm_ids == ["vm-1"]),
         ("credentials.openstackProviderID", provider_id == "provider"),
         ("credentials.projectID", project_id == "project"),
+        ("credentials.identityRef.type", read(&object(&of_other_type())).spec.is_err()),
+        ("credentials.identityRef.name", identity.secret == "openstack"),
+        ("credentials.identityRef.cloudName", identity.cloud == "prod"),
+        ("credentials.identityRef.region", identity.region.as_deref() == Some("R1")),
         ("secrets.contrabassEncryptKeySecretRef.name", key_ref.name == "contrabass"),
         ("secrets.contrabassEncryptKeySecretRef.key", key_ref.key == "KEY"),
         ("credentials.k8sProviderID", k8s_provider_id.as_deref() == Some("cluster")),
@@ -188,11 +211,14 @@ fn every_field_of_the_spec_is_read_and_nothing_else() {
 #[test]
 fn schema_and_code_require_the_same_fields_and_types() {
     let schema = Schema::of(OPENSTACK_CONFIGS);
+    let by_rule = ["openstackProviderID", "projectID"].map(|name| format!("credentials.{name}"));
     for path in schema.leaves("spec") {
-        let absent = object(&without(whole_spec(), &path));
-        let refused = !schema.refuses(&absent).is_empty();
+        let is_identity = path.contains(".identityRef.");
+        let whole = || if is_identity { spec_with_identity() } else { whole_spec() };
+        let absent = object(&without(whole(), &path));
+        let refused = !schema.refuses(&absent).is_empty() || by_rule.contains(&path);
         assert_eq!(read(&absent).spec.is_err(), refused, "without {path}");
-        let mut mistyped = whole_spec();
+        let mut mistyped = whole();
         *leaf(&mut mistyped, &path) = json!({ "not": "text" });
         let mistyped = object(&mistyped);
         assert!(!schema.refuses(&mistyped).is_empty(), "{path} of another type");
@@ -318,6 +344,20 @@ fn cases() -> Vec<(&'static str, Value, Refusal)> {
         let ids = (0..number).map(|number| json!(format!("vm-{number}"))).collect();
         changed(&|spec| spec["vmNames"] = Value::Array(Clone::clone(&ids)))
     };
+    let no_cloud = without(whole_spec(), "credentials.openstackProviderID");
+    let no_cluster = without(spec_with_identity(), "credentials.k8sProviderID");
+    let (mut two_clouds, mut of_token) = (spec_with_identity(), spec_with_identity());
+    two_clouds["credentials"]["openstackProviderID"] = json!("provider");
+    of_token["credentials"]["projectID"] = json!("");
+    let identity = |field: &str, value: Option<&str>| {
+        let mut spec = spec_with_identity();
+        let identity = spec["credentials"]["identityRef"].as_object_mut().unwrap();
+        match value {
+            Some(value) => identity.insert(field.to_owned(), json!(value)),
+            None => identity.remove(field),
+        };
+        spec
+    };
     vec![
         ("everything is set", whole_spec(), Refusal::None),
         ("subnet by id", subnet(Some("s"), None), Refusal::None),
@@ -347,7 +387,21 @@ fn cases() -> Vec<(&'static str, Value, Refusal)> {
         ("one VM twice", set("vmNames", json!(["vm-1", "VM-1"])), Refusal::None),
         ("empty provider", set("credentials.openstackProviderID", json!("")), Refusal::Schema),
         ("blank provider", set("credentials.openstackProviderID", json!(" ")), Refusal::Operator),
-        ("empty project", set("credentials.projectID", json!("")), Refusal::Schema),
+        ("empty project", set("credentials.projectID", json!("")), Refusal::Rule),
+        ("no project", without(whole_spec(), "credentials.projectID"), Refusal::Rule),
+        ("blank project", set("credentials.projectID", json!(" ")), Refusal::Operator),
+        ("neither provider nor identity", no_cloud, Refusal::Rule),
+        ("provider and identity", two_clouds, Refusal::Rule),
+        ("an identity", spec_with_identity(), Refusal::None),
+        ("no type", identity("type", None), Refusal::None),
+        ("another type", identity("type", Some("ConfigMap")), Refusal::Schema),
+        ("no Secret", identity("name", None), Refusal::Schema),
+        ("no name of a Secret", identity("name", Some("../a")), Refusal::Operator),
+        ("no cloud", identity("cloudName", Some("")), Refusal::Schema),
+        ("a blank cloud", identity("cloudName", Some(" ")), Refusal::Operator),
+        ("no region", identity("region", Some("")), Refusal::None),
+        ("an identity without project", of_token, Refusal::None),
+        ("an identity without cluster", no_cluster, Refusal::Operator),
         ("no cluster named", set("credentials.k8sProviderID", json!("")), Refusal::None),
         ("endless subnet id", set("subnetID", json!("s".repeat(256))), Refusal::Schema),
     ]
@@ -380,7 +434,7 @@ fn schema_rule_and_operator_agree_on_what_a_good_spec_is() {
     assert_eq!(broken.len(), for_the_rule.len());
     for ((name, _, refusal), broken) in for_the_rule.iter().zip(broken) {
         assert_eq!(!broken.is_empty(), *refusal == Refusal::Rule, "{name}: {broken:?}");
-        assert!(broken.iter().all(|problem| problem.contains("subnetID")), "{name}: {broken:?}");
+        assert!(broken.len() < 2, "{name}: {broken:?}");
     }
 }
 
@@ -406,6 +460,8 @@ fn the_sample_is_a_good_object() {
     // Settings are for few objects; docs/settings.md has them.
     let mut leaves = Schema::of(OPENSTACK_CONFIGS).leaves("spec");
     leaves.retain(|path| !path.starts_with("settings.") && !path.starts_with("secrets."));
+    // A cloud of a Secret is in a sample of its own.
+    leaves.retain(|path| !path.starts_with("credentials.identityRef."));
     assert_eq!(paths(&whole["spec"]), leaves);
     assert!(read(&whole).spec.unwrap().k8s_provider_id.is_some());
 }
@@ -425,7 +481,7 @@ fn objects_of_the_go_operator_are_good_and_their_settings_are_the_policys_to_all
                 "KUBE_API_URL" => Some("http://kubernetes.test"),
                 name => (name == variable).then_some(value),
             });
-            config.unwrap().settings_of(&spec, None).map(drop)
+            config.unwrap().settings_of(&spec, &FoundSecrets::default()).map(drop)
         };
         for (variable, value) in [
             ("OBJECT_SETTINGS", "all"),

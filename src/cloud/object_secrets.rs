@@ -1,7 +1,8 @@
-//! Keys for Contrabass' secrets that are in Secrets of the objects' namespaces.
+//! What is in Secrets of the objects' namespaces: keys for Contrabass' secrets, and clouds that aren't
+//! Contrabass'.
 //!
 //! Who reads a Secret is the caller's business; here it is known when one is read again: every five
-//! minutes, and after Contrabass' answer couldn't be decrypted.
+//! minutes, after Contrabass' answer couldn't be decrypted, and after a login failed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,11 +11,17 @@ use std::time::Duration;
 use super::cache::Cache;
 use super::error::{CloudError, Step};
 use crate::clock::Clock;
-use crate::config::{Config, ObjectSettings, Settings, aes_key};
-use crate::resources::Spec;
+use crate::config::{
+    Config, FoundCloud, FoundSecrets, ObjectSettings, Settings, aes_key, read_clouds_yaml,
+};
+use crate::http::trust::Trust;
+use crate::resources::{IdentityRef, Spec};
 use crate::secret::Secret;
 use crate::threads::{Task, side_by_side};
 
+/// Keys of a Secret with a cloud: where it is, and root certificates in PEM.
+const CLOUDS_YAML: &str = "clouds.yaml";
+const CACERT: &str = "cacert";
 /// Names the Secret of an object.
 const FIELD: &str = "spec.secrets.contrabassEncryptKeySecretRef";
 /// The Secret, and its key, of a namespace that has a key of its own; objects needn't name it.
@@ -31,12 +38,14 @@ pub type Entries = BTreeMap<String, Secret>;
 /// Reads a Secret by namespace and name; gives none if it isn't there.
 pub type ReadSecret = dyn Fn(&str, &str) -> Result<Option<Entries>, String> + Send + Sync;
 
-/// The keys of all namespaces.
-pub struct Keys {
+/// What is in the Secrets of all namespaces.
+pub struct ObjectSecrets {
     read: Box<ReadSecret>,
     clock: Clock,
     /// By namespace and name.
     secrets: Cache<(String, String), Option<Arc<Entries>>>,
+    /// By namespace, Secret and the cloud's name.
+    clouds: Cache<(String, String, String), Arc<FoundCloud>>,
 }
 
 /// A key that is in a Secret.
@@ -46,10 +55,10 @@ struct Found {
     source: String,
 }
 
-impl Keys {
+impl ObjectSecrets {
     /// Nothing is read yet.
-    pub fn new(clock: Clock, read: Box<ReadSecret>) -> Keys {
-        Keys { read, clock, secrets: Cache::default() }
+    pub fn new(clock: Clock, read: Box<ReadSecret>) -> ObjectSecrets {
+        ObjectSecrets { read, clock, secrets: Cache::default(), clouds: Cache::default() }
     }
 
     /// What an object of this namespace is reconciled by, and the Secret that its key is from.
@@ -62,11 +71,48 @@ impl Keys {
         namespace: &str,
         spec: &Spec,
     ) -> Result<(Arc<Settings>, Option<String>), String> {
-        let settings = config.settings_of(spec, None)?;
+        let settings = config.settings_of(spec, &FoundSecrets::default())?;
+        if let Some(named) = &spec.identity_ref {
+            let cloud = self.cloud(config, namespace, named).map_err(|error| error.message)?;
+            let found = FoundSecrets { cloud: Some(cloud), ..FoundSecrets::default() };
+            let settings = config.settings_of(spec, &found).inspect_err(|_| {
+                let until = self.clock.now().uptime + FAILURE_LIFE;
+                self.clouds.shorten(&cloud_key(namespace, named), until);
+            })?;
+            return Ok((settings, None));
+        }
         Ok(match self.find(config.policy.object_settings, namespace, spec)? {
-            Some(found) => (config.settings_of(spec, Some(&found.key))?, Some(found.source)),
+            Some(Found { key, source }) => {
+                let found = FoundSecrets { key: Some(key), ..FoundSecrets::default() };
+                (config.settings_of(spec, &found)?, Some(source))
+            }
             None => (settings, None),
         })
+    }
+
+    /// The cloud that an object of this namespace names.
+    fn cloud(
+        &self,
+        config: &Config,
+        namespace: &str,
+        named: &IdentityRef,
+    ) -> Result<Arc<FoundCloud>, CloudError> {
+        let (key, uptime) = (cloud_key(namespace, named), self.clock.now().uptime);
+        let before = self.clouds.last(&key).and_then(|known| known.result.ok());
+        let secret = format!("Secret {namespace}/{}", named.secret);
+        let known = self.clouds.get(&key, uptime, None, || {
+            let cloud = match ((self.read)(namespace, &named.secret), before) {
+                (Ok(Some(entries)), _) => found_cloud(config, &secret, &entries, &named.cloud),
+                (Ok(None), _) => Err(format!("{secret} doesn't exist")),
+                // An API server in trouble doesn't change credentials.
+                (Err(_), Some(before)) => return (Ok(before), self.clock.now().uptime + LIFE),
+                (Err(error), None) => Err(format!("{secret} can't be read: {error}")),
+            };
+            let life = if cloud.is_ok() { LIFE } else { FAILURE_LIFE };
+            let cloud = cloud.map(Arc::new).map_err(|what| CloudError::new(Step::Identity, what));
+            (cloud, self.clock.now().uptime + life)
+        });
+        known.result
     }
 
     /// The key of an object of this namespace, if a Secret has one: the one that it names, or else
@@ -118,19 +164,29 @@ impl Keys {
         }
     }
 
-    /// Reads the Secrets that aren't known yet, side by side, so that [`Keys::settings_of`] finds them. For
+    /// Reads the Secrets that aren't known yet, side by side, so that [`ObjectSecrets::settings_of`] finds them. For
     /// a `fresh` pass it is asked again whether those that weren't there are there now.
     pub(crate) fn prepare<'a>(
         &self,
+        config: &Config,
         objects: impl Iterator<Item = (&'a str, &'a Spec)>,
         fresh: bool,
     ) {
-        let named = objects.map(|(namespace, spec)| {
-            let name = spec.encrypt_key_ref.as_ref().map_or(DEFAULT.0, |named| &named.name);
-            (namespace, name)
-        });
-        let secrets: BTreeSet<(&str, &str)> = named.collect();
+        let (mut secrets, mut clouds) = (BTreeSet::new(), BTreeSet::new());
+        for (namespace, spec) in objects {
+            match (&spec.identity_ref, &spec.encrypt_key_ref) {
+                (Some(named), _) => drop(clouds.insert((namespace, named))),
+                (None, Some(named)) => drop(secrets.insert((namespace, named.name.as_str()))),
+                (None, None) => drop(secrets.insert((namespace, DEFAULT.0))),
+            }
+        }
         let mut tasks: Vec<Task<'_, ()>> = Vec::new();
+        for (namespace, named) in clouds {
+            if fresh {
+                self.clouds.forget_where(&cloud_key(namespace, named), Result::is_err);
+            }
+            tasks.push(Box::new(move || drop(self.cloud(config, namespace, named))));
+        }
         for (namespace, name) in secrets {
             if fresh {
                 self.secrets
@@ -141,8 +197,13 @@ impl Keys {
         side_by_side(SIDE_BY_SIDE, tasks);
     }
 
-    /// Contrabass' answer couldn't be decrypted: the Secret is read again when it is next needed.
+    /// Contrabass' answer couldn't be decrypted, or a login failed: the Secret is read again when it
+    /// is next needed.
     pub(crate) fn may_be_old(&self, namespace: &str, spec: &Spec) {
+        if let Some(named) = &spec.identity_ref {
+            self.clouds.shorten(&cloud_key(namespace, named), Duration::ZERO);
+            return;
+        }
         let name = spec.encrypt_key_ref.as_ref().map_or(DEFAULT.0, |named| &named.name);
         self.secrets.shorten(&owned(namespace, name), Duration::ZERO);
     }
@@ -168,4 +229,31 @@ impl Keys {
 
 fn owned(namespace: &str, name: &str) -> (String, String) {
     (namespace.to_owned(), name.to_owned())
+}
+
+fn cloud_key(namespace: &str, named: &IdentityRef) -> (String, String, String) {
+    (namespace.to_owned(), named.secret.clone(), named.cloud.clone())
+}
+
+/// The cloud in the entries of a Secret, or why it can't be used.
+fn found_cloud(
+    config: &Config,
+    secret: &str,
+    entries: &Entries,
+    cloud: &str,
+) -> Result<FoundCloud, String> {
+    let text = entries.get(CLOUDS_YAML).ok_or_else(|| format!("{secret} has no {CLOUDS_YAML}"))?;
+    let cacert = entries.get(CACERT).filter(|pem| !pem.expose().trim().is_empty());
+    let entry = read_clouds_yaml(text.expose(), cloud, cacert.is_some())
+        .map_err(|what| format!("{secret}, {CLOUDS_YAML}: {what}"))?;
+    let trust = match cacert {
+        Some(pem) => {
+            let place = format!("{secret} has {CACERT}");
+            let trust = Trust::Pem { place, pem: pem.expose().to_owned() };
+            trust.load()?;
+            trust
+        }
+        None => config.public_roots.clone(),
+    };
+    Ok(FoundCloud { place: format!("cloud {cloud:?} of {secret}"), entry, trust })
 }
