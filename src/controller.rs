@@ -3,7 +3,9 @@
 //! Pure: [`Event`]s and the time go in, [`Effect`]s come out; nothing waits and nothing is asked. The queue
 //! decides what is next, [`crate::reconcile`] what a pass comes to, this file what follows from that.
 
+pub mod feedback;
 mod gauges;
+mod hearing;
 mod tracked;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,6 +13,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::agent::Cluster;
 use crate::clock::Now;
 use crate::cloud::contrabass::RabbitMq;
 use crate::config::{Config, FoundSecrets, Intervals};
@@ -23,6 +26,9 @@ use crate::reconcile::report::Reason;
 use crate::reconcile::schedule::{Facts, next_due};
 use crate::reconcile::{Lane, Outcome, Pass, Scope, Work};
 use crate::resources::{ObjectKey, OpenstackConfig, Status};
+use feedback::Heard;
+use hearing::Hearing;
+pub use hearing::Records;
 use tracked::Tracked;
 
 /// An object that is blocked by another pass is due again after this long at the latest.
@@ -84,6 +90,13 @@ pub enum Event {
         /// What is wrong with it, if anything is.
         note: Option<SecretNote>,
     },
+    /// A cluster says something of its nodes.
+    Heard {
+        /// The cluster.
+        cluster: Arc<Cluster>,
+        /// What became known.
+        heard: Heard,
+    },
 }
 
 /// Trouble with an object's Secret.
@@ -110,6 +123,8 @@ pub enum Effect {
     RecordEvent(Arc<OpenstackConfig>, Notice),
     /// The object is gone: nothing more is written about it.
     Forget(Arc<OpenstackConfig>),
+    /// Read these clusters, and no others.
+    ReadClusters(BTreeSet<Cluster>),
 }
 
 /// What a Kubernetes Event says.
@@ -143,6 +158,8 @@ pub struct Controller {
     lists_until: Duration,
     stopping: bool,
     effects: Vec<Effect>,
+    /// What clusters say of the nodes that were sent to them.
+    hearing: Hearing,
     metrics: Arc<Metrics>,
     overview: Arc<Overview>,
 }
@@ -169,6 +186,7 @@ impl Controller {
             lists_until: Duration::ZERO,
             stopping: false,
             effects: Vec::new(),
+            hearing: Hearing::default(),
             metrics,
             overview,
         }
@@ -197,12 +215,14 @@ impl Controller {
                 self.records_settled(now, &key, &uid, notice);
             }
             Event::SecretChecked { key, uid, note } => self.secret_checked(now, &key, &uid, note),
+            Event::Heard { cluster, heard } => self.heard(now, &cluster, heard),
         }
     }
 
     /// What is to be done, among it passes for idle workers. To be called after events, and when
     /// [`Controller::next_due`] has come.
     pub fn dispatch(&mut self, now: Now) -> Vec<Effect> {
+        self.look(now);
         while self.begins_at().is_some_and(|from| now.uptime >= from) {
             let Some(next) = self.queue.next(now.uptime) else { break };
             self.start(next);
@@ -216,7 +236,8 @@ impl Controller {
 
     /// The uptime at which [`Controller::dispatch`] has something to do by time alone.
     pub fn next_due(&self) -> Option<Duration> {
-        self.queue.next_due().and_then(|due| Some(due.max(self.begins_at()?)))
+        let pass = self.queue.next_due().and_then(|due| Some(due.max(self.begins_at()?)));
+        pass.into_iter().chain(self.next_look().filter(|_| !self.stopping)).min()
     }
 
     /// The uptime from which on passes start; none while stopping.
@@ -279,6 +300,7 @@ impl Controller {
         let key = object.key.clone();
         self.objects.insert(key.clone(), Tracked::new(object));
         self.make_due(now, &key, Lane::Fresh);
+        self.specs_changed(now, &key, false);
         self.show(now, &key);
     }
 
@@ -304,6 +326,9 @@ impl Controller {
             // No pass puts a status right that others edited.
             self.pause(now, &key);
         }
+        if is_due {
+            self.specs_changed(now, &key, forced);
+        }
     }
 
     fn records_settled(&mut self, now: Now, key: &ObjectKey, uid: &str, notice: Notice) {
@@ -323,6 +348,7 @@ impl Controller {
             self.queue.remove(key);
             self.blocked.remove(key);
             self.conflicting.remove(key);
+            self.look_no_more(key);
             self.overview.remove(&key.namespace, &key.name);
             self.effects.push(Effect::Forget(tracked.object));
             self.wake_conflicting(now, key);
@@ -364,6 +390,7 @@ impl Controller {
             return self.queue.finish(key, again);
         }
         tracked.take_outcome(now, work, &outcome, &mut self.effects);
+        self.look_after(now, work, &outcome);
         if is_paused {
             self.queue.finish(key, None);
         } else if outcome.later {
@@ -373,6 +400,7 @@ impl Controller {
         } else {
             self.conclude(now, work, &outcome, took);
         }
+        self.write_known(now, key);
         self.show(now, key);
     }
 
@@ -507,8 +535,10 @@ impl Controller {
     /// seconds.
     pub fn publish_gauges(&self, now: Now) {
         let objects = self.objects.values();
-        let objects = objects.map(|known| (&known.status, known.down_ports, known.all_emptied));
+        let objects = objects.map(|it| (&it.status, it.down_ports, it.all_emptied, &it.known));
         gauges::report(&self.metrics, objects);
+        let unreadable = self.hearing.feedback.in_trouble();
+        self.metrics.set("multinic_unreadable_clusters", &[], unreadable as f64);
         let (mut longest, mut all) = (Duration::ZERO, Duration::ZERO);
         for running in self.queue.running_times(now.uptime) {
             (longest, all) = (longest.max(running), all + running);

@@ -1,5 +1,6 @@
 //! multinic-operator: tells each OpenStack-hosted Kubernetes node which NIC has which address.
 
+pub mod agent;
 pub mod amqp;
 mod backoff;
 pub mod check;

@@ -272,6 +272,7 @@ fn pass(
         is_loss_approved: true,
         building_since: BTreeMap::new(),
         removed_at: BTreeMap::new(),
+        drifted: BTreeSet::new(),
         approvals: removals::approvals(
             object,
             object.status.last_approved.as_ref(),

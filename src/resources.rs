@@ -190,7 +190,7 @@ pub enum SubnetSelector {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Status {
-    /// `Ready`, `Degraded`, and `Paused` while the object is.
+    /// `Ready`, `Degraded`, `Configured` where the cluster can be read, `Paused` while the object is.
     pub conditions: Vec<Condition>,
     /// The last sync that ended well, whether or not anything was sent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -212,13 +212,22 @@ pub struct Status {
     /// The value of [`APPROVE_ANNOTATION`] that is used up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_approved: Option<String>,
+    /// Configured nodes of all nodes, such as `2/3`; these three are there where the cluster can be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub configured: Option<String>,
+    /// Nodes that are as they were sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub configured_nodes: Option<u32>,
+    /// Nodes on which the agent failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed_nodes: Option<u32>,
 }
 
 /// `metav1.Condition`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// `Ready`, `Degraded` or `Paused`.
+    /// `Ready`, `Degraded`, `Configured` or `Paused`.
     #[serde(rename = "type")]
     pub kind: String,
     /// `True`, `False` or `Unknown`.
@@ -264,7 +273,7 @@ pub struct Hold {
 
 impl Status {
     /// Its fields, as the CRD declares them.
-    pub const FIELDS: [&str; 8] = [
+    pub const FIELDS: [&str; 11] = [
         "conditions",
         "lastSyncedAt",
         "lastError",
@@ -273,6 +282,9 @@ impl Status {
         "nodes",
         "hold",
         "lastApproved",
+        "configured",
+        "configuredNodes",
+        "failedNodes",
     ];
 
     /// The condition of that type.
@@ -609,6 +621,9 @@ fn read_status(status: Option<&serde_json::Value>) -> Status {
         nodes: field(status, "nodes"),
         hold: field(status, "hold"),
         last_approved: field(status, "lastApproved"),
+        configured: field(status, "configured"),
+        configured_nodes: field(status, "configuredNodes"),
+        failed_nodes: field(status, "failedNodes"),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The controller, driven by events and invented time: workers and Kubernetes are this file.
 
+mod hearing;
 mod memory;
 mod metrics;
 mod paused;
@@ -144,6 +145,8 @@ struct World {
     /// Whose Secrets are seen to no longer.
     left: Vec<String>,
     forgotten: Vec<String>,
+    /// The clusters that are read.
+    clusters: Vec<String>,
 }
 
 fn world() -> World {
@@ -169,6 +172,7 @@ fn world_of(workers: usize) -> World {
         secrets: Vec::new(),
         left: Vec::new(),
         forgotten: Vec::new(),
+        clusters: Vec::new(),
     }
 }
 
@@ -202,6 +206,9 @@ impl World {
                 Effect::ForgetSecret(object) => self.left.push(object.uid.clone()),
                 Effect::RecordEvent(_, notice) => self.told.push(notice),
                 Effect::Forget(object) => self.forgotten.push(object.uid.clone()),
+                Effect::ReadClusters(clusters) => {
+                    self.clusters = clusters.iter().map(ToString::to_string).collect();
+                }
             }
         }
     }

@@ -1,13 +1,15 @@
 //! What the controller knows of one object, and what follows from an outcome for its status, its Secret
 //! and its Events.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::feedback::Evaluation;
 use super::{Effect, Notice, SecretNote};
+use crate::agent::condition::{self, CONFIGURED, Configured, Known};
 use crate::clock::Now;
 use crate::overview::ObjectState;
 use crate::reconcile::memory::{self, Memory};
@@ -60,6 +62,10 @@ pub(super) struct Tracked {
     pub(super) down_ports: usize,
     /// How its last pass ended, and of which generation.
     ready: Option<(Ready, i64)>,
+    /// What the agent makes of its nodes.
+    pub(super) known: Known,
+    /// [`Work::drifted`].
+    drifted: BTreeSet<String>,
 }
 
 impl Tracked {
@@ -87,6 +93,8 @@ impl Tracked {
             over_limit: 0,
             down_ports: 0,
             ready: None,
+            known: Known::NotYet,
+            drifted: BTreeSet::new(),
         };
         tracked.note_approval();
         tracked
@@ -132,7 +140,43 @@ impl Tracked {
                 self.status.last_approved.as_ref(),
                 self.hold.as_ref(),
             ),
+            drifted: self.drifted.clone(),
         }
+    }
+
+    /// Is nothing sent for it now?
+    pub(super) fn is_held(&self) -> bool {
+        let hold = self.hold.as_ref().is_some_and(|hold| !hold.approved);
+        self.object.is_paused() || self.is_held || hold
+    }
+
+    /// Takes note of what its cluster says. Returns whether there are further nodes to be sent again.
+    pub(super) fn hear(&mut self, evaluation: Evaluation, effects: &mut Vec<Effect>) -> bool {
+        let Evaluation { configured, resend, news, .. } = evaluation;
+        let mut record = |warning, reason, note| {
+            let notice = Notice { warning, reason, note };
+            effects.push(Effect::RecordEvent(Arc::clone(&self.object), notice));
+        };
+        for note in news {
+            record(true, "Drifted", note);
+        }
+        let before = self.status.condition(CONFIGURED).map(|before| before.reason.as_str());
+        let transition = configured.as_ref().filter(|it| before != Some(it.reason.name()));
+        if let Some(Configured { reason, message, .. }) = transition
+            && *reason != condition::Reason::InProgress
+        {
+            let is_warning = *reason != condition::Reason::AllConfigured;
+            record(is_warning, reason.name(), message.clone());
+        }
+        self.known = configured.map_or(Known::Nothing, Known::This);
+        let is_more = !resend.is_subset(&self.drifted);
+        self.drifted = resend;
+        is_more
+    }
+
+    /// Writes what its cluster says, beside what the last pass came to.
+    pub(super) fn write_known(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.write(now, self.status.clone(), effects);
     }
 
     /// Takes note of what counts also if another pass was in the way.
@@ -261,7 +305,7 @@ impl Tracked {
             let used = outcome.used_approval.as_ref();
             status.last_approved =
                 memory::last_approved(&work.object, &self.status, is_planned, used);
-            self.write(status, effects);
+            self.write(now, status, effects);
         }
     }
 
@@ -317,14 +361,14 @@ impl Tracked {
         if let Some(mut status) = self.next_status(now, None) {
             // No pass has ended: only the note is new.
             status.last_synced_at.clone_from(&self.status.last_synced_at);
-            self.write(status, effects);
+            self.write(now, status, effects);
         }
     }
 
     /// Writes that nothing is done for the object.
     pub(super) fn pause(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let status = report::paused(&self.status, self.object.generation, now);
-        self.write(status, effects);
+        self.write(now, status, effects);
     }
 
     /// None before the first pass, and while the object is paused.
@@ -344,7 +388,8 @@ impl Tracked {
         Some(report::next(&self.status, ready, &report, now))
     }
 
-    fn write(&mut self, status: Status, effects: &mut Vec<Effect>) {
+    fn write(&mut self, now: Now, status: Status, effects: &mut Vec<Effect>) {
+        let status = condition::put(status, &self.status, &self.known, now);
         if std::mem::take(&mut self.shows_another) || self.status != status {
             self.status = status.clone();
             effects.push(Effect::WriteStatus(Arc::clone(&self.object), status));
@@ -353,6 +398,7 @@ impl Tracked {
 
     /// For the inventory's page.
     pub(super) fn shown(&self, next_due: Option<Timestamp>) -> ObjectState {
+        let configured = self.status.condition(CONFIGURED);
         let ready = self.status.condition("Ready");
         let text = |read: fn(&Condition) -> &String| ready.map(|it| read(it).clone());
         let spec = self.object.spec.as_ref();
@@ -367,6 +413,10 @@ impl Tracked {
             last_synced_at: self.status.last_synced_at.as_ref().and_then(|it| it.parse().ok()),
             next_due,
             paused: self.object.is_paused(),
+            configured: configured.map(|it| it.status.clone()),
+            configured_nodes: self.status.configured.clone(),
+            configured_reason: configured.map(|it| it.reason.clone()),
+            configured_message: configured.map(|it| it.message.clone()),
         }
     }
 }

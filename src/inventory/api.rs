@@ -5,6 +5,7 @@
 //! | `/v1/inventory/node-configs` | array of records, filtered and paged |
 //! | `/v1/inventory/node-configs/{nodeName}` | array of the records of that name; none is 404 |
 //! | `/v1/inventory/changes` | array of timelines, filtered and paged likewise |
+//! | `/v1/inventory/node-states` | array of what clusters say of nodes, those that are read |
 //! | `/v1/interfaces/providers` | the targets and their nodes |
 //! | `/v1/interfaces/node-configs` | array of the records of a target |
 //! | `/v1/interfaces/node-configs/by-instance/{instanceId}` | those of a VM; none is 404 |
@@ -41,6 +42,7 @@ use query::ListQuery;
 
 const NODE_CONFIGS: &str = "/v1/inventory/node-configs";
 const CHANGES: &str = "/v1/inventory/changes";
+const STATES: &str = "/v1/inventory/node-states";
 const PROVIDERS: &str = "/v1/interfaces/providers";
 const INTERFACES: &str = "/v1/interfaces/node-configs";
 const BY_INSTANCE: &str = "/v1/interfaces/node-configs/by-instance/";
@@ -130,6 +132,10 @@ impl Api {
             ("/v1/overview", _) => self.overview_answer(request),
             (NODE_CONFIGS, _) => self.list(request, |stored| &stored.json),
             (CHANGES, _) => self.list(request, |stored| &stored.timeline),
+            (STATES, _) => {
+                self.permit(request)?;
+                self.shown(request, || serde_json::to_vec(&self.overview.nodes()))
+            }
             (PROVIDERS, _) => {
                 let inventory = self.inventory(request)?;
                 self.copied(request, &inventory, &interfaces::providers(&inventory))
@@ -260,20 +266,30 @@ impl Api {
 
     fn overview_answer(&self, request: &Request) -> Result<Response, Response> {
         self.permit(request)?;
+        self.shown(request, || {
+            let state = self.store.state();
+            let store = json!({
+                "state": state.name(),
+                "reason": state.reason(),
+                "since": state.since(),
+                "findings": self.store.findings(),
+                "records": self.store.snapshot().shown_from("", "").count(),
+            });
+            serde_json::to_vec(&OverviewAnswer { store, objects: self.overview.all() })
+        })
+    }
+
+    /// An answer that is copied to see whether it has changed.
+    fn shown(
+        &self,
+        request: &Request,
+        content: impl FnOnce() -> serde_json::Result<Vec<u8>>,
+    ) -> Result<Response, Response> {
         let making = lock(&self.making);
-        let state = self.store.state();
-        let store = json!({
-            "state": state.name(),
-            "reason": state.reason(),
-            "since": state.since(),
-            "findings": self.store.findings(),
-            "records": self.store.snapshot().shown_from("", "").count(),
-        });
-        let answer = OverviewAnswer { store, objects: self.overview.all() };
-        let body = serde_json::to_vec(&answer).unwrap_or_default();
+        let body = content().unwrap_or_default();
         let reservation =
             request.memory.reserve(body.capacity()).ok_or_else(Response::no_memory)?;
-        drop((answer, making));
+        drop(making);
         let tag = tag_of(&body);
         self.tagged(request, tag, || Ok(json_answer(200, Body::Owned(body)).holding(reservation)))
     }

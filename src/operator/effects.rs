@@ -94,6 +94,7 @@ pub(super) fn perform(effect: Effect, passes: &Sender<Pass>, writer: &Writer) {
             writer.record_event(object.reference(), warning, reason, &note);
         }
         Effect::Forget(object) => writer.forget(&object.reference()),
+        Effect::ReadClusters(_) => {}
     }
 }
 

@@ -21,6 +21,8 @@ pub enum SendReason {
     Resync,
     /// It has DOWN ports.
     DownPorts,
+    /// Its cluster has something else.
+    Drift,
 }
 
 /// What makes unchanged nodes be sent again.
@@ -35,6 +37,8 @@ pub struct SendContext<'a> {
     /// Nodes whose last delivery wasn't confirmed: the target may hold another configuration than
     /// the recorded one.
     pub unconfirmed: &'a BTreeSet<String>,
+    /// Nodes whose cluster has something else than it was sent.
+    pub drifted: &'a BTreeSet<String>,
     /// The time of this pass.
     pub now: Timestamp,
 }
@@ -63,6 +67,9 @@ pub fn due<'a>(
         let is_old = |until| record.updated_at <= until || record.updated_at > now;
         if accepted_until.is_some_and(is_old) {
             return Some(SendReason::Resync);
+        }
+        if context.drifted.contains(name) {
+            return Some(SendReason::Drift);
         }
         (down_ports && !node.down_ports.is_empty()).then_some(SendReason::DownPorts)
     };

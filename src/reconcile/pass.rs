@@ -1,6 +1,6 @@
 //! The unit of work: objects of one scope and one lane, reconciled together by one worker.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,6 +90,8 @@ pub struct Work {
     pub removed_at: BTreeMap<String, Duration>,
     /// Hashes of removals that a person has approved.
     pub approvals: Vec<String>,
+    /// Nodes that are sent again, as their cluster has something else.
+    pub drifted: BTreeSet<String>,
 }
 
 /// What came of it.

@@ -421,6 +421,6 @@ pub fn next(before: &Status, ready: &Ready, report: &Report<'_>, now: Now) -> St
         hold: report.hold.clone(),
         observed_generation: Some(report.generation),
         nodes: report.nodes.or(before.nodes.filter(|_| is_of_generation)),
-        last_approved: before.last_approved.clone(),
+        ..before.clone()
     }
 }

@@ -148,6 +148,7 @@ impl<'a> Sending<'a> {
             forced_until: object.work.resend_accepted_until,
             down_ports: object.work.down_port_retry.as_ref(),
             unconfirmed,
+            drifted: &object.work.drifted,
             now: now.wall,
         };
         sending.due = changes::due(object.spec, &sending.not_held(), inventory, &send_context);
@@ -208,6 +209,7 @@ impl<'a> Sending<'a> {
                 ),
                 None => "VIOLA_RESYNC_INTERVAL has passed since it was accepted".to_owned(),
             },
+            (SendReason::Drift, ..) => "its cluster has something else than it was sent".to_owned(),
             (SendReason::DownPorts, ..) => {
                 format!("DOWN ports are due again: {}", node.down_ports.join(", "))
             }
@@ -272,7 +274,7 @@ impl<'a> Sending<'a> {
             nodes: not_held.len(),
             held: hold.as_ref().filter(|_| !is_approved).map(|hold| hold.message(&work.object)),
             delivery: &delivery,
-            again: count(SendReason::Resync) + for_down_ports,
+            again: count(SendReason::Resync) + count(SendReason::Drift) + for_down_ports,
         };
         let down_port_retry = down_ports::next(
             work.down_port_retry.as_ref(),
@@ -318,11 +320,11 @@ fn log_delivery(
     for Post { nodes, accepted } in &delivery.posts {
         let reasons: Vec<_> = nodes.iter().filter_map(|node| reasons.get(node.as_str())).collect();
         let count = |wanted| reasons.iter().filter(|reason| ***reason == wanted).count();
-        let (changed, resync, down_ports) =
-            (count(SendReason::Changed), count(SendReason::Resync), count(SendReason::DownPorts));
+        let (changed, resync) = (count(SendReason::Changed), count(SendReason::Resync));
+        let (down_ports, drift) = (count(SendReason::DownPorts), count(SendReason::Drift));
         log::info!(
             "POST to {target}: {}, {accepted} accepted ({changed} changed, {resync} for a resync, \
-             {down_ports} with DOWN ports)",
+             {down_ports} with DOWN ports, {drift} for a drift)",
             report::count(nodes.len(), "node"),
         );
     }

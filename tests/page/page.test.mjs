@@ -62,6 +62,20 @@ const promises = {
     proxy.closeAllConnections();
   },
 
+  async "each interface says what the agent made of it"() {
+    const page = await browser.open(`${open}/`);
+    await page.until("document.querySelectorAll('.node .badge.failed').length === 1");
+    const card = "[...document.querySelectorAll('.node')].find((card) => card.querySelector('.name').textContent === 'worker-3')";
+    const text = await page.evaluate(`${card}.innerText`);
+    for (const part of ["configured", "failed", "JobFailed: interface with MAC not found", "is not as sent"]) {
+      assert.ok(text.includes(part), `${part} is not shown`);
+    }
+    const objects = await page.evaluate("document.getElementById('objects').innerText");
+    assert.ok(objects.includes("1/2 configured") && objects.includes("AgentFailed: the agent failed on 1 node"));
+    await page.evaluate(type("mac not found"));
+    assert.deepEqual(await page.evaluate(cards), ["worker-3"]);
+  },
+
   async "search finds any field at once"() {
     const page = await browser.open(`${open}/`);
     await page.until("document.querySelectorAll('.node').length === 8");

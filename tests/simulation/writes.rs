@@ -43,7 +43,7 @@ pub(crate) fn perform(simulation: &mut Simulation, effect: Effect) {
     let now = simulation.now();
     let writes = &mut simulation.process.as_mut().unwrap().writes;
     match effect {
-        Effect::Start(_) => {}
+        Effect::Start(_) | Effect::ReadClusters(_) => {}
         Effect::WriteStatus(object, status) => {
             let priority = match status.is_shown_by(&object.status) {
                 true => Priority::Refresh,

@@ -10,6 +10,7 @@ const POLL_MILLISECONDS = 5000;
 const NODES_AT_A_TIME = 200;
 const TOKEN_KEY = "multinic-inventory-token";
 const RECORDS = "v1/inventory/node-configs";
+const STATES = "v1/inventory/node-states";
 
 const at = (id) => document.getElementById(id);
 const relative = new Intl.RelativeTimeFormat(language, { numeric: "auto", style: "short" });
@@ -17,6 +18,7 @@ const absolute = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeSt
 
 const state = {
   records: [],
+  states: new Map(),
   overview: { store: null, objects: [] },
   tags: new Map(),
   shown: NODES_AT_A_TIME,
@@ -92,12 +94,12 @@ async function poll() {
       showObjects();
     }
     const known = ["healthy", "unwritten"].includes(state.overview.store.state);
+    const states = await ask(STATES);
+    if (states) state.states = new Map(states.map((one) => [keyOf(one), withText(one)]));
     const records = known ? await ask(RECORDS) : null;
-    if (records) {
-      state.records = records.map(withText);
-      showNodes();
-      refreshTimelines();
-    }
+    if (records) state.records = records.map(withText);
+    if (states || records) showNodes();
+    if (records) refreshTimelines();
     state.failed = false;
     state.reachedAt = new Date(Date.now() + state.clockAhead).toISOString();
   } catch (error) {
@@ -183,6 +185,9 @@ function objectRow(object) {
   else if (object.nextDue) times.append(" · ", when(object.nextDue, "nextDue"));
   const place = [object.namespace];
   if (object.nodes !== null) place.push(say("nodeCount", { count: object.nodes }));
+  if (object.configuredNodes) place.push(say("configuredCount", { count: object.configuredNodes }));
+  const agent = object.configured === null || object.configured === "True" ? null
+    : make("div", object.configured === "False" ? "quiet failed" : "quiet", `${object.configuredReason}: ${object.configuredMessage}`);
   return make(
     "div",
     `object ${urgency[object.ready] === undefined ? "" : object.ready}${failing ? " failing" : ""}`,
@@ -198,6 +203,7 @@ function objectRow(object) {
       "",
       make("div", "reason", object.reason || words.waiting),
       make("div", "quiet", object.message),
+      agent,
     ),
     times,
   );
@@ -208,7 +214,8 @@ function counted(shown, all) {
 }
 
 function showNodes() {
-  const found = state.records.filter((record) => matches(record.text));
+  const stateText = (record) => state.states.get(keyOf(record))?.text ?? "";
+  const found = state.records.filter((record) => matches(record.text + stateText(record)));
   const page = found.slice(0, state.shown);
   const parts = [];
   const cards = new Map();
@@ -220,7 +227,8 @@ function showNodes() {
     }
     const key = keyOf(record);
     const kept = state.cards.get(key);
-    const card = kept?.text === record.text ? kept : { text: record.text, element: nodeCard(record) };
+    const text = record.text + stateText(record);
+    const card = kept?.text === text ? kept : { text, element: nodeCard(record) };
     cards.set(key, card);
     parts.push(card.element);
   }
@@ -239,6 +247,7 @@ const keyOf = (record) => JSON.stringify([record.providerId, record.nodeName]);
 function nodeCard(record) {
   const down = new Set(record.downPorts ?? []);
   const interfaces = record.config.interfaces;
+  const said = state.states.get(keyOf(record));
   const badges = [];
   if (down.size > 0) badges.push(say("downPorts", { count: down.size }));
   if (record.leftOutPorts) badges.push(say("leftOut", { count: record.leftOutPorts }));
@@ -262,18 +271,29 @@ function nodeCard(record) {
         button(words.curl, (element) => copyCurl(record, element)),
       ),
     ),
-    interfaceTable(interfaces, down),
+    ...[said?.message, said?.drift].filter(Boolean).map((text) => make("div", "quiet said", text)),
+    interfaceTable(interfaces, down, said),
   );
   if (state.open.has(keyOf(record))) toggleTimeline(record, card, timeline);
   return card;
 }
 
-function interfaceTable(interfaces, down) {
+/** What the agent says of an interface; nothing where its cluster can't be read. */
+function agentWords(said, macAddress) {
+  const one = said?.interfaces.find((one) => one.macAddress === macAddress);
+  if (!one) return [];
+  const text = one.state === "failed" ? [one.reason, one.message].filter(Boolean).join(": ") : "";
+  const badge = make("span", `badge ${one.state}`, words[one.state]);
+  return text ? [badge, make("div", "quiet failed", text)] : [badge];
+}
+
+function interfaceTable(interfaces, down, said) {
   const heads = ["name", "mac", "address", "cidr"].map((word) => make("th", "", words[word]));
   const head = make("tr", "", ...heads, make("th", "number", words.mtu));
   const rows = interfaces.map((one) => {
     const name = make("td", "", one.name || String(one.id));
     if (down.has(one.portId)) name.append(make("span", "badge", words.down));
+    name.append(...agentWords(said, one.macAddress));
     name.title = one.portId;
     const mtu = make("td", "number", String(one.mtu));
     mtu.dataset.label = words.mtu;

@@ -38,6 +38,7 @@ fn by(node: &PlannedNode, record: Option<&Record>, resend: Resend) -> Option<Sen
         forced_until: resend.accepted_until,
         down_ports: resend.down_ports.then_some(&down_ports),
         unconfirmed: &BTreeSet::new(),
+        drifted: &BTreeSet::new(),
         now: resend.now,
     };
     let records: Vec<Record> = record.into_iter().cloned().collect();
@@ -139,12 +140,14 @@ struct Pass {
     forced_until: Option<u64>,
     down_ports: Option<DownPortRetry>,
     unconfirmed: BTreeSet<String>,
+    drifted: BTreeSet<String>,
 }
 
 impl Pass {
     fn ordinary() -> Pass {
-        let (forced_until, down_ports, unconfirmed) = (None, None, BTreeSet::new());
-        Pass { intervals: intervals(), forced_until, down_ports, unconfirmed }
+        let (forced_until, down_ports) = (None, None);
+        let (unconfirmed, drifted) = (BTreeSet::new(), BTreeSet::new());
+        Pass { intervals: intervals(), forced_until, down_ports, unconfirmed, drifted }
     }
 
     /// Names of the nodes that are sent, and why; what is in the inventory was accepted at the start.
@@ -154,6 +157,7 @@ impl Pass {
             forced_until: self.forced_until.map(wall),
             down_ports: self.down_ports.as_ref(),
             unconfirmed: &self.unconfirmed,
+            drifted: &self.drifted,
             now: wall(3_600),
         };
         let sent = due(&spec(), nodes, &inventory(records), &context);
@@ -170,6 +174,13 @@ fn of_several_nodes_those_that_differ_are_sent() {
     let (one, two) = (node(&[]), other(&[]));
     let sent = Pass::ordinary().sends(&[&one, &two], &[accepted()]);
     assert_eq!(sent, [("worker-2", SendReason::Changed)]);
+}
+
+#[test]
+fn a_node_whose_cluster_has_something_else_is_sent_though_nothing_changed() {
+    let pass = Pass { drifted: BTreeSet::from(["worker-1".to_owned()]), ..Pass::ordinary() };
+    assert_eq!(pass.sends(&[&node(&[])], &[accepted()]), [("worker-1", SendReason::Drift)]);
+    assert!(Pass::ordinary().sends(&[&node(&[])], &[accepted()]).is_empty());
 }
 
 #[test]

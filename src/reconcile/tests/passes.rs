@@ -1,6 +1,6 @@
 //! Steps 2 to 8 over services that answer by a script: whose answer counts when several fail at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -71,6 +71,7 @@ pub(super) fn pass(lane: Lane, objects: &[Arc<OpenstackConfig>]) -> Pass {
         building_since: BTreeMap::new(),
         removed_at: BTreeMap::new(),
         approvals: Vec::new(),
+        drifted: BTreeSet::new(),
     };
     let work = objects.iter().map(work).collect();
     Pass { number: 1, scope: Scope::of(&objects[0]), lane, work }

@@ -597,6 +597,7 @@ fn a_reservation_alone_makes_a_node_no_other_one() {
         forced_until: None,
         down_ports: None,
         unconfirmed: &BTreeSet::new(),
+        drifted: &BTreeSet::new(),
         now: wall(60),
     };
     assert!(due(&spec(), &[&plan.nodes[0]], &inventory(&[with]), &context).is_empty());

@@ -5,11 +5,12 @@ use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::sync::{Arc, Mutex};
 
+use multinic_operator::agent::state::{InterfaceState, State};
 use multinic_operator::http::server::{Limits, Server};
 use multinic_operator::inventory::api::{Api, ApiSettings};
 use multinic_operator::inventory::record::{Change, Owner, ReservedId};
 use multinic_operator::inventory::store::Store;
-use multinic_operator::overview::{ObjectState, Overview};
+use multinic_operator::overview::{NodeShown, ObjectState, Overview};
 use serde_json::json;
 
 use crate::inventory::client::{Answer, connect, exchange, get, request, serve};
@@ -471,6 +472,34 @@ pub(crate) fn object(namespace: &str, name: &str, ready: &str, reason: &str) -> 
         last_synced_at: Some(start()),
         next_due: None,
         paused: false,
+        configured: Some("False".to_owned()),
+        configured_nodes: Some("1/2".to_owned()),
+        configured_reason: Some("AgentFailed".to_owned()),
+        configured_message: Some("the agent failed on 1 node".to_owned()),
+    }
+}
+
+/// What a cluster says of the first two interfaces of a node.
+pub(crate) fn node_shown(provider: &str, node: &str, macs: [&str; 2]) -> NodeShown {
+    let interface = |id: u8, mac: &str, state, message: &str| InterfaceState {
+        id,
+        name: format!("multinic{id}"),
+        mac_address: mac.to_owned(),
+        state,
+        reason: "JobFailed".to_owned(),
+        message: message.to_owned(),
+    };
+    NodeShown {
+        provider_id: provider.to_owned(),
+        node_name: node.to_owned(),
+        instance_id: "vm".to_owned(),
+        state: State::Failed,
+        message: String::new(),
+        drift: "is not as sent (multinic0: mtu 1450 -> 9000)".to_owned(),
+        interfaces: vec![
+            interface(0, macs[0], State::Configured, ""),
+            interface(1, macs[1], State::Failed, "interface with MAC not found"),
+        ],
     }
 }
 

@@ -7,7 +7,7 @@ use multinic_operator::inventory::api::ApiSettings;
 use multinic_operator::inventory::record::Change;
 use serde_json::{Value, json};
 
-use crate::inventory::api::{full_record, object, of, world};
+use crate::inventory::api::{full_record, node_shown, object, of, world};
 use crate::inventory::client::{Answer, get, request};
 use crate::inventory::support::{commit, record, remove};
 
@@ -88,6 +88,7 @@ fn every_described_answer_occurs_and_is_as_described() {
     let changes = vec![remove("plain"), Change::Upsert(plain), of("p2", "full", "v")];
     commit(&world.store, changes).unwrap();
     world.overview.put(object("shop", "blue", "False", "NovaError"));
+    world.overview.put_nodes("shop", "blue", vec![node_shown("p1", "full", ["a", "b"])]);
     let description = Description::read();
     let address = world.server.address();
     let ask = |target: &str, more: &str| {
@@ -98,6 +99,7 @@ fn every_described_answer_occurs_and_is_as_described() {
         ("/v1/inventory/node-configs", ["", "?limit=1", "?nodeName=none"].as_slice()),
         ("/v1/inventory/node-configs/{nodeName}", &["/full", "/full?providerId=p1"]),
         ("/v1/inventory/changes", &["", "?limit=1", "?providerId=p1"]),
+        ("/v1/inventory/node-states", &[""]),
         ("/v1/interfaces/providers", &[""]),
         ("/v1/interfaces/node-configs", &["?providerId=biz-1", "?providerId=none"]),
         (
@@ -133,12 +135,12 @@ fn every_described_answer_occurs_and_is_as_described() {
             check(path, &ask(&format!("{base}/vm-other?ProviderId=p1"), ""));
         } else if path == "/v1/interfaces/node-configs" {
             check(path, &ask(base, ""));
-        } else if path.starts_with("/v1/inventory") {
+        } else if path.starts_with("/v1/inventory") && path != "/v1/inventory/node-states" {
             check(path, &ask(&format!("{base}?limit=many"), ""));
         }
     }
     world.stop_leading("another");
-    for (path, variants) in &routes[..7] {
+    for (path, variants) in &routes[..8] {
         let target = path.split("/{").next().unwrap().to_owned() + variants[0];
         check(path, &ask(&target, ""));
     }

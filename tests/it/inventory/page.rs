@@ -12,7 +12,7 @@ use std::time::Duration;
 use multinic_operator::inventory::api::ApiSettings;
 use multinic_operator::inventory::record::Change;
 
-use crate::inventory::api::{World, full_record, object, of, world};
+use crate::inventory::api::{World, full_record, node_shown, object, of, world};
 use crate::inventory::support::{commit, record};
 use crate::skip::skipped;
 
@@ -52,6 +52,8 @@ fn shown_world() -> World {
     world.overview.put(overdue);
     world.overview.put(object("shop", "blue", "False", "NovaError"));
     world.overview.put(object("shop", "<b>cyan</b>", "Unknown", ""));
+    let macs = ["fa:16:3e:00:00:1e", "fa:16:3e:00:00:1f"];
+    world.overview.put_nodes("shop", "blue", vec![node_shown("p1", "worker-3", macs)]);
     world
 }
 

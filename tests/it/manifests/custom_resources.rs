@@ -141,7 +141,7 @@ fn the_printer_columns_show_fields_that_the_status_has() {
     let shown = |column: &&Value| column["priority"].is_null();
     let names: Vec<&str> =
         columns.iter().filter(shown).map(|column| column["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["Ready", "Reason", "Nodes", "Last Synced", "Age"]);
+    assert_eq!(names, ["Ready", "Reason", "Nodes", "Configured", "Last Synced", "Age"]);
     let leaves = schema.leaves("status");
     for column in columns {
         let path = column["jsonPath"].as_str().unwrap();
@@ -253,6 +253,9 @@ fn whole_status() -> Status {
             approved: true,
         }),
         last_approved: Some("memory-lost".to_owned()),
+        configured: Some("2/3".to_owned()),
+        configured_nodes: Some(2),
+        failed_nodes: Some(1),
     }
 }
 

@@ -7,6 +7,7 @@
 
 #![allow(missing_docs, reason = "a name that says it all has no comment")]
 
+mod agent;
 pub mod clock;
 mod cloud;
 mod contrabass;
@@ -21,6 +22,7 @@ pub mod state;
 mod viola;
 pub mod wire;
 
+pub use agent::Agent;
 pub use cloud::Cloud;
 pub use contrabass::{Contrabass, encrypt};
 pub use control::Control;
