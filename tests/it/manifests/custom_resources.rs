@@ -470,6 +470,17 @@ fn the_sample_is_a_good_object() {
 }
 
 #[test]
+fn the_sample_of_a_cloud_of_its_own_names_the_secret_beside_it() {
+    let objects = documents(&text("manifests/samples/identity.yaml"));
+    let [secret, object] = &objects[..] else { panic!("{objects:?}") };
+    assert_eq!(Schema::of(OPENSTACK_CONFIGS).refuses(object), Vec::<String>::new());
+    let named = read(object).spec.unwrap().identity_ref.unwrap();
+    assert_eq!(secret["metadata"]["name"], named.secret);
+    let clouds = documents(secret["stringData"]["clouds.yaml"].as_str().unwrap()).remove(0);
+    assert!(clouds["clouds"][&named.cloud]["auth"]["auth_url"].is_string());
+}
+
+#[test]
 fn objects_of_the_go_operator_are_good_and_their_settings_are_the_policys_to_allow() {
     let objects = documents(&text("tests/it/manifests/go_operator_objects.yaml"));
     assert_eq!(objects.len(), 2);
