@@ -208,8 +208,19 @@ fn a_listed_keystone_that_redirects_gets_the_secret_sent_nowhere_else() {
 
 #[test]
 fn certificates_are_verified_by_the_secrets_own_whatever_the_environment_says() {
-    let world = world(CREDENTIAL);
     let (theirs, others) = (Authority::new("theirs"), Authority::new("others"));
+    for cacert in [Some(others.pem()), None] {
+        let world = world(CREDENTIAL);
+        let keystone = Relay::of(&world, Service::Keystone, &theirs).url("");
+        put(&world, &clouds_yaml(&keystone, CREDENTIAL), cacert.as_deref());
+        let mut variables = variables(&keystone);
+        variables.push(("OPENSTACK_INSECURE_TLS", "true"));
+        let _operator = Operator::start(&world, &variables);
+        let message = world.wait_for_reason("KeystoneError");
+        let untrusted = "signed by an authority that isn't trusted here";
+        assert!(message.contains(untrusted), "{message}");
+    }
+    let world = world(CREDENTIAL);
     let keystone = Relay::of(&world, Service::Keystone, &theirs).url("");
     let text = clouds_yaml(&keystone, CREDENTIAL);
     let folder = Arc::new(TempDir::new().unwrap());
@@ -218,14 +229,6 @@ fn certificates_are_verified_by_the_secrets_own_whatever_the_environment_says() 
         let all: Vec<_> = variables(&keystone).into_iter().chain(more.iter().copied()).collect();
         Operator::start_in(&world, &all, Arc::clone(&folder))
     };
-    let untrusted = "signed by an authority that isn't trusted here";
-    for cacert in [Some(others.pem()), None] {
-        put(&world, &text, cacert.as_deref());
-        let operator = with(&[insecure]);
-        let message = world.wait_for_reason("KeystoneError");
-        assert!(message.contains(untrusted), "{message}");
-        drop(operator);
-    }
     // The Secret's certificates are all that counts, and the path beside them isn't read.
     put(&world, &format!("{text}    cacert: /etc/ssl/ca.pem\n"), Some(&theirs.pem()));
     let operator = with(&[insecure]);
