@@ -68,7 +68,7 @@ pub(crate) fn read(
     clock: &Clock,
 ) -> Result<Option<Opened>, String> {
     if config.inventory.in_kubernetes {
-        return records::read(client, config.own_namespace.as_deref(), clock).map(Some);
+        return records::reading::read(client, config.own_namespace.as_deref(), clock).map(Some);
     }
     let loaded = load::read(&config.inventory.path).map_err(|error| error.to_string())?;
     Ok(loaded.map(|loaded| Opened { inventory: loaded.inventory, findings: loaded.findings }))

@@ -47,6 +47,7 @@ use crate::metrics::{CONTROLLER, Metrics};
 use crate::overview::Overview;
 use crate::reconcile::Context;
 use crate::reconcile::ownership::Ownership;
+use crate::records::standby::Standby;
 use crate::records::{News, Records};
 use crate::resources::OPENSTACK_CONFIGS;
 use crate::targets::viola::Viola;
@@ -59,6 +60,8 @@ const TARGETS_SIDE_BY_SIDE: usize = 4;
 /// So long a start waits for the inventory's disk. After that no node is sent until it answers, and
 /// probes, statuses and the log say so.
 const STORE_GRACE: Duration = Duration::from_secs(6);
+/// How often a standby shows what it has read of the records since.
+const SHOWN_EVERY: Duration = Duration::from_secs(1);
 /// Events that may wait; their senders wait when it is full.
 const EVENT_PLACES: usize = 1024;
 /// Of the ten seconds that a stop may take, for the Lease and for the servers.
@@ -117,6 +120,8 @@ struct Operator {
     /// Set once this replica leads.
     store: Arc<OnceLock<Arc<Store>>>,
     api: Arc<OnceLock<Api>>,
+    /// Set while another replica leads whose records can be read.
+    standby_api: Arc<OnceLock<Api>>,
     kubernetes: KubeClient,
     servers: Vec<Server>,
     stop: Receiver<()>,
@@ -141,6 +146,7 @@ impl Operator {
             may_act: Arc::new(AtomicBool::new(true)),
             store: Arc::default(),
             api: Arc::default(),
+            standby_api: Arc::default(),
             kubernetes,
             servers: Vec::new(),
             stop,
@@ -162,8 +168,9 @@ impl Operator {
         let health_address = self.config.health_address;
         self.listen("health", "HEALTH_ADDR", health_address, Arc::new(probes))?;
         if self.config.inventory.enabled {
-            let (ready, leadership) = (Arc::clone(&self.api), self.leadership());
-            let handler = move |request: &Request| match ready.get() {
+            let (api, standby) = (Arc::clone(&self.api), Arc::clone(&self.standby_api));
+            let leadership = self.leadership();
+            let handler = move |request: &Request| match api.get().or_else(|| standby.get()) {
                 Some(api) => api.answer(request),
                 None => api::answer_without_records(request, leadership()),
             };
@@ -231,24 +238,46 @@ impl Operator {
 
     /// Waits until this replica leads, and gives true; false if a stop is asked for before.
     fn stand_by(&self, news: &Receiver<Leadership>) -> Result<bool, String> {
+        let mut shown: Option<(Standby, Arc<Store>)> = None;
         loop {
+            let every = if shown.is_some() { SHOWN_EVERY } else { CHECKS_EVERY };
             select! {
                 recv(self.stop) -> asked => {
                     return asked.map(|()| false).map_err(|_| thread_ended("signals"));
                 }
                 recv(news) -> leadership => match leadership {
                     Ok(Leadership::Leading) => return Ok(true),
+                    Ok(Leadership::Following { .. }) if shown.is_none() => {
+                        shown = self.show_records()?;
+                    }
                     Ok(_) => {}
                     Err(_) => return Err(thread_ended("leader-election")),
                 },
-                default(CHECKS_EVERY) => {
+                default(every) => {
                     self.health.turned(self.clock.now().uptime);
+                    if let Some((records, store)) = &shown {
+                        records.refresh(store);
+                    }
                     if let Some(server) = self.lost_server() {
                         return Err(thread_ended(server));
                     }
                 }
             }
         }
+    }
+
+    /// Has the inventory's API show the records that the leader writes, if they are in Kubernetes.
+    fn show_records(&self) -> Result<Option<(Standby, Arc<Store>)>, String> {
+        let (clock, inventory) = (self.clock.clone(), &self.config.inventory);
+        let namespace = self.config.own_namespace.as_deref().filter(|_| inventory.in_kubernetes);
+        let Some(namespace) = namespace.filter(|_| inventory.enabled) else { return Ok(None) };
+        let records = Standby::start(&self.kubernetes, namespace, clock.clone(), &self.metrics);
+        let records = records.map_err(no_thread)?;
+        let store = Arc::new(Store::to_show(clock, Arc::clone(&self.metrics)));
+        let heard = records.heard();
+        let api = self.api(&store).of_standby(Box::new(move || heard.age()));
+        let _ = self.standby_api.set(api);
+        Ok(Some((records, store)))
     }
 
     /// The name of a server that takes no connections any more, if there is one.

@@ -11,7 +11,10 @@
 //! overtaken by a write of ours can be mistaken for what the object is now.
 
 mod known;
+mod listed;
 pub mod node_interfaces;
+pub(crate) mod reading;
+pub(crate) mod standby;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,8 +24,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use self::known::{Due, Known, Seen, Writer};
+use self::known::{Due, Known, Writer};
+use self::listed::Held;
 use self::node_interfaces::{NODE_INTERFACES, RENUMBER_ANNOTATION, WRITER_ANNOTATION, object};
+use self::reading::{NO_NAMESPACE, list, unlisted, watch};
 use crate::clock::{Clock, Now};
 use crate::config::Config;
 use crate::inventory::backend::{Backend, Opened, Trouble, Written};
@@ -32,15 +37,13 @@ use crate::inventory::store::Condition;
 use crate::kube::client::KubeClient;
 use crate::kube::error::{Call, KubeError};
 use crate::kube::objects::{ObjectMeta, RawObject};
-use crate::kube::watch::{Observation, Timing};
-use crate::kube::watcher::{WatchSettings, Watcher};
+use crate::kube::watch::Observation;
+use crate::kube::watcher::Watcher;
 use crate::metrics::Metrics;
 use crate::threads::{Task, lock, side_by_side};
 
 /// Calls that are made at the same time.
 const SIDE_BY_SIDE: usize = 8;
-/// Objects in a page of a list.
-const PAGE: u32 = 500;
 /// How often what others changed meanwhile is looked at and written over before that is left for later.
 const ROUNDS: usize = 3;
 
@@ -118,16 +121,9 @@ impl Records {
         if watcher.is_some() {
             return Ok(());
         }
-        let settings = WatchSettings {
-            resource: NODE_INTERFACES,
-            namespace: Some(namespace.to_owned()),
-            timing: Timing::default(),
-            seed: fastrand::u64(..),
-        };
         let shared = Arc::clone(&self.shared);
         let sink = move |observation| shared.observe(observation);
-        let (clock, metrics) = (self.clock.clone(), Arc::clone(&self.metrics));
-        let started = Watcher::spawn("watch-records", &self.client, settings, clock, metrics, sink);
+        let started = watch(&self.client, namespace, &self.clock, &self.metrics, sink);
         let no_thread = |error| {
             let reason = format!("no thread can be started to watch the records: {error}");
             Trouble(Condition::Unreadable, reason)
@@ -299,9 +295,8 @@ impl Backend for Records {
         let listed = list(&self.client, namespace);
         *lock(&self.under_way) = None;
         let listed = listed.map_err(|error| Trouble(Condition::Unreadable, unlisted(&error)))?;
-        let now = self.clock.now().wall;
-        let (known, opened) = known::opened(&listed, now);
-        lock(&self.shared.known).replace(known);
+        let Held { objects, names, opened } = listed.held(self.clock.now().wall);
+        lock(&self.shared.known).replace(objects, names);
         self.start_watch(namespace)?;
         Ok(opened)
     }
@@ -386,50 +381,6 @@ impl Shared {
         drop(known);
         if let (true, Some(wake)) = (has_news, self.wake.get()) {
             wake();
-        }
-    }
-}
-
-const NO_NAMESPACE: &str = "the records can't be read: the operator's own namespace isn't known; set \
-                            POD_NAMESPACE";
-
-fn unlisted(error: &KubeError) -> String {
-    format!("the records can't be read: {error}")
-}
-
-/// The records of a namespace as they are now, for commands that look once and end.
-///
-/// # Errors
-/// Why they can't be read.
-pub(crate) fn read(
-    client: &KubeClient,
-    namespace: Option<&str>,
-    clock: &Clock,
-) -> Result<Opened, String> {
-    let namespace = namespace.ok_or(NO_NAMESPACE)?;
-    let listed = list(client, namespace).map_err(|error| unlisted(&error))?;
-    Ok(known::opened(&listed, clock.now().wall).1)
-}
-
-/// All objects of a namespace, in pages.
-fn list(client: &KubeClient, namespace: &str) -> Result<Seen, KubeError> {
-    let (mut limit, mut token, mut seen) = (Some(PAGE), None::<String>, Seen::default());
-    loop {
-        let page = client.list_page(&NODE_INTERFACES, Some(namespace), limit, token.as_deref());
-        match page {
-            Ok(page) => {
-                page.objects.iter().for_each(|object| seen.add(object));
-                seen.unnamed.extend(page.unreadable);
-                token = page.continue_token;
-                if token.is_none() {
-                    return Ok(seen);
-                }
-            }
-            // The token is too old: without pages nothing can become that.
-            Err(error) if error.status().is_expired() && token.is_some() => {
-                (limit, token, seen) = (None, None, Seen::default());
-            }
-            Err(error) => return Err(error),
         }
     }
 }

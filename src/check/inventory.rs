@@ -36,7 +36,7 @@ pub(super) fn rows(config: &Config, client: &KubeClient) -> Vec<Row> {
 fn records_row(config: &Config, client: &KubeClient) -> Row {
     let namespace = config.own_namespace.as_deref();
     let place = namespace.map_or_else(|| "not known".to_owned(), |it| format!("namespace {it}"));
-    match records::read(client, namespace, &Clock::system()) {
+    match records::reading::read(client, namespace, &Clock::system()) {
         Ok(read) if read.findings.is_empty() => {
             let nodes = count(read.inventory.len(), "node");
             Row::fine(RECORDS, place, format!("hold {nodes}"))

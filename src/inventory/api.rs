@@ -78,6 +78,9 @@ pub struct ApiSettings {
     pub token_file: Option<PathBuf>,
 }
 
+/// How old the records may be that a replica shows which doesn't lead.
+pub(crate) type Age = Box<dyn Fn() -> Duration + Send + Sync>;
+
 /// Says who leads and how to ask it, if it isn't this replica.
 pub(crate) type Leadership = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
@@ -88,6 +91,8 @@ pub struct Api {
     cors_origin: Option<String>,
     token: Option<TokenFile>,
     leadership: Leadership,
+    /// None: another replica's records aren't shown.
+    age: Option<Age>,
     /// Differs from run to run, so that a version number is never taken for one of another run.
     run: u64,
     /// Held while an answer is made of copies: they aren't counted before.
@@ -114,9 +119,15 @@ impl Api {
             overview,
             cors_origin: settings.cors_origin.filter(|origin| !origin.is_empty()),
             leadership,
+            age: None,
             run: fastrand::u64(..),
             making: Mutex::default(),
         }
+    }
+
+    /// The same routes over what another replica keeps.
+    pub(crate) fn of_standby(self, age: Age) -> Api {
+        Api { age: Some(age), ..self }
     }
 
     fn route(&self, request: &Request) -> Result<Response, Response> {
@@ -148,7 +159,7 @@ impl Api {
         }
     }
 
-    /// Refuses clients without the token, and all where another replica leads.
+    /// Refuses clients without the token, and all where another replica has the records.
     fn permit(&self, request: &Request) -> Result<(), Response> {
         if let Some(token) = &self.token {
             let expected = token.token(self.store.clock().now().uptime).map_err(|_| {
@@ -171,7 +182,8 @@ impl Api {
         }
         match (self.leadership)() {
             None => Ok(()),
-            Some(leader) => Err(not_the_leader(&leader)),
+            Some(leader) if self.age.is_none() => Err(not_the_leader(&leader)),
+            Some(_) => Ok(()),
         }
     }
 
@@ -302,7 +314,10 @@ impl Api {
         answer: impl FnOnce() -> Result<Response, Response>,
     ) -> Result<Response, Response> {
         let scope = if self.token.is_some() { "private, no-cache" } else { "no-cache" };
-        Ok(unless_known(request, tag, answer)?.with("Cache-Control", scope))
+        let answer = unless_known(request, tag, answer)?.with("Cache-Control", scope);
+        let Some(age) = &self.age else { return Ok(answer) };
+        let leader = (self.leadership)().unwrap_or_else(|| "this replica, which starts".to_owned());
+        Ok(answer.with("Age", age().as_secs().to_string()).with("X-Leader", leader))
     }
 
     /// Lets pages of the one configured origin read the answer.
@@ -314,7 +329,7 @@ impl Api {
         }
         let response = response
             .with("Access-Control-Allow-Origin", allowed.clone())
-            .with("Access-Control-Expose-Headers", "ETag, Link, X-Continue");
+            .with("Access-Control-Expose-Headers", "Age, ETag, Link, X-Continue, X-Leader");
         match request.method {
             Method::Options => response
                 .with("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS")

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::backend::{Backend, Trouble, Written};
+use super::backend::{Backend, Opened, Trouble, Written};
 use super::contents::Inventory;
 use super::file::File;
 use super::files::{Disk, Files};
@@ -156,6 +156,28 @@ impl Store {
         drop(memory);
         lock(&store.disk).is_closed = true;
         store
+    }
+
+    /// A store that shows what it is given, and nothing yet.
+    pub(crate) fn to_show(clock: Clock, metrics: Arc<Metrics>) -> Store {
+        let store = Store::in_memory(Inventory::default(), clock, metrics);
+        store.show(Err(Trouble(Condition::Opening, "the records are being read".to_owned())));
+        store
+    }
+
+    /// Shows what another replica keeps, in a store that writes nothing.
+    pub(crate) fn show(&self, read: Result<Opened, Trouble>) {
+        let mut memory = lock(&self.memory);
+        let (condition, reason) = match read {
+            Ok(opened) => {
+                let version = memory.inventory.version() + 1;
+                memory.inventory = Arc::new(opened.inventory.at_version(version));
+                memory.findings = opened.findings;
+                (Condition::Healthy, String::new())
+            }
+            Err(Trouble(condition, reason)) => (condition, reason),
+        };
+        memory.state = StoreState { condition, since: self.clock.now().wall, reason };
     }
 
     /// Gives the store its thread.

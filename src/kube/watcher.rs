@@ -5,6 +5,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -34,8 +35,30 @@ pub struct WatchSettings {
 /// A running watcher. Dropping it stops it without waiting for its end.
 pub struct Watcher {
     client: KubeClient,
+    heard: Heard,
     stop: Option<Sender<Infallible>>,
     thread: Thread,
+}
+
+/// When the API server was heard last: an answer to a list, an event, or its sign of life each minute.
+#[derive(Clone, Debug)]
+pub(crate) struct Heard {
+    /// Uptime in milliseconds.
+    at: Arc<AtomicU64>,
+    clock: Clock,
+}
+
+impl Heard {
+    /// So old what was observed may be.
+    pub(crate) fn age(&self) -> Duration {
+        let at = Duration::from_millis(self.at.load(Ordering::SeqCst));
+        self.clock.now().uptime.saturating_sub(at)
+    }
+
+    fn note(&self) {
+        let at = u64::try_from(self.clock.now().uptime.as_millis()).unwrap_or(u64::MAX);
+        self.at.store(at, Ordering::SeqCst);
+    }
 }
 
 impl Watcher {
@@ -56,7 +79,9 @@ impl Watcher {
             settings.timing.clone(),
             fastrand::Rng::with_seed(settings.seed),
         );
+        let heard = Heard { at: Arc::default(), clock: clock.clone() };
         let mut loop_ = WatchLoop {
+            heard: heard.clone(),
             name: name.to_owned(),
             client: client.clone(),
             settings,
@@ -69,7 +94,12 @@ impl Watcher {
             ignored: 0,
         };
         let thread = Thread::spawn(name, move || loop_.run())?;
-        Ok(Watcher { client, stop: Some(stop), thread })
+        Ok(Watcher { client, heard, stop: Some(stop), thread })
+    }
+
+    /// Tells at any time when the API server was heard last.
+    pub(crate) fn heard(&self) -> Heard {
+        self.heard.clone()
     }
 
     /// Tells the thread to end, also if it is blocked in a read. Observations may still come until
@@ -92,6 +122,7 @@ impl Drop for Watcher {
 }
 
 struct WatchLoop<S> {
+    heard: Heard,
     name: String,
     client: KubeClient,
     settings: WatchSettings,
@@ -170,6 +201,9 @@ impl<S: FnMut(Observation)> WatchLoop<S> {
         // What a stop does to calls and reads is no trouble to speak of.
         if self.is_stopped() {
             return Action::Wait(Duration::ZERO);
+        }
+        if matches!(input, Input::PageListed(_) | Input::WatchOpened | Input::Line(_)) {
+            self.heard.note();
         }
         let step = self.machine.step(input, self.clock.now().uptime);
         if let Some(reason) = step.restart {

@@ -2,22 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::News;
+use super::listed::{Key, Object, key_of, unreadable, unusable};
 use super::node_interfaces::{
     Digest, Found, digest_of, is_edited, is_to_renumber, keeps_ids, name_of, node_name_of, read,
-    target_of, vm_id_of, without_ids, writer_of,
+    target_of, without_ids, writer_of,
 };
-use crate::inventory::backend::{Opened, Unreadable, Written};
+use crate::inventory::backend::Written;
 use crate::inventory::contents::{Inventory, Stored};
 use crate::inventory::record::{Change, Owner, Record};
 use crate::kube::objects::RawObject;
 
-/// So long `updatedAt` of an object may lag while nothing else changes.
-const LAG: Duration = Duration::from_secs(3600);
 /// Nodes that are named in one piece of news.
 const NAMES_SHOWN: usize = 5;
 
@@ -31,103 +29,6 @@ pub(super) struct Writer {
     pub(super) manager: &'static str,
     /// This replica, by its name in the Lease.
     pub(super) replica: String,
-}
-
-/// Provider, in lower case, and node name: a record's key in the inventory.
-type Key = (String, String);
-
-fn key_of(record: &Record) -> Key {
-    (record.provider_id.to_ascii_lowercase(), record.node_name.clone())
-}
-
-/// All objects of a list.
-#[derive(Default)]
-pub(super) struct Seen {
-    objects: Vec<(Object, Option<Record>)>,
-    names: Vec<String>,
-    /// What was wrong with objects that have no name.
-    pub(super) unnamed: Vec<String>,
-}
-
-impl Seen {
-    pub(super) fn add(&mut self, raw: &RawObject) {
-        self.names.push(raw.metadata.name.clone());
-        self.objects.push(match read(raw) {
-            Ok(found) => (Object::of(raw, &found), Some(found.record)),
-            Err(reason) => (Object::unreadable(raw, reason), None),
-        });
-    }
-}
-
-/// What is known of one object.
-#[derive(Clone, Debug)]
-struct Object {
-    key: Key,
-    target: String,
-    /// Empty: it isn't there.
-    version: String,
-    /// What it holds; none: something else than what it should, whatever that is.
-    digest: Option<Digest>,
-    updated_at: Timestamp,
-    /// What was written without an answer, so that it may be what the object holds.
-    tried: Option<Digest>,
-    /// The record that it was last found to hold.
-    same: Option<Arc<Stored>>,
-    /// Why its record can't be read.
-    unreadable: Option<String>,
-    /// The VM that it is of, as far as that can be told where the record can't be read.
-    vm_id: Option<String>,
-    /// Its node is to be numbered anew.
-    renumber: bool,
-    /// The replica that wrote it.
-    writer: Option<String>,
-}
-
-impl Object {
-    fn of(raw: &RawObject, found: &Found) -> Object {
-        Object {
-            key: key_of(&found.record),
-            target: found.target.clone(),
-            version: raw.metadata.resource_version.clone(),
-            digest: found.has_labels.then_some(found.digest),
-            updated_at: found.record.updated_at,
-            tried: None,
-            same: None,
-            unreadable: None,
-            vm_id: None,
-            renumber: is_to_renumber(&raw.metadata),
-            writer: writer_of(raw),
-        }
-    }
-
-    fn unreadable(raw: &RawObject, reason: String) -> Object {
-        Object {
-            digest: None,
-            unreadable: Some(reason),
-            vm_id: vm_id_of(raw),
-            ..Object::new((String::new(), node_name_of(raw)), raw.metadata.resource_version.clone())
-        }
-    }
-
-    fn new(key: Key, version: String) -> Object {
-        Object {
-            key,
-            target: String::new(),
-            version,
-            digest: None,
-            updated_at: Timestamp::UNIX_EPOCH,
-            tried: None,
-            same: None,
-            unreadable: None,
-            vm_id: None,
-            renumber: false,
-            writer: None,
-        }
-    }
-
-    fn is_late(&self, record: &Record) -> bool {
-        self.updated_at.checked_add(LAG).is_ok_and(|until| record.updated_at >= until)
-    }
 }
 
 /// A write that is to be made.
@@ -159,61 +60,15 @@ pub(super) struct Known {
     settled: BTreeMap<(&'static str, Option<Owner>), BTreeSet<String>>,
 }
 
-/// Makes of a list the inventory that it holds, and what is known of the objects.
-pub(super) fn opened(seen: &Seen, now: Timestamp) -> (Known, Opened) {
-    let mut known = Known::default();
-    let mut findings: Vec<String> = seen.unnamed.clone();
-    let mut newest: BTreeMap<(String, String), Timestamp> = BTreeMap::new();
-    let vm_of = |record: &Record| {
-        (record.provider_id.to_ascii_lowercase(), record.instance_id.to_ascii_lowercase())
-    };
-    let accepted =
-        |(_, record): &&(Object, Option<Record>)| record.as_ref().is_some_and(Record::was_accepted);
-    for record in seen.objects.iter().filter(accepted).filter_map(|(_, record)| record.as_ref()) {
-        let newest = newest.entry(vm_of(record)).or_insert(record.updated_at);
-        *newest = record.updated_at.max(*newest);
-    }
-    let mut records = Vec::new();
-    for (name, (object, record)) in seen.names.iter().zip(&seen.objects) {
-        known.objects.insert(name.clone(), object.clone());
-        if let Some(reason) = &object.unreadable {
-            findings.push(unusable(name, &object.key.1, reason));
-        }
-        let Some(record) = record else { continue };
-        // The VM got another node name, and a crash came before the record under the old one was taken
-        // away: that is done with the first write.
-        let is_outdated = record.was_accepted()
-            && newest.get(&vm_of(record)).is_some_and(|newest| *newest > record.updated_at);
-        if is_outdated {
-            continue;
-        }
-        let is_newest = known.names.get(&object.key).is_none_or(|other| {
-            known.objects.get(other).is_none_or(|other| other.updated_at <= record.updated_at)
-        });
-        if is_newest {
-            known.names.insert(object.key.clone(), name.clone());
-        }
-        records.push(match (object.renumber && keeps_ids(record), without_ids(record, now)) {
-            (true, Change::Upsert(record)) => record,
-            _ => record.clone(),
-        });
-    }
-    let inventory = Inventory::of(records).with_unreadable(known.unreadable());
-    (known, Opened { inventory, findings })
-}
-
-fn unusable(name: &str, node_name: &str, reason: &str) -> String {
-    format!(
-        "the record {name} can't be read, so node {node_name} isn't sent: {reason}; correct it, or \
-         put a back-up in its place"
-    )
-}
-
 impl Known {
-    /// Takes a list's place of what was known; what the watch showed meanwhile stays.
-    pub(super) fn replace(&mut self, listed: Known) {
+    /// What was known is replaced by what a list held; what the watch showed meanwhile stays.
+    pub(super) fn replace(
+        &mut self,
+        objects: BTreeMap<String, Object>,
+        names: BTreeMap<Key, String>,
+    ) {
         let shown = std::mem::take(&mut self.shown);
-        *self = Known { shown, ..listed };
+        *self = Known { shown, objects, names, ..Known::default() };
     }
 
     /// The watch shows an object.
@@ -248,18 +103,6 @@ impl Known {
         let shown = std::mem::take(&mut self.shown).into_iter();
         let news = shown.filter(|(name, version)| self.is_news(name, version.as_deref()));
         news.map(|(name, _)| name).collect()
-    }
-
-    fn unreadable(&self) -> Unreadable {
-        let mut unreadable = Unreadable::new();
-        for (name, object) in &self.objects {
-            let Some(reason) = &object.unreadable else { continue };
-            let text = format!("the record {name} can't be read: {reason}");
-            for name in object.vm_id.iter().chain([&object.key.1]) {
-                unreadable.insert(name.clone(), text.clone());
-            }
-        }
-        unreadable
     }
 
     /// Takes note of an object as it is now.
@@ -375,7 +218,7 @@ impl Known {
     pub(super) fn take_changes(&mut self, written: &mut Written) {
         written.changes = std::mem::take(&mut self.changes).into_values().collect();
         if std::mem::take(&mut self.has_new_unreadable) {
-            written.unreadable = Some(self.unreadable());
+            written.unreadable = Some(unreadable(&self.objects));
         }
     }
 

@@ -2,6 +2,8 @@
 
 mod edits;
 mod moves;
+mod pace;
+mod standby;
 
 use std::time::{Duration, Instant};
 

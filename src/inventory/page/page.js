@@ -25,6 +25,8 @@ const state = {
   open: new Map(),
   cards: new Map(),
   clockAhead: 0,
+  leader: null,
+  age: 0,
   reachedAt: null,
   failed: false,
 };
@@ -76,6 +78,8 @@ async function ask(path) {
   const answer = await fetch(path, { headers, cache: "no-store" });
   const date = Date.parse(answer.headers.get("Date"));
   if (date) state.clockAhead = date - Date.now();
+  state.leader = answer.headers.get("X-Leader");
+  state.age = Number(answer.headers.get("Age"));
   if (answer.status === 304) return null;
   const body = await answer.json();
   if (!answer.ok) throw Object.assign(new Error(body.error), { status: answer.status });
@@ -145,7 +149,7 @@ function showFreshness() {
   const element = at("freshness");
   element.classList.toggle("bad", state.failed);
   if (!state.failed) {
-    element.textContent = words.updated;
+    element.textContent = state.leader ? say("standby", state) : words.updated;
   } else if (state.reachedAt) {
     element.textContent = say("unreachable", { when: absolute.format(new Date(state.reachedAt)) });
   } else {

@@ -49,11 +49,12 @@ const fn when_leading(verb: &'static str, made_in: (&'static str, &'static str))
     Call { verb, resource: Resource::LEASES, subresource: "", made_in, role: Role::Leader }
 }
 
-const fn of_records(verb: &'static str, code: &'static str) -> Call {
-    let made_in = ("src/records.rs", code);
+const fn of_records(verb: &'static str, made_in: (&'static str, &'static str)) -> Call {
     Call { verb, resource: NODE_INTERFACES, subresource: "", made_in, role: Role::Records }
 }
 
+const RECORDS: &str = "src/records.rs";
+const READING: &str = "src/records/reading.rs";
 const STATUSES: &str = "src/kube/status_writer.rs";
 const SECRETS: &str = "src/kube/secret_writer.rs";
 const EVENTS: &str = "src/kube/events.rs";
@@ -83,13 +84,13 @@ const CALLS: &[Call] = &[
     call("patch", Resource::SECRETS, "", (SECRETS, ".merge::<")),
     call("create", Resource::EVENTS, "", (EVENTS, ".create::<")),
     call("patch", Resource::EVENTS, "", (EVENTS, ".merge::<")),
-    of_records("list", ".list_page("),
-    of_records("watch", "Watcher::spawn("),
-    of_records("get", ".get::<"),
-    of_records("create", ".create::<"),
-    of_records("patch", ".apply::<"),
-    of_records("patch", ".merge::<"), // takes an annotation off
-    of_records("delete", "client.delete("),
+    of_records("list", (READING, ".list_page(")),
+    of_records("watch", (READING, "Watcher::spawn(")),
+    of_records("get", (RECORDS, ".get::<")),
+    of_records("create", (RECORDS, ".create::<")),
+    of_records("patch", (RECORDS, ".apply::<")),
+    of_records("patch", (RECORDS, ".merge::<")), // takes an annotation off
+    of_records("delete", (RECORDS, "client.delete(")),
     when_leading("get", (LEASE, ".get::<")),
     when_leading("create", (LEASE, ".create::<")),
     when_leading("update", (LEASE, ".put::<")),
