@@ -18,7 +18,7 @@ VENDORED := $(TARGET_DIR)/multinic-operator-$(VERSION)-vendored.tar.gz
 FUZZ ?= answers
 SECONDS_EACH ?= 1800
 
-.PHONY: demo test simulation soak check format lint docs bench fuzz mutants install uninstall deploy undeploy manifests
+.PHONY: demo test simulation soak check format lint docs bench fuzz mutants install uninstall uninstall-records deploy undeploy manifests
 .PHONY: static image image-test vendor offline-test reproducible deny deny-advisories licences sbom
 
 ## Builds, starts the real programs against a simulated cloud, shows what happens; STAY=yes goes on until Enter.
@@ -85,20 +85,25 @@ mutants:
 			$(if $(FILE),--re '^$(FILE):') --output target/mutants-$$half || survived=$$?; \
 	done; exit $$survived
 
-## The CustomResourceDefinition. `uninstall` takes every OpenstackConfig with it.
+## The custom resources. `uninstall` takes every OpenstackConfig with it, and leaves the records;
+## `uninstall-records` takes those too, and with them which interface id each port has.
 install:
 	kubectl apply -k manifests/crd
 
 uninstall:
-	kubectl delete --ignore-not-found -k manifests/crd
+	kubectl delete --ignore-not-found -f manifests/crd/openstackconfigs.yaml
+
+uninstall-records:
+	kubectl delete --ignore-not-found -f manifests/crd/nodeinterfaces.yaml
 
 ## The operator in its namespace: make deploy IMG=registry/multinic-operator:tag [OVERLAY=pvc]
 ## [PULL_SECRET=name of a Secret for the registry]. tools/manifests/deploy says what else it does.
 deploy:
 	@tools/manifests/deploy $(OVERLAY) $(IMG)
 
+## Takes it away, after an export of its records into the current folder.
 undeploy:
-	folder=$$(tools/manifests/folder $(OVERLAY)) && kubectl delete --ignore-not-found -k "$$folder"
+	@tools/manifests/undeploy $(OVERLAY)
 
 ## What `make deploy` would apply, to standard output.
 manifests:

@@ -30,7 +30,7 @@ pub const NEEDED: [Access; 4] = [
 /// In the operator's own namespace, with LEADER_ELECT.
 pub const NEEDED_TO_LEAD: Access = Access {
     name: Some("multinic-operator"),
-    role: "manifests/components/ha/leader_election_role.yaml",
+    role: "manifests/rbac/leader_election_role.yaml",
     ..needed(Resource::LEASES, "", &["get", "create", "update"])
 };
 

@@ -134,6 +134,7 @@ fn accepted() -> Vec<Value> {
             "tolerations": [{"operator": "Exists"}],
             "affinity": {"nodeAffinity": {}},
         }),
+        json!({"replicas": 2}),
         json!({"rbac": {"create": false}, "networkPolicy": {"enabled": false},
             "crds": {"install": false}, "inventory": {"enabled": false}}),
     ]
@@ -191,7 +192,7 @@ fn what_cannot_work_is_refused_with_what_replaces_it() {
             json!({"operatorSecret": {"existingSecret": "a", "CONTRABASS_ENCRYPT_KEY": "k"}}),
             "put the key into that Secret",
         ),
-        (json!({"replicas": 2}), "set persistence.enabled"),
+        (json!({"operatorConfig": {"INVENTORY_STORE": "file"}}), "set persistence.enabled"),
         (json!({"replicas": 2, "persistence": {"enabled": true}}), "to [ReadWriteMany]"),
     ];
     let values: Vec<Value> = cases.iter().map(|(values, _)| values.clone()).collect();
@@ -322,7 +323,6 @@ fn kustomizations() -> Vec<(&'static str, Value)> {
             "overlays/ha",
             like(json!({
                 "replicas": 2,
-                "persistence": {"enabled": true, "accessModes": ["ReadWriteMany"]},
             })),
         ),
         ("overlays/namespaced", like(json!({"watchNamespaces": ["default"]}))),
@@ -409,6 +409,28 @@ fn it_brings_what_the_kustomizations_bring() {
             assert_same(&ours[&name], &theirs, &format!("{folder}: {name}"));
         }
     }
+}
+
+#[test]
+fn without_a_claim_the_records_are_kept_in_kubernetes() {
+    let values = [json!({}), json!({"persistence": {"enabled": true}})];
+    let Some(releases) = releases(&values) else { return };
+    let [kubernetes, file]: [Release; 2] =
+        releases.into_iter().map(Result::unwrap).collect::<Vec<_>>().try_into().ok().unwrap();
+    for (suffix, source) in [
+        ("records", "manifests/rbac/records_role.yaml"),
+        ("leader-election", "manifests/rbac/leader_election_role.yaml"),
+    ] {
+        let name = format!("chart-multinic-operator-{suffix}-role");
+        let source = &documents(&text(source))[0];
+        assert_eq!(kubernetes.find("Role", &name)["rules"], source["rules"], "{suffix}");
+        let has = file.objects.iter().any(|object| object["metadata"]["name"] == name.as_str());
+        assert_eq!(has, suffix == "leader-election");
+    }
+    assert!(kubernetes.settings().inventory.in_kubernetes);
+    assert!(!file.settings().inventory.in_kubernetes);
+    let volumes = kubernetes.pod()["volumes"].to_string();
+    assert!(!volumes.contains("emptyDir") && !volumes.contains("Claim"), "{volumes}");
 }
 
 fn assert_same(ours: &Value, theirs: &Value, what: &str) {

@@ -12,6 +12,7 @@ use crate::repository;
 /// `kubectl get` prints the value of the first line of `cluster` whose key is among its arguments.
 const KUBECTL: &str = r#"#!/usr/bin/env bash
 folder=$(dirname "$0")
+[[ $1 == -n && $3 == get ]] && set -- get "$4" "$5"
 case $1 in
 kustomize) PATH=${PATH#*:} exec kubectl "$@" ;;
 get)
@@ -22,7 +23,8 @@ get)
     ;;
 *)
     echo "$*" >>"$folder/calls"
-    [[ $1 != apply ]] || cat >"$folder/applied"
+    [[ $1 != apply && $1 != delete ]] || cat >"$folder/applied"
+    [[ ! -e $folder/fails || " $* " != *" $(cat "$folder/fails") "* ]]
     ;;
 esac
 "#;
@@ -120,29 +122,83 @@ fn a_claim_that_cannot_be_changed_is_said_before_anything_is_applied() {
     if !has_kubectl() {
         return;
     }
-    let cluster = Cluster::with(&[("persistentvolumeclaim", "ReadWriteOnce")]);
-    let answer = cluster.deploy(&["OVERLAY=ha"]);
+    let cluster = Cluster::with(&[("persistentvolumeclaim", "ReadWriteMany")]);
+    let answer = cluster.deploy(&["OVERLAY=pvc"]);
     assert!(!answer.success && cluster.calls().is_empty(), "{:?}", cluster.calls());
     for part in
-        ["is ReadWriteOnce", "wants ReadWriteMany", "delete pvc multinic-operator-inventory"]
+        ["is ReadWriteMany", "wants ReadWriteOnce", "delete pvc multinic-operator-inventory"]
     {
         assert!(answer.errors.contains(part), "{part}: {}", answer.errors);
     }
-    assert!(cluster.deploy(&["OVERLAY=pvc"]).success);
+    assert!(cluster.deploy(&["OVERLAY=ha"]).success);
 }
 
+const NAME: (&str, &str) = ("jsonpath={.metadata.name}", "multinic-operator-controller-manager");
+const STORE: &str = "@.name==\"INVENTORY_STORE\"";
+const CLAIM: (&str, &str) = ("persistentVolumeClaim.claimName", "multinic-operator-inventory");
+
 #[test]
-fn an_overlay_without_the_inventorys_volume_is_refused_until_that_is_meant() {
+fn an_operator_that_would_start_without_its_records_is_refused_until_they_are_moved() {
     if !has_kubectl() {
         return;
     }
-    let cluster = Cluster::with(&[("deployment.apps", "multinic-operator-inventory")]);
-    let answer = cluster.deploy(&["OVERLAY=default"]);
-    assert!(!answer.success && cluster.calls().is_empty(), "{:?}", cluster.calls());
-    assert!(answer.errors.contains("FORGET=yes"), "{}", answer.errors);
-    let answer = cluster.deploy(&["OVERLAY=default", "FORGET=yes"]);
+    for (store, claim, overlay, place) in [
+        ("file", Some(CLAIM), "default", "the claim multinic-operator-inventory"),
+        ("", Some(CLAIM), "ha", "the claim multinic-operator-inventory"),
+        ("", None, "default", "a volume that goes with its pod"),
+        ("kubernetes", None, "pvc", "NodeInterfaces of namespace multinic-operator-system"),
+    ] {
+        let objects: Vec<_> = [(STORE, store), NAME].into_iter().chain(claim).collect();
+        let cluster = Cluster::with(&objects);
+        let overlay = format!("OVERLAY={overlay}");
+        let answer = cluster.deploy(&[&overlay]);
+        assert!(!answer.success && cluster.calls().is_empty(), "{:?}", cluster.calls());
+        for part in [place, "MOVED=yes"] {
+            assert!(answer.errors.contains(part), "{part}: {}", answer.errors);
+        }
+        let answer = cluster.deploy(&[&overlay, "MOVED=yes"]);
+        assert!(answer.success, "{}", answer.errors);
+    }
+    for (store, claim, overlay) in
+        [("kubernetes", None, "default"), ("kubernetes", None, "ha"), ("file", Some(CLAIM), "pvc")]
+    {
+        let objects: Vec<_> = [(STORE, store), NAME].into_iter().chain(claim).collect();
+        let answer = Cluster::with(&objects).deploy(&[&format!("OVERLAY={overlay}")]);
+        assert!(answer.success, "{overlay}: {}", answer.errors);
+    }
+}
+
+#[test]
+fn an_operator_is_taken_away_after_an_export_and_its_namespace_stays() {
+    if !has_kubectl() {
+        return;
+    }
+    let there = [("get deployment", "deployment.apps/multinic-operator-controller-manager")];
+    let cluster = Cluster::with(&there);
+    let undeploy = |cluster: &Cluster, forget: &str| {
+        let mut command = Command::new(repository("tools/manifests/undeploy"));
+        let path = format!("{}:{}", cluster.path().display(), std::env::var("PATH").unwrap());
+        command.arg("default").current_dir(cluster.path());
+        ask(command.env("PATH", path).env("FORGET", forget), "")
+    };
+    let answer = undeploy(&cluster, "");
     assert!(answer.success, "{}", answer.errors);
-    assert!(answer.errors.contains("it is lost with the pod"), "{}", answer.errors);
+    let exec = "-n multinic-operator-system exec deploy/multinic-operator-controller-manager -- \
+                /multinic-operator export";
+    assert_eq!(cluster.calls(), [exec, "delete --ignore-not-found -f -"]);
+    let kinds: Vec<_> = documents(&cluster.applied())
+        .into_iter()
+        .map(|object| object["kind"].as_str().unwrap().to_owned())
+        .collect();
+    assert!(kinds.contains(&"Deployment".to_owned()) && !kinds.contains(&"Namespace".to_owned()));
+    assert!(answer.errors.contains("multinic-operator-records-"), "{}", answer.errors);
+    // Without an export nothing is taken away.
+    let cluster = Cluster::with(&there);
+    fs::write(cluster.path().join("fails"), "exec").unwrap();
+    let answer = undeploy(&cluster, "");
+    assert!(!answer.success && answer.errors.contains("FORGET=yes"), "{}", answer.errors);
+    assert_eq!(cluster.calls(), [exec]);
+    assert!(undeploy(&cluster, "yes").success);
 }
 
 #[test]

@@ -14,12 +14,12 @@ use crate::{repository, text};
 /// Each folder that is applied, and how many objects come out of it.
 const FOLDERS: &[(&str, usize)] = &[
     ("crd", 2),
-    ("default", 11),
+    ("default", 15),
     ("samples", 1),
-    ("test", 20),
-    ("overlays/pvc", 12),
-    ("overlays/ha", 15),
-    ("overlays/namespaced", 11),
+    ("test", 25),
+    ("overlays/pvc", 14),
+    ("overlays/ha", 16),
+    ("overlays/namespaced", 15),
     ("monitoring", 4),
     ("overlays/prometheus-operator", 6),
 ];
@@ -200,7 +200,9 @@ fn the_pod_fits_the_programs_defaults() {
         json!({"path": "/readyz", "port": "health"})
     );
     let folder = config.inventory.path.parent().unwrap().to_str().unwrap();
-    let mounts = container["volumeMounts"].as_array().unwrap();
+    let with_file = rendered("overlays/pvc").unwrap();
+    let mounts = &self::deployment(&with_file)["spec"]["template"]["spec"]["containers"][0];
+    let mounts = mounts["volumeMounts"].as_array().unwrap();
     let mount = mounts.iter().find(|mount| mount["mountPath"] == folder).unwrap();
     assert_eq!(mount["name"], "inventory");
     assert!(mount["readOnly"].is_null());
@@ -304,14 +306,13 @@ fn the_secret_holds_nothing_that_a_later_apply_would_put_back() {
 }
 
 #[test]
-fn two_replicas_share_a_volume_and_elect_a_leader() {
+fn two_replicas_need_no_volume_and_elect_a_leader() {
     let Some(objects) = rendered("overlays/ha") else { return };
     let spec = &deployment(&objects)["spec"];
     assert_eq!(spec["replicas"], 2);
     let environment = spec["template"]["spec"]["containers"][0]["env"].as_array().unwrap();
     assert!(environment.contains(&json!({ "name": "LEADER_ELECT", "value": "true" })));
-    let claim = find(&objects, "PersistentVolumeClaim", "multinic-operator-inventory").unwrap();
-    assert_eq!(claim["spec"]["accessModes"], json!(["ReadWriteMany"]));
+    assert!(!objects.iter().any(|object| object["kind"] == "PersistentVolumeClaim"));
     let budget = find(&objects, "PodDisruptionBudget", OPERATOR).unwrap();
     assert_eq!(&budget["spec"]["selector"], &spec["selector"]);
     let role = find(&objects, "Role", "multinic-operator-leader-election-role").unwrap();
@@ -319,15 +320,24 @@ fn two_replicas_share_a_volume_and_elect_a_leader() {
 }
 
 #[test]
-fn an_inventory_that_lasts_replaces_the_one_that_does_not() {
-    for folder in ["overlays/pvc", "overlays/ha"] {
+fn records_are_kept_in_kubernetes_or_in_a_file_on_a_claim() {
+    for (folder, store) in [
+        ("default", "kubernetes"),
+        ("overlays/ha", "kubernetes"),
+        ("overlays/namespaced", "kubernetes"),
+        ("overlays/pvc", "file"),
+    ] {
         let Some(objects) = rendered(folder) else { return };
-        let volumes = &deployment(&objects)["spec"]["template"]["spec"]["volumes"];
-        let inventory = json!({
-            "name": "inventory",
-            "persistentVolumeClaim": { "claimName": "multinic-operator-inventory" },
-        });
-        assert!(volumes.as_array().unwrap().contains(&inventory), "{folder}: {volumes}");
+        let pod = &deployment(&objects)["spec"]["template"]["spec"];
+        let container = &pod["containers"][0];
+        let variable = json!({ "name": "INVENTORY_STORE", "value": store });
+        assert!(container["env"].as_array().unwrap().contains(&variable), "{folder}");
+        let claim = json!({ "claimName": "multinic-operator-inventory" });
+        let volumes = pod["volumes"].as_array().unwrap();
+        let is_mounted = volumes.iter().any(|volume| volume["persistentVolumeClaim"] == claim);
+        assert_eq!(is_mounted, store == "file", "{folder}");
+        let role = find(&objects, "Role", "multinic-operator-records-role");
+        assert_eq!(role.is_some(), store == "kubernetes", "{folder}");
     }
 }
 
@@ -340,7 +350,7 @@ fn rights_in_chosen_namespaces_are_those_that_are_watched() {
     let watched = watched.iter().find(|variable| variable["name"] == "WATCH_NAMESPACES").unwrap();
     let bound: Vec<&str> = objects
         .iter()
-        .filter(|object| object["kind"] == "RoleBinding")
+        .filter(|object| object["roleRef"]["kind"] == "ClusterRole")
         .map(|binding| binding["metadata"]["namespace"].as_str().unwrap())
         .collect();
     assert_eq!(watched["value"], bound.join(","));

@@ -53,7 +53,7 @@ fn the_helper_pod_is_restricted_and_runs_as_the_operators_user() {
             claims.extend(file.exists().then(|| document(file.to_str().unwrap())));
         }
     }
-    assert_eq!(claims.len(), 2, "of pvc and ha");
+    assert_eq!(claims.len(), 1);
     for claim in claims {
         let of_pod = &spec["volumes"][0]["persistentVolumeClaim"]["claimName"];
         let name = |object: &Value, key: &str| object["metadata"][key].clone();

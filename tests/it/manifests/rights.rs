@@ -185,7 +185,7 @@ fn the_role_allows_what_the_operator_asks_for_and_nothing_more() {
 
 #[test]
 fn the_leases_role_allows_what_the_election_asks_for_and_nothing_more() {
-    let role = &documents(&text("manifests/components/ha/leader_election_role.yaml"))[0];
+    let role = &documents(&text("manifests/rbac/leader_election_role.yaml"))[0];
     assert_eq!(role["kind"], "Role");
     assert_eq!(rights(role), needed(Role::Leader));
 }
