@@ -1,7 +1,7 @@
 //! The clouds of a simulation and what happens to them: two providers that lead to one OpenStack with
 //! two projects, few VMs and fewer names, so that collisions are common.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use simulated_cloud::state::{
@@ -120,6 +120,31 @@ pub(crate) fn beginning(random: &mut fastrand::Rng) -> CloudState {
     cloud
 }
 
+/// A cloud in which nothing is odd: so many VMs in the first project, each with two ports.
+pub(crate) fn quiet(vms: usize, random: &mut fastrand::Rng) -> CloudState {
+    let mut cloud = beginning(random);
+    cloud.settings.pagination_max_limit = None;
+    cloud.settings.nova_max_limit = 1000;
+    cloud.settings.token_lifetime_seconds = 86_400;
+    (cloud.ports, cloud.servers) = Default::default();
+    cloud.subnets[0].cidr = "10.0.0.0/16".to_owned();
+    for vm in 0..vms {
+        let server = Server { name: format!("node-0-{vm}"), ..server(0, vm, random) };
+        cloud.add_server(server);
+        for number in 0..2 {
+            let address = FixedIp {
+                subnet_id: subnet_id(0, 0),
+                ip_address: format!("10.0.{}.{}", vm / 100, 2 * (vm % 100) + number + 2),
+            };
+            let id = format!("{:08x}-0000-4000-8000-{vm:012x}", random.u32(..));
+            let status = "ACTIVE".to_owned();
+            let port = port(&mut cloud, 0, vm, random);
+            cloud.add_port(Port { id, status, fixed_ips: vec![address], ..port });
+        }
+    }
+    cloud
+}
+
 fn first_password(provider: &str) -> String {
     format!("{SECRET_MARK}-of-{provider}-0")
 }
@@ -222,6 +247,20 @@ fn port(cloud: &mut CloudState, project: usize, vm: usize, random: &mut fastrand
 fn some_port(cloud: &CloudState, random: &mut fastrand::Rng) -> Option<String> {
     let ids: Vec<&str> = cloud.ports.iter().map(|port| port.id.as_str()).collect();
     random.choice(ids).map(str::to_owned)
+}
+
+/// Takes away each second port, or each port but one of every VM, as one who may not see them would
+/// have it.
+pub(crate) fn hide_ports(cloud: &mut CloudState, random: &mut fastrand::Rng) -> Vec<Port> {
+    let is_half = random.bool();
+    let mut seen = BTreeSet::new();
+    let ports = cloud.ports.iter().enumerate();
+    let hidden = ports.filter(|(at, port)| match is_half {
+        true => at % 2 == 0,
+        false => !seen.insert(port.device_id.clone()),
+    });
+    let ids: Vec<String> = hidden.map(|(_, port)| port.id.clone()).collect();
+    ids.iter().filter_map(|id| cloud.ports.remove(id)).collect()
 }
 
 fn project_of(port: &Port) -> usize {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::faults::{Fault, SERVICES};
 
 /// Reasons of the Ready condition.
-const REASONS: [&str; 14] = [
+const REASONS: [&str; 15] = [
     "Synced",
     "NoChange",
     "ConfigError",
@@ -20,10 +20,11 @@ const REASONS: [&str; 14] = [
     "NovaError",
     "NodeConflict",
     "ViolaPostError",
+    "ChangeHeld",
 ];
 
 /// Everything else that happens.
-const HAPPENINGS: [&str; 49] = [
+const HAPPENINGS: [&str; 53] = [
     "long pause",
     "pass of several objects",
     "another pass in the way",
@@ -63,6 +64,10 @@ const HAPPENINGS: [&str; 49] = [
     "relist",
     "Kubernetes down",
     "node refused",
+    "ports hidden",
+    "ports shown again",
+    "approved",
+    "approval taken off",
     "killed",
     "ended in good order",
     "killed while reading",

@@ -16,10 +16,12 @@ use multinic_operator::http::client::Service;
 use multinic_operator::metrics::Metrics;
 use multinic_operator::overview::Overview;
 use multinic_operator::reconcile::{Context, Pass};
+use simulated_cloud::state::Port;
 
 use crate::cloud::{self, ENCRYPTION_KEY, NAME_KEY};
 use crate::disk::Disk;
 use crate::faults::{Fault, FaultSettings};
+use crate::holds::Holds;
 use crate::kubernetes::{Crowd, Kubernetes};
 use crate::oracle::Oracle;
 use crate::pace::Pace;
@@ -97,6 +99,7 @@ pub(crate) struct Simulation {
     /// POSTs that are under way.
     pub(crate) posting: usize,
     pub(crate) oracle: Oracle,
+    pub(crate) holds: Holds,
     pub(crate) pace: Pace,
     pub(crate) trace: Trace,
     pub(crate) passes: u64,
@@ -108,6 +111,8 @@ pub(crate) struct Simulation {
     /// The status that each object should have, and since when.
     pub(crate) wanted: BTreeMap<String, (Duration, serde_json::Value)>,
     pub(crate) outages: BTreeMap<Service, Duration>,
+    /// Ports that Neutron doesn't show for now.
+    pub(crate) hidden: Vec<Port>,
     pub(crate) disk_ends: Option<Duration>,
     /// When a clock, a process or a lease last did something that excuses the operator.
     pub(crate) upset_at: Duration,
@@ -136,7 +141,6 @@ fn config(random: &mut fastrand::Rng) -> (Config, bool) {
             "INVENTORY_DB_PATH" => PATH,
             // A power cut loses what a failing disk never took, and nothing here approves new ids.
             "MEMORY_LOST" => "renumber",
-            "HOLD_REMOVALS_ABOVE" => "off",
             "POLL_FAST_INTERVAL" => fast,
             "POLL_SLOW_INTERVAL" => slow,
             "POLL_ERROR_INTERVAL" => error,
@@ -192,6 +196,7 @@ impl Simulation {
             lives: 0,
             posting: 0,
             oracle,
+            holds: Holds::default(),
             pace: Pace::default(),
             trace: Trace::default(),
             passes: 0,
@@ -201,6 +206,7 @@ impl Simulation {
             is_faultless: false,
             wanted: BTreeMap::new(),
             outages: BTreeMap::new(),
+            hidden: Vec::new(),
             disk_ends: None,
             upset_at: Duration::ZERO,
         }
@@ -214,6 +220,7 @@ impl Simulation {
             let (_, text) = self.kubernetes.change(at, begin, &mut self.random);
             self.trace.tell(at, text);
         }
+        self.holds.note_objects(self.kubernetes.objects.values());
         for round in 1..=2 {
             let most = SYNCS * round;
             while self.passes < most && self.happened < self.plan.events * round {
@@ -228,6 +235,7 @@ impl Simulation {
             self.pump();
             self.check_convergence()?;
             self.is_faultless = false;
+            self.kubernetes.approves = 2;
             self.next_event = self.at;
             if self.random.u8(0..3) > 0 {
                 break;
@@ -248,7 +256,9 @@ impl Simulation {
         let asked = self.transport.state().counts.contains_key("long pause");
         let pause = Duration::from_secs(if asked { 700 } else { 160 });
         let retries = pause + intervals.error.mul_f64(2.2);
-        retries + intervals.slow.mul_f64(2.5 + 2.2) + Duration::from_secs(60)
+        // What is held is seen by a pass, approved, and sent by the next.
+        let held = intervals.slow.mul_f64(2.2) + Duration::from_secs(30);
+        retries + intervals.slow.mul_f64(2.5 + 2.2) + held + Duration::from_secs(60)
     }
 
     pub(crate) fn count(&mut self, kind: &str) {

@@ -22,16 +22,19 @@ impl Simulation {
         self.next_event = self.at + pause;
         self.end_troubles();
         let (kind, text) = match self.random.u8(0..100) {
-            0..50 => {
+            0..44 => {
                 let mut now = self.transport.now.state.lock();
                 let changed = cloud::change(&mut now, &mut self.random);
                 let Some(changed) = changed else { return };
                 self.oracle.note_cloud(self.at, &now);
                 changed
             }
+            44..50 => self.ports_hidden(),
             50..70 => {
                 let (at, begin) = (self.at, self.begin);
-                self.kubernetes.change(at, begin, &mut self.random)
+                let changed = self.kubernetes.change(at, begin, &mut self.random);
+                self.holds.note_objects(self.kubernetes.objects.values());
+                changed
             }
             70..80 => self.outage(),
             80..86 => self.disk_trouble(),
@@ -53,6 +56,21 @@ impl Simulation {
         };
         self.count(kind);
         self.trace.tell(self.at, text);
+    }
+
+    /// Neutron shows some of the ports only, or all of them again.
+    fn ports_hidden(&mut self) -> (&'static str, String) {
+        let mut now = self.transport.now.state.lock();
+        if self.hidden.is_empty() {
+            let hidden = cloud::hide_ports(&mut now, &mut self.random);
+            self.oracle.note_cloud(self.at, &now);
+            self.hidden = hidden;
+            let ids: Vec<&str> = self.hidden.iter().map(|port| port.id.as_str()).collect();
+            return ("ports hidden", format!("ports {} are hidden", ids.join(", ")));
+        }
+        self.hidden.drain(..).for_each(|port| now.add_port(port));
+        self.oracle.note_cloud(self.at, &now);
+        ("ports shown again", "all ports are shown again".to_owned())
     }
 
     pub(crate) fn outage(&mut self) -> (&'static str, String) {
@@ -124,6 +142,11 @@ impl Simulation {
     }
 
     pub(crate) fn end_troubles(&mut self) {
+        if !self.hidden.is_empty() && self.random.bool() {
+            let (kind, text) = self.ports_hidden();
+            self.count(kind);
+            self.trace.tell(self.at, text);
+        }
         let at = self.at;
         let ended: Vec<Service> =
             self.outages.iter().filter(|(_, until)| **until <= at).map(|(s, _)| *s).collect();
@@ -159,8 +182,15 @@ impl Simulation {
         if self.process.is_some() {
             self.kubernetes.list(self.at, &mut self.random);
         }
+        self.kubernetes.approves = 4;
+        for key in self.kubernetes.objects.keys().cloned().collect::<Vec<_>>() {
+            self.see_hold(&key);
+        }
         let mut now = self.transport.now.state.lock();
         cloud::heal(&mut now, &mut self.random);
+        // The others are gone for good.
+        self.hidden.retain(|_| self.random.bool());
+        self.hidden.drain(..).for_each(|port| now.add_port(port));
         self.oracle.note_cloud(self.at, &now);
         Ok(())
     }

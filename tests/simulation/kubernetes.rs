@@ -8,7 +8,9 @@ use jiff::Timestamp;
 use multinic_operator::clock::to_seconds_text;
 use multinic_operator::controller::Event;
 use multinic_operator::kube::objects::RawObject;
-use multinic_operator::resources::{FORCE_ANNOTATION, ObjectKey, OpenstackConfig};
+use multinic_operator::resources::{
+    APPROVE_ANNOTATION, FORCE_ANNOTATION, ObjectKey, OpenstackConfig,
+};
 use serde_json::{Value, json, value::to_raw_value};
 
 use crate::specs::spec_of;
@@ -24,6 +26,7 @@ pub(crate) struct Object {
     pub(crate) generation: i64,
     created: Timestamp,
     pub(crate) force: Option<String>,
+    approve: Option<String>,
     /// When somebody last asked for everything to be sent again.
     pub(crate) forced_at: Option<Duration>,
     /// The nodes it had when that was done; none while it isn't.
@@ -53,6 +56,9 @@ impl Object {
         if let Some(force) = &self.force {
             object["metadata"]["annotations"][FORCE_ANNOTATION] = json!(force);
         }
+        if let Some(approve) = &self.approve {
+            object["metadata"]["annotations"][APPROVE_ANNOTATION] = json!(approve);
+        }
         OpenstackConfig::from_raw(&RawObject::read(&to_raw_value(&object).unwrap()).unwrap())
     }
 }
@@ -80,6 +86,8 @@ pub(crate) struct Kubernetes {
     pub(crate) down_until: Duration,
     /// Names of Secrets that belong to somebody else.
     pub(crate) foreign_secrets: BTreeSet<String>,
+    /// In so many of four cases the person approves what is held.
+    pub(crate) approves: u8,
     made: u64,
 }
 
@@ -92,6 +100,7 @@ impl Kubernetes {
             silent_until: Duration::ZERO,
             down_until: Duration::ZERO,
             foreign_secrets: BTreeSet::new(),
+            approves: 2,
             made: 0,
         }
     }
@@ -141,6 +150,33 @@ impl Kubernetes {
         let event = Event::Applied(Box::new(object.read()));
         self.put(at, event, random);
         true
+    }
+
+    /// The person sees the object's status and may approve what is held. Gives the uid and the hash,
+    /// and whether GitOps takes the approval off again.
+    pub(crate) fn approve(
+        &mut self,
+        at: Duration,
+        key: &ObjectKey,
+        random: &mut fastrand::Rng,
+    ) -> Option<(String, String, bool)> {
+        let object = self.objects.get_mut(key)?;
+        let hold = object.status.get("hold").filter(|hold| hold["approved"] != true)?;
+        let hash = hold["hash"].as_str()?.to_owned();
+        if random.u8(0..4) >= self.approves {
+            return None;
+        }
+        let is_taken_off = random.bool();
+        // An approval that was used before counts again once it was taken off.
+        let was_used = object.approve.as_ref() == Some(&hash);
+        let values = was_used.then_some(None).into_iter().chain([Some(hash.clone())]);
+        for value in values.chain(is_taken_off.then_some(None)) {
+            let object = self.objects.get_mut(key)?;
+            object.approve = value;
+            let event = Event::Applied(Box::new(object.read()));
+            self.put(at, event, random);
+        }
+        Some((self.objects.get(key)?.uid.clone(), hash, is_taken_off))
     }
 
     /// Something that people do to the objects: which kind, and in words.
@@ -230,6 +266,20 @@ impl Kubernetes {
         created: Timestamp,
         random: &mut fastrand::Rng,
     ) -> (&'static str, String) {
+        let spec = spec_of(random, self.crowd.most_vms, self.crowd.one_in);
+        let (uid, spec) = self.add(at, key.clone(), created, spec, random);
+        ("object created", format!("{key} ({uid}) is created: {spec}"))
+    }
+
+    /// Creates an object; gives its uid and its spec.
+    pub(crate) fn add(
+        &mut self,
+        at: Duration,
+        key: ObjectKey,
+        created: Timestamp,
+        spec: Value,
+        random: &mut fastrand::Rng,
+    ) -> (String, Value) {
         self.made += 1;
         let object = Object {
             key: key.clone(),
@@ -237,17 +287,17 @@ impl Kubernetes {
             generation: 1,
             created,
             force: None,
+            approve: None,
             forced_at: None,
             sent_again: None,
-            spec: spec_of(random, self.crowd.most_vms, self.crowd.one_in),
+            spec: spec.clone(),
             status: Value::Null,
             edited: false,
         };
-        let text = format!("{key} ({}) is created: {}", object.uid, object.spec);
-        let event = Event::Applied(Box::new(object.read()));
+        let (uid, event) = (object.uid.clone(), Event::Applied(Box::new(object.read())));
         self.objects.insert(key, object);
         self.put(at, event, random);
-        ("object created", text)
+        (uid, spec)
     }
 
     fn delete(&mut self, at: Duration, key: &ObjectKey, random: &mut fastrand::Rng) {

@@ -31,6 +31,7 @@ struct Known {
     changed_at: Option<Duration>,
     generation: i64,
     force: Option<String>,
+    approve: Option<String>,
     nodes: Option<u32>,
     is_conflicting: bool,
     syncs: u64,
@@ -84,6 +85,7 @@ impl Pace {
         let is_same = known.is_some_and(|known| {
             known.generation == object.generation
                 && known.force == object.force
+                && known.approve == object.approve
                 && !object.being_deleted
         });
         if is_same {
@@ -92,6 +94,7 @@ impl Pace {
         let known = self.objects.entry(key).or_default();
         known.generation = object.generation;
         known.force.clone_from(&object.force);
+        known.approve.clone_from(&object.approve);
         // It may give nodes up, of whatever cloud.
         self.wake_all();
     }
@@ -141,7 +144,7 @@ impl Pace {
         let poll = if recent { intervals.fast } else { intervals.slow };
         let pause = outcome.retry_after.unwrap_or_default().min(LONGEST_PAUSE);
         let reason = outcome.ready.reason;
-        let is_held = reason == Reason::MemoryLost;
+        let is_held = matches!(reason, Reason::MemoryLost | Reason::ChangeHeld);
         let failed = outcome.aborted || !(reason.is_success() || is_held);
         let wait = if failed { intervals.error } else { poll }.max(pause);
         known.latest = Some(at + wait.mul_f64(1.1));

@@ -228,6 +228,7 @@ impl Simulation {
         }
         let is_known = seen.changed.is_none() && seen.version == self.oracle.version;
         self.note_sent_again(&work, &outcome, is_known);
+        self.note_hold(&work, &outcome, seen)?;
         let took = Duration::from_millis(7);
         self.tell_controller(pass, Event::Finished { work, outcome, took });
         Ok(())

@@ -130,9 +130,12 @@ impl Simulation {
             None => Ok(reply),
             Some(met) => spoiled(met, reply, ""),
         };
-        for Sent { node, .. } in nodes {
+        for sent @ Sent { node, .. } in nodes {
             let accepted = reply.as_ref().is_ok_and(acknowledges);
             let accepted = accepted && !refused.contains(&node.node_name);
+            if accepted {
+                self.holds.note_accepted(self.at, sent, inventory);
+            }
             self.oracle.note_answer(&post.target, &node.node_name, accepted);
         }
         if has_effect {
@@ -167,6 +170,7 @@ impl Simulation {
             let (named, used) = (&seen.named, &seen.used);
             return Err(format!("(a) Contrabass names {named:?}, read was with {used:?}"));
         }
+        self.holds.check_post(self.at, nodes, inventory)?;
         let mut resent = BTreeSet::new();
         for Sent { node, of } in nodes {
             // Where several objects name the VM, it is right for one of them.
@@ -263,7 +267,7 @@ impl Simulation {
 /// A node of a POST, and the objects of the pass that name its VM.
 pub(crate) struct Sent<'a> {
     pub(crate) node: NodeConfig,
-    of: Vec<&'a Work>,
+    pub(crate) of: Vec<&'a Work>,
 }
 
 impl Sent<'_> {

@@ -122,6 +122,7 @@ impl Simulation {
         });
         self.pace.start(self.at);
         self.oracle.forget_unconfirmed();
+        self.holds.forget_removed();
         self.wanted.clear();
         // What it is shown first is how things are, not a change.
         self.upset_at = self.at + Duration::from_secs(2);

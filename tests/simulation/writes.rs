@@ -181,6 +181,7 @@ fn write_status(
     let (at, random) = (simulation.at, &mut simulation.random);
     simulation.kubernetes.write_status(at, &key, &object.uid, status, random);
     simulation.trace.tell(at, format!("  status of {key}: {reason}"));
+    simulation.see_hold(&key);
     Ok(())
 }
 
