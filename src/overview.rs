@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::agent::state::{InterfaceState, State};
+use crate::resources::Hold;
 use crate::threads::lock;
 
 /// One OpenstackConfig as the page shows it.
@@ -21,10 +22,14 @@ pub struct ObjectState {
     pub provider_id: String,
     /// `True`, `False` or `Unknown`.
     pub ready: String,
+    /// Since when it has that value.
+    pub ready_since: Option<Timestamp>,
     /// Reason of the Ready condition; empty before the first pass.
     pub reason: String,
     /// Message of the Ready condition.
     pub message: String,
+    /// What is held and not approved.
+    pub hold: Option<Hold>,
     /// Nodes computed in the last pass.
     pub nodes: Option<u32>,
     /// The last pass that ended without an error.

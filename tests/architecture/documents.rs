@@ -31,7 +31,7 @@ const LONGEST_README: usize = 1_200;
 const LONG_LINES: [&str; 2] = ["docs/performance.md", "fixtures/README.md"];
 
 /// Names in capitals that aren't ours.
-const FOREIGN: [&str; 21] = [
+const FOREIGN: [&str; 22] = [
     "HTTP_PROXY",
     "HTTPS_PROXY",
     "NO_PROXY",
@@ -42,6 +42,7 @@ const FOREIGN: [&str; 21] = [
     "SOAK_SEED",
     "FOLDER_OR_URL",
     "CA_BUNDLE",
+    "PAGE_AXE",
     "PAGE_SCREENSHOTS",
     "CARGO_TARGET_DIR",
     "MALLOC_ARENA_MAX",

@@ -31,11 +31,11 @@ export class Browser {
     }
   }
 
-  async send(method, params = {}, sessionId) {
+  async send(method, params = {}, sessionId, limit = WAIT_MILLISECONDS) {
     const id = ++this.#number;
     const answer = new Promise((resolve) => this.#answers.set(id, resolve));
     this.process.stdio[3].write(JSON.stringify({ id, method, params, sessionId }) + "\0");
-    const { error, result } = await within(answer, method);
+    const { error, result } = await within(answer, method, limit);
     if (error) throw new Error(`${method}: ${error.message}`);
     return result;
   }
@@ -77,8 +77,8 @@ export class Page {
     this.sessionId = sessionId;
   }
 
-  send(method, params) {
-    return this.browser.send(method, params, this.sessionId);
+  send(method, params, limit) {
+    return this.browser.send(method, params, this.sessionId, limit);
   }
 
   heard({ method, params }) {
@@ -90,9 +90,9 @@ export class Page {
     if (method === "Network.requestWillBeSent") this.requests.push(params.request.url);
   }
 
-  async evaluate(expression) {
+  async evaluate(expression, limit) {
     const options = { expression, returnByValue: true, awaitPromise: true };
-    const { result, exceptionDetails } = await this.send("Runtime.evaluate", options);
+    const { result, exceptionDetails } = await this.send("Runtime.evaluate", options, limit);
     if (exceptionDetails) throw new Error(`${expression}: ${exceptionDetails.exception.description}`);
     return result.value;
   }
@@ -110,6 +110,14 @@ export class Page {
     }
   }
 
+  /** Presses a key and lets it go. */
+  async press(key) {
+    const text = key === "Enter" ? "\r" : undefined;
+    const windowsVirtualKeyCode = { Tab: 9, Enter: 13 }[key];
+    await this.send("Input.dispatchKeyEvent", { type: "keyDown", key, code: key, text, windowsVirtualKeyCode });
+    await this.send("Input.dispatchKeyEvent", { type: "keyUp", key, code: key, windowsVirtualKeyCode });
+  }
+
   async screenshot(name) {
     if (!process.env.PAGE_SCREENSHOTS) return;
     const { data } = await this.send("Page.captureScreenshot", { format: "png" });
@@ -117,10 +125,10 @@ export class Page {
   }
 }
 
-function within(promise, what) {
+function within(promise, what, limit = WAIT_MILLISECONDS) {
   let timer;
   const late = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no answer to ${what}`)), WAIT_MILLISECONDS);
+    timer = setTimeout(() => reject(new Error(`no answer to ${what}`)), limit);
   });
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }

@@ -8,6 +8,8 @@ import { language, say, words } from "./words.js";
 
 const POLL_MILLISECONDS = 5000;
 const NODES_AT_A_TIME = 200;
+const OBJECTS_AT_A_TIME = 10;
+const APPROVE = "multinic.example.com/approve";
 const TOKEN_KEY = "multinic-inventory-token";
 const RECORDS = "v1/inventory/node-configs";
 const STATES = "v1/inventory/node-states";
@@ -22,6 +24,7 @@ const state = {
   overview: { store: null, objects: [] },
   tags: new Map(),
   shown: NODES_AT_A_TIME,
+  shownObjects: OBJECTS_AT_A_TIME,
   open: new Map(),
   cards: new Map(),
   clockAhead: 0,
@@ -41,9 +44,10 @@ function make(tag, className, ...children) {
   return element;
 }
 
-function when(text, word) {
+function when(text, word, nodes) {
   const element = make("time", "");
   element.dateTime = text;
+  if (nodes !== undefined) element.dataset.nodes = nodes;
   element.title = absolute.format(new Date(text));
   element.dataset.word = word ?? "";
   showAge(element);
@@ -56,15 +60,27 @@ function showAge(element) {
   const [unit, size] = steps.find(([, size]) => Math.abs(seconds) >= size) ?? ["second", 1];
   const age = relative.format(Math.trunc(seconds / size), unit);
   const isOver = element.dataset.word === "nextDue" && seconds < 1;
-  const text = element.dataset.word ? say(element.dataset.word, { when: age }) : age;
+  const text = element.dataset.word ? say(element.dataset.word, { when: age, nodes: element.dataset.nodes }) : age;
   element.textContent = isOver ? words.dueNow : text;
 }
 
-function button(text, action) {
+/** A button; `key` finds it again when what it stands in is shown anew. */
+function button(text, key, action) {
   const element = make("button", "", text);
   element.type = "button";
+  element.dataset.key = key;
   element.addEventListener("click", () => action(element));
   return element;
+}
+
+/** Shows these in place of what was there. What had the keyboard's focus keeps it. */
+function replace(container, children) {
+  const focused = container.contains(document.activeElement) ? document.activeElement : null;
+  container.replaceChildren(...children);
+  if (!focused) return;
+  const buttons = [...container.querySelectorAll("[data-key]")];
+  const again = buttons.find((element) => element.dataset.key === focused.dataset.key);
+  again?.focus({ preventScroll: true });
 }
 
 // ---- asking
@@ -127,6 +143,7 @@ function askForToken() {
   if (!at("token-form").hidden && !had) return;
   at("token-error").textContent = had ? words.tokenWrong : "";
   at("token-form").hidden = false;
+  at("attention-section").hidden = true;
   at("objects-section").hidden = true;
   at("nodes-section").hidden = true;
   at("token").focus();
@@ -169,20 +186,34 @@ function showTrouble() {
 }
 
 const urgency = { False: 0, Unknown: 1, True: 2 };
+const fails = (object) => object.hold !== null || object.ready === "False";
+const needsAttention = (object) => fails(object) || object.configured === "False";
+/** What is held comes first, then what fails, then what the agent failed on; each with the oldest first. */
+const rank = (object) => [object.hold ? 0 : fails(object) ? 1 : 2,
+  object.hold?.since ?? object.readySince ?? "", object.namespace, object.name].join();
 
 function showObjects() {
-  const objects = state.overview.objects.filter((object) => {
-    return matches(JSON.stringify(object).toLowerCase());
-  });
-  objects.sort((one, other) => (urgency[one.ready] ?? 1) - (urgency[other.ready] ?? 1));
-  at("objects").replaceChildren(...objects.map(objectRow));
-  at("objects").hidden = objects.length === 0;
-  at("objects-count").textContent = counted(objects.length, state.overview.objects.length);
-  at("objects-section").hidden = state.overview.objects.length === 0;
+  const all = Map.groupBy(state.overview.objects, needsAttention);
+  const found = (objects = []) => objects.filter((object) => matches(JSON.stringify(object).toLowerCase()));
+  const attention = found(all.get(true)).toSorted((one, other) => rank(one) < rank(other) ? -1 : 1);
+  const others = found(all.get(false));
+  others.sort((one, other) => (urgency[one.ready] ?? 1) - (urgency[other.ready] ?? 1));
+  const page = others.slice(0, state.shownObjects);
+  replace(at("attention"), attention.map(objectRow));
+  at("attention").hidden = attention.length === 0;
+  at("attention-count").textContent = counted(attention.length, all.get(true)?.length ?? 0);
+  at("all-well").hidden = all.has(true);
+  at("attention-section").hidden = state.overview.objects.length === 0;
+  replace(at("objects"), page.map(objectRow));
+  at("objects").hidden = others.length === 0;
+  at("objects-count").textContent = counted(others.length, all.get(false)?.length ?? 0);
+  at("objects-section").hidden = !all.has(false);
+  at("more-objects").hidden = others.length <= page.length;
+  at("more-objects").textContent = say("more", { count: others.length - page.length });
 }
 
 function objectRow(object) {
-  const failing = object.ready === "False";
+  const isUrgent = needsAttention(object);
   const times = make("div", "when quiet");
   times.append(object.lastSyncedAt ? when(object.lastSyncedAt, "lastSynced") : words.neverSynced);
   if (object.paused) times.append(` · ${words.paused}`);
@@ -192,9 +223,10 @@ function objectRow(object) {
   if (object.configuredNodes) place.push(say("configuredCount", { count: object.configuredNodes }));
   const agent = object.configured === null || object.configured === "True" ? null
     : make("div", object.configured === "False" ? "quiet failed" : "quiet", `${object.configuredReason}: ${object.configuredMessage}`);
+  const reason = isUrgent && !fails(object) ? object.configuredReason : object.reason;
   return make(
     "div",
-    `object ${urgency[object.ready] === undefined ? "" : object.ready}${failing ? " failing" : ""}`,
+    `object ${urgency[object.ready] === undefined ? "" : object.ready}${isUrgent ? " failing" : ""}`,
     make("span", "dot"),
     make(
       "div",
@@ -205,12 +237,35 @@ function objectRow(object) {
     make(
       "div",
       "",
-      make("div", "reason", object.reason || words.waiting),
+      make(isUrgent ? "h3" : "div", "reason", reason || words.waiting),
+      fails(object) ? since(object) : null,
       make("div", "quiet", object.message),
       agent,
+      ...(isUrgent ? whatToDo(object) : []),
     ),
     times,
   );
+}
+
+function since({ hold, readySince }) {
+  if (hold) return make("div", "since", when(hold.since, "heldSince", hold.nodes));
+  return readySince ? make("div", "since", when(readySince, "failingSince")) : null;
+}
+
+/** What to do about each reason and about what is held, and the command that approves that. */
+function whatToDo({ namespace, name, ready, reason, hold, configured }) {
+  const held = hold?.hash === "memory-lost" ? "MemoryLost" : "ChangeHeld";
+  const reasons = [configured === "False" && "AgentFailed", ready === "False" && reason, hold && held];
+  const todo = new Set(reasons.map((reason) => words.todo[reason]));
+  const parts = [...todo].filter(Boolean).map((text) => make("p", "todo", text));
+  if (!hold) return parts;
+  const command = `kubectl -n ${namespace} annotate osc ${name} --overwrite ${APPROVE}=${hold.hash}`;
+  const key = JSON.stringify(["approve", namespace, name]);
+  parts.push(make("div", "command", make("code", "", command), button(words.copyCommand, key, async (control) => {
+    await copy(command);
+    showCopied(control, words.copyCommand);
+  })));
+  return parts;
 }
 
 function counted(shown, all) {
@@ -237,7 +292,7 @@ function showNodes() {
     parts.push(card.element);
   }
   state.cards = cards;
-  at("nodes").replaceChildren(...parts);
+  replace(at("nodes"), parts);
   at("nodes-count").textContent = counted(found.length, state.records.length);
   at("nodes-section").hidden = false;
   at("more").hidden = found.length <= page.length;
@@ -256,7 +311,8 @@ function nodeCard(record) {
   if (down.size > 0) badges.push(say("downPorts", { count: down.size }));
   if (record.leftOutPorts) badges.push(say("leftOut", { count: record.leftOutPorts }));
   if (interfaces.some((one) => one.name !== `multinic${one.id}`)) badges.push(words.olderIds);
-  const timeline = button(words.timeline, () => toggleTimeline(record, card, timeline));
+  const key = keyOf(record);
+  const timeline = button(words.timeline, `timeline ${key}`, () => toggleTimeline(record, card, timeline));
   timeline.setAttribute("aria-expanded", "false");
   const card = make(
     "article",
@@ -272,13 +328,13 @@ function nodeCard(record) {
         "actions",
         make("span", "quiet", when(record.updatedAt, "lastSent")),
         timeline,
-        button(words.curl, (element) => copyCurl(record, element)),
+        button(words.curl, `curl ${key}`, (element) => copyCurl(record, element)),
       ),
     ),
     ...[said?.message, said?.drift].filter(Boolean).map((text) => make("div", "quiet said", text)),
     interfaceTable(interfaces, down, said),
   );
-  if (state.open.has(keyOf(record))) toggleTimeline(record, card, timeline);
+  if (state.open.has(key)) toggleTimeline(record, card, timeline);
   return card;
 }
 
@@ -359,9 +415,13 @@ async function copyCurl(record, control) {
   const url = new URL(`${RECORDS}/${escaped(record.nodeName)}?${addressOf(record)}`, document.baseURI);
   const token = sessionStorage.getItem(TOKEN_KEY) ? ' -H "Authorization: Bearer $TOKEN"' : "";
   await copy(`curl -sS${token} '${url}'`);
+  showCopied(control, words.curl);
+}
+
+function showCopied(control, text) {
   control.textContent = words.copied;
   at("said").textContent = words.copied;
-  setTimeout(() => { control.textContent = words.curl; }, 1500);
+  setTimeout(() => { control.textContent = text; }, 1500);
 }
 
 /** The clipboard needs HTTPS or localhost; elsewhere the old way still works. */
@@ -386,6 +446,7 @@ for (const element of document.querySelectorAll("[data-word]")) {
 }
 at("search").placeholder = words[at("search").dataset.placeholder];
 at("search").addEventListener("input", () => { state.shown = NODES_AT_A_TIME; showObjects(); showNodes(); });
+at("more-objects").addEventListener("click", () => { state.shownObjects = Infinity; showObjects(); });
 at("more").addEventListener("click", () => { state.shown += NODES_AT_A_TIME; showNodes(); });
 at("token-form").addEventListener("submit", (event) => {
   event.preventDefault();

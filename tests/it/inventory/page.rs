@@ -11,9 +11,12 @@ use std::time::Duration;
 
 use multinic_operator::inventory::api::ApiSettings;
 use multinic_operator::inventory::record::Change;
+use multinic_operator::overview::ObjectState;
+use multinic_operator::reconcile::report::Reason;
+use multinic_operator::resources::Hold;
 
 use crate::inventory::api::{World, full_record, node_shown, object, of, world};
-use crate::inventory::support::{commit, record};
+use crate::inventory::support::{commit, record, start};
 use crate::skip::skipped;
 
 const CHROMIUM: [&str; 3] =
@@ -51,10 +54,60 @@ fn shown_world() -> World {
     overdue.next_due = overdue.last_synced_at;
     world.overview.put(overdue);
     world.overview.put(object("shop", "blue", "False", "NovaError"));
-    world.overview.put(object("shop", "<b>cyan</b>", "Unknown", ""));
+    world.overview.put(held("held", "ChangeHeld", "0123456789ab"));
+    world.overview.put(held("lost", "MemoryLost", "memory-lost"));
+    world.overview.put(without_agent("shop", "<b>cyan</b>", "Unknown", ""));
     let macs = ["fa:16:3e:00:00:1e", "fa:16:3e:00:00:1f"];
     world.overview.put_nodes("shop", "blue", vec![node_shown("p1", "worker-3", macs)]);
     world
+}
+
+fn held(name: &str, reason: &str, hash: &str) -> ObjectState {
+    let message = format!(
+        "held: 3 of 4 nodes would lose ports or get other interface ids. If that is right, approve \
+         it: kubectl -n shop annotate osc {name} --overwrite multinic.example.com/approve={hash}; not \
+         sent: worker-0 (without port 1b40dcd7-aa83-49e5-b974-43beda025211)"
+    );
+    let (hash, since) = (hash.to_owned(), start());
+    let hold = Some(Hold { hash, since, nodes: 3, approved: false });
+    ObjectState { hold, message, ..without_agent("shop", name, "False", reason) }
+}
+
+/// An object that nobody asks the agent about.
+fn without_agent(namespace: &str, name: &str, ready: &str, reason: &str) -> ObjectState {
+    ObjectState {
+        configured: None,
+        configured_nodes: None,
+        configured_reason: None,
+        configured_message: None,
+        ..object(namespace, name, ready, reason)
+    }
+}
+
+/// 2,000 nodes and 300 objects, of which three are held and six fail.
+fn large_world() -> World {
+    let world = world(ApiSettings::default());
+    let nodes = 0..2_000_u32;
+    let nodes = nodes.map(|node| of_p1(&format!("worker-{node:04}"), &[2 * node, 2 * node + 1], 1));
+    commit(&world.store, nodes.collect()).unwrap();
+    for number in 0..300 {
+        let name = format!("object-{number:03}");
+        world.overview.put(match number {
+            7 | 107 | 207 => held(&name, "ChangeHeld", "0123456789ab"),
+            number if number % 50 == 3 => without_agent("shop", &name, "False", "NeutronPortError"),
+            _ => without_agent("shop", &name, "True", "NoChange"),
+        });
+    }
+    world
+}
+
+#[test]
+fn the_page_says_of_each_failure_what_to_do_in_both_languages() {
+    let words = include_str!("../../../src/inventory/page/words.js");
+    for reason in Reason::ALL.into_iter().filter(|reason| !reason.is_success()) {
+        let entry = format!("\n    {}: \"", reason.name());
+        assert_eq!(words.matches(&entry).count(), 2, "{}", reason.name());
+    }
 }
 
 #[test]
@@ -71,11 +124,13 @@ fn the_page_keeps_its_promises_in_a_real_browser() {
     fs::write(&token_file, "open-sesame").unwrap();
     let guarded = world(ApiSettings { cors_origin: None, token_file: Some(token_file.clone()) });
     commit(&guarded.store, vec![of("p1", "worker-0", "vm-1")]).unwrap();
+    let large = large_world();
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/page/page.test.mjs");
     let mut child = Command::new("node")
         .arg(script)
         .arg(format!("http://{}", shown.server.address()))
         .arg(format!("http://{}", guarded.server.address()))
+        .arg(format!("http://{}", large.server.address()))
         .arg(chromium)
         .stdout(Stdio::piped())
         .spawn()
