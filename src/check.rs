@@ -16,6 +16,7 @@
 
 mod advice;
 mod clouds;
+mod clusters;
 mod inventory;
 pub mod kubernetes;
 pub mod report;
@@ -32,6 +33,7 @@ use crate::kube::client::KubeClient;
 use crate::kube::secret_reader;
 use crate::metrics::Metrics;
 use crate::resources::OpenstackConfig;
+use crate::targets::cluster::Clusters;
 use crate::targets::viola::{PATH, Viola};
 use crate::threads::{Task, side_by_side};
 
@@ -46,12 +48,14 @@ pub fn run(config: &Config) -> Report {
     let clients = Clients::new(&metrics);
     let clouds = Clouds::new(config, clock.clone(), &clients);
     let viola = Viola::new(config, &clients);
+    let clusters = Clusters::new(&Arc::new(config.clone()), &client, clock.clone(), &metrics);
     let secrets = ObjectSecrets::new(clock.clone(), secret_reader::by_name(&client));
     let tasks: Vec<Task<'_, Vec<Row>>> = vec![
         Box::new(|| {
             let (of_kubernetes, objects) = kubernetes::rows(config, &client);
             let mut rows = settings(config, objects.as_deref().unwrap_or_default());
             rows.extend(of_kubernetes);
+            rows.extend(clusters::rows(config, &clusters, objects.as_deref().unwrap_or_default()));
             rows.extend(clouds::rows(config, &clouds, &secrets, &viola, &objects));
             rows
         }),
@@ -63,7 +67,7 @@ pub fn run(config: &Config) -> Report {
 
 /// What can be said without asking. Settings that can't be read never come as far as this.
 fn settings(config: &Config, objects: &[OpenstackConfig]) -> Vec<Row> {
-    let missing = config.settings.all_missing();
+    let missing = config.settings.all_missing(config.delivery.by_kubernetes);
     if missing.is_empty() {
         let seen = match config.settings.unverified().as_slice() {
             [] => "complete".to_owned(),

@@ -5,6 +5,7 @@
 
 mod clouds_yaml;
 mod endpoints;
+mod kubeconfig;
 mod object;
 mod parse;
 mod read;
@@ -23,15 +24,19 @@ use std::time::Duration;
 use crate::go_duration;
 use crate::http::proxy::Proxies;
 use crate::http::trust::Trust;
-use crate::kube::access::Access;
+use crate::kube::access::{Access, Credentials};
 
 pub(crate) use clouds_yaml::read as read_clouds_yaml;
 pub use clouds_yaml::{Domain, Project, User};
+pub(crate) use kubeconfig::read as read_kubeconfig;
 pub use object::{FoundCloud, FoundSecrets, Identity, ObjectSettings};
 pub(crate) use parse::aes_key;
 use read::{Reader, SERVICE_HOST, SERVICE_PORT};
 use table::Process;
-pub use table::{Contrabass, Intervals, Inventory, OpenStack, Policy, VARIABLES, Variable, Viola};
+pub use table::{
+    Contrabass, DeliverySettings, Intervals, Inventory, OpenStack, Policy, VARIABLES, Variable,
+    Viola,
+};
 
 /// Where a pod finds the name of its own namespace.
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
@@ -47,6 +52,8 @@ pub struct Config {
     pub settings: Arc<Settings>,
     /// What objects may set.
     pub policy: Policy,
+    /// Who brings nodes to their cluster, and where they are put there.
+    pub delivery: DeliverySettings,
     /// What to trust where verification is on and no CA file is set.
     pub public_roots: Trust,
     /// The inventory.
@@ -160,6 +167,7 @@ impl Config {
         let config = Config {
             settings,
             policy,
+            delivery: DeliverySettings::read(&mut reader),
             public_roots: reader.public_roots.clone(),
             kubernetes: kubernetes(&process, Arc::clone(&proxies), &mut reader),
             leader_election: (process.leader_elect || inventory.in_kubernetes)
@@ -205,13 +213,14 @@ impl Config {
 }
 
 impl Settings {
-    /// The required variables that are missing.
-    pub(crate) fn all_missing(&self) -> Vec<&'static str> {
+    /// The required variables that are missing, those of Viola only if it delivers.
+    pub(crate) fn all_missing(&self, by_kubernetes: bool) -> Vec<&'static str> {
         let (contrabass, viola) = (&self.contrabass, &self.viola);
         let of_contrabass =
             [contrabass.endpoint.as_ref().err(), contrabass.encrypt_key.as_ref().err()];
         let of_contrabass = of_contrabass.into_iter().filter(|_| self.identity.is_none());
-        of_contrabass.chain([viola.endpoint.as_ref().err()]).flatten().copied().collect()
+        let viola = viola.endpoint.as_ref().err().filter(|_| !by_kubernetes);
+        of_contrabass.chain([viola]).flatten().copied().collect()
     }
 
     /// Services whose certificates aren't verified.
@@ -236,12 +245,13 @@ fn kubernetes(process: &Process, proxies: Arc<Proxies>, reader: &mut Reader<'_>)
             }
             let api_url = process.api_url.clone().unwrap_or_default();
             let (trust, proxies) = (reader.public_roots.clone(), Arc::default());
-            Access { api_url, token_file: None, trust, proxies }
+            let credentials = Credentials::default();
+            Access { api_url, token_file: None, trust, proxies, credentials }
         }
     };
     let token_file = process.token_file.clone().or(access.token_file);
     let trust = process.ca_file.clone().unwrap_or(access.trust);
-    Access { api_url: access.api_url, token_file, trust, proxies }
+    Access { api_url: access.api_url, token_file, trust, proxies, credentials: access.credentials }
 }
 
 fn leader_election(process: &Process, namespace: Option<String>) -> LeaderElection {

@@ -50,7 +50,8 @@ use crate::reconcile::ownership::Ownership;
 use crate::records::standby::Standby;
 use crate::records::{News, Records};
 use crate::resources::OPENSTACK_CONFIGS;
-use crate::targets::viola::Viola;
+use crate::targets::Targets;
+use crate::targets::cluster::Clusters;
 use crate::{signals, worker};
 use leadership::LeaderStatus;
 use main_loop::{CHECKS_EVERY, MainLoop};
@@ -102,7 +103,7 @@ fn announce(config: &Config) {
         let (host, port) = (server.proxy.host(), server.proxy.port());
         log::info!("{scheme} services are reached through the proxy {host}:{port}");
     }
-    for variable in config.settings.all_missing() {
+    for variable in config.settings.all_missing(config.delivery.by_kubernetes) {
         log::error!("{variable} is not set; each OpenstackConfig that needs it says ConfigError");
     }
 }
@@ -372,6 +373,8 @@ impl Operator {
     fn context(&self, store: &Arc<Store>) -> Context {
         let (may_act, leader) = (Arc::clone(&self.may_act), Arc::clone(&self.leader));
         let clients = Clients::new(&self.metrics);
+        let (clock, metrics) = (self.clock.clone(), &self.metrics);
+        let clusters = Clusters::new(&self.config, &self.kubernetes, clock, metrics);
         let namespaces = self.config.watch_scopes().into_iter().flatten();
         Context {
             config: Arc::clone(&self.config),
@@ -380,7 +383,7 @@ impl Operator {
                 self.clock.clone(),
                 secret_reader::by_name(&self.kubernetes),
             )),
-            target: Arc::new(Viola::new(&self.config, &clients)),
+            target: Arc::new(Targets::new(&self.config, &clients, Arc::new(clusters))),
             targets_side_by_side: TARGETS_SIDE_BY_SIDE,
             store: Arc::clone(store),
             ownership: Arc::new(Ownership::expecting(namespaces.map(str::to_owned))),
@@ -418,8 +421,9 @@ impl Operator {
             };
             let (clock, metrics, events) =
                 (self.clock.clone(), Arc::clone(&self.metrics), events.clone());
+            let config = Arc::clone(&self.config);
             Watcher::spawn(&name, &self.kubernetes, settings, clock, metrics, move |observation| {
-                if let Some(event) = effects::event_of_observation(observation) {
+                if let Some(event) = effects::event_of_observation(observation, &config.delivery) {
                     let _ = events.send(event);
                 }
             })

@@ -36,9 +36,12 @@ use crate::reconcile::ownership::{Age, Ownership};
 use crate::reconcile::removals::{self, Hold};
 use crate::reconcile::report::{Ready, count, memory_lost};
 use crate::reconcile::{Context, Lane, Observer, Outcome, Pass, Scope, Sending, Work, dry_run};
-use crate::resources::{APPROVE_ANNOTATION, FORCE_ANNOTATION, ObjectKey, OpenstackConfig};
+use crate::resources::{
+    APPROVE_ANNOTATION, ClusterRef, Destination, FORCE_ANNOTATION, ObjectKey, OpenstackConfig, Spec,
+};
+use crate::targets::cluster::Clusters;
 use crate::targets::viola::bodies;
-use crate::targets::{Delivery, Target};
+use crate::targets::{Delivery, ObjectNodes, Rules, Target, Targets, Told, cluster};
 use crate::threads::lock;
 
 /// Whose plan is made.
@@ -72,7 +75,14 @@ pub fn run(config: &Config, subject: &Subject, json: bool) -> Result<Shown, Stri
     let (objects, object, forced_at) = find(config, &client, subject, clock.now().wall)?;
     let mut notes = Vec::new();
     let (inventory, memory) = recall(config, &client, &clock, &mut notes);
-    let noted = Arc::new(Noted::default());
+    let shared = Arc::new(config.clone());
+    let clusters = Clusters::new(&shared, &client, clock.clone(), &metrics);
+    let targets = Targets::new(config, &Clients::new(&metrics), Arc::new(clusters));
+    let noted = Arc::new(Noted {
+        targets,
+        namespace: config.delivery.namespace.clone(),
+        bodies: Mutex::default(),
+    });
     let target = Arc::clone(&noted) as Arc<dyn Target>;
     let secrets = ObjectSecrets::new(clock.clone(), secret_reader::by_name(&client));
     let context = context(config, secrets, inventory, target, clock, metrics);
@@ -112,7 +122,9 @@ pub fn run(config: &Config, subject: &Subject, json: bool) -> Result<Shown, Stri
         return Ok(Shown { output: lock(&noted.bodies).concat(), notes });
     }
     let (nodes, notes) = (lock(&nodes), text::section("note:", &notes));
-    let output = format!("{nodes}{notes}\nstatus, should Viola accept: {status}\n");
+    let by_kubernetes = object.spec.as_ref().is_ok_and(|spec| spec.destination.is_kubernetes());
+    let target = if by_kubernetes { "the cluster" } else { "Viola" };
+    let output = format!("{nodes}{notes}\nstatus, should {target} accept: {status}\n");
     Ok(Shown { output, notes: Vec::new() })
 }
 
@@ -164,7 +176,7 @@ fn find(
         Some(file) => apply(&mut raw, &key, &file, now)?,
         None => false,
     };
-    let objects = raw.iter().map(|raw| Arc::new(OpenstackConfig::from_raw(raw)));
+    let objects = raw.iter().map(|raw| Arc::new(OpenstackConfig::from_raw(raw, &config.delivery)));
     let objects: Vec<_> = objects.filter(|object| !object.being_deleted).collect();
     let object = objects.iter().find(|object| object.key == key).ok_or_else(|| {
         let watched = match config.watch_namespaces.join(", ") {
@@ -226,29 +238,47 @@ fn context(
     }
 }
 
-/// Takes nodes as if they were sent and accepted.
-#[derive(Default)]
+/// Takes nodes as if they were sent and accepted. What clusters have is asked of them.
 struct Noted {
+    targets: Targets,
+    /// Of the MultiNicNodeConfigs.
+    namespace: String,
     /// Of the requests of the last pass, one a line.
     bodies: Mutex<Vec<String>>,
 }
 
 impl Target for Noted {
+    fn prepare(&self, destinations: &BTreeSet<&Destination>, fresh: bool) {
+        self.targets.prepare(destinations, fresh);
+    }
+
+    fn check(&self, destination: &Destination) -> Result<(), String> {
+        self.targets.check(destination)
+    }
+
+    fn told(&self, cluster: &ClusterRef, nodes: &BTreeSet<String>) -> Result<Told, String> {
+        self.targets.told(cluster, nodes)
+    }
+
     fn deliver(
         &self,
         _: &Settings,
-        _: &str,
-        nodes: &[Vec<&NodeConfig>],
-        _: &dyn Fn() -> bool,
+        spec: &Spec,
+        objects: &[ObjectNodes<'_>],
+        _: &Rules<'_>,
     ) -> Delivery {
-        let nodes = nodes.concat();
+        let nodes: Vec<&NodeConfig> = objects.iter().flat_map(|of| of.nodes.clone()).collect();
+        let bodies = match &spec.destination {
+            Destination::Viola { .. } => bodies(&nodes),
+            Destination::Kubernetes(_) => cluster::bodies(objects, &self.namespace),
+        };
         let line = |body: Vec<u8>| String::from_utf8_lossy(&body).into_owned() + "\n";
-        *lock(&self.bodies) = bodies(&nodes).into_iter().map(line).collect();
+        *lock(&self.bodies) = bodies.into_iter().map(line).collect();
         let accepted = nodes.into_iter().map(|node| node.node_name.clone()).collect();
         Delivery { accepted, ..Delivery::default() }
     }
 
-    fn unconfirmed(&self, _: &Settings, _: &str) -> BTreeSet<String> {
+    fn unconfirmed(&self, _: &Settings, _: &Spec) -> BTreeSet<String> {
         BTreeSet::new()
     }
 

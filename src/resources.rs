@@ -4,6 +4,8 @@
 //! metadata is read, and its status says what is wrong with its spec. A test holds these types
 //! to the CRD in `manifests/crd/`.
 
+mod destination;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
@@ -12,9 +14,12 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::config::DeliverySettings;
 use crate::kube::objects::{ObjectMeta, ObjectReference, RawObject};
 use crate::kube::resource::Resource;
 use crate::secret::Secret;
+use destination::GivenDelivery;
+pub use destination::{ClusterRef, Destination, KubeconfigRef};
 
 /// The custom resource.
 pub const OPENSTACK_CONFIGS: Resource = Resource {
@@ -35,6 +40,31 @@ pub struct ObjectKey {
     pub namespace: String,
     /// Name.
     pub name: String,
+}
+
+/// Which OpenstackConfig a node in a cluster is of: `<namespace>/<name>/<uid>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeOwner {
+    /// The object.
+    pub key: ObjectKey,
+    /// Its uid.
+    pub uid: String,
+}
+
+impl NodeOwner {
+    /// None if it isn't written as we write it.
+    pub(crate) fn read(text: &str) -> Option<NodeOwner> {
+        let (namespace, rest) = text.split_once('/')?;
+        let (name, uid) = rest.split_once('/')?;
+        let key = ObjectKey { namespace: namespace.to_owned(), name: name.to_owned() };
+        Some(NodeOwner { key, uid: uid.to_owned() })
+    }
+}
+
+impl fmt::Display for NodeOwner {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.key, self.uid)
+    }
 }
 
 impl fmt::Display for ObjectKey {
@@ -82,6 +112,8 @@ pub struct Spec {
     pub project_id: String,
     /// The cluster Viola hands the configuration to; none means the provider's id.
     pub k8s_provider_id: Option<String>,
+    /// Who brings the nodes there.
+    pub destination: Destination,
     /// Nothing is asked or sent for the object.
     pub paused: bool,
     /// Which ports may be added to nodes.
@@ -159,9 +191,20 @@ const SETTINGS: [(&str, &str); 20] = [
 ];
 
 impl Spec {
-    /// Value of `x-provider-id`: whom Viola hands the configuration to.
+    /// The cluster as its agents know it: by `k8sProviderID`, or the cloud's id at Contrabass.
+    pub(crate) fn cluster_id(&self) -> Option<&str> {
+        let of_cloud = Some(&*self.provider_id).filter(|_| self.identity_ref.is_none());
+        self.k8s_provider_id.as_deref().or(of_cloud)
+    }
+
+    /// Who gets the nodes: for Viola the value of `x-provider-id`, else the cluster's name.
     pub fn target(&self) -> &str {
-        self.k8s_provider_id.as_deref().unwrap_or(&self.provider_id)
+        match &self.destination {
+            Destination::Kubernetes(cluster) => &cluster.name,
+            Destination::Viola { .. } => {
+                self.k8s_provider_id.as_deref().unwrap_or(&self.provider_id)
+            }
+        }
     }
 }
 
@@ -324,6 +367,8 @@ struct GivenSpec {
     secrets: GivenSecrets,
     #[serde(default)]
     ports: Option<GivenPorts>,
+    #[serde(default)]
+    delivery: GivenDelivery,
 }
 
 #[derive(Deserialize)]
@@ -379,7 +424,7 @@ impl OpenstackConfig {
 
     /// Reads an object as it came from the API server. Never fails: a spec that can't be read is
     /// a problem of that object, a status that can't be read counts as empty.
-    pub fn from_raw(raw: &RawObject) -> OpenstackConfig {
+    pub fn from_raw(raw: &RawObject, delivery: &DeliverySettings) -> OpenstackConfig {
         let ObjectMeta { namespace, name, uid, generation, .. } = &raw.metadata;
         let body: Body = raw.parse().unwrap_or_default();
         OpenstackConfig {
@@ -390,7 +435,7 @@ impl OpenstackConfig {
             being_deleted: raw.metadata.deletion_timestamp.is_some(),
             force: raw.metadata.annotations.get(FORCE_ANNOTATION).cloned(),
             approve: raw.metadata.annotations.get(APPROVE_ANNOTATION).cloned(),
-            spec: read_spec(namespace, body.spec.as_ref()),
+            spec: read_spec(namespace, body.spec.as_ref(), delivery),
             status: read_status(body.status.as_ref()),
         }
     }
@@ -403,7 +448,11 @@ struct Body {
     status: Option<serde_json::Value>,
 }
 
-fn read_spec(namespace: &str, spec: Option<&serde_json::Value>) -> Result<Spec, String> {
+fn read_spec(
+    namespace: &str,
+    spec: Option<&serde_json::Value>,
+    delivery: &DeliverySettings,
+) -> Result<Spec, String> {
     let spec = spec.ok_or("spec is missing")?;
     let given = GivenSpec::deserialize(spec).map_err(|error| format!("spec: {error}"))?;
     let subnets = read_subnets(given.subnet_ids, given.subnet_id, given.subnet_name)?;
@@ -420,20 +469,43 @@ fn read_spec(namespace: &str, spec: Option<&serde_json::Value>) -> Result<Spec, 
     }
     let Credentials { provider_id, identity_ref, project_id, k8s_provider_id } =
         read_credentials(namespace, given.credentials)?;
+    let destination =
+        destination::read(namespace, k8s_provider_id.as_deref(), given.delivery, delivery)?;
     let (settings, encrypt_key) = read_settings(&given.settings)?;
-    Ok(Spec {
+    let spec = Spec {
         subnets,
         vm_ids,
         provider_id,
         identity_ref,
         project_id,
         k8s_provider_id,
+        destination,
         paused: given.paused,
         ports: given.ports.map_or_else(|| Ok(PortFilter::default()), read_ports)?,
         settings: Arc::new(settings),
         encrypt_key,
         encrypt_key_ref: encrypt_key_ref(given.secrets)?,
-    })
+    };
+    if !spec.destination.is_kubernetes() {
+        check_header(&spec)?;
+    }
+    Ok(spec)
+}
+
+/// Viola routes by the target's name, in a header.
+fn check_header(spec: &Spec) -> Result<(), String> {
+    let name = if spec.k8s_provider_id.is_some() { K8S_PROVIDER } else { PROVIDER };
+    if spec.identity_ref.is_some() && spec.k8s_provider_id.is_none() {
+        return Err(format!(
+            "spec.{K8S_PROVIDER} is required with identityRef: Viola routes by it"
+        ));
+    }
+    match spec.target() {
+        target if target.is_ascii() => Ok(()),
+        target => Err(format!(
+            "spec.{name} must be ASCII, because it is sent in the header x-provider-id: {target:?}"
+        )),
+    }
 }
 
 /// `spec.credentials`, as [`Spec`] has them.
@@ -464,18 +536,6 @@ fn read_credentials(namespace: &str, given: GivenCredentials) -> Result<Credenti
             (format!("{namespace}/{}/{}", named.secret, named.cloud), Some(named))
         }
     };
-    if identity_ref.is_some() && k8s_provider_id.is_none() {
-        return Err(format!(
-            "spec.{K8S_PROVIDER} is required with identityRef: Viola routes by it"
-        ));
-    }
-    let name = if k8s_provider_id.is_some() { K8S_PROVIDER } else { PROVIDER };
-    let target = k8s_provider_id.as_ref().unwrap_or(&provider_id);
-    if !target.is_ascii() {
-        return Err(format!(
-            "spec.{name} must be ASCII, because it is sent in the header x-provider-id: {target:?}"
-        ));
-    }
     let project_id = match project_id {
         None if identity_ref.is_none() => return Err(format!("spec.{PROJECT} is blank")),
         given => given.unwrap_or_default(),
@@ -629,8 +689,12 @@ fn read_status(status: Option<&serde_json::Value>) -> Status {
 
 #[cfg(test)]
 mod tests {
-    use super::{PortFilter, SubnetSelector, read_spec, read_status};
+    use super::{PortFilter, Spec, SubnetSelector, read_status};
     use serde_json::json;
+
+    fn read_spec(namespace: &str, spec: Option<&serde_json::Value>) -> Result<Spec, String> {
+        super::read_spec(namespace, spec, &Default::default())
+    }
 
     fn spec(change: impl FnOnce(&mut serde_json::Value)) -> serde_json::Value {
         let mut spec = json!({

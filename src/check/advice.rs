@@ -8,6 +8,8 @@ use crate::kube::error::KubeError;
 pub(super) const MISSING_SETTING: &str =
     "set it: in the ConfigMap operator-config, or in the Secret operator-secret if it is a secret";
 pub(super) const VIOLA: &str = "check VIOLA_ENDPOINT, VIOLA_CA_FILE, and network policies";
+pub(super) const CLUSTER: &str =
+    "correct the kubeconfig's Secret, the rights of its user, or the agent's CRD in that cluster";
 pub(super) const CRD: &str = "install it with make install, or kubectl apply -k manifests/crd";
 pub(super) const OLDER_CRD: &str =
     "apply the CRDs of this version: make install, or kubectl apply -k manifests/crd";

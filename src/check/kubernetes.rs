@@ -89,7 +89,7 @@ pub(super) fn rows(
     for (scope, listed) in scopes.iter().zip(side_by_side(SIDE_BY_SIDE, lists)) {
         let listed = listed.map(|raw| {
             let objects = found.get_or_insert_with(Vec::new);
-            objects.extend(raw.iter().map(OpenstackConfig::from_raw));
+            objects.extend(raw.iter().map(|raw| OpenstackConfig::from_raw(raw, &config.delivery)));
             format!("{} found", raw.len())
         });
         rows.push(Row::of(OBJECTS, places(&[*scope]), listed));

@@ -15,64 +15,64 @@ use crate::threads::lock;
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
 
 /// Answers by key.
-pub(super) struct Cache<K, V> {
-    slots: Mutex<Slots<K, V>>,
+pub(crate) struct Cache<K, V, E = CloudError> {
+    slots: Mutex<Slots<K, V, E>>,
     /// Counts over all keys, so that a serial never comes twice.
     serials: Arc<AtomicU64>,
 }
 
 /// With the uptime of the last use.
-type Slots<K, V> = HashMap<K, (Arc<Slot<V>>, Duration)>;
+type Slots<K, V, E> = HashMap<K, (Arc<Slot<V, E>>, Duration)>;
 
-struct Slot<V> {
+struct Slot<V, E> {
     /// Held during the request.
     asking: Mutex<()>,
     /// Held for no I/O.
-    known: Mutex<Option<Known<V>>>,
+    known: Mutex<Option<Known<V, E>>>,
 }
 
 /// An answer and how long it may be used.
 #[derive(Clone)]
-pub(super) struct Known<V> {
-    pub(super) result: Result<V, CloudError>,
+pub(crate) struct Known<V, E = CloudError> {
+    pub(crate) result: Result<V, E>,
     /// Moves with each answer; distinguishes two equal ones.
-    pub(super) serial: u64,
+    pub(crate) serial: u64,
     /// Uptime.
-    pub(super) fresh_until: Duration,
+    pub(crate) fresh_until: Duration,
 }
 
-impl<K, V> Default for Cache<K, V> {
+impl<K, V, E> Default for Cache<K, V, E> {
     fn default() -> Self {
         Cache { slots: Mutex::default(), serials: Arc::default() }
     }
 }
 
-impl<K: Clone + Eq + Hash, V: Clone> Cache<K, V> {
+impl<K: Clone + Eq + Hash, V: Clone, E: Clone> Cache<K, V, E> {
     /// A cache whose serials aren't those of another one that counts with it.
-    pub(super) fn counting_with(serials: &Arc<AtomicU64>) -> Cache<K, V> {
+    pub(crate) fn counting_with(serials: &Arc<AtomicU64>) -> Cache<K, V, E> {
         Cache { serials: Arc::clone(serials), ..Cache::default() }
     }
 
     /// The cached answer if it is fresh at `uptime` and newer than the serial `outdated`; otherwise
     /// what `ask` returns: the result and the uptime until which it is fresh.
-    pub(super) fn get(
+    pub(crate) fn get(
         &self,
         key: &K,
         uptime: Duration,
         outdated: Option<u64>,
-        ask: impl FnOnce() -> (Result<V, CloudError>, Duration),
-    ) -> Known<V> {
+        ask: impl FnOnce() -> (Result<V, E>, Duration),
+    ) -> Known<V, E> {
         let slot = self.slot(key, uptime);
-        let is_newer = |known: &Known<V>| outdated.is_none_or(|serial| known.serial > serial);
+        let is_newer = |known: &Known<V, E>| outdated.is_none_or(|serial| known.serial > serial);
         let before = lock(&slot.known).clone();
         let serial_before = before.as_ref().map_or(0, |known| known.serial);
-        let is_fresh = |known: &Known<V>| known.fresh_until > uptime && is_newer(known);
+        let is_fresh = |known: &Known<V, E>| known.fresh_until > uptime && is_newer(known);
         if let Some(known) = before.filter(is_fresh) {
             return known;
         }
         let _asking = lock(&slot.asking);
         // A thread that waited takes the answer it waited for, however short its life.
-        let waited_for = |known: &Known<V>| known.serial > serial_before && is_newer(known);
+        let waited_for = |known: &Known<V, E>| known.serial > serial_before && is_newer(known);
         if let Some(known) = lock(&slot.known).clone().filter(waited_for) {
             return known;
         }
@@ -84,13 +84,13 @@ impl<K: Clone + Eq + Hash, V: Clone> Cache<K, V> {
     }
 
     /// The last answer, fresh or not.
-    pub(super) fn last(&self, key: &K) -> Option<Known<V>> {
+    pub(crate) fn last(&self, key: &K) -> Option<Known<V, E>> {
         let slot = self.existing(key)?;
         lock(&slot.known).clone()
     }
 
     /// Makes an answer fresh until `until` at the latest.
-    pub(super) fn shorten(&self, key: &K, until: Duration) {
+    pub(crate) fn shorten(&self, key: &K, until: Duration) {
         if let Some(slot) = self.existing(key)
             && let Some(known) = &mut *lock(&slot.known)
         {
@@ -99,24 +99,32 @@ impl<K: Clone + Eq + Hash, V: Clone> Cache<K, V> {
     }
 
     /// Drops cached failures, so that the next question is asked.
-    pub(super) fn forget_failures(&self, of: impl Fn(&K) -> bool) {
+    pub(crate) fn forget_failures(&self, of: impl Fn(&K) -> bool) {
         for (_, (slot, _)) in lock(&self.slots).iter().filter(|(key, _)| of(key)) {
             lock(&slot.known).take_if(|known| known.result.is_err());
         }
     }
 
     /// Drops the answer of a key if it is of this kind.
-    pub(super) fn forget_where(&self, key: &K, of: impl Fn(&Result<V, CloudError>) -> bool) {
+    pub(crate) fn forget_where(&self, key: &K, of: impl Fn(&Result<V, E>) -> bool) {
         if let Some(slot) = self.existing(key) {
             lock(&slot.known).take_if(|known| of(&known.result));
         }
     }
 
-    fn existing(&self, key: &K) -> Option<Arc<Slot<V>>> {
+    /// The last good answers of all keys.
+    pub(crate) fn all(&self) -> Vec<V> {
+        let slots = lock(&self.slots);
+        let good =
+            slots.values().filter_map(|(slot, _)| lock(&slot.known).as_ref()?.result.clone().ok());
+        good.collect()
+    }
+
+    fn existing(&self, key: &K) -> Option<Arc<Slot<V, E>>> {
         lock(&self.slots).get(key).map(|(slot, _)| Arc::clone(slot))
     }
 
-    fn slot(&self, key: &K, uptime: Duration) -> Arc<Slot<V>> {
+    fn slot(&self, key: &K, uptime: Duration) -> Arc<Slot<V, E>> {
         let mut slots = lock(&self.slots);
         if !slots.contains_key(key) {
             slots.retain(|_, (slot, used_at)| {

@@ -5,7 +5,7 @@
 //! inventory, and nothing is decided about nodes.
 
 pub mod answer;
-mod cache;
+pub(crate) mod cache;
 pub mod catalog;
 pub mod cipher;
 pub mod contrabass;

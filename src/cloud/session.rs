@@ -20,7 +20,7 @@ use super::provider::Provider;
 use super::service::TokenService;
 use crate::clock::Clock;
 use crate::config::{Config, OpenStack, Project, Required, Settings, User, least_pause};
-use crate::http::client::{Client, ClientOptions, Clients, Request, Service};
+use crate::http::client::{Client, ClientOptions, ClientTls, Clients, Request, Service};
 use crate::http::proxy::Proxies;
 use crate::http::trust::Trust;
 use crate::http::url::ending_in;
@@ -179,7 +179,13 @@ impl Cloud {
         let client = |call_limit, trust: &Trust| {
             let (trust, proxies) = (trust.clone(), Arc::clone(&clouds.proxies));
             let idle_limit = IDLE_LIMIT;
-            clouds.clients.client(ClientOptions { call_limit, trust, idle_limit, proxies })
+            clouds.clients.client(ClientOptions {
+                call_limit,
+                trust,
+                idle_limit,
+                proxies,
+                tls: ClientTls::default(),
+            })
         };
         let Settings { contrabass, openstack, intervals, .. } = settings;
         Cloud {

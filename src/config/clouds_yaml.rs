@@ -3,7 +3,7 @@
 //! Errors name keys and lines, never content: the file is from a Secret.
 
 use super::parse::base_url;
-use super::yaml::{self, Node, Value};
+use super::yaml::{self, Map};
 use crate::secret::Secret;
 
 /// Keys of a cloud that would mean something else than what is read, and why they aren't.
@@ -94,7 +94,7 @@ pub enum Project {
 /// What is wrong, by key and line.
 pub(crate) fn read(text: &str, cloud: &str, has_cacert: bool) -> Result<CloudEntry, String> {
     let document = yaml::read(text)?;
-    let document = Map { path: String::new(), node: &document };
+    let document = Map::of(&document);
     let clouds = document.map("clouds")?;
     let cloud = clouds.map(cloud)?;
     let auth = cloud.map("auth")?;
@@ -105,7 +105,7 @@ pub(crate) fn read(text: &str, cloud: &str, has_cacert: bool) -> Result<CloudEnt
     if !has_cacert {
         cloud.refuse("cacert", "put the certificates into the Secret, as key cacert")?;
     }
-    let auth_url = auth.url("auth_url")?.ok_or_else(|| auth.lacks("auth_url"))?;
+    let auth_url = url(&auth, "auth_url")?.ok_or_else(|| auth.lacks("auth_url"))?;
     let (user, secret, project) = credentials(&cloud, &auth)?;
     Ok(CloudEntry {
         auth_url,
@@ -115,8 +115,8 @@ pub(crate) fn read(text: &str, cloud: &str, has_cacert: bool) -> Result<CloudEnt
         region: cloud.text("region_name")?,
         interface: interface(&cloud)?,
         unverified: unverified(&cloud)?,
-        network_endpoint: cloud.url("network_endpoint_override")?,
-        compute_endpoint: cloud.url("compute_endpoint_override")?,
+        network_endpoint: url(&cloud, "network_endpoint_override")?,
+        compute_endpoint: url(&cloud, "compute_endpoint_override")?,
     })
 }
 
@@ -190,86 +190,11 @@ fn unverified(cloud: &Map<'_>) -> Result<Option<String>, String> {
     }
 }
 
-/// A map and where it is, for messages.
-struct Map<'a> {
-    /// Its key, after those of the maps around it.
-    path: String,
-    node: &'a Node,
-}
-
-impl<'a> Map<'a> {
-    /// The value of a key; none if it is absent or empty.
-    fn get(&self, key: &str) -> Result<Option<&'a Node>, String> {
-        let Value::Map(map) = &self.node.value else {
-            return Err(format!("{} is no map of keys, {}", self.shown(), self.line()));
-        };
-        Ok(map.get(key).map(|node| &**node).filter(|node| match &node.value {
-            Value::Null => false,
-            Value::Text(text) => !text.expose().trim().is_empty(),
-            Value::List | Value::Map(_) => true,
-        }))
-    }
-
-    fn map(&self, key: &str) -> Result<Map<'a>, String> {
-        let node = self.get(key)?.ok_or_else(|| self.lacks(key))?;
-        let map = Map { path: self.path_of(key), node };
-        map.get("").map(|_| map)
-    }
-
-    /// As it is written.
-    fn secret(&self, key: &str) -> Result<Option<Secret>, String> {
-        match self.get(key)?.map(|node| &node.value) {
-            None => Ok(None),
-            Some(Value::Text(text)) => Ok(Some(text.clone())),
-            Some(_) => Err(self.problem(key, "is no text")),
-        }
-    }
-
-    /// Without spaces around it.
-    fn text(&self, key: &str) -> Result<Option<String>, String> {
-        let text = self.secret(key)?.map(|text| text.expose().trim().to_owned());
-        match text {
-            Some(text) if text.contains(char::is_control) => {
-                Err(self.problem(key, "has a control character"))
-            }
-            text => Ok(text),
-        }
-    }
-
-    fn url(&self, key: &str) -> Result<Option<Located>, String> {
-        let Some(text) = self.text(key)? else { return Ok(None) };
-        let url = base_url(&text).map_err(|problem| self.problem(key, &problem))?;
-        Ok(Some(Located { url, place: self.problem(key, "").trim_end().to_owned() }))
-    }
-
-    fn refuse(&self, key: &str, instead: &str) -> Result<(), String> {
-        match self.get(key)? {
-            None => Ok(()),
-            Some(_) => Err(self.problem(key, &format!("isn't read: {instead}"))),
-        }
-    }
-
-    fn path_of(&self, key: &str) -> String {
-        let separator = if self.path.is_empty() { "" } else { "." };
-        format!("{}{separator}{key}", self.path)
-    }
-
-    fn shown(&self) -> &str {
-        if self.path.is_empty() { "the document" } else { &self.path }
-    }
-
-    fn line(&self) -> String {
-        format!("line {}", self.node.line)
-    }
-
-    fn lacks(&self, key: &str) -> String {
-        format!("{} is missing, {}", self.path_of(key), self.line())
-    }
-
-    fn problem(&self, key: &str, what: &str) -> String {
-        let line = self.get(key).ok().flatten().map_or(self.node.line, |node| node.line);
-        format!("{} (line {line}) {what}", self.path_of(key))
-    }
+/// The base URL of a key, if it has one.
+fn url(map: &Map<'_>, key: &str) -> Result<Option<Located>, String> {
+    let Some(text) = map.text(key)? else { return Ok(None) };
+    let url = base_url(&text).map_err(|problem| map.problem(key, &problem))?;
+    Ok(Some(Located { url, place: map.problem(key, "").trim_end().to_owned() }))
 }
 
 #[cfg(test)]

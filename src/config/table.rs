@@ -124,6 +124,14 @@ settings! {
         allowed_endpoints: AllowedEndpoints = value_or_blank(|text| AllowedEndpoints::read(text)), "ALLOWED_ENDPOINTS", "", "other endpoints for objects, as https://*.example.com:8443; * for any";
     }
 
+    /// Delivery to Kubernetes.
+    #[derive(Clone, Debug, Default)]
+    pub struct DeliverySettings {
+        by_kubernetes: bool = value(|text| one_of(text, &["viola", "kubernetes"]).map(|word| word == "kubernetes")), "DELIVERY", "viola", "who brings nodes to their cluster if objects don't say: viola or kubernetes";
+        own_cluster: bool = value(boolean), "OWN_CLUSTER", "false", "deliver objects without a kubeconfig to the operator's own cluster";
+        namespace: String = value(namespace), "TARGET_NAMESPACE", "multinic-system", "namespace of the MultiNicNodeConfigs";
+    }
+
     /// The inventory, which is kept in any case, and its API.
     #[derive(Clone, Debug)]
     pub struct Inventory {

@@ -195,7 +195,10 @@ fn a_slow_interval_below_the_fast_one_makes_no_sense() {
 #[test]
 fn missing_required_variables_are_no_reason_to_stop() {
     let config = read(&[("CONTRABASS_ENDPOINT", " "), ("CONTRABASS_ENCRYPT_KEY", "")]).unwrap();
-    assert_eq!(config.settings.all_missing(), ["CONTRABASS_ENDPOINT", "CONTRABASS_ENCRYPT_KEY"]);
+    assert_eq!(
+        config.settings.all_missing(false),
+        ["CONTRABASS_ENDPOINT", "CONTRABASS_ENCRYPT_KEY"]
+    );
     assert_eq!(
         config.settings.contrabass.encrypt_key.as_ref().err(),
         Some(&"CONTRABASS_ENCRYPT_KEY")
@@ -387,8 +390,10 @@ fn of_object(variables: &[(&str, &str)], settings: serde_json::Value) -> Result<
     let spec = json!({"vmNames": ["vm-1"], "credentials": credentials, "settings": settings});
     let body = json!({"metadata": {"name": "a"}, "spec": spec});
     let raw = RawObject::read(&serde_json::value::to_raw_value(&body).unwrap()).unwrap();
-    let settings =
-        config.settings_of(&OpenstackConfig::from_raw(&raw).spec?, &Default::default())?;
+    let settings = config.settings_of(
+        &OpenstackConfig::from_raw(&raw, &Default::default()).spec?,
+        &Default::default(),
+    )?;
     Ok(Settings::clone(&settings))
 }
 
@@ -418,7 +423,7 @@ fn settings_come_before_the_region_of_the_reference_then_clouds_yaml_then_the_en
         let spec = json!({"vmNames": ["vm-1"], "credentials": credentials, "settings": settings});
         let body = json!({"metadata": {"name": "a", "namespace": "default"}, "spec": spec});
         let raw = RawObject::read(&serde_json::value::to_raw_value(&body).unwrap()).unwrap();
-        config.settings_of(&OpenstackConfig::from_raw(&raw).spec?, &found)
+        config.settings_of(&OpenstackConfig::from_raw(&raw, &Default::default()).spec?, &found)
     };
     let file = "    region_name: file\n    interface: internal\n    \
                 network_endpoint_override: http://clouds\n";
@@ -438,7 +443,7 @@ fn settings_come_before_the_region_of_the_reference_then_clouds_yaml_then_the_en
         assert_eq!(nova_endpoint.as_deref(), Some("http://environment"));
         // Neither the environment's switch nor its file is for this cloud.
         assert_eq!(*trust, Trust::System);
-        assert!(merged.all_missing().is_empty());
+        assert!(merged.all_missing(false).is_empty());
     }
     let trust = |lines: &str, settings| of(lines, None, settings).unwrap().openstack.trust.clone();
     let off = "    verify: false\n";

@@ -26,7 +26,7 @@ pub(super) enum Value {
     /// Nothing, `~` or `null`.
     Null,
     Text(Secret),
-    List,
+    List(Vec<Rc<Node>>),
     /// By key.
     Map(BTreeMap<String, Rc<Node>>),
 }
@@ -93,13 +93,14 @@ impl<'a> Reader<'a> {
             }
             Event::Scalar(text, style, anchor, _) => (anchor, scalar(&text, style)),
             Event::SequenceStart(anchor, _) => {
+                let mut list = Vec::new();
                 loop {
                     match self.next()? {
                         (Event::SequenceEnd, _) => break,
-                        (event, span) => drop(self.node(event, span, depth + 1)?),
+                        (event, span) => list.push(self.node(event, span, depth + 1)?),
                     }
                 }
-                (anchor, Value::List)
+                (anchor, Value::List(list))
             }
             Event::MappingStart(anchor, _) => (anchor, Value::Map(self.map(depth)?)),
             _ => return Err(self.no_yaml(line)),
@@ -138,5 +139,102 @@ fn scalar(text: &str, style: ScalarStyle) -> Value {
     match (style, text) {
         (ScalarStyle::Plain, "" | "~" | "null" | "Null" | "NULL") => Value::Null,
         _ => Value::Text(Secret::new(text.to_owned())),
+    }
+}
+
+/// A map and where it is, for messages.
+pub(super) struct Map<'a> {
+    /// Its key, after those of the maps around it.
+    path: String,
+    node: &'a Node,
+}
+
+impl<'a> Map<'a> {
+    /// The whole document.
+    pub(super) fn of(node: &'a Node) -> Map<'a> {
+        Map { path: String::new(), node }
+    }
+
+    /// The value of a key; none if it is absent or empty.
+    pub(super) fn get(&self, key: &str) -> Result<Option<&'a Node>, String> {
+        let Value::Map(map) = &self.node.value else {
+            return Err(format!("{} is no map of keys, {}", self.shown(), self.line()));
+        };
+        Ok(map.get(key).map(|node| &**node).filter(|node| match &node.value {
+            Value::Null => false,
+            Value::Text(text) => !text.expose().trim().is_empty(),
+            Value::List(_) | Value::Map(_) => true,
+        }))
+    }
+
+    pub(super) fn map(&self, key: &str) -> Result<Map<'a>, String> {
+        let node = self.get(key)?.ok_or_else(|| self.lacks(key))?;
+        let map = Map { path: self.path_of(key), node };
+        map.get("").map(|_| map)
+    }
+
+    /// The maps of a list; none if it is absent or empty.
+    pub(super) fn maps(&self, key: &str) -> Result<Vec<Map<'a>>, String> {
+        let Some(node) = self.get(key)? else { return Ok(Vec::new()) };
+        let Value::List(list) = &node.value else { return Err(self.problem(key, "is no list")) };
+        let maps = list.iter().map(|node| {
+            let map = Map { path: self.path_of(key), node };
+            map.get("").map(|_| map)
+        });
+        maps.collect()
+    }
+
+    /// As it is written.
+    pub(super) fn secret(&self, key: &str) -> Result<Option<Secret>, String> {
+        match self.get(key)?.map(|node| &node.value) {
+            None => Ok(None),
+            Some(Value::Text(text)) => Ok(Some(text.clone())),
+            Some(_) => Err(self.problem(key, "is no text")),
+        }
+    }
+
+    /// Without spaces around it.
+    pub(super) fn text(&self, key: &str) -> Result<Option<String>, String> {
+        let text = self.secret(key)?.map(|text| text.expose().trim().to_owned());
+        match text {
+            Some(text) if text.contains(char::is_control) => {
+                Err(self.problem(key, "has a control character"))
+            }
+            text => Ok(text),
+        }
+    }
+
+    pub(super) fn refuse(&self, key: &str, instead: &str) -> Result<(), String> {
+        match self.get(key)? {
+            None => Ok(()),
+            Some(_) => Err(self.problem(key, &format!("isn't read: {instead}"))),
+        }
+    }
+
+    fn path_of(&self, key: &str) -> String {
+        let separator = if self.path.is_empty() { "" } else { "." };
+        format!("{}{separator}{key}", self.path)
+    }
+
+    fn shown(&self) -> &str {
+        if self.path.is_empty() { "the document" } else { &self.path }
+    }
+
+    fn line(&self) -> String {
+        format!("line {}", self.node.line)
+    }
+
+    /// What is said of the map itself.
+    pub(super) fn is(&self, what: &str) -> String {
+        format!("{} ({}) {what}", self.shown(), self.line())
+    }
+
+    pub(super) fn lacks(&self, key: &str) -> String {
+        format!("{} is missing, {}", self.path_of(key), self.line())
+    }
+
+    pub(super) fn problem(&self, key: &str, what: &str) -> String {
+        let line = self.get(key).ok().flatten().map_or(self.node.line, |node| node.line);
+        format!("{} (line {line}) {what}", self.path_of(key))
     }
 }

@@ -6,6 +6,7 @@
 //! not show: the secrets it carried, and a token that its answer brought. It knows no service's format.
 
 mod agents;
+mod certificate;
 mod failure;
 mod request;
 
@@ -17,6 +18,7 @@ use std::time::Duration;
 use ureq::{Agent, AsSendBody, http};
 
 use agents::{SecureAgents, agent};
+pub use certificate::{ClientCertificate, ClientTls, ServerName};
 pub use failure::{Failure, HttpError, is_read_timeout};
 use failure::{failure_behind, failure_of_io};
 pub(crate) use request::retry_after;
@@ -51,6 +53,8 @@ pub struct ClientOptions {
     pub idle_limit: Duration,
     /// The proxies of the environment; none where requests never leave the cluster.
     pub proxies: Arc<Proxies>,
+    /// A certificate of our own, and the server's name where its URL has another.
+    pub tls: ClientTls,
 }
 
 /// What carries a request to its service, and the whole answer back. The network does, unless a

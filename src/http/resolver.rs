@@ -14,6 +14,7 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
+use super::client::ServerName;
 use crate::clock::Clock;
 use crate::threads::lock;
 
@@ -28,11 +29,14 @@ pub(super) struct RememberingResolver {
     system: DefaultResolver,
     /// By scheme, host and port; with the uptime until which the answer is used.
     known: Mutex<HashMap<String, (ResolvedSocketAddrs, Duration)>>,
+    /// The host whose address is taken for this name.
+    server_name: Option<ServerName>,
 }
 
 impl RememberingResolver {
-    pub(super) fn new(clock: Clock) -> RememberingResolver {
-        RememberingResolver { clock, system: DefaultResolver::default(), known: Mutex::default() }
+    pub(super) fn new(clock: Clock, server_name: Option<&ServerName>) -> RememberingResolver {
+        let (system, known) = (DefaultResolver::default(), Mutex::default());
+        RememberingResolver { clock, system, known, server_name: server_name.cloned() }
     }
 }
 
@@ -43,6 +47,8 @@ impl Resolver for RememberingResolver {
         config: &Config,
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let real = self.server_name.as_ref().and_then(|named| named.real(uri));
+        let uri = real.as_ref().unwrap_or(uri);
         if let Some(address) = address_in(uri) {
             let mut found = self.empty();
             found.push(address);

@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::http::client::ClientTls;
 use crate::http::proxy::Proxies;
 use crate::http::trust::Trust;
+use crate::secret::Secret;
 
 /// Where the kubelet puts the service account's token and the cluster's CA.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -21,6 +23,17 @@ pub struct Access {
     /// The proxies of the environment; `KUBERNETES_SERVICE_HOST` is an address like any other to
     /// them, as it is to Go's clients.
     pub proxies: Arc<Proxies>,
+    /// What a kubeconfig gives us to log in with.
+    pub credentials: Credentials,
+}
+
+/// Who we are by a kubeconfig.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Credentials {
+    /// A bearer token.
+    pub token: Option<Secret>,
+    /// A certificate of our own, and the server's name in its certificate.
+    pub tls: ClientTls,
 }
 
 impl Access {
@@ -37,6 +50,7 @@ impl Access {
             token_file: Some(folder.join("token")),
             trust: Trust::Bundle { variable: "the service account", path: folder.join("ca.crt") },
             proxies: Arc::default(),
+            credentials: Credentials::default(),
         }
     }
 }

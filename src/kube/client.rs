@@ -13,7 +13,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Value, json};
 use ureq::http::header::HeaderMap;
 
-use super::access::Access;
+use super::access::{Access, Credentials};
 use super::error::{ApiStatus, Call, KubeError};
 use super::objects::Page;
 use super::resource::Resource;
@@ -62,22 +62,35 @@ pub(crate) type Permission = Arc<dyn Fn() -> bool + Send + Sync>;
 struct Session {
     base: String,
     options: ClientOptions,
-    token: Option<TokenFile>,
+    login: Login,
     clock: Clock,
     metrics: Arc<Metrics>,
     warned: Mutex<BTreeSet<String>>,
 }
 
+/// How requests say who we are.
+enum Login {
+    /// They don't: something in between does, or a certificate.
+    None,
+    Token(Secret),
+    TokenFile(TokenFile),
+}
+
 impl KubeClient {
     /// A client; nothing is read or connected yet.
     pub fn new(access: Access, clock: Clock, metrics: Arc<Metrics>) -> KubeClient {
-        let token = access.token_file.map(|path| TokenFile::new(path, TOKEN_AGE_LIMIT));
-        let base = access.api_url.trim_end_matches('/').to_owned();
-        let Access { trust, proxies, .. } = access;
-        let options =
-            ClientOptions { call_limit: CALL_LIMIT, trust, idle_limit: IDLE_LIMIT, proxies };
+        let Access { api_url, token_file, trust, proxies, credentials } = access;
+        let Credentials { token, tls } = credentials;
+        let login = match (token, token_file) {
+            (Some(token), _) => Login::Token(token),
+            (None, Some(path)) => Login::TokenFile(TokenFile::new(path, TOKEN_AGE_LIMIT)),
+            (None, None) => Login::None,
+        };
+        let base = api_url.trim_end_matches('/').to_owned();
+        let (call_limit, idle_limit) = (CALL_LIMIT, IDLE_LIMIT);
+        let options = ClientOptions { call_limit, trust, idle_limit, proxies, tls };
         let warned = Mutex::default();
-        let session = Arc::new(Session { base, options, token, clock, metrics, warned });
+        let session = Arc::new(Session { base, options, login, clock, metrics, warned });
         KubeClient {
             http: session.connections(),
             session,
@@ -268,7 +281,13 @@ impl KubeClient {
         request: Request<'_>,
         attempt: impl Fn(&Request<'_>) -> Result<T, KubeError>,
     ) -> Result<T, KubeError> {
-        let Some(file) = &self.session.token else { return attempt(&request) };
+        let file = match &self.session.login {
+            Login::None => return attempt(&request),
+            Login::Token(token) => {
+                return attempt(&request.secret_header("authorization", "Bearer ", token));
+            }
+            Login::TokenFile(file) => file,
+        };
         let is_refused = |error: &KubeError| error.status().is_unauthorized();
         let once = || {
             let token = file.token(self.session.clock.now().uptime);

@@ -133,6 +133,11 @@ impl ApiStatus {
         self.code == 404 && self.from_api && !self.name.is_empty()
     }
 
+    /// The API server itself says so, not something in between or another service.
+    pub(crate) fn is_from_api(&self) -> bool {
+        self.from_api
+    }
+
     /// The path isn't served: the CRD isn't installed, or the server only starts.
     pub fn is_not_served(&self) -> bool {
         self.code == 404 && !self.is_not_found()

@@ -17,10 +17,11 @@ use crate::secret::Secret;
 const LIMIT: Duration = Duration::from_secs(3);
 
 /// The entries of a Secret, by namespace and name; none if there is no such Secret.
-type Read = dyn Fn(&str, &str) -> Result<Option<BTreeMap<String, Secret>>, String> + Send + Sync;
+pub type ReadSecret =
+    dyn Fn(&str, &str) -> Result<Option<BTreeMap<String, Secret>>, String> + Send + Sync;
 
 /// Reads Secrets over connections of its own.
-pub fn by_name(client: &KubeClient) -> Box<Read> {
+pub fn by_name(client: &KubeClient) -> Box<ReadSecret> {
     let client = client.with_own_connections().with_call_limit(LIMIT);
     Box::new(move |namespace, name| {
         read(&client, namespace, name).map_err(|error| error.to_string())

@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use crossbeam_channel::Sender;
 
 use crate::cloud::contrabass::RabbitMq;
+use crate::config::DeliverySettings;
 use crate::controller::{Effect, Event, Notice, SecretNote};
 use crate::inventory::record::Owner;
+use crate::kube::objects::RawObject;
 use crate::kube::secret_writer::{SecretManifest, SecretState};
 use crate::kube::watch::Observation;
 use crate::kube::write_queue::Priority;
@@ -17,17 +19,19 @@ use crate::resources::{ObjectKey, OpenstackConfig};
 use crate::secret::Secret;
 
 /// What an observation means to the controller.
-pub(super) fn event_of_observation(observation: Observation) -> Option<Event> {
+pub(super) fn event_of_observation(
+    observation: Observation,
+    delivery: &DeliverySettings,
+) -> Option<Event> {
+    let read = |raw: &RawObject| OpenstackConfig::from_raw(raw, delivery);
     match observation {
         Observation::Replaced { scope, objects } => {
-            let objects = objects.iter().map(OpenstackConfig::from_raw).collect();
+            let objects = objects.iter().map(read).collect();
             Some(Event::Listed { namespace: scope, objects })
         }
-        Observation::Applied(object) => {
-            Some(Event::Applied(Box::new(OpenstackConfig::from_raw(&object))))
-        }
+        Observation::Applied(object) => Some(Event::Applied(Box::new(read(&object)))),
         Observation::Deleted(object) => {
-            let object = OpenstackConfig::from_raw(&object);
+            let object = read(&object);
             Some(Event::Deleted { key: object.key, uid: object.uid })
         }
         // The watcher has logged these; what is known of the objects stays as it is.
@@ -129,7 +133,7 @@ mod tests {
         let metadata = json!({"name": "a", "namespace": "default", "uid": "u1"});
         let body = to_raw_value(&json!({ "metadata": metadata })).unwrap();
         let raw = RawObject::read(&body).unwrap();
-        let owner = OpenstackConfig::from_raw(&raw).reference();
+        let owner = OpenstackConfig::from_raw(&raw, &Default::default()).reference();
         let (name, data) = ("rabbitmq-a".to_owned(), BTreeMap::new());
         let secret = SecretManifest { name, data, owner };
         for _ in 0..2 {

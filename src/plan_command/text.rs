@@ -5,6 +5,7 @@ use crate::node_config::{MAX_INTERFACES, NodeConfig};
 use crate::reconcile::Sending;
 use crate::reconcile::plan::{LeftOut, Plan, Unusable};
 use crate::reconcile::report::count;
+use crate::resources::Destination;
 use crate::table::aligned;
 use crate::targets::viola::PATH;
 
@@ -18,10 +19,14 @@ pub(super) fn nodes(
     let (object, due) = (sending.object, &sending.due);
     let held = |node: &str| sending.removals.hold.as_ref().is_some_and(|hold| hold.keeps(node));
     let planned = count(object.plan.nodes.len(), "node");
-    let head = head.into_iter().chain([
-        ("request", format!("POST {PATH}, x-provider-id: {}", object.spec.target())),
-        ("would send", format!("{} of {planned}", due.len())),
-    ]);
+    let target = object.spec.target();
+    let request = match object.spec.destination {
+        Destination::Viola { .. } => format!("POST {PATH}, x-provider-id: {target}"),
+        Destination::Kubernetes(_) => format!("apply of MultiNicNodeConfigs in cluster {target}"),
+    };
+    let head = head
+        .into_iter()
+        .chain([("request", request), ("would send", format!("{} of {planned}", due.len()))]);
     let head: Vec<_> = head.map(|(name, value)| vec![name.to_owned(), value]).collect();
     let mut text = aligned(&head).join("\n") + "\n";
     for node in &object.plan.nodes {

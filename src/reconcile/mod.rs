@@ -16,6 +16,7 @@
 //! [`crate::cloud::fetch`] asks and [`send`] sends and records. [`ownership`] holds a lock. All other files
 //! are pure. Threads, timers and Kubernetes are not known here.
 
+mod adoption;
 pub mod changes;
 pub mod differences;
 pub mod down_ports;
@@ -49,8 +50,8 @@ use crate::config::{Config, Settings};
 use crate::inventory::contents::Inventory;
 use crate::inventory::store::Store;
 use crate::metrics::{CONTROLLER, Metrics};
-use crate::resources::{PortFilter, Spec};
-use crate::targets::Target;
+use crate::resources::{Destination, PortFilter, Spec};
+use crate::targets::{Target, Told};
 use crate::threads::{Task, side_by_side};
 
 /// VMs whose ports are asked for together, and whose nodes are sent before the next are asked for.
@@ -118,6 +119,9 @@ fn run(context: &Context, pass: &Pass, observer: Option<Observer<'_>>, report: R
         Some((work.object.key.namespace.as_str(), spec))
     });
     context.secrets.prepare(&context.config, specs, pass.lane == Lane::Fresh);
+    let specs = pass.work.iter().filter_map(|work| work.object.spec.as_ref().ok());
+    let destinations = specs.map(|spec| &spec.destination).collect();
+    context.target.prepare(&destinations, pass.lane == Lane::Fresh);
     for work in &pass.work {
         match check(context, work) {
             Ok(item) => match groups.iter_mut().find(|group| group[0].settings == item.settings) {
@@ -180,19 +184,20 @@ fn run_slice(
         return;
     }
     let inventory = context.store.snapshot();
-    let plan = |item: &Item<'_>| plan_of(context, fetch, item, &inventory);
-    let plans = each_plan(context, slice, &plan, &finish);
+    let plan =
+        |item: &Item<'_>, told: Option<&Told>| plan_of(context, fetch, item, &inventory, told);
+    let plans = each_plan(context, slice.iter().map(|item| (item, None)), &plan, &finish);
+    let plans = adoption::adopt(context, plans, &inventory, &plan, &finish);
     let (decided, in_flight) = decide(context, plans, version_before_fetch, &finish);
     let in_flight = Mutex::new(in_flight);
-    let mut by_target: BTreeMap<&str, Vec<Decided<'_>>> = BTreeMap::new();
+    let mut by_target: BTreeMap<(&str, &Destination), Vec<Decided<'_>>> = BTreeMap::new();
     for object in decided {
-        by_target.entry(object.spec.target()).or_default().push(object);
+        let Spec { destination, .. } = object.spec;
+        by_target.entry((object.spec.target(), destination)).or_default().push(object);
     }
     let mut sends: Vec<Task<'_, ()>> = Vec::new();
-    for (target, objects) in &by_target {
-        sends.push(Box::new(|| {
-            send::send(context, target, objects, &in_flight, observer, &finish);
-        }));
+    for objects in by_target.values() {
+        sends.push(Box::new(|| send::send(context, objects, &in_flight, observer, &finish)));
     }
     side_by_side(context.targets_side_by_side, sends);
 }
@@ -204,10 +209,12 @@ fn check<'a>(context: &Context, work: &'a Work) -> Result<Item<'a>, Failed> {
     let namespace = &work.object.key.namespace;
     let settings = context.secrets.settings_of(&context.config, namespace, spec);
     let (settings, key_source) = settings.map_err(config_error)?;
-    let (missing, state) = (settings.all_missing(), context.store.state());
+    let (missing, state) =
+        (settings.all_missing(spec.destination.is_kubernetes()), context.store.state());
     if !missing.is_empty() {
         return Err(config_error(format!("the operator's settings lack {}", missing.join(", "))));
     }
+    context.target.check(&spec.destination).map_err(config_error)?;
     if spec.subnets.is_empty() {
         let message = "set spec.subnetIDs, spec.subnetID or spec.subnetName; none is given";
         return Err(Failed::new(Reason::SubnetRequired, message));
@@ -246,6 +253,7 @@ fn plan_of(
     fetch: &Fetch<'_>,
     item: &Item<'_>,
     inventory: &Inventory,
+    told: Option<&Told>,
 ) -> Result<Plan, Failed> {
     let Item { work, spec, settings, .. } = item;
     let answers = fetch.answers(spec)?;
@@ -261,13 +269,14 @@ fn plan_of(
             && !settings.openstack.ports_created_after_object)
             .then_some(work.object.created),
         inventory,
+        told: told.unwrap_or(&Told::new()),
         building_since: &work.building_since,
         uptime: context.clock.now().uptime,
     })
     .without_unreadable(inventory);
     let may_renumber = work.is_loss_approved || context.config.inventory.renumber_lost;
     // What can't be read is not lost, and isn't sent in any case.
-    let memory = match work.was_planned || !plan.unreadable.is_empty() {
+    let memory = match work.was_planned || told.is_some() || !plan.unreadable.is_empty() {
         true => Memory::Kept,
         false => memory::of(work, &answers, inventory, may_renumber),
     };
@@ -275,16 +284,22 @@ fn plan_of(
     Ok(Plan { memory, ..plan })
 }
 
+/// Step 9 for one object, with what its cluster has of nodes without a record, if it was asked.
+type MakePlan<'a, 'b> = dyn Fn(&Item<'a>, Option<&Told>) -> Result<Plan, Failed> + 'b;
+
 /// The plans of a slice: a failure or a panic is one object's.
-fn each_plan<'a>(
+fn each_plan<'a, 'b>(
     context: &Context,
-    slice: &[Item<'a>],
-    plan: &dyn Fn(&Item<'a>) -> Result<Plan, Failed>,
+    items: impl Iterator<Item = (&'b Item<'a>, Option<&'b Told>)>,
+    plan: &MakePlan<'a, '_>,
     finish: Report<'_>,
-) -> Vec<(Item<'a>, Plan)> {
+) -> Vec<(Item<'a>, Plan)>
+where
+    'a: 'b,
+{
     let mut plans = Vec::new();
-    for item in slice {
-        let planned = catch_unwind(AssertUnwindSafe(|| plan(item))).unwrap_or_else(|_| {
+    for (item, told) in items {
+        let planned = catch_unwind(AssertUnwindSafe(|| plan(item, told))).unwrap_or_else(|_| {
             context.metrics.add("controller_runtime_reconcile_panics_total", &[CONTROLLER], 1.0);
             Err(Failed::new(Reason::ConfigError, PANICKED))
         });

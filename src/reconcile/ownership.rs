@@ -20,7 +20,7 @@ use super::plan::{Plan, PlannedNode};
 use super::report::Conflict;
 use crate::inventory::contents::Inventory;
 use crate::inventory::record::Record;
-use crate::resources::{ObjectKey, OpenstackConfig, Spec};
+use crate::resources::{NodeOwner, ObjectKey, OpenstackConfig, Spec};
 use crate::threads::lock;
 
 /// One object's whole plan.
@@ -403,6 +403,21 @@ impl Ownership {
     /// A pass of this generation of the object has ended, well or not.
     pub fn ended(&self, uid: &str, generation: i64) {
         lock(&self.table).ended(uid, generation);
+    }
+
+    /// Does the owner that a cluster knows of a node keep it from this object? Not if it is gone, is
+    /// younger, or its spec no longer names the node's VM.
+    pub(crate) fn keeps(&self, owner: &NodeOwner, from: &OpenstackConfig, vm_id: &str) -> bool {
+        let table = lock(&self.table);
+        match table.objects.get(&owner.uid) {
+            None => table.unlisted.contains(&owner.key.namespace),
+            Some(object) => {
+                let vm_id = vm_id.to_ascii_lowercase();
+                let names =
+                    |named: &Named| named.vm_ids.binary_search_by(|id| (**id).cmp(&vm_id)).is_ok();
+                *object.age < Age::of(from) && object.named.as_ref().is_none_or(names)
+            }
+        }
     }
 
     /// Decides whose the nodes of these plans are, and gives a decision for each plan in their order.

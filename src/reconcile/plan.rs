@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::adoption;
 use super::hints;
 use super::interfaces::{Assigned, Attached, assign};
 use super::memory::Memory;
@@ -14,8 +15,9 @@ use crate::cloud::neutron::{Port, same};
 use crate::cloud::nova::ServerName;
 use crate::inventory::contents::Inventory;
 use crate::inventory::record::{Record, ReservedId};
-use crate::node_config::{Interface, NodeConfig};
+use crate::node_config::{Interface, NodeConfig, is_kubernetes_name};
 use crate::resources::Spec;
+use crate::targets::Told;
 
 /// A port that is BUILD for so long is named in the status.
 const STUCK_AFTER: Duration = Duration::from_secs(3600);
@@ -38,6 +40,8 @@ pub struct Sources<'a> {
     pub held_before: Option<Timestamp>,
     /// What was accepted before: keeps ids and names stable.
     pub inventory: &'a Inventory,
+    /// What the cluster has of nodes without a record; empty where it can't be asked.
+    pub told: &'a Told,
     /// [`Work::building_since`](super::Work::building_since).
     pub building_since: &'a BTreeMap<String, Duration>,
     /// The time of the pass.
@@ -55,6 +59,10 @@ pub struct Plan {
     pub remembered: Vec<Unconfirmed>,
     /// VMs with ports that go by their id: Nova doesn't know them, and no name was ever known.
     pub by_id: Vec<String>,
+    /// VMs with ports whose name nobody knows, and that the cluster can't have under their id.
+    pub nameless: Vec<String>,
+    /// Names that no Kubernetes object can have; such nodes can't be in the cluster.
+    pub impossible_names: Vec<String>,
     /// VMs that Nova doesn't know, without a usable port: deleted, or never there.
     pub absent: Vec<String>,
     /// Ports of VMs with a name that become no interface.
@@ -177,6 +185,19 @@ pub fn plan(sources: &Sources<'_>) -> Plan {
             plan.duplicate_names.insert(name, vm_ids);
         } else if let Some((vm, of)) = vms.pop() {
             let node = node(sources, vm, &name, &mut plan);
+            // The agent's controller stumbles over nodes that don't exist.
+            if node.is_some() && sources.spec.destination.is_kubernetes() {
+                let left_out = match &of {
+                    Name::VmId(_) => Some((&mut plan.nameless, vm.id)),
+                    _ if !is_kubernetes_name(&name) => Some((&mut plan.impossible_names, &*name)),
+                    _ => None,
+                };
+                if let Some((list, what)) = left_out {
+                    list.push(what.to_owned());
+                    plan.left_out.retain(|port| port.node_name != name);
+                    continue;
+                }
+            }
             let is_unknown = *vm.name == ServerName::Unknown;
             match (node.is_some(), of) {
                 (true, Name::Confirmed(_)) => {}
@@ -288,7 +309,11 @@ fn node(sources: &Sources<'_>, vm: &Vm<'_>, name: &str, plan: &mut Plan) -> Opti
     if all_attached.is_empty() {
         return None;
     }
-    let assigned = assign(&all_attached, &left_out, &remembered_ids(sources, vm, record));
+    let assigned = assign(
+        &all_attached,
+        &left_out,
+        &remembered_ids(sources, vm, record, sources.told.get(name)),
+    );
     let mut interfaces = assigned.interfaces();
     for interface in &mut interfaces {
         if let Some(kept) = kept.iter().find(|kept| kept.port_id == interface.port_id) {
@@ -446,11 +471,15 @@ fn is_ours(sources: &Sources<'_>, record: &Record) -> bool {
 /// ports that are in the subnets only: they reserve nothing here.
 fn remembered_ids<'a>(
     sources: &Sources<'a>,
-    vm: &Vm<'_>,
+    vm: &Vm<'a>,
     of_node: Option<&'a Record>,
+    told: Option<&BTreeMap<String, u8>>,
 ) -> Vec<(&'a str, u8)> {
     let mut records: Vec<&Record> =
         sources.inventory.by_vm(vm.id).into_iter().map(|stored| &stored.record).collect();
+    if records.is_empty() && of_node.is_none() {
+        return told.map(|told| adoption::ids(told, vm)).unwrap_or_default();
+    }
     records.extend(of_node.filter(|record| !record.instance_id.eq_ignore_ascii_case(vm.id)));
     records.retain(|record| record.config.ids_are_ours());
     let rank = |record: &&Record| {

@@ -12,7 +12,7 @@ use crate::cloud::answer::shortened;
 use crate::resources::{
     APPROVE_ANNOTATION, Condition, DownPortRetry, Hold, ObjectKey, OpenstackConfig, Status,
 };
-use crate::targets::viola::Delivery;
+use crate::targets::{Delivery, Kept};
 
 /// Names listed in a message before the rest is only counted.
 const NAMES_SHOWN: usize = 5;
@@ -51,7 +51,7 @@ macro_rules! reasons {
 reasons! {
     Synced, NoChange, ConfigError, ContrabassError, KeystoneError, NeutronEndpointError,
     NeutronPortError, SubnetRequired, NeutronSubnetError, SubnetNotFound, SubnetNotUnique, NovaError,
-    NodeConflict, ViolaPostError, ChangeHeld, MemoryLost
+    NodeConflict, ViolaPostError, DeliveryError, ChangeHeld, MemoryLost
 }
 
 impl Reason {
@@ -115,6 +115,8 @@ pub struct Summary<'a> {
     pub held: Option<String>,
     /// What was sent, and what became of it.
     pub delivery: &'a Delivery,
+    /// The operator itself writes into the cluster.
+    pub by_kubernetes: bool,
     /// Of the accepted nodes, how many had been sent before just the same.
     pub again: usize,
 }
@@ -122,17 +124,19 @@ pub struct Summary<'a> {
 /// The Ready condition after a pass that read everything it needed. What went wrong comes first in the
 /// message; what went well and what was left out follow.
 pub fn ready(summary: &Summary<'_>) -> Ready {
-    let Summary { plan, conflicts, nodes, held, delivery, again } = summary;
+    let Summary { plan, conflicts, nodes, held, delivery, by_kubernetes, again } = summary;
     let problems = shortened(&problems(summary).join("; "), PROBLEMS_LIMIT);
     let mut parts = Vec::from_iter(Some(problems).filter(|problems| !problems.is_empty()));
     let sent = delivery.accepted.len();
     let refused: usize = delivery.problems.iter().map(|problem| problem.nodes.len()).sum();
+    let refused = refused + delivery.kept.len();
     let well = nodes.saturating_sub(refused);
     let reason = if !delivery.problems.is_empty() {
-        Reason::ViolaPostError
+        if *by_kubernetes { Reason::DeliveryError } else { Reason::ViolaPostError }
     } else if held.is_some() {
         Reason::ChangeHeld
-    } else if !conflicts.is_empty() || !plan.duplicate_names.is_empty() {
+    } else if !conflicts.is_empty() || !delivery.kept.is_empty() || !plan.duplicate_names.is_empty()
+    {
         Reason::NodeConflict
     } else if !plan.unreadable.is_empty() {
         Reason::ConfigError
@@ -197,7 +201,7 @@ pub(crate) fn memory_lost(object: &OpenstackConfig) -> Ready {
 }
 
 fn problems(summary: &Summary<'_>) -> Vec<String> {
-    let Summary { plan, conflicts, held, delivery, .. } = summary;
+    let Summary { plan, conflicts, held, delivery, by_kubernetes, .. } = summary;
     let refused = delivery.problems.iter().map(|problem| {
         let message = shortened(&problem.message, ANSWER_LIMIT);
         format!("{message} (not accepted: {})", listed(&problem.nodes))
@@ -221,8 +225,20 @@ fn problems(summary: &Summary<'_>) -> Vec<String> {
         let message = shortened(message, ANSWER_LIMIT);
         format!("{message} (left out, their names aren't known: {})", listed(&vm_ids))
     });
+    let kept = delivery.kept.iter().map(|Kept { node_name, manager }| {
+        format!(
+            "node {node_name} is managed by the OpenstackConfig {manager}, by the annotation of its \
+             MultiNicNodeConfig"
+        )
+    });
     let mut problems = Vec::from_iter(held.clone());
-    problems.extend(few_of(ANSWERS_SHOWN, refused.collect(), "more such answers of Viola"));
+    let of = if *by_kubernetes { "the cluster" } else { "Viola" };
+    problems.extend(few_of(
+        ANSWERS_SHOWN,
+        refused.collect(),
+        &format!("more such answers of {of}"),
+    ));
+    problems.extend(few(kept.collect(), "more nodes are managed by other objects"));
     problems.extend(few(duplicates.collect(), "more names are shared by several VMs"));
     problems.extend(few(conflicts.collect(), "more nodes are managed by older objects"));
     problems.extend(few(unreadable.collect(), "more nodes whose records can't be read"));
@@ -273,6 +289,15 @@ fn left_out(plan: &Plan) -> Vec<String> {
         let vms = count(plan.without_ports.len(), "VM");
         parts.push(format!("{vms} without ports in the subnet ({})", listed(&plan.without_ports)));
     }
+    if !plan.nameless.is_empty() {
+        let vms = count(plan.nameless.len(), "VM");
+        parts.push(format!("{vms} whose name nobody knows ({})", listed(&plan.nameless)));
+    }
+    if !plan.impossible_names.is_empty() {
+        let names = count(plan.impossible_names.len(), "node name");
+        let listed = listed(&plan.impossible_names);
+        parts.push(format!("{names} impossible in Kubernetes ({listed})"));
+    }
     let superseded = plan.superseded.iter().map(|Unconfirmed { node_name, vm_id, why }| {
         format!("VM {vm_id}, whose last known name {node_name} another VM has ({why})")
     });
@@ -318,7 +343,7 @@ pub(crate) fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{plural}")
 }
 
-pub(super) fn listed(names: &[String]) -> String {
+pub(crate) fn listed(names: &[String]) -> String {
     few(names.to_vec(), "more").join(", ")
 }
 

@@ -16,9 +16,8 @@ use crate::clock::Now;
 use crate::config::Settings;
 use crate::inventory::contents::Inventory;
 use crate::inventory::record::{Change, Owner, Record};
-use crate::node_config::NodeConfig;
-use crate::resources::Spec;
-use crate::targets::{Delivery, Post};
+use crate::resources::{NodeOwner, OpenstackConfig, Spec};
+use crate::targets::{Delivery, ObjectNodes, Post, Rules};
 use crate::threads::lock;
 
 /// An object of a slice with its plan, and what it may send of it.
@@ -53,7 +52,6 @@ pub struct Sending<'a> {
 /// was accepted in one commit. Objects with nothing to send don't wait for it.
 pub(super) fn send(
     context: &Context,
-    target: &str,
     objects: &[Decided<'_>],
     in_flight: &Mutex<InFlight>,
     observer: Option<Observer<'_>>,
@@ -61,8 +59,8 @@ pub(super) fn send(
 ) {
     let inventory = context.store.snapshot();
     let now = context.clock.now();
-    let Some(Decided { settings, .. }) = objects.first() else { return };
-    let unconfirmed = context.target.unconfirmed(settings, target);
+    let Some(Decided { settings, spec, .. }) = objects.first() else { return };
+    let unconfirmed = context.target.unconfirmed(settings, spec);
     let limit = context.config.inventory.hold_removals_above;
     let sendings =
         objects.iter().map(|object| Sending::of(object, &inventory, &unconfirmed, limit, now));
@@ -74,14 +72,21 @@ pub(super) fn send(
     if !due.is_empty() {
         // What is forced while a delivery is under way is sent after it.
         let sent_at = context.clock.now().wall;
-        let nodes: Vec<Vec<&NodeConfig>> = due.iter().map(Sending::configs).collect();
-        let delivery = context.target.deliver(settings, target, &nodes, &*context.may_act);
+        let nodes: Vec<ObjectNodes<'_>> = due.iter().map(Sending::nodes).collect();
+        let keeps = |owner: &NodeOwner, object: &OpenstackConfig, vm_id: &str| {
+            // Whether an object that isn't watched exists can't be known here.
+            let watched = &context.config.watch_namespaces;
+            (!watched.is_empty() && !watched.contains(&owner.key.namespace))
+                || context.ownership.keeps(owner, object, vm_id)
+        };
+        let rules = Rules { may_act: &*context.may_act, keeps: &keeps };
+        let delivery = context.target.deliver(settings, spec, &nodes, &rules);
         if observer.is_none() {
-            log_delivery(target, &due, &delivery, &inventory);
+            log_delivery(spec, &due, &delivery, &inventory);
         }
         settle(context, &due, &delivery, sent_at, report);
     }
-    lock(in_flight).end(target);
+    lock(in_flight).end(spec.target());
 }
 
 /// Records what was accepted, in one commit, and then reports the objects.
@@ -163,8 +168,9 @@ impl<'a> Sending<'a> {
         self.own.iter().copied().filter(|node| !is_held(node)).collect()
     }
 
-    fn configs(&self) -> Vec<&NodeConfig> {
-        self.due.iter().map(|(node, _)| &node.config).collect()
+    fn nodes(&self) -> ObjectNodes<'_> {
+        let nodes = self.due.iter().map(|(node, _)| &node.config).collect();
+        ObjectNodes { object: &self.object.work.object, spec: self.object.spec, nodes }
     }
 
     /// Why a node is sent, in words, by the inventory that decided it.
@@ -228,9 +234,14 @@ impl<'a> Sending<'a> {
             name: object.key.name.clone(),
             uid: object.uid.clone(),
         };
-        let sent: Vec<&PlannedNode> = self.due.iter().map(|(node, _)| *node).collect();
+        let is_kept = |node: &&PlannedNode| {
+            delivery.kept.iter().any(|kept| kept.node_name == node.config.node_name)
+        };
+        let sent = self.due.iter().map(|(node, _)| *node).filter(|node| !is_kept(node));
+        let sent: Vec<&PlannedNode> = sent.collect();
         // A record of the Go operator stays without an owner for as long as its node is held.
-        let not_held = self.not_held();
+        let mut not_held = self.not_held();
+        not_held.retain(|node| !is_kept(node));
         let recorded = Recorded {
             spec: self.object.spec,
             owner: &owner,
@@ -274,6 +285,7 @@ impl<'a> Sending<'a> {
             nodes: not_held.len(),
             held: hold.as_ref().filter(|_| !is_approved).map(|hold| hold.message(&work.object)),
             delivery: &delivery,
+            by_kubernetes: spec.destination.is_kubernetes(),
             again: count(SendReason::Resync) + count(SendReason::Drift) + for_down_ports,
         };
         let down_port_retry = down_ports::next(
@@ -288,7 +300,10 @@ impl<'a> Sending<'a> {
             nodes: Some(u32::try_from(own.len()).unwrap_or(u32::MAX)),
             changed: count(SendReason::Changed) > 0,
             sent: delivery.accepted.iter().cloned().collect(),
-            resent: delivery.problems.is_empty() && !later && hold.is_none(),
+            resent: delivery.problems.is_empty()
+                && delivery.kept.is_empty()
+                && !later
+                && hold.is_none(),
             down_port_retry,
             down_ports: own.iter().map(|node| node.down_ports.len()).sum(),
             over_limit: own.iter().map(|node| node.over_limit).sum(),
@@ -308,22 +323,19 @@ impl<'a> Sending<'a> {
 }
 
 /// One line for each POST, and one for each node whose configuration changed.
-fn log_delivery(
-    target: &str,
-    sendings: &[Sending<'_>],
-    delivery: &Delivery,
-    inventory: &Inventory,
-) {
+fn log_delivery(spec: &Spec, sendings: &[Sending<'_>], delivery: &Delivery, inventory: &Inventory) {
     let due = || sendings.iter().flat_map(|one| one.due.iter().map(move |due| (one, due)));
     let reasons: BTreeMap<&str, SendReason> =
         due().map(|(_, (node, reason))| (node.config.node_name.as_str(), *reason)).collect();
+    let target = spec.target();
+    let what = if spec.destination.is_kubernetes() { "apply in cluster" } else { "POST to" };
     for Post { nodes, accepted } in &delivery.posts {
         let reasons: Vec<_> = nodes.iter().filter_map(|node| reasons.get(node.as_str())).collect();
         let count = |wanted| reasons.iter().filter(|reason| ***reason == wanted).count();
         let (changed, resync) = (count(SendReason::Changed), count(SendReason::Resync));
         let (down_ports, drift) = (count(SendReason::DownPorts), count(SendReason::Drift));
         log::info!(
-            "POST to {target}: {}, {accepted} accepted ({changed} changed, {resync} for a resync, \
+            "{what} {target}: {}, {accepted} accepted ({changed} changed, {resync} for a resync, \
              {down_ports} with DOWN ports, {drift} for a drift)",
             report::count(nodes.len(), "node"),
         );

@@ -34,8 +34,6 @@ const NAME_BYTES: usize = 52;
 const NAME_DIGITS: usize = 10;
 /// Hexadecimal digits in place of a text that is no label's value.
 const LABEL_DIGITS: usize = 16;
-/// The only way of delivery so far.
-const DELIVERY: &str = "Viola";
 
 /// A SHA-256.
 pub(super) type Digest = [u8; 32];
@@ -116,7 +114,7 @@ fn spec(record: &Record, target: &str) -> Value {
     let (down, interfaces) = (record.down_ports.len(), ids.join(","));
     let spec = Spec {
         target: target.to_owned(),
-        delivery: DELIVERY.to_owned(),
+        delivery: delivery_to(target).to_owned(),
         record: record.clone(),
         summary: Summary { interfaces, down },
     };
@@ -130,6 +128,11 @@ fn spec(record: &Record, target: &str) -> Value {
         }
     }
     spec
+}
+
+/// Who delivers, by the name of the target: clusters are named by their Secret, or `-`.
+fn delivery_to(target: &str) -> &'static str {
+    if target == "-" || target.matches('/').count() == 1 { "Kubernetes" } else { "Viola" }
 }
 
 fn labels(record: &Record) -> Labels {

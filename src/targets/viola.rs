@@ -19,10 +19,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::acceptance::{Objection, acceptance};
-pub use super::{Delivery, Post, Problem, Target};
+pub use super::{Delivery, Post, Problem};
 use crate::cloud::answer::{error_text, redirect_hint};
 use crate::config::{Config, Settings};
-use crate::http::client::{Answer, Client, ClientOptions, Clients, Failure, Request, Service};
+use crate::http::client::{
+    Answer, Client, ClientOptions, ClientTls, Clients, Failure, Request, Service,
+};
 use crate::http::proxy::Proxies;
 use crate::http::trust::Trust;
 use crate::kept::Kept;
@@ -57,7 +59,7 @@ pub struct Viola {
 /// What earlier deliveries to a cluster have shown.
 #[derive(Default)]
 struct Cluster {
-    /// [`Target::unconfirmed`].
+    /// [`Target::unconfirmed`](super::Target::unconfirmed).
     unconfirmed: BTreeSet<String>,
     pace: Pace,
 }
@@ -90,7 +92,13 @@ impl Viola {
         let client = self.connections.get(&key, || {
             let ((call_limit, trust), proxies) = (key.clone(), Arc::clone(&self.proxies));
             let idle_limit = IDLE_LIMIT;
-            self.clients.client(ClientOptions { call_limit, trust, idle_limit, proxies })
+            self.clients.client(ClientOptions {
+                call_limit,
+                trust,
+                idle_limit,
+                proxies,
+                tls: ClientTls::default(),
+            })
         });
         if self.stopped.load(Ordering::SeqCst) {
             client.shutdown();
@@ -145,8 +153,11 @@ fn post(client: &Client, url: &str, target: &str, batch: &Batch<'_>) -> Reply {
     }
 }
 
-impl Target for Viola {
-    fn deliver(
+impl Viola {
+    /// Delivers the nodes of the objects of one pass, one list per object, to the cluster `target`
+    /// by the settings of these objects. Names differ between all nodes. A request is begun only
+    /// while `may_act` says so.
+    pub fn deliver(
         &self,
         settings: &Settings,
         target: &str,
@@ -193,14 +204,15 @@ impl Target for Viola {
         delivery
     }
 
-    fn unconfirmed(&self, settings: &Settings, target: &str) -> BTreeSet<String> {
+    /// As [`Target::unconfirmed`](super::Target::unconfirmed).
+    pub fn unconfirmed(&self, settings: &Settings, target: &str) -> BTreeSet<String> {
         let Ok(endpoint) = &settings.viola.endpoint else { return BTreeSet::new() };
         let clusters = lock(&self.clusters);
         let known = clusters.get(&cluster_key(endpoint, target));
         known.map(|known| known.unconfirmed.clone()).unwrap_or_default()
     }
 
-    fn shutdown(&self) {
+    pub(super) fn shutdown(&self) {
         self.stopped.store(true, Ordering::SeqCst);
         self.connections.all().iter().for_each(|client| client.shutdown());
     }

@@ -55,7 +55,7 @@ impl Applier {
     ) -> Result<Vec<Outcome>, String> {
         let mut remembered = lock(&self.remembered);
         let nodes = payload::read(body)?;
-        let results = self.objects.apply(&nodes, provider_id);
+        let results = self.objects.apply_all(&nodes, provider_id);
         let outcomes = nodes.into_iter().zip(results).map(|(node, result)| {
             let result = result.map(|applied| {
                 let is_new = applied.is_new;

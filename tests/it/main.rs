@@ -21,6 +21,7 @@
 
 mod bad_input;
 mod chain;
+mod cluster_delivery;
 mod commands;
 mod cost;
 mod delivery;

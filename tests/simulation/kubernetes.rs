@@ -59,7 +59,8 @@ impl Object {
         if let Some(approve) = &self.approve {
             object["metadata"]["annotations"][APPROVE_ANNOTATION] = json!(approve);
         }
-        OpenstackConfig::from_raw(&RawObject::read(&to_raw_value(&object).unwrap()).unwrap())
+        let raw = RawObject::read(&to_raw_value(&object).unwrap()).unwrap();
+        OpenstackConfig::from_raw(&raw, &Default::default())
     }
 }
 

@@ -12,10 +12,12 @@ use multinic_operator::cloud::object_secrets::ObjectSecrets;
 use multinic_operator::controller::Controller;
 use multinic_operator::http::client::Clients;
 use multinic_operator::inventory::store::Store;
+use multinic_operator::kube::client::KubeClient;
 use multinic_operator::metrics::Metrics;
 use multinic_operator::overview::Overview;
 use multinic_operator::reconcile::Context;
-use multinic_operator::targets::viola::Viola;
+use multinic_operator::targets::Targets;
+use multinic_operator::targets::cluster::Clusters;
 
 use crate::driver::{Broken, PATH, Process, Simulation, text_of};
 use crate::secrets;
@@ -84,11 +86,15 @@ impl Simulation {
         let clients = Clients::new(&metrics).over(Arc::clone(&self.transport) as _);
         let may_act = Arc::new(AtomicBool::new(true));
         let allowed = Arc::clone(&may_act);
+        let kubernetes =
+            KubeClient::new(self.config.kubernetes.clone(), clock.clone(), Arc::clone(&metrics));
+        let clusters = Clusters::new(&self.config, &kubernetes, clock.clone(), &metrics);
+        let targets = Targets::new(&self.config, &clients, Arc::new(clusters));
         let context = Context {
             config: Arc::clone(&self.config),
             clouds: Arc::new(Clouds::new(&self.config, clock.clone(), &clients)),
             secrets: Arc::new(ObjectSecrets::new(clock.clone(), Box::new(|_, _| Ok(None)))),
-            target: Arc::new(Viola::new(&self.config, &clients)),
+            target: Arc::new(targets),
             targets_side_by_side: 1,
             store,
             ownership: Arc::default(),

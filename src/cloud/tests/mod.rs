@@ -259,6 +259,7 @@ pub(crate) fn spec(subnet: SubnetSelector, vm_ids: &[&str]) -> Spec {
         project_id: PROJECT.to_owned(),
         identity_ref: None,
         k8s_provider_id: None,
+        destination: Default::default(),
         paused: false,
         ports: PortFilter::default(),
         settings: Arc::default(),

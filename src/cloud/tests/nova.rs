@@ -111,7 +111,7 @@ fn where_the_metadata_has_the_node_name_the_servers_may_be_absent() {
 fn nova(stage: &Stage, servers: usize) -> Nova {
     let (trust, proxies) = (Trust::Anyone, Arc::clone(&stage.config.proxies));
     let (call_limit, idle_limit) = (Duration::from_secs(1), Duration::from_secs(1));
-    let options = ClientOptions { call_limit, trust, idle_limit, proxies };
+    let options = ClientOptions { call_limit, trust, idle_limit, proxies, tls: Default::default() };
     let api = TokenService {
         service: Service::Nova,
         client: Arc::new(stage.clients.client(options)),

@@ -7,7 +7,10 @@ use ureq::Agent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::unversioned::transport::DefaultConnector;
 
-use super::{CONNECT_LIMIT, ClientOptions, INPUT_BYTES, OUTPUT_BYTES, USER_AGENT};
+use super::{
+    CONNECT_LIMIT, ClientCertificate, ClientOptions, ClientTls, INPUT_BYTES, OUTPUT_BYTES,
+    USER_AGENT,
+};
 use crate::clock::Clock;
 use crate::http::resolver::RememberingResolver;
 use crate::http::trust::Trust;
@@ -42,7 +45,7 @@ impl SecureAgents {
             None => {
                 let (certificates, fingerprint) = options.trust.load()?;
                 self.read = Some((fingerprint, uptime.saturating_add(LOOK_EVERY)));
-                Arc::new(agent(options, Some(tls(certificates))))
+                Arc::new(agent(options, Some(tls(certificates, &options.tls)?)))
             }
         };
         self.agents.push(Arc::clone(&current));
@@ -67,13 +70,14 @@ impl SecureAgents {
 }
 
 /// Without certificates nothing is verified.
-fn tls(certificates: Option<Vec<Certificate<'static>>>) -> TlsConfig {
+fn tls(roots: Option<Vec<Certificate<'static>>>, ours: &ClientTls) -> Result<TlsConfig, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = TlsConfig::builder().unversioned_rustls_crypto_provider(provider);
-    match certificates {
-        Some(certificates) => tls.root_certs(RootCerts::new_with_certs(&certificates)).build(),
+    let ours = ours.certificate.as_ref().map(ClientCertificate::read).transpose()?;
+    let tls = TlsConfig::builder().unversioned_rustls_crypto_provider(provider).client_cert(ours);
+    Ok(match roots {
+        Some(roots) => tls.root_certs(RootCerts::new_with_certs(&roots)).build(),
         None => tls.disable_verification(true).build(),
-    }
+    })
 }
 
 pub(super) fn agent(options: &ClientOptions, tls: Option<TlsConfig>) -> Agent {
@@ -91,6 +95,6 @@ pub(super) fn agent(options: &ClientOptions, tls: Option<TlsConfig>) -> Agent {
     if let Some(tls) = tls {
         builder = builder.tls_config(tls);
     }
-    let resolver = RememberingResolver::new(Clock::system());
+    let resolver = RememberingResolver::new(Clock::system(), options.tls.server_name.as_ref());
     Agent::with_parts(builder.build(), DefaultConnector::default(), resolver)
 }

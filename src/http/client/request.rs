@@ -278,6 +278,7 @@ mod tests {
             trust: Trust::System,
             idle_limit: limit,
             proxies: Arc::default(),
+            tls: Default::default(),
         };
         let client = Client::new(options, Arc::default());
         for url in [

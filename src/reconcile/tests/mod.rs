@@ -166,6 +166,7 @@ fn object(name: &str, created: u64, vm_ids: &[&str]) -> OpenstackConfig {
         project_id: "project-1".to_owned(),
         identity_ref: None,
         k8s_provider_id: None,
+        destination: Default::default(),
         paused: false,
         ports: PortFilter::default(),
         settings: Arc::default(),

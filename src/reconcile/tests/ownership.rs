@@ -9,7 +9,7 @@ use super::{PROVIDER, inventory, key, object, owner, record};
 use crate::inventory::contents::Inventory;
 use crate::inventory::record::Record;
 use crate::reconcile::ownership::{Decision, InFlight, Ownership, Planned, Whose};
-use crate::resources::{ObjectKey, OpenstackConfig};
+use crate::resources::{NodeOwner, ObjectKey, OpenstackConfig};
 
 /// Objects, and an inventory beside them.
 struct Fixture {
@@ -918,4 +918,23 @@ proptest! {
         }
         history.rest()?;
     }
+}
+
+#[test]
+fn the_owner_that_a_cluster_names_keeps_a_node_while_it_exists_is_older_and_names_the_vm() {
+    let ownership = Ownership::expecting(["unlisted".to_owned()]);
+    let (older, younger) = (object("older", 0, &["vm-1"]), object("younger", 1, &["vm-1"]));
+    ownership.know(&older);
+    ownership.know(&younger);
+    let of =
+        |object: &OpenstackConfig| NodeOwner { key: object.key.clone(), uid: object.uid.clone() };
+    assert!(ownership.keeps(&of(&older), &younger, "VM-1"));
+    assert!(!ownership.keeps(&of(&older), &younger, "vm-2"));
+    assert!(!ownership.keeps(&of(&older), &older, "vm-1"));
+    assert!(!ownership.keeps(&of(&younger), &older, "vm-1"));
+    ownership.forget(&older.uid);
+    assert!(!ownership.keeps(&of(&older), &younger, "vm-1"));
+    let mut unlisted = of(&older);
+    unlisted.key.namespace = "unlisted".to_owned();
+    assert!(ownership.keeps(&unlisted, &younger, "vm-1"));
 }

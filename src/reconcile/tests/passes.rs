@@ -14,12 +14,14 @@ use crate::cloud::tests::{PROVIDER, Stage, port, provider, refused, reply, stage
 use crate::http::client::{Clients, Service};
 use crate::inventory::files::Disk;
 use crate::inventory::record::Record;
+use crate::kube::client::KubeClient;
 use crate::reconcile::memory;
 use crate::reconcile::plan::Plan;
 use crate::reconcile::report::Reason;
 use crate::reconcile::{Context, Item, Lane, Outcome, Pass, Scope, Work, each_plan, reconcile};
 use crate::resources::OpenstackConfig;
-use crate::targets::viola::Viola;
+use crate::targets::cluster::Clusters;
+use crate::targets::{Targets, Told};
 
 /// An operator of one object, with one VM and one port.
 struct Operator {
@@ -45,11 +47,16 @@ pub(super) fn context(stage: &Stage, clients: &Clients, folder: &Path) -> Contex
     let (files, metrics) = (Box::new(Disk), Arc::new(Metrics::default()));
     let store = Store::new(files, &path, stage.clock.clone(), metrics);
     store.retry();
+    let kubernetes =
+        KubeClient::new(stage.config.kubernetes.clone(), stage.clock.clone(), Arc::default());
+    let (clock, no_metrics) = (stage.clock.clone(), Arc::default());
+    let clusters = Clusters::new(&stage.config, &kubernetes, clock, &no_metrics);
+    let targets = Targets::new(&stage.config, clients, Arc::new(clusters));
     Context {
         config: Arc::clone(&stage.config),
         clouds: Arc::new(Clouds::new(&stage.config, stage.clock.clone(), clients)),
         secrets: Arc::new(ObjectSecrets::new(stage.clock.clone(), Box::new(|_, _| Ok(None)))),
-        target: Arc::new(Viola::new(&stage.config, clients)),
+        target: Arc::new(targets),
         targets_side_by_side: 1,
         store: Arc::new(store),
         ownership: Arc::default(),
@@ -227,14 +234,19 @@ fn a_panic_in_one_plan_is_that_objects_and_leaves_the_others_theirs() {
             Item { work, spec, settings, key_source: None }
         })
         .collect();
-    let plan = |item: &Item<'_>| match item.work.object.key.name.as_str() {
+    let plan = |item: &Item<'_>, _: Option<&Told>| match item.work.object.key.name.as_str() {
         "b" => panic!("on purpose"),
         _ => Ok(Plan::default()),
     };
     let reported = Mutex::new(Vec::new());
-    let plans = each_plan(&operator.context, &items, &plan, &|work, outcome| {
-        reported.lock().unwrap().push((work.object.key.name.clone(), outcome.ready.reason));
-    });
+    let plans = each_plan(
+        &operator.context,
+        items.iter().map(|item| (item, None)),
+        &plan,
+        &|work, outcome| {
+            reported.lock().unwrap().push((work.object.key.name.clone(), outcome.ready.reason));
+        },
+    );
     let planned: Vec<&str> =
         plans.iter().map(|(item, _)| item.work.object.key.name.as_str()).collect();
     assert_eq!(planned, ["a", "c"]);

@@ -17,7 +17,8 @@ use crate::inventory::record::{Record, ReservedId};
 use crate::node_config::Interface;
 use crate::reconcile::changes::{SendContext, due};
 use crate::reconcile::plan::{Plan, PlannedNode, Sources, Unconfirmed, Unusable, attached, plan};
-use crate::resources::Spec;
+use crate::resources::{ClusterRef, Destination, Spec};
+use crate::targets::Told;
 
 /// A cloud as one pass finds it.
 struct Scene {
@@ -28,6 +29,7 @@ struct Scene {
     subnets: Vec<FoundSubnet>,
     ports_created_after: Option<Timestamp>,
     held_before: Option<Timestamp>,
+    told: Told,
 }
 
 /// VMs and what Nova calls them.
@@ -43,6 +45,7 @@ fn cloud(vms: &[(&str, &str)]) -> Scene {
         subnets: vec![subnet()],
         ports_created_after: None,
         held_before: None,
+        told: Told::new(),
     }
 }
 
@@ -93,6 +96,7 @@ impl Scene {
             ports_created_after: self.ports_created_after,
             held_before: self.held_before,
             inventory: &inventory(&self.records),
+            told: &self.told,
             building_since,
             uptime,
         })
@@ -830,4 +834,41 @@ fn a_port_that_neutron_could_not_bind_is_sent_and_hinted_at() {
     assert_eq!(plan.nodes[0].config.interfaces.len(), 1);
     assert_eq!(plan.hints.len(), 1);
     assert!(plan.hints[0].starts_with("hint: 1 port with binding_failed (p1 of worker-1): "));
+}
+
+/// The object, delivered by the operator itself.
+fn in_cluster() -> Spec {
+    let cluster = ClusterRef { name: "-".to_owned(), kubeconfig: None };
+    Spec { destination: Destination::Kubernetes(cluster), ..spec() }
+}
+
+#[test]
+fn ports_of_a_node_without_a_record_keep_the_ids_that_the_cluster_gives_their_macs() {
+    let scene = || {
+        let scene = cloud(&[("vm-1", "worker-1")]).port("vm-1", port("p1", 1));
+        let scene = scene.port("vm-1", port("p2", 2)).port("vm-1", port("p3", 3));
+        let mac = |number| port("any", number).mac_address.to_ascii_lowercase();
+        let told = BTreeMap::from([(mac(1), 4), (mac(2), 0), ("of another port".to_owned(), 1)]);
+        Scene { told: BTreeMap::from([("worker-1".to_owned(), told)]), ..scene }
+    };
+    assert_eq!(ids(&scene().plan_of(&in_cluster())), [("p2", 0), ("p3", 1), ("p1", 4)]);
+    let recorded = scene().remembers(record("worker-1", "vm-1", &[("p1", 2)]));
+    assert_eq!(ids(&recorded.plan_of(&in_cluster())), [("p2", 0), ("p3", 1), ("p1", 2)]);
+    let renamed = scene().remembers(record("worker-9", "vm-1", &[("p3", 0)]));
+    assert_eq!(ids(&renamed.plan_of(&in_cluster())), [("p3", 0), ("p1", 1), ("p2", 2)]);
+}
+
+#[test]
+fn what_a_cluster_can_not_have_is_left_out_and_named() {
+    let scene = cloud(&[("vm-1", "Worker_1"), ("vm-2", "worker-2")]);
+    let scene = scene.vm("vm-3", ServerName::Known(None)).vm("vm-4", ServerName::Unknown);
+    let scene = (1..=4).fold(scene, |scene, number| {
+        scene.port(&format!("vm-{number}"), port(&format!("p{number}"), number))
+    });
+    let plan = scene.plan_of(&in_cluster());
+    assert_eq!(node_names(&plan), ["worker-2"]);
+    assert_eq!(plan.impossible_names, ["Worker_1"]);
+    assert_eq!(plan.nameless, ["vm-3", "vm-4"]);
+    assert!(plan.by_id.is_empty() && plan.hints.is_empty(), "{plan:?}");
+    assert_eq!(scene.plan_of(&spec()).nodes.len(), 4, "Viola decides itself");
 }

@@ -6,7 +6,7 @@ use super::{at, key, planned, wall};
 use crate::reconcile::plan::{LeftOut, Plan, Unusable};
 use crate::reconcile::report::{Conflict, Ready, Reason, Report, Summary, next, ready};
 use crate::resources::{DownPortRetry, Status};
-use crate::targets::viola::{Delivery, Problem};
+use crate::targets::{Delivery, Kept, Problem};
 
 /// A pass over these nodes, of which Viola accepted some.
 struct Pass {
@@ -14,6 +14,7 @@ struct Pass {
     conflicts: Vec<Conflict>,
     delivery: Delivery,
     again: usize,
+    by_kubernetes: bool,
 }
 
 fn pass(nodes: &[&str], accepted: &[&str]) -> Pass {
@@ -24,6 +25,7 @@ fn pass(nodes: &[&str], accepted: &[&str]) -> Pass {
         conflicts: Vec::new(),
         delivery: Delivery { accepted, ..Delivery::default() },
         again: 0,
+        by_kubernetes: false,
     }
 }
 
@@ -47,6 +49,7 @@ impl Pass {
             !self.conflicts.iter().any(|conflict| conflict.node_name == *name)
         });
         ready(&Summary {
+            by_kubernetes: self.by_kubernetes,
             plan: &self.plan,
             conflicts: &self.conflicts,
             nodes: managed.count(),
@@ -408,4 +411,20 @@ fn the_state_of_resends_is_the_reports_and_goes_when_it_has_none() {
     assert_eq!(status.down_port_retry, Some(retry));
     let status = next(&status, &ready_of(Reason::Synced, ""), &report(1), at(1));
     assert_eq!(status.down_port_retry, None);
+}
+
+#[test]
+fn what_a_cluster_refuses_or_keeps_is_said_with_its_reason() {
+    let mut pass = pass(&["worker-0", "worker-1", "worker-2"], &["worker-2"]);
+    pass.delivery.kept = vec![Kept { node_name: "worker-0".to_owned(), manager: key("other") }];
+    assert_eq!(pass.reason(), Reason::NodeConflict);
+    let kept = "node worker-0 is managed by the OpenstackConfig default/other, by the annotation of \
+                its MultiNicNodeConfig";
+    assert_eq!(pass.message(), format!("{kept}; synced 2 nodes, 1 of them sent"));
+    let (nodes, message) = (vec!["worker-1".to_owned()], "cluster -: 403 Forbidden: no".to_owned());
+    pass.delivery.problems = vec![Problem { nodes, message }];
+    pass.by_kubernetes = true;
+    assert_eq!(pass.reason(), Reason::DeliveryError);
+    let refused = "cluster -: 403 Forbidden: no (not accepted: worker-1)";
+    assert_eq!(pass.message(), format!("{refused}; {kept}; synced 1 node"));
 }

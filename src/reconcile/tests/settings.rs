@@ -124,9 +124,9 @@ fn a_viola_that_refuses_tells_nothing_about_another_one() {
     assert_eq!(outcomes["b"].ready.reason, Reason::ViolaPostError);
     let config = &operator.context.config;
     let of = |object: &Arc<OpenstackConfig>| {
-        let settings =
-            config.settings_of(object.spec.as_ref().unwrap(), &Default::default()).unwrap();
-        operator.context.target.unconfirmed(&settings, super::PROVIDER).len()
+        let spec = object.spec.as_ref().unwrap();
+        let settings = config.settings_of(spec, &Default::default()).unwrap();
+        operator.context.target.unconfirmed(&settings, spec).len()
     };
     assert_eq!((of(&a), of(&b)), (0, 1));
     // The same Viola by other limits is still the same.

@@ -32,6 +32,7 @@ fn the_part_of_an_object_names_its_own_nodes_alone() {
         problems: vec![problem(&["a-2", "b-2"], "HTTP 503"), problem(&["b-3"], "refused")],
         retry_after: Some(Duration::from_secs(7)),
         posts: Vec::new(),
+        kept: Vec::new(),
     };
     let part = delivery.of(&BTreeSet::from(["a-1", "a-2", "a-3"]));
     assert_eq!(

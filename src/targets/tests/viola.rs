@@ -10,8 +10,8 @@ use super::{names, node, nodes};
 use crate::config::{Config, Settings};
 use crate::http::client::{Answer, Clients, Failure, Request, Transport};
 use crate::node_config::NodeConfig;
+use crate::targets::Delivery;
 use crate::targets::viola::{MAX_BYTES, MAX_NODES, PATH, Viola, bodies};
-use crate::targets::{Delivery, Target};
 
 /// Answers by the names of the nodes it is sent, and notes them.
 struct Service<F> {

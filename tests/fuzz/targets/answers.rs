@@ -16,7 +16,6 @@ use multinic_operator::kube::objects::Page;
 use multinic_operator::node_config::{MAX_INTERFACES, NodeConfig};
 use multinic_operator::reconcile::plan::{Sources, plan};
 use multinic_operator::resources::OpenstackConfig;
-use multinic_operator::targets::Target;
 use multinic_operator::targets::viola::Viola;
 use ureq::http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -62,7 +61,8 @@ static CONFIG: LazyLock<Arc<Config>> = LazyLock::new(|| {
 static OBJECT: LazyLock<OpenstackConfig> = LazyLock::new(|| {
     let page = Page::read(OBJECTS.as_bytes());
     let object = page.ok().and_then(|page| page.objects.into_iter().next());
-    OpenstackConfig::from_raw(&object.unwrap_or_else(|| unreachable!("the object is well formed")))
+    let object = object.unwrap_or_else(|| unreachable!("the object is well formed"));
+    OpenstackConfig::from_raw(&object, &Default::default())
 });
 
 /// One service speaks the fuzzer's words, part after part, the last one for ever.
@@ -167,6 +167,7 @@ pub fn run(data: &[u8]) {
         ports_created_after: None,
         held_before: None,
         inventory: &inventory,
+        told: &BTreeMap::new(),
         building_since: &BTreeMap::new(),
         uptime: Duration::ZERO,
     });

@@ -81,11 +81,13 @@ pub fn run(data: &[u8]) {
             match observation {
                 Observation::Replaced { objects, .. } => {
                     listed = true;
-                    objects.iter().map(OpenstackConfig::from_raw).for_each(drop);
+                    for object in &objects {
+                        drop(OpenstackConfig::from_raw(object, &Default::default()));
+                    }
                 }
                 Observation::Applied(object) | Observation::Deleted(object) => {
                     assert!(listed, "an object before the list");
-                    drop(OpenstackConfig::from_raw(&object));
+                    drop(OpenstackConfig::from_raw(&object, &Default::default()));
                 }
                 Observation::Trouble { .. } | Observation::Recovered => {}
             }

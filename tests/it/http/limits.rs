@@ -16,6 +16,7 @@ use super::trust::invented_clock;
 
 fn options(call_limit: Duration) -> ClientOptions {
     ClientOptions {
+        tls: Default::default(),
         call_limit,
         trust: Trust::System,
         idle_limit: Duration::from_secs(4),

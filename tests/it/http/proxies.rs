@@ -21,6 +21,7 @@ fn client(variables: &[(&str, &str)], trust: Trust) -> Client {
         Proxies::read(|name| variables.get(name).map(|text| (*text).to_owned()));
     assert!(problems.is_empty(), "{problems:?}");
     let options = ClientOptions {
+        tls: Default::default(),
         call_limit: Duration::from_secs(3),
         trust,
         idle_limit: Duration::from_secs(4),

@@ -33,6 +33,7 @@ fn folder() -> Folder {
 
 fn get(url: &str, trust: Trust) -> Result<u16, String> {
     let options = ClientOptions {
+        tls: Default::default(),
         call_limit: Duration::from_secs(20),
         trust,
         idle_limit: Duration::from_secs(4),
@@ -174,6 +175,7 @@ fn a_ca_file_that_goes_bad_while_we_run_is_named_with_its_variable() {
 /// A client whose clock stands still until it is moved, and which keeps no connection.
 fn client_by(clock: &Clock, trust: Trust) -> Client {
     let options = ClientOptions {
+        tls: Default::default(),
         call_limit: Duration::from_secs(20),
         trust,
         idle_limit: Duration::ZERO,

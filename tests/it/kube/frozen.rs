@@ -40,6 +40,7 @@ impl ServerProcess {
 
     fn client(&self, api: &Api) -> KubeClient {
         let access = Access {
+            credentials: Default::default(),
             api_url: self.url.clone(),
             token_file: None,
             trust: Trust::System,

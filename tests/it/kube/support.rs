@@ -70,7 +70,13 @@ impl Api {
 
     pub(crate) fn client_with(&self, token_file: Option<PathBuf>) -> KubeClient {
         let api_url = format!("http://{}/", self.address);
-        let access = Access { api_url, token_file, trust: Trust::System, proxies: Arc::default() };
+        let access = Access {
+            api_url,
+            token_file,
+            trust: Trust::System,
+            proxies: Arc::default(),
+            credentials: Default::default(),
+        };
         KubeClient::new(access, Clock::system(), Arc::clone(&self.metrics))
     }
 

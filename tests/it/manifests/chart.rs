@@ -326,6 +326,10 @@ fn kustomizations() -> Vec<(&'static str, Value)> {
             })),
         ),
         ("overlays/namespaced", like(json!({"watchNamespaces": ["default"]}))),
+        (
+            "overlays/own-cluster",
+            like(json!({"operatorConfig": {"DELIVERY": "kubernetes", "OWN_CLUSTER": "true"}})),
+        ),
     ]
 }
 

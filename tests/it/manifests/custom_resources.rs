@@ -13,8 +13,8 @@ use multinic_operator::records::node_interfaces::{
     NODE_INTERFACES as RECORDS, object as object_of,
 };
 use multinic_operator::resources::{
-    Condition, DownPortRetry, Hold, OPENSTACK_CONFIGS as RESOURCE, OpenstackConfig, Spec, Status,
-    SubnetSelector,
+    Condition, Destination, DownPortRetry, Hold, OPENSTACK_CONFIGS as RESOURCE, OpenstackConfig,
+    Spec, Status, SubnetSelector,
 };
 use serde_json::{Value, json};
 
@@ -64,6 +64,10 @@ fn whole_spec() -> Value {
             "violaInsecureTLS": false,
             "violaTimeout": "30s",
         },
+        "delivery": {
+            "type": "Kubernetes",
+            "kubeconfigSecretRef": {"name": "biz", "key": "kubeconfig"},
+        },
         "secrets": {"contrabassEncryptKeySecretRef": {"name": "contrabass", "key": "KEY"}},
     })
 }
@@ -79,7 +83,7 @@ fn object(spec: &Value) -> Value {
 
 fn read(object: &Value) -> OpenstackConfig {
     let body = serde_json::value::to_raw_value(object).unwrap();
-    OpenstackConfig::from_raw(&RawObject::read(&body).unwrap())
+    OpenstackConfig::from_raw(&RawObject::read(&body).unwrap(), &Default::default())
 }
 
 /// A leaf of a spec, by its path; paths of list items mean the first one.
@@ -114,8 +118,15 @@ fn the_resource_is_named_as_in_the_code() {
 /// A spec whose cloud isn't Contrabass'.
 fn spec_with_identity() -> Value {
     let mut spec = without(whole_spec(), "credentials.openstackProviderID");
+    spec["delivery"]["type"] = json!("Viola");
     spec["credentials"]["identityRef"] =
         json!({"type": "Secret", "name": "openstack", "cloudName": "prod", "region": "R1"});
+    spec
+}
+
+fn of_unknown_delivery() -> Value {
+    let mut spec = whole_spec();
+    spec["delivery"]["type"] = json!("Post");
     spec
 }
 
@@ -163,6 +174,7 @@ fn every_field_of_the_spec_is_read_and_nothing_else() {
         identity_ref,
         project_id,
         k8s_provider_id,
+        destination,
         paused,
         ports,
         settings,
@@ -173,6 +185,8 @@ fn every_field_of_the_spec_is_read_and_nothing_else() {
     let with_identity = read(&object(&spec_with_identity())).spec.unwrap();
     assert_eq!(with_identity.provider_id, "default/openstack/prod");
     let identity = with_identity.identity_ref.unwrap();
+    let Destination::Kubernetes(cluster) = destination else { panic!("{destination:?}") };
+    let kubeconfig = cluster.kubeconfig.unwrap();
     let key_ref = encrypt_key_ref.unwrap();
     let by_id = without(whole_spec(), "subnetIDs");
     let by_name = without(by_id.clone(), "subnetID");
@@ -192,6 +206,9 @@ fn every_field_of_the_spec_is_read_and_nothing_else() {
         ("secrets.contrabassEncryptKeySecretRef.name", key_ref.name == "contrabass"),
         ("secrets.contrabassEncryptKeySecretRef.key", key_ref.key == "KEY"),
         ("credentials.k8sProviderID", k8s_provider_id.as_deref() == Some("cluster")),
+        ("delivery.type", read(&object(&of_unknown_delivery())).spec.is_err()),
+        ("delivery.kubeconfigSecretRef.name", kubeconfig.secret == "biz"),
+        ("delivery.kubeconfigSecretRef.key", kubeconfig.key == "kubeconfig"),
         ("paused", paused),
         ("ports.createdAfter", ports.created_after_object),
         ("ports.tags[]", ports.tags == ["multinic".into()]),
@@ -458,6 +475,11 @@ fn the_sample_is_a_good_object() {
         .replace("  # ports:", "  ports:")
         .replace("  #   createdAfter:", "    createdAfter:")
         .replace("  #   tags:", "    tags:")
+        .replace("  # delivery:", "  delivery:")
+        .replace("  #   type:", "    type:")
+        .replace("  #   kubeconfigSecretRef:", "    kubeconfigSecretRef:")
+        .replace("  #     name:", "      name:")
+        .replace("  #     key:", "      key:")
         .replace("  # paused:", "  paused:");
     let whole = documents(&whole).remove(0);
     // Settings are for few objects; docs/settings.md has them.

@@ -94,7 +94,7 @@ fn an_overlay_is_named_by_its_folder_or_its_name() {
     let cluster = Cluster::with(&[]);
     let answer = cluster.deploy(&["OVERLAY=pcv"]);
     assert!(!answer.success && cluster.calls().is_empty());
-    let names = "there are: default ha namespaced prometheus-operator pvc test";
+    let names = "there are: default ha namespaced own-cluster prometheus-operator pvc test";
     assert!(answer.errors.contains(names), "{}", answer.errors);
 }
 

@@ -20,12 +20,19 @@ const FOLDERS: &[(&str, usize)] = &[
     ("overlays/pvc", 14),
     ("overlays/ha", 16),
     ("overlays/namespaced", 15),
+    ("overlays/own-cluster", 17),
     ("monitoring", 4),
     ("overlays/prometheus-operator", 6),
 ];
 /// Those that bring the operator up.
-pub(crate) const DEPLOYMENTS: &[&str] =
-    &["default", "overlays/pvc", "overlays/ha", "overlays/namespaced", "test"];
+pub(crate) const DEPLOYMENTS: &[&str] = &[
+    "default",
+    "overlays/pvc",
+    "overlays/ha",
+    "overlays/namespaced",
+    "overlays/own-cluster",
+    "test",
+];
 /// Kinds without a schema of Kubernetes; tests/it/monitoring has those of the Prometheus Operator.
 const CUSTOM: &[&str] = &["OpenstackConfig", "PrometheusRule", "ServiceMonitor"];
 /// The oldest Kubernetes the manifests are for, the one most clusters have, the newest.

@@ -32,6 +32,8 @@ enum Role {
     Leader,
     /// Only with INVENTORY_STORE=kubernetes, in the operator's own namespace.
     Records,
+    /// The operator's in a cluster that it writes nodes into.
+    Cluster,
     /// The other program's, in the namespace of its objects.
     StandIn,
 }
@@ -51,6 +53,11 @@ const fn when_leading(verb: &'static str, made_in: (&'static str, &'static str))
 
 const fn of_records(verb: &'static str, made_in: (&'static str, &'static str)) -> Call {
     Call { verb, resource: NODE_INTERFACES, subresource: "", made_in, role: Role::Records }
+}
+
+const fn of_nodes(verb: &'static str, code: &'static str, role: Role) -> Call {
+    let made_in = ("src/node_objects.rs", code);
+    Call { verb, resource: MULTI_NIC_NODE_CONFIGS, subresource: "", made_in, role }
 }
 
 const RECORDS: &str = "src/records.rs";
@@ -95,13 +102,9 @@ const CALLS: &[Call] = &[
     when_leading("create", (LEASE, ".create::<")),
     when_leading("update", (LEASE, ".put::<")),
     when_leading("update", (LEASE, ".put::<")), // to give it back
-    Call {
-        verb: "patch",
-        resource: MULTI_NIC_NODE_CONFIGS,
-        subresource: "",
-        made_in: ("src/node_objects.rs", ".apply::<"),
-        role: Role::StandIn,
-    },
+    of_nodes("patch", ".apply::<", Role::StandIn),
+    of_nodes("get", ".get::<", Role::Cluster),
+    of_nodes("list", "listing::objects_of(", Role::Cluster),
 ];
 
 /// Calls that need no rule of ours: those of commands that look once, with rights the operator has
@@ -118,6 +121,7 @@ const NEEDS_NO_RULE: &[(&str, &str)] = &[
 const SPELLINGS: &[&str] = &[
     "Watcher::spawn(",
     "client.delete(",
+    "listing::objects_of(",
     ".list_page(",
     ".watch(",
     ".get::<",
@@ -202,6 +206,14 @@ fn the_stand_ins_role_allows_what_it_asks_for_and_nothing_more() {
     let objects = documents(&text("manifests/test/viola-test-api.yaml"));
     let role = objects.iter().find(|object| object["kind"] == "Role").unwrap();
     assert_eq!(rights(role), needed(Role::StandIn));
+}
+
+#[test]
+fn the_role_of_the_own_cluster_allows_what_is_asked_of_it_and_nothing_more() {
+    let role = &documents(&text("manifests/components/own-cluster/role.yaml"))[0];
+    assert_eq!(role["kind"], "Role");
+    let needed = needed(Role::Cluster).union(&needed(Role::StandIn)).cloned().collect();
+    assert_eq!(rights(role), needed);
 }
 
 #[test]

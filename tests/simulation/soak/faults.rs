@@ -40,7 +40,8 @@ pub(crate) enum Recovery {
 
 /// The object as the operator reads it.
 pub(crate) fn read(object: &Value) -> OpenstackConfig {
-    OpenstackConfig::from_raw(&RawObject::read(&to_raw_value(object).unwrap()).unwrap())
+    let raw = RawObject::read(&to_raw_value(object).unwrap()).unwrap();
+    OpenstackConfig::from_raw(&raw, &Default::default())
 }
 
 fn kubernetes_refusal(code: u16, reason: &str, retry_after: Option<u32>) -> FaultKind {
