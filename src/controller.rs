@@ -73,7 +73,7 @@ pub enum Event {
     },
     /// Records of an object's nodes, which others had changed, are put back or emptied: its nodes are
     /// sent again.
-    RecordsSettled {
+    RecordsRestored {
         /// The object's key.
         key: ObjectKey,
         /// The object's uid.
@@ -211,8 +211,8 @@ impl Controller {
             Event::Deleted { key, uid } => self.deleted(now, &key, &uid),
             Event::Finished { work, outcome, took } => self.finished(now, &work, *outcome, took),
             Event::PassEnded { number } => self.pass_ended(now, number),
-            Event::RecordsSettled { key, uid, notice } => {
-                self.records_settled(now, &key, &uid, notice);
+            Event::RecordsRestored { key, uid, notice } => {
+                self.records_restored(now, &key, &uid, notice);
             }
             Event::SecretChecked { key, uid, note } => self.secret_checked(now, &key, &uid, note),
             Event::Heard { cluster, heard } => self.heard(now, &cluster, heard),
@@ -331,7 +331,7 @@ impl Controller {
         }
     }
 
-    fn records_settled(&mut self, now: Now, key: &ObjectKey, uid: &str, notice: Notice) {
+    fn records_restored(&mut self, now: Now, key: &ObjectKey, uid: &str, notice: Notice) {
         let tracked = self.objects.get_mut(key).filter(|tracked| tracked.object.uid == uid);
         let Some(tracked) = tracked else { return };
         tracked.force(now);

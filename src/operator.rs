@@ -341,8 +341,8 @@ impl Operator {
             Arc::clone(&metrics),
             move || leader.is_leading(),
             move |news| match news {
-                News::Overtaken(_) => other.give_up(),
-                News::Settled { owner, reason, note } => {
+                News::AnotherWriter(_) => other.give_up(),
+                News::Restored { owner, reason, note } => {
                     log::warn!("{reason}: {note}");
                     let event = |owner: Owner| effects::event_of_records(owner, reason, note);
                     let _ = owner.map(event).map(|event| events.send(event));

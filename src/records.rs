@@ -24,7 +24,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use self::known::{Due, Known, Writer};
+use self::known::{Known, Write, Writer};
 use self::listed::Held;
 use self::node_interfaces::{NODE_INTERFACES, RENUMBER_ANNOTATION, WRITER_ANNOTATION, object};
 use self::reading::{NO_NAMESPACE, list, unlisted, watch};
@@ -51,7 +51,7 @@ const ROUNDS: usize = 3;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
     /// Records of an object's nodes are put back as they were, or their nodes numbered anew.
-    Settled {
+    Restored {
         /// The object.
         owner: Option<Owner>,
         /// A word for programs.
@@ -60,7 +60,7 @@ pub enum News {
         note: String,
     },
     /// Another operator writes the records, so this one must end.
-    Overtaken(String),
+    AnotherWriter(String),
 }
 
 /// The records of one namespace.
@@ -112,7 +112,7 @@ impl Records {
     }
 
     /// Notes what is under way; each answer starts its time anew.
-    fn tries(&self, what: &str) {
+    fn begins(&self, what: &str) {
         *lock(&self.under_way) = Some((what.to_owned(), self.clock.now()));
     }
 
@@ -148,7 +148,7 @@ impl Records {
         for name in &names {
             tasks.push(Box::new(|| {
                 let found = self.get(&NODE_INTERFACES.object(namespace, name));
-                self.tries("read the records");
+                self.begins("read the records");
                 found
             }));
         }
@@ -158,10 +158,10 @@ impl Records {
         for (name, found) in names.iter().zip(found) {
             match found {
                 Ok(found) => {
-                    let settled = known.settle(name, found.as_ref(), &self.us, inventory);
-                    if let Err(overtaken) = settled {
-                        (self.report)(News::Overtaken(overtaken.clone()));
-                        return Err(Trouble(Condition::Locked, overtaken));
+                    let restored = known.observe(name, found.as_ref(), &self.us, inventory);
+                    if let Err(another_writer) = restored {
+                        (self.report)(News::AnotherWriter(another_writer.clone()));
+                        return Err(Trouble(Condition::Locked, another_writer));
                     }
                 }
                 Err(error) => {
@@ -187,18 +187,18 @@ impl Records {
 
     /// Makes these writes. Says whether others changed an object in between, so that it has to be
     /// looked at.
-    fn send(&self, due: Vec<Due>, written: &mut Written) -> Result<bool, Trouble> {
+    fn send(&self, due: Vec<Write>, written: &mut Written) -> Result<bool, Trouble> {
         let namespace = self.namespace()?;
         lock(&self.shared.known).begin(&due);
         let is_stopping = AtomicBool::new(false);
-        let mut tasks: Vec<Task<'_, Result<bool, (KubeError, &Due)>>> = Vec::new();
+        let mut tasks: Vec<Task<'_, Result<bool, (KubeError, &Write)>>> = Vec::new();
         for due in &due {
             tasks.push(Box::new(|| {
                 if is_stopping.load(Ordering::SeqCst) {
                     return Ok(false);
                 }
                 let result = self.send_one(due, namespace);
-                self.tries("write the records");
+                self.begins("write the records");
                 match result {
                     Ok(()) => Ok(false),
                     Err(error) if is_race(&error, due) => {
@@ -228,7 +228,7 @@ impl Records {
         trouble.map_or(Ok(has_raced), |error| Err(self.trouble(error, namespace)))
     }
 
-    fn send_one(&self, due: &Due, namespace: &str) -> Result<(), KubeError> {
+    fn send_one(&self, due: &Write, namespace: &str) -> Result<(), KubeError> {
         #[derive(Deserialize)]
         struct Answer {
             metadata: ObjectMeta,
@@ -291,7 +291,7 @@ impl Backend for Records {
 
     fn open(&self) -> Result<Opened, Trouble> {
         let namespace = self.namespace()?;
-        self.tries("list the records");
+        self.begins("list the records");
         let listed = list(&self.client, namespace);
         *lock(&self.under_way) = None;
         let listed = listed.map_err(|error| Trouble(Condition::Unreadable, unlisted(&error)))?;
@@ -302,12 +302,12 @@ impl Backend for Records {
     }
 
     fn write(&self, inventory: &Inventory) -> Result<Written, Trouble> {
-        self.tries("write the records");
+        self.begins("write the records");
         let result = self.write_rounds(inventory);
         *lock(&self.under_way) = None;
         if result.is_ok() {
-            let settled = lock(&self.shared.known).take_settled();
-            settled.into_iter().for_each(|news| (self.report)(news));
+            let restored = lock(&self.shared.known).take_restored();
+            restored.into_iter().for_each(|news| (self.report)(news));
         }
         result
     }
@@ -342,7 +342,7 @@ impl Records {
             let due = lock(&self.shared.known).due(inventory, self.clock.now().wall);
             // A record comes before the one that it replaces goes: a crash between leaves both, and
             // the newer one counts.
-            let (put, gone): (Vec<Due>, Vec<Due>) =
+            let (put, gone): (Vec<Write>, Vec<Write>) =
                 due.into_iter().partition(|it| it.put.is_some());
             let mut has_raced = self.send(put, &mut written)?;
             if !has_raced && written.refused.is_empty() {
@@ -386,7 +386,7 @@ impl Shared {
 }
 
 /// Is the object another one than it was known to be?
-fn is_race(error: &KubeError, due: &Due) -> bool {
+fn is_race(error: &KubeError, due: &Write) -> bool {
     let status = error.status();
     let is_gone = status.is_not_found() && !due.version.is_empty();
     let is_unknown = matches!(error, KubeError::Unreadable { .. });

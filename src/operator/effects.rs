@@ -64,7 +64,7 @@ pub(super) fn event_of(secret: &SecretManifest, state: SecretState) -> Event {
 pub(super) fn event_of_records(owner: Owner, reason: &'static str, note: String) -> Event {
     let Owner { namespace, name, uid } = owner;
     let notice = Notice { warning: true, reason, note };
-    Event::RecordsSettled { key: ObjectKey { namespace, name }, uid, notice }
+    Event::RecordsRestored { key: ObjectKey { namespace, name }, uid, notice }
 }
 
 /// Does what the controller decided. Never waits: a pass is only made for an idle worker, and the

@@ -33,7 +33,7 @@ pub(super) struct Writer {
 
 /// A write that is to be made.
 #[derive(Debug)]
-pub(super) struct Due {
+pub(super) struct Write {
     pub(super) name: String,
     pub(super) key: Key,
     /// The record and its target; none: the object is to go.
@@ -56,8 +56,8 @@ pub(super) struct Known {
     changes: BTreeMap<Key, Change>,
     /// Memory doesn't know yet which objects can't be read.
     has_new_unreadable: bool,
-    /// Nodes whose records were settled, by reason and owner.
-    settled: BTreeMap<(&'static str, Option<Owner>), BTreeSet<String>>,
+    /// Nodes whose records were restored, by reason and owner.
+    restored: BTreeMap<(&'static str, Option<Owner>), BTreeSet<String>>,
 }
 
 impl Known {
@@ -109,7 +109,7 @@ impl Known {
     ///
     /// # Errors
     /// Another replica wrote it.
-    pub(super) fn settle(
+    pub(super) fn observe(
         &mut self,
         name: &str,
         raw: Option<&RawObject>,
@@ -132,7 +132,7 @@ impl Known {
             [Some(us.replica.as_str()), before.as_ref().and_then(|it| it.writer.as_deref())];
         let is_by_others =
             is_edited(raw, us.manager) || writer.is_none() || earlier.contains(&writer.as_deref());
-        let overtaken = || {
+        let another_writer = || {
             Err(format!(
                 "another operator ({}) writes the records (the record {name} isn't as this one knows \
                  it); this one ends, to read them anew",
@@ -144,18 +144,18 @@ impl Known {
             let is_ours = found.as_ref().is_ok_and(|found| {
                 let is_same = before.digest == Some(found.digest)
                     && before.updated_at == found.record.updated_at;
-                is_same || before.tried == Some(found.digest)
+                is_same || before.unconfirmed == Some(found.digest)
             });
             // A store that was set back to an older state has our own earlier records.
             let is_older = is_before(&raw.metadata.resource_version, &before.version);
             if !is_ours && !is_by_others && !is_older {
-                return overtaken();
+                return another_writer();
             }
             let Some(object) = self.objects.get_mut(name) else { return Ok(()) };
             object.writer = writer;
             object.version.clone_from(&raw.metadata.resource_version);
             object.renumber = is_to_renumber(&raw.metadata);
-            object.tried = None;
+            object.unconfirmed = None;
             object.same = None;
             object.digest = None;
             if let (true, Ok(found)) = (is_ours, &found) {
@@ -163,12 +163,12 @@ impl Known {
                 object.digest = found.has_labels.then_some(found.digest);
             }
             if let (false, Some(recorded)) = (is_ours, recorded) {
-                self.said(RESTORED, &recorded.record);
+                self.note_restored(RESTORED, &recorded.record);
             }
             return Ok(());
         }
         if !is_by_others && !was_unreadable {
-            return overtaken();
+            return another_writer();
         }
         match found {
             Err(reason) if inventory.by_name(&node_name_of(raw)).is_empty() => {
@@ -204,13 +204,13 @@ impl Known {
             self.names.remove(&object.key);
             let recorded = inventory.get(&object.key.0, &object.key.1);
             if let (false, Some(recorded)) = (object.version.is_empty(), recorded) {
-                self.said(RESTORED, &recorded.record);
+                self.note_restored(RESTORED, &recorded.record);
             }
         }
     }
 
-    fn said(&mut self, reason: &'static str, record: &Record) {
-        let nodes = self.settled.entry((reason, record.owner.clone())).or_default();
+    fn note_restored(&mut self, reason: &'static str, record: &Record) {
+        let nodes = self.restored.entry((reason, record.owner.clone())).or_default();
         nodes.insert(record.node_name.clone());
     }
 
@@ -222,8 +222,8 @@ impl Known {
         }
     }
 
-    /// What is to be said of what was settled.
-    pub(super) fn take_settled(&mut self) -> Vec<News> {
+    /// What is to be said of what was restored.
+    pub(super) fn take_restored(&mut self) -> Vec<News> {
         let text = |((reason, owner), nodes): ((&'static str, _), BTreeSet<String>)| {
             let named: Vec<String> = nodes.iter().take(NAMES_SHOWN).cloned().collect();
             let more = if nodes.len() > named.len() { ", ..." } else { "" };
@@ -232,13 +232,13 @@ impl Known {
                 _ => "records were edited or deleted, are put back and their nodes sent again",
             };
             let note = format!("{what}: {}{more}", named.join(", "));
-            News::Settled { owner, reason, note }
+            News::Restored { owner, reason, note }
         };
-        std::mem::take(&mut self.settled).into_iter().map(text).collect()
+        std::mem::take(&mut self.restored).into_iter().map(text).collect()
     }
 
     /// The writes by which the objects come to hold this inventory.
-    pub(super) fn due(&mut self, inventory: &Inventory, now: Timestamp) -> Vec<Due> {
+    pub(super) fn due(&mut self, inventory: &Inventory, now: Timestamp) -> Vec<Write> {
         // None: the object of this name is as it should be.
         let mut wanted: BTreeMap<String, Option<(&Arc<Stored>, String)>> = BTreeMap::new();
         for stored in inventory.iter() {
@@ -268,7 +268,7 @@ impl Known {
             let is_awaited = self.changes.contains_key(&object.key);
             let is_there = !object.version.is_empty() && object.unreadable.is_none();
             if is_there && !is_awaited && !wanted.contains_key(name) {
-                due.push(Due {
+                due.push(Write {
                     name: name.clone(),
                     key: object.key.clone(),
                     put: None,
@@ -280,18 +280,18 @@ impl Known {
         }
         for (name, stored) in wanted {
             let Some((stored, target)) = stored else { continue };
-            due.extend(self.due_put(name, stored, target, now));
+            due.extend(self.write_of(name, stored, target, now));
         }
         due
     }
 
-    fn due_put(
+    fn write_of(
         &mut self,
         name: String,
         stored: &Arc<Stored>,
         target: String,
         now: Timestamp,
-    ) -> Option<Due> {
+    ) -> Option<Write> {
         let record = &stored.record;
         let (key, digest) = (key_of(record), digest_of(record, &target));
         let object = self.objects.get_mut(&name);
@@ -311,20 +311,20 @@ impl Known {
         let object = self.objects.get(&name);
         let version = object.map(|object| object.version.clone()).unwrap_or_default();
         let put = Some((Arc::clone(stored), target));
-        Some(Due { name, key, put, version, takes_annotation_off, digest })
+        Some(Write { name, key, put, version, takes_annotation_off, digest })
     }
 
     /// These writes begin. Until they are answered an object may hold what is written.
-    pub(super) fn begin(&mut self, due: &[Due]) {
-        for Due { name, key, digest, .. } in due.iter().filter(|due| due.put.is_some()) {
+    pub(super) fn begin(&mut self, due: &[Write]) {
+        for Write { name, key, digest, .. } in due.iter().filter(|due| due.put.is_some()) {
             let object = self.objects.entry(name.clone());
             let object = object.or_insert_with(|| Object::new(key.clone(), String::new()));
-            object.tried = Some(*digest);
+            object.unconfirmed = Some(*digest);
         }
     }
 
     /// A write was answered with this version.
-    pub(super) fn written(&mut self, due: &Due, version: String) {
+    pub(super) fn written(&mut self, due: &Write, version: String) {
         let Some((stored, target)) = &due.put else { return };
         let renumber = due.takes_annotation_off;
         let object = Object {
@@ -340,11 +340,11 @@ impl Known {
     }
 
     /// The annotation was taken off.
-    pub(super) fn renumbered(&mut self, due: &Due, version: String) {
+    pub(super) fn renumbered(&mut self, due: &Write, version: String) {
         if let (Some(object), Some((stored, _))) = (self.objects.get_mut(&due.name), &due.put) {
             object.version = version;
             object.renumber = false;
-            self.said(RENUMBERED, &stored.record);
+            self.note_restored(RENUMBERED, &stored.record);
         }
     }
 
@@ -378,3 +378,6 @@ fn is_before(version: &str, other: &str) -> bool {
     let number = |text: &str| text.parse::<u64>().ok();
     number(version).zip(number(other)).is_some_and(|(version, other)| version < other)
 }
+
+#[cfg(test)]
+mod tests;

@@ -57,7 +57,7 @@ pub(super) struct Object {
     pub(super) digest: Option<Digest>,
     pub(super) updated_at: Timestamp,
     /// What was written without an answer, so that it may be what the object holds.
-    pub(super) tried: Option<Digest>,
+    pub(super) unconfirmed: Option<Digest>,
     /// The record that it was last found to hold.
     pub(super) same: Option<Arc<Stored>>,
     /// Why its record can't be read.
@@ -78,7 +78,7 @@ impl Object {
             version: raw.metadata.resource_version.clone(),
             digest: found.has_labels.then_some(found.digest),
             updated_at: found.record.updated_at,
-            tried: None,
+            unconfirmed: None,
             same: None,
             unreadable: None,
             vm_id: None,
@@ -103,7 +103,7 @@ impl Object {
             version,
             digest: None,
             updated_at: Timestamp::UNIX_EPOCH,
-            tried: None,
+            unconfirmed: None,
             same: None,
             unreadable: None,
             vm_id: None,

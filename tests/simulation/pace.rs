@@ -71,7 +71,7 @@ impl Pace {
                 }
                 objects.iter().for_each(|object| self.seen(object));
             }
-            Event::Deleted { .. } | Event::RecordsSettled { .. } => self.wake_all(),
+            Event::Deleted { .. } | Event::RecordsRestored { .. } => self.wake_all(),
             Event::Finished { .. }
             | Event::PassEnded { .. }
             | Event::SecretChecked { .. }

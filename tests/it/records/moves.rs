@@ -4,9 +4,11 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use simulated_cloud::Service;
 use tempfile::TempDir;
 
-use super::super::process::{Finished, Operator, run};
+use super::super::guide::{commands, printed, shell};
+use super::super::process::{Finished, Operator, command, run};
 use super::super::world::World;
 use super::{PORT, RENUMBER, STORE, cards, change, name, posts, record, records, reordered, start};
 use super::{wait_for_polls, wait_for_posts};
@@ -89,4 +91,34 @@ fn an_import_takes_the_place_of_a_record_that_cannot_be_read() {
     assert!(imported.output.contains("add worker-0 of "), "{}", imported.output);
     assert_eq!(record(&world, "worker-0")["spec"], before["spec"]);
     assert_eq!(record(&world, "worker-0")["metadata"]["annotations"][RENUMBER], Value::Null);
+}
+
+#[test]
+fn the_guides_commands_bring_a_backup_into_kubernetes() {
+    let world = World::of("three-nodes");
+    let operator = Operator::start(&world, &FILE);
+    world.wait_for_reason("NoChange");
+    let (left, folder) = (operator.folder(), TempDir::new().unwrap());
+    let document = export(&world, &FILE, left.path());
+    fs::write(folder.path().join("inventory.json"), &document).unwrap();
+    operator.stop();
+    let blocks = commands("Move the records");
+    let mut import = blocks[1].clone();
+    for (text, here) in [
+        ("make install\n", ""),
+        ("kubectl proxy --port=8001 & sleep 1\n", "sleep 60 &\n"),
+        ("POD_NAMESPACE=multinic-operator-system", "POD_NAMESPACE=default"),
+        ("http://127.0.0.1:8001", &world.url(Service::Kubernetes)),
+        ("target/x86_64-unknown-linux-gnu/release/multinic-operator", "\"$PROGRAM\""),
+    ] {
+        assert!(import.contains(text), "{text}: {import}");
+        import = import.replace(text, here);
+    }
+    let program = command(&world, &[], left.path());
+    let mut shell = shell(&(blocks[0].clone() + &import), folder.path(), left.path());
+    shell.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.env("PROGRAM", program.get_program()).env("RUST_LOG", "off");
+    let shown = printed(&shell.output().unwrap());
+    assert!(shown.contains("add worker-0 of ") && shown.ends_with("written\n"), "{shown}");
+    assert_eq!(records_of(&export(&world, &STORE, left.path())), records_of(&document));
 }
