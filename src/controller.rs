@@ -13,7 +13,6 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::agent::Cluster;
 use crate::clock::Now;
 use crate::cloud::contrabass::RabbitMq;
 use crate::config::{Config, FoundSecrets, Intervals};
@@ -25,7 +24,7 @@ use crate::reconcile::ownership::Ownership;
 use crate::reconcile::report::Reason;
 use crate::reconcile::schedule::{Facts, next_due};
 use crate::reconcile::{Lane, Outcome, Pass, Scope, Work};
-use crate::resources::{ObjectKey, OpenstackConfig, Status};
+use crate::resources::{ClusterRef, ObjectKey, OpenstackConfig, Status};
 use feedback::Heard;
 use hearing::Hearing;
 pub use hearing::Records;
@@ -93,7 +92,7 @@ pub enum Event {
     /// A cluster says something of its nodes.
     Heard {
         /// The cluster.
-        cluster: Arc<Cluster>,
+        cluster: Arc<ClusterRef>,
         /// What became known.
         heard: Heard,
     },
@@ -124,7 +123,7 @@ pub enum Effect {
     /// The object is gone: nothing more is written about it.
     Forget(Arc<OpenstackConfig>),
     /// Read these clusters, and no others.
-    ReadClusters(BTreeSet<Cluster>),
+    ReadClusters(BTreeSet<ClusterRef>),
 }
 
 /// What a Kubernetes Event says.

@@ -12,6 +12,7 @@
 //! each worker, and a pass is only made for an idle one. So the main thread never waits in a send, and
 //! the two channels can't block each other.
 
+mod clusters;
 mod effects;
 mod leadership;
 mod main_loop;
@@ -53,6 +54,7 @@ use crate::resources::OPENSTACK_CONFIGS;
 use crate::targets::Targets;
 use crate::targets::cluster::Clusters;
 use crate::{signals, worker};
+use clusters::ClusterReader;
 use leadership::LeaderStatus;
 use main_loop::{CHECKS_EVERY, MainLoop};
 
@@ -293,7 +295,9 @@ impl Operator {
         let _ = self.store.set(Arc::clone(&store));
         let _ = self.api.set(self.api(&store));
         store.wait_until_opened(STORE_GRACE);
-        let context = Arc::new(self.context(&store));
+        let (clock, metrics) = (self.clock.clone(), &self.metrics);
+        let clusters = Arc::new(Clusters::new(&self.config, &self.kubernetes, clock, metrics));
+        let context = Arc::new(self.context(&store, Arc::clone(&clusters)));
         let (passes, taken) = bounded(self.config.workers);
         let mut workers = Vec::new();
         for number in 1..=self.config.workers {
@@ -303,6 +307,8 @@ impl Operator {
         }
         let writer = self.writer(&events).map_err(no_thread)?;
         let watchers = self.watchers(&events).map_err(no_thread)?;
+        let clusters = self.read_clusters(clusters, &events).map_err(no_thread)?;
+        let records = Arc::clone(&store);
         let controller = Controller::new(
             Arc::clone(&self.config),
             self.config.workers,
@@ -310,7 +316,8 @@ impl Operator {
             Arc::clone(&self.metrics),
             Arc::clone(&self.overview),
         )
-        .expecting(watchers.len(), self.clock.now());
+        .expecting(watchers.len(), self.clock.now())
+        .with_records(Box::new(move || records.state().remembers().then(|| records.snapshot())));
         let main_loop = MainLoop {
             operator: self,
             controller,
@@ -320,6 +327,7 @@ impl Operator {
             workers,
             writer,
             watchers,
+            clusters,
         };
         let result = main_loop.run(news);
         store.flush_and_close();
@@ -370,11 +378,24 @@ impl Operator {
         })
     }
 
-    fn context(&self, store: &Arc<Store>) -> Context {
+    fn read_clusters(
+        &self,
+        clusters: Arc<Clusters>,
+        events: &Sender<Event>,
+    ) -> io::Result<ClusterReader> {
+        ClusterReader::spawn(clusters::Settings {
+            clusters,
+            namespace: self.config.delivery.namespace.clone(),
+            timing: Timing::default(),
+            clock: self.clock.clone(),
+            metrics: Arc::clone(&self.metrics),
+            events: events.clone(),
+        })
+    }
+
+    fn context(&self, store: &Arc<Store>, clusters: Arc<Clusters>) -> Context {
         let (may_act, leader) = (Arc::clone(&self.may_act), Arc::clone(&self.leader));
         let clients = Clients::new(&self.metrics);
-        let (clock, metrics) = (self.clock.clone(), &self.metrics);
-        let clusters = Clusters::new(&self.config, &self.kubernetes, clock, metrics);
         let namespaces = self.config.watch_scopes().into_iter().flatten();
         Context {
             config: Arc::clone(&self.config),
@@ -383,7 +404,7 @@ impl Operator {
                 self.clock.clone(),
                 secret_reader::by_name(&self.kubernetes),
             )),
-            target: Arc::new(Targets::new(&self.config, &clients, Arc::new(clusters))),
+            target: Arc::new(Targets::new(&self.config, &clients, clusters)),
             targets_side_by_side: TARGETS_SIDE_BY_SIDE,
             store: Arc::clone(store),
             ownership: Arc::new(Ownership::expecting(namespaces.map(str::to_owned))),

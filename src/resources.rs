@@ -197,6 +197,18 @@ impl Spec {
         self.k8s_provider_id.as_deref().or(of_cloud)
     }
 
+    /// The cluster that says what its agents make of the nodes. With Viola a kubeconfig that only the
+    /// name of the cluster leads to may not exist.
+    pub fn read_cluster(&self, namespace: &str) -> Option<ClusterRef> {
+        let named = self.destination.cluster().cloned();
+        named.or_else(|| ClusterRef::by_convention(namespace, self.k8s_provider_id.as_deref()?))
+    }
+
+    /// Does the operator itself write the nodes into their cluster?
+    pub fn is_by_kubernetes(&self) -> bool {
+        self.destination.is_kubernetes()
+    }
+
     /// Who gets the nodes: for Viola the value of `x-provider-id`, else the cluster's name.
     pub fn target(&self) -> &str {
         match &self.destination {

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::agent::Cluster;
 use crate::agent::condition::{Configured, NodeReport, configured};
 use crate::agent::drift::{Decision, Drift, Facts};
 use crate::agent::object::NodeObject;
@@ -13,7 +12,7 @@ use crate::agent::state::NodeState;
 use crate::clock::Now;
 use crate::inventory::contents::Inventory;
 use crate::inventory::record::Record;
-use crate::resources::OpenstackConfig;
+use crate::resources::{ClusterRef, OpenstackConfig, Spec};
 
 /// A cluster that was read before counts as readable for so long: API servers restart.
 const TROUBLE_LIMIT: Duration = Duration::from_secs(60);
@@ -43,7 +42,7 @@ pub enum Heard {
 /// What is known of all clusters.
 #[derive(Debug, Default)]
 pub(super) struct Feedback {
-    clusters: BTreeMap<Cluster, Read>,
+    clusters: BTreeMap<ClusterRef, Read>,
 }
 
 #[derive(Debug, Default)]
@@ -107,7 +106,7 @@ pub(super) struct Question<'a> {
 
 impl Feedback {
     /// Forgets all other clusters.
-    pub(super) fn keep_only(&mut self, wanted: &BTreeSet<Cluster>) {
+    pub(super) fn keep_only(&mut self, wanted: &BTreeSet<ClusterRef>) {
         self.clusters.retain(|cluster, _| wanted.contains(cluster));
     }
 
@@ -117,7 +116,7 @@ impl Feedback {
     }
 
     /// Takes note. Gives the node it is about; none if it is about all of the cluster.
-    pub(super) fn hear(&mut self, now: Now, cluster: &Cluster, heard: Heard) -> Option<String> {
+    pub(super) fn hear(&mut self, now: Now, cluster: &ClusterRef, heard: Heard) -> Option<String> {
         let cluster = self.clusters.entry(cluster.clone()).or_default();
         cluster.is_unreadable = false;
         match heard {
@@ -155,7 +154,7 @@ impl Feedback {
     pub(super) fn evaluate(
         &mut self,
         now: Now,
-        cluster: &Cluster,
+        cluster: &ClusterRef,
         question: Question<'_>,
         inventory: &Inventory,
     ) -> Option<Evaluation> {
@@ -195,7 +194,7 @@ impl Feedback {
     }
 
     /// These nodes were accepted because they had drifted.
-    pub(super) fn sent_again(&mut self, now: Now, cluster: &Cluster, nodes: &BTreeSet<String>) {
+    pub(super) fn sent_again(&mut self, now: Now, cluster: &ClusterRef, nodes: &BTreeSet<String>) {
         let Some(cluster) = self.clusters.get_mut(cluster) else { return };
         for name in nodes {
             if let Some(node) = cluster.nodes.get_mut(name) {
@@ -205,7 +204,7 @@ impl Feedback {
     }
 
     /// A person forced an object of this cluster: nodes of this object are healed again.
-    pub(super) fn forced(&mut self, cluster: &Cluster, uid: &str, inventory: &Inventory) {
+    pub(super) fn forced(&mut self, cluster: &ClusterRef, uid: &str, inventory: &Inventory) {
         let Some(cluster) = self.clusters.get_mut(cluster) else { return };
         for stored in inventory.by_owner(uid) {
             if let Some(node) = cluster.nodes.get_mut(&stored.record.node_name) {
@@ -302,7 +301,7 @@ impl Watched {
         let facts = Facts {
             difference,
             accepted_at: record.updated_at,
-            heals_edits: false,
+            heals_edits: question.object.spec.as_ref().is_ok_and(Spec::is_by_kubernetes),
             is_held: question.is_held,
         };
         let decision = self.drift.decide(&facts, now);

@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use super::feedback::{Feedback, Heard, Question};
 use super::{Controller, Effect};
-use crate::agent::Cluster;
 use crate::agent::condition::NodeReport;
 use crate::clock::Now;
 use crate::inventory::contents::Inventory;
 use crate::overview::NodeShown;
 use crate::reconcile::{Lane, Outcome, Work};
-use crate::resources::ObjectKey;
+use crate::resources::{ClusterRef, ObjectKey, OpenstackConfig};
 
 /// Agents of many nodes write at the same time; an object is looked at no more often than this.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -29,7 +28,7 @@ pub(super) struct Hearing {
     pub(super) feedback: Feedback,
     records: Option<Records>,
     looks: BTreeMap<ObjectKey, Look>,
-    clusters: BTreeSet<Cluster>,
+    clusters: BTreeSet<ClusterRef>,
     /// Objects came, changed or went since these were collected.
     is_outdated: bool,
 }
@@ -49,7 +48,7 @@ impl Controller {
         self
     }
 
-    pub(super) fn heard(&mut self, now: Now, cluster: &Cluster, heard: Heard) {
+    pub(super) fn heard(&mut self, now: Now, cluster: &ClusterRef, heard: Heard) {
         if !self.hearing.clusters.contains(cluster) {
             return;
         }
@@ -78,8 +77,8 @@ impl Controller {
         (self.hearing.records.as_ref()?)()
     }
 
-    fn cluster_of(&self, key: &ObjectKey) -> Option<Cluster> {
-        Cluster::of(&self.objects.get(key)?.object)
+    fn cluster_of(&self, key: &ObjectKey) -> Option<ClusterRef> {
+        cluster_of(&self.objects.get(key)?.object)
     }
 
     /// An object came, or its spec or annotations changed.
@@ -104,7 +103,7 @@ impl Controller {
             return;
         }
         let objects = self.objects.values();
-        let clusters = objects.filter_map(|tracked| Cluster::of(&tracked.object)).collect();
+        let clusters = objects.filter_map(|tracked| cluster_of(&tracked.object)).collect();
         if self.hearing.clusters != clusters {
             self.hearing.feedback.keep_only(&clusters);
             self.hearing.clusters.clone_from(&clusters);
@@ -154,7 +153,7 @@ impl Controller {
             look.at = Some(now.uptime + RECORDS_EVERY);
             return;
         };
-        let Some(cluster) = Cluster::of(&tracked.object) else {
+        let Some(cluster) = cluster_of(&tracked.object) else {
             tracked.hear(Default::default(), &mut self.effects);
             return;
         };
@@ -186,12 +185,17 @@ impl Controller {
         let key = &work.object.key;
         let accepted = outcome.sent.iter().filter(|name| work.drifted.contains(*name));
         let accepted: BTreeSet<String> = accepted.cloned().collect();
-        if let Some(cluster) = Cluster::of(&work.object).filter(|_| !accepted.is_empty()) {
+        if let Some(cluster) = cluster_of(&work.object).filter(|_| !accepted.is_empty()) {
             self.hearing.feedback.sent_again(now, &cluster, &accepted);
             self.metrics.add("multinic_drift_resends_total", &[], accepted.len() as f64);
         }
         self.look_at(now, key);
     }
+}
+
+/// The cluster of an object's nodes, which may not be readable.
+fn cluster_of(object: &OpenstackConfig) -> Option<ClusterRef> {
+    object.spec.as_ref().ok()?.read_cluster(&object.key.namespace)
 }
 
 fn shown_node(report: &NodeReport, provider_id: &str) -> NodeShown {

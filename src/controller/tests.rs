@@ -208,7 +208,7 @@ impl World {
                 Effect::RecordEvent(_, notice) => self.told.push(notice),
                 Effect::Forget(object) => self.forgotten.push(object.uid.clone()),
                 Effect::ReadClusters(clusters) => {
-                    self.clusters = clusters.iter().map(ToString::to_string).collect();
+                    self.clusters = clusters.into_iter().map(|cluster| cluster.name).collect();
                 }
             }
         }

@@ -127,6 +127,11 @@ impl KubeClient {
         self.field_manager
     }
 
+    /// Does it ask the same server as the same user, by the same credentials?
+    pub(crate) fn is_same_as(&self, other: &KubeClient) -> bool {
+        Arc::ptr_eq(&self.session, &other.session)
+    }
+
     /// Ends all calls on these connections at once, also those other threads are blocked in.
     pub fn shutdown(&self) {
         self.http.shutdown();

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use crossbeam_channel::Sender;
 
+use super::clusters::ClusterReader;
 use crate::cloud::contrabass::RabbitMq;
 use crate::config::DeliverySettings;
 use crate::controller::{Effect, Event, Notice, SecretNote};
@@ -69,7 +70,12 @@ pub(super) fn event_of_records(owner: Owner, reason: &'static str, note: String)
 
 /// Does what the controller decided. Never waits: a pass is only made for an idle worker, and the
 /// writer keeps what it can't write yet.
-pub(super) fn perform(effect: Effect, passes: &Sender<Pass>, writer: &Writer) {
+pub(super) fn perform(
+    effect: Effect,
+    passes: &Sender<Pass>,
+    writer: &Writer,
+    clusters: &ClusterReader,
+) {
     match effect {
         Effect::Start(pass) => {
             if passes.try_send(pass).is_err() {
@@ -98,7 +104,7 @@ pub(super) fn perform(effect: Effect, passes: &Sender<Pass>, writer: &Writer) {
             writer.record_event(object.reference(), warning, reason, &note);
         }
         Effect::Forget(object) => writer.forget(&object.reference()),
-        Effect::ReadClusters(_) => {}
+        Effect::ReadClusters(wanted) => clusters.read(wanted),
     }
 }
 

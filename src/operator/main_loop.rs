@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select};
 
+use super::clusters::ClusterReader;
 use super::{Operator, effects, thread_ended};
 use crate::controller::{Controller, Event};
 use crate::kube::lease::Leadership;
@@ -37,6 +38,7 @@ pub(super) struct MainLoop<'a> {
     pub(super) workers: Vec<JoinHandle<()>>,
     pub(super) writer: Writer,
     pub(super) watchers: Vec<Watcher>,
+    pub(super) clusters: ClusterReader,
 }
 
 impl MainLoop<'_> {
@@ -84,6 +86,7 @@ impl MainLoop<'_> {
         let is_ended = |watcher: &Watcher| watcher.join(Duration::ZERO);
         let threads = [
             ("watch", self.watchers.iter().any(is_ended)),
+            ("clusters", self.clusters.has_lost_its_thread()),
             ("worker", self.workers.iter().any(JoinHandle::is_finished)),
             ("inventory-store", self.context.store.has_lost_its_thread()),
             ("kube-status, kube-secret or kube-event", self.writer.has_lost_a_thread()),
@@ -104,7 +107,7 @@ impl MainLoop<'_> {
 
     fn dispatch(&mut self) {
         for effect in self.controller.dispatch(self.operator.clock.now()) {
-            effects::perform(effect, &self.passes, &self.writer);
+            effects::perform(effect, &self.passes, &self.writer, &self.clusters);
         }
     }
 

@@ -65,6 +65,13 @@ impl Destination {
 }
 
 impl ClusterRef {
+    /// By the Secret that Cluster API makes for the cluster; none if no Secret can be called so.
+    pub(super) fn by_convention(namespace: &str, cluster: &str) -> Option<ClusterRef> {
+        let secret = format!("{cluster}-kubeconfig");
+        check_secret_name("", &secret).ok()?;
+        Some(ClusterRef::of(namespace, secret, DEFAULT_KEY.to_owned()))
+    }
+
     fn own() -> ClusterRef {
         ClusterRef { name: "-".to_owned(), kubeconfig: None }
     }

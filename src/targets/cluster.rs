@@ -142,7 +142,7 @@ impl Clusters {
         let KubeconfigRef { namespace, secret, key } = at;
         let place = format!("Secret {namespace}/{secret}");
         let entries = match ((self.read)(namespace, secret), &before) {
-            (Ok(entries), _) => entries.ok_or_else(|| format!("{place} doesn't exist"))?,
+            (Ok(entries), _) => entries.ok_or_else(|| no_secret(at))?,
             // An API server in trouble doesn't change credentials.
             (Err(_), Some(before)) => return Ok(Arc::clone(before)),
             (Err(error), None) => return Err(format!("{place} can't be read: {error}")),
@@ -158,6 +158,26 @@ impl Clusters {
         let (clock, metrics) = (self.clock.clone(), Arc::clone(&self.metrics));
         let client = KubeClient::new(access.clone(), clock, metrics);
         Ok(Arc::new(Cluster::new(Some(access), client, &self.config.delivery.namespace)))
+    }
+
+    /// The client that reads the cluster; none if there is no Secret. After a refusal by the cluster
+    /// its Secret is read again.
+    ///
+    /// # Errors
+    /// As [`Clusters::get`].
+    pub(crate) fn reader(
+        &self,
+        named: &ClusterRef,
+        is_refused: bool,
+    ) -> Result<Option<KubeClient>, String> {
+        if let Some(secret) = named.kubeconfig.as_ref().filter(|_| is_refused) {
+            self.known.shorten(secret, Duration::ZERO);
+        }
+        match (self.get(named), &named.kubeconfig) {
+            (Ok(cluster), _) => Ok(Some(cluster.objects.client().clone())),
+            (Err(problem), Some(secret)) if problem == no_secret(secret) => Ok(None),
+            (Err(problem), _) => Err(problem),
+        }
     }
 
     /// Forgets that the kubeconfig couldn't be used.
@@ -275,6 +295,11 @@ impl Clusters {
             cluster.objects.client().shutdown();
         }
     }
+}
+
+/// Says that there is none.
+fn no_secret(KubeconfigRef { namespace, secret, .. }: &KubeconfigRef) -> String {
+    format!("Secret {namespace}/{secret} doesn't exist")
 }
 
 /// Writes one node, unless it is another object's.

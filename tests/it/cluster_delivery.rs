@@ -15,11 +15,11 @@ use super::population::{NAMESPACE as NAMESPACE_OF_OBJECTS, Population};
 use super::process::{Operator, SOON, run};
 use super::world::World;
 
-const NAMESPACE: &str = "multinic-system";
-const KIND: &str = "MultiNicNodeConfig";
-const TOKEN: &str = "biz-t0ken-s3cret";
+pub(crate) const NAMESPACE: &str = "multinic-system";
+pub(crate) const KIND: &str = "MultiNicNodeConfig";
+pub(crate) const TOKEN: &str = "biz-t0ken-s3cret";
 const OWNER: &str = "multinic.example.com/owner";
-const QUICK: [(&str, &str); 6] = [
+pub(crate) const QUICK: [(&str, &str); 6] = [
     ("POLL_FAST_INTERVAL", "200ms"),
     ("POLL_SLOW_INTERVAL", "300ms"),
     ("POLL_ERROR_INTERVAL", "200ms"),
@@ -29,15 +29,15 @@ const QUICK: [(&str, &str); 6] = [
 ];
 
 /// A business cluster.
-struct Biz {
-    kubernetes: Arc<Kubernetes>,
-    journal: Arc<Journal>,
+pub(crate) struct Biz {
+    pub(crate) kubernetes: Arc<Kubernetes>,
+    pub(crate) journal: Arc<Journal>,
     faults: Arc<Faults>,
-    server: Server,
+    pub(crate) server: Server,
 }
 
 impl Biz {
-    fn start() -> Biz {
+    pub(crate) fn start() -> Biz {
         let kubernetes = Kubernetes::new();
         kubernetes.load(vec![
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}),
@@ -50,7 +50,7 @@ impl Biz {
         Biz { kubernetes, journal, faults, server }
     }
 
-    fn kubeconfig(&self, token: &str) -> String {
+    pub(crate) fn kubeconfig(&self, token: &str) -> String {
         kubeconfig(&format!("http://{}", self.server.address()), &format!("token: {token}"))
     }
 
@@ -77,7 +77,7 @@ fn kubeconfig(server: &str, user: &str) -> String {
 }
 
 /// Writes the Secret that Cluster API would have made.
-fn put(world: &World, kubeconfig: &str) {
+pub(crate) fn put(world: &World, kubeconfig: &str) {
     put_in(world, &world.object().0, kubeconfig);
 }
 
@@ -88,14 +88,14 @@ fn put_in(world: &World, namespace: &str, kubeconfig: &str) {
     world.kubernetes().apply_object(secret).unwrap();
 }
 
-fn world(kubeconfig: &str) -> World {
+pub(crate) fn world(kubeconfig: &str) -> World {
     let world = World::of("three-nodes");
     world.change_spec(json!({"credentials": {"k8sProviderID": "biz-1"}}));
     put(&world, kubeconfig);
     world
 }
 
-fn wait_for_polls(world: &World, count: usize) {
+pub(crate) fn wait_for_polls(world: &World, count: usize) {
     let ports = |log: &[LoggedRequest]| {
         log.iter().filter(|request| request.target.contains("/ports?")).count()
     };

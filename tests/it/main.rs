@@ -19,6 +19,7 @@
     reason = "a test fails by panicking, measures real time, and is nobody's library"
 )]
 
+mod agent;
 mod bad_input;
 mod chain;
 mod cluster_delivery;

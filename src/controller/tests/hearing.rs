@@ -5,7 +5,6 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::{World, forced, generation, object, seconds, unchanged, world, younger};
-use crate::agent::Cluster;
 use crate::agent::object::NodeObject;
 use crate::clock::Clock;
 use crate::controller::Event;
@@ -18,7 +17,7 @@ use crate::metrics::Metrics;
 use crate::node_config::{Interface, NodeConfig};
 use crate::reconcile::report::Reason;
 use crate::reconcile::{Lane, Outcome, Work};
-use crate::resources::{OpenstackConfig, Status};
+use crate::resources::{ClusterRef, OpenstackConfig, Status};
 
 /// A world in which the nodes of object `a` go to a cluster that can be read, and what was accepted.
 struct Hearing {
@@ -27,10 +26,9 @@ struct Hearing {
     clock: Clock,
 }
 
-fn cluster() -> Arc<Cluster> {
-    let text = |text: &str| text.to_owned();
-    let (namespace, secret, key) = (text("default"), text("biz-kubeconfig"), text("value"));
-    Arc::new(Cluster { namespace, secret, key })
+fn cluster() -> Arc<ClusterRef> {
+    let spec = to_cluster(object("a")).spec.unwrap();
+    Arc::new(spec.read_cluster("default").unwrap())
 }
 
 fn to_cluster(mut object: OpenstackConfig) -> OpenstackConfig {

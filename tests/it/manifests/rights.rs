@@ -60,6 +60,11 @@ const fn of_nodes(verb: &'static str, code: &'static str, role: Role) -> Call {
     Call { verb, resource: MULTI_NIC_NODE_CONFIGS, subresource: "", made_in, role }
 }
 
+const fn of_agents(verb: &'static str, code: &'static str) -> Call {
+    let (made_in, role) = (("src/operator/clusters.rs", code), Role::Cluster);
+    Call { verb, resource: MULTI_NIC_NODE_CONFIGS, subresource: "", made_in, role }
+}
+
 const RECORDS: &str = "src/records.rs";
 const READING: &str = "src/records/reading.rs";
 const STATUSES: &str = "src/kube/status_writer.rs";
@@ -105,6 +110,8 @@ const CALLS: &[Call] = &[
     of_nodes("patch", ".apply::<", Role::StandIn),
     of_nodes("get", ".get::<", Role::Cluster),
     of_nodes("list", "listing::objects_of(", Role::Cluster),
+    of_agents("list", "listing::objects_of("),
+    of_agents("watch", "Watcher::spawn("),
 ];
 
 /// Calls that need no rule of ours: those of commands that look once, with rights the operator has
