@@ -52,7 +52,7 @@ folder. Exit code 0 means that all is well; with 1 the table says what is not, a
 plan prints for each node what would be sent, how it differs from what Viola last accepted, and what
 is left out. --json prints only the body of each request, one a line, and notes on standard error.
 With exit code 1 there is no plan; the message begins with the Ready reason. With -f, FILE is one
-object as JSON, - is standard input. The output has the hash that approves what would be held.
+object as YAML or JSON, - is standard input. The output has the hash that approves what would be held.
 
 Neither sends or writes anything.
 
@@ -100,7 +100,7 @@ fn plan(words: &[&str]) -> Result<Command, String> {
     words.retain(|word| *word != "--json");
     let subject = match words.as_slice() {
         [] => return Err(mistake("plan needs an object", "plan default/workers")),
-        ["-f"] => return Err(mistake("plan needs a file", "plan -f workers.json")),
+        ["-f"] => return Err(mistake("plan needs a file", "plan -f workers.yaml")),
         ["-f", file] => Subject::File(file.into()),
         [option, ..] if option.starts_with('-') && *option != "-f" => {
             return Err(mistake("plan has no such option", option));
@@ -197,7 +197,7 @@ mod tests {
             ("plan a/b c/d", "\"c/d\""),
             ("plan a/b --yaml", "\"--yaml\""),
             ("plan --yaml a/b", "\"--yaml\""),
-            ("plan -f", "plan -f workers.json"),
+            ("plan -f", "plan -f workers.yaml"),
             ("plan -f a b", "\"b\""),
             ("plan a/b -f c", "\"-f\""),
             ("--json", "\"--json\""),

@@ -7,6 +7,7 @@
 
 mod file;
 mod text;
+mod yaml;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

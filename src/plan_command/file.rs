@@ -3,13 +3,13 @@
 //! As `kubectl apply` does it: what the file has replaces what the cluster has, lists whole; what the
 //! file of the last apply had and this one hasn't goes; everything else stays.
 
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::path::Path;
+use std::{fs, io};
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use super::yaml;
 use crate::resources::{OPENSTACK_CONFIGS, ObjectKey};
 
 /// Where `kubectl apply` keeps the file it was given last.
@@ -25,19 +25,17 @@ pub(super) fn shown(path: &Path) -> String {
 
 /// The object of a file, and its key.
 pub(super) fn read(path: &Path) -> Result<(ObjectKey, Value), String> {
-    let mut text = Vec::new();
-    let read = match path.to_str() {
-        Some("-") => io::stdin().read_to_end(&mut text),
-        _ => File::open(path).and_then(|mut file| file.read_to_end(&mut text)),
+    let text = match path.to_str() {
+        Some("-") => io::read_to_string(io::stdin()),
+        _ => fs::read_to_string(path),
     };
-    read.map_err(|error| format!("cannot read {}: {error}", shown(path)))?;
+    let text = text.map_err(|error| format!("cannot read {}: {error}", shown(path)))?;
     parse(&text).map_err(|problem| format!("{} {problem}", shown(path)))
 }
 
-fn parse(text: &[u8]) -> Result<(ObjectKey, Value), String> {
-    let object: Value = serde_json::from_slice(text).map_err(|error| {
-        format!("isn't JSON ({error}); kubectl create --dry-run=client -o json makes it of YAML")
-    })?;
+fn parse(text: &str) -> Result<(ObjectKey, Value), String> {
+    // Not all JSON is YAML.
+    let object = serde_json::from_str(text).or_else(|_| yaml::read(text))?;
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let (version, kind) = (OPENSTACK_CONFIGS.api_version(), OPENSTACK_CONFIGS.kind);
     let given = (text("/apiVersion"), text("/kind"));
@@ -106,14 +104,15 @@ mod tests {
 
     #[test]
     fn a_file_is_one_object_with_a_name_and_a_namespace() {
-        let read = |object: Value| parse(object.to_string().as_bytes());
+        let read = |object: Value| parse(&object.to_string());
         let whole = json!({"namespace": "a", "name": "b"});
         assert_eq!(read(file(whole, json!({}))).unwrap().0.to_string(), "a/b");
         let list = read(json!({"apiVersion": "v1", "kind": "List"})).unwrap_err();
         assert!(list.starts_with("has \"List\" of \"v1\", not one OpenstackConfig"), "{list}");
         let unplaced = read(file(json!({"name": "b"}), json!({}))).unwrap_err();
         assert_eq!(unplaced, "has no metadata.namespace");
-        assert!(parse(b"kind: OpenstackConfig").unwrap_err().starts_with("isn't JSON"));
+        let nothing = parse("# nothing").unwrap_err();
+        assert!(nothing.starts_with("has \"\" of \"\""), "{nothing}");
     }
 
     #[test]

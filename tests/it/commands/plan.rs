@@ -372,11 +372,11 @@ fn a_file_is_planned_as_if_it_was_applied_and_its_hash_approves_it_in_advance() 
     let operator = Operator::start(&world, &[]);
     halt_once_settled(&world, &operator);
     let folder = operator.folder();
-    let path = folder.path().join("object.json");
+    let path = folder.path().join("object.yaml");
     let mut object = world.scenario().objects[0].clone();
     object["spec"]["subnetID"] = json!("94a2d5e8-6c3b-4170-8f9e-b15d7c0a4e63");
     let planned = |object: &Value| {
-        fs::write(&path, object.to_string()).unwrap();
+        fs::write(&path, serde_norway::to_string(object).unwrap()).unwrap();
         run_in(&world, &[], folder.path(), &["plan", "-f", path.to_str().unwrap()])
     };
     let held = planned(&object);
