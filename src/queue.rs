@@ -12,10 +12,11 @@
 //!
 //! 1. one of Retry or Poll that has been due for [`PATIENCE`], while no such pass runs;
 //! 2. Fresh;
-//! 3. Retry and Poll.
+//! 3. Notified;
+//! 4. Retry and Poll.
 //!
 //! Within these: what has been due for [`PATIENCE`], the longest first; then the cloud with the fewest
-//! passes; then the oldest object (Fresh) or the fewest VMs (Retry and Poll).
+//! passes; then the oldest object (Fresh) or the fewest VMs (the others).
 //!
 //! Which may start:
 //!
@@ -25,6 +26,7 @@
 //!   up the new objects of the others. While a Fresh pass runs, the next one of its scope starts
 //!   [`SPACING`] after it at the earliest: objects that are created together are in one or two passes,
 //!   and don't take all workers if they hang.
+//! - Notified: one pass of a scope at a time, and one in [`NOTIFIED_SPACING`], however many messages come.
 //! - Retry and Poll: one pass each of a scope at a time. Retry and Poll together use at most one worker
 //!   less than their cloud's share (but one at least), and leave the last idle worker to Fresh, unless
 //!   it is the only worker or 1 applies.
@@ -44,6 +46,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Between the starts of two Fresh passes of one scope, while the first one runs.
 const SPACING: Duration = Duration::from_millis(250);
+
+/// Between the starts of two Notified passes of one scope.
+const NOTIFIED_SPACING: Duration = Duration::from_secs(1);
 
 /// What the order depends on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -84,8 +89,10 @@ pub struct Queue<K> {
     due: BTreeMap<(Scope, Lane), Batch<K>>,
     /// The passes that are with a worker, by number.
     running: BTreeMap<u64, Running>,
-    /// Uptime at which the next Fresh batch may start that has a worker and only waits for [`SPACING`];
-    /// set by [`Queue::next`].
+    /// When the last Notified pass of each scope started, if that is younger than [`NOTIFIED_SPACING`].
+    notified: BTreeMap<Scope, Duration>,
+    /// Uptime at which the next batch may start that has a worker and only waits for [`SPACING`] or
+    /// [`NOTIFIED_SPACING`]; set by [`Queue::next`].
     spaced_until: Option<Duration>,
     passes: u64,
     became_due: u64,
@@ -152,6 +159,7 @@ enum Class {
     /// Of Retry or Poll, due for [`PATIENCE`] while no such pass runs.
     Starving,
     Fresh,
+    Notified,
     RetryOrPoll,
 }
 
@@ -176,6 +184,7 @@ impl<K: Clone + Ord + Hash> Queue<K> {
             waiting: BTreeSet::new(),
             due: BTreeMap::new(),
             running: BTreeMap::new(),
+            notified: BTreeMap::new(),
             spaced_until: None,
             passes: 0,
             became_due: 0,
@@ -225,6 +234,10 @@ impl<K: Clone + Ord + Hash> Queue<K> {
                     State::Busy { again: None, removed: false, due_since: since, taken_at: now },
                 );
             }
+        }
+        if lane == Lane::Notified {
+            self.notified.retain(|_, since| *since + NOTIFIED_SPACING > now);
+            self.notified.insert(scope.clone(), now);
         }
         self.passes += 1;
         let running = Running { scope: scope.clone(), lane, since: now };
@@ -326,13 +339,14 @@ impl<K: Clone + Ord + Hash> Queue<K> {
 
     /// The batch that starts next.
     fn choose(&self, now: Duration) -> Option<(Scope, Lane)> {
-        let polls = self.running.values().filter(|pass| pass.lane != Lane::Fresh).count();
+        let polls = self.running.values().filter(|pass| is_poll(pass.lane)).count();
         let has_waited = |batch: &Batch<K>| now.saturating_sub(batch.since) >= PATIENCE;
         let starves =
-            |lane: Lane, batch: &Batch<K>| lane != Lane::Fresh && polls == 0 && has_waited(batch);
+            |lane: Lane, batch: &Batch<K>| is_poll(lane) && polls == 0 && has_waited(batch);
         let rank = |scope: &Scope, lane: Lane, batch: &Batch<K>| {
             let class = match lane {
                 Lane::Fresh => Class::Fresh,
+                Lane::Notified => Class::Notified,
                 _ if starves(lane, batch) => Class::Starving,
                 Lane::Retry | Lane::Poll => Class::RetryOrPoll,
             };
@@ -362,18 +376,22 @@ impl<K: Clone + Ord + Hash> Queue<K> {
         let runs_alike = self.running_alike(scope, lane).next().is_some();
         match lane {
             Lane::Fresh => idle > 1 || !runs_alike || self.scopes.len() <= 1,
+            Lane::Notified => !runs_alike,
             Lane::Retry | Lane::Poll => {
-                let polls = self.running_of_cloud(scope).filter(|it| it.lane != Lane::Fresh);
+                let polls = self.running_of_cloud(scope).filter(|it| is_poll(it.lane));
                 let leaves_one = idle > 1 || self.workers == 1 || starves;
                 !runs_alike && leaves_one && polls.count() < (share - 1).max(1)
             }
         }
     }
 
-    /// From when on a pass of that scope and lane may start, because of those that run.
+    /// From when on a pass of that scope and lane may start, because of those before it.
     fn spaced(&self, scope: &Scope, lane: Lane) -> Option<Duration> {
-        let running = self.running_alike(scope, lane).filter(|_| lane == Lane::Fresh);
-        running.map(|pass| pass.since + SPACING).max()
+        match lane {
+            Lane::Fresh => self.running_alike(scope, lane).map(|pass| pass.since + SPACING).max(),
+            Lane::Notified => self.notified.get(scope).map(|since| *since + NOTIFIED_SPACING),
+            Lane::Retry | Lane::Poll => None,
+        }
     }
 
     fn spaced_until(&self, now: Duration) -> Option<Duration> {
@@ -462,6 +480,11 @@ impl<K: Clone + Ord + Hash> Queue<K> {
             }
         }
     }
+}
+
+/// Is it a lane of objects that are due by time?
+fn is_poll(lane: Lane) -> bool {
+    matches!(lane, Lane::Retry | Lane::Poll)
 }
 
 /// The earlier time, and the more urgent lane.

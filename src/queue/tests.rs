@@ -6,8 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use proptest::prelude::*;
 
-use super::{Member, NextPass, PATIENCE, Queue, SPACING, When};
-use crate::reconcile::Lane::{self, Fresh, Poll, Retry};
+use super::{Member, NOTIFIED_SPACING, NextPass, PATIENCE, Queue, SPACING, When, is_poll};
+use crate::reconcile::Lane::{self, Fresh, Notified, Poll, Retry};
 use crate::reconcile::Scope;
 
 const T0: Duration = Duration::ZERO;
@@ -350,6 +350,41 @@ fn what_is_measured_of_it_is_true() {
     assert_eq!(queue.busy_workers(), 0);
 }
 
+#[test]
+fn one_notified_pass_of_a_scope_starts_in_a_second_and_none_while_another_runs() {
+    let mut queue = Queue::new(4);
+    for (key, scope) in [("a", "cloud/a"), ("b", "cloud/b")] {
+        queue.add(&key, of(scope), Notified, T0);
+    }
+    let first = queue.next(T0).unwrap();
+    assert_eq!((first.keys, queue.take(T0)), (vec!["a"], vec!["b"]));
+    queue.finish(&"a", None);
+    queue.ended(first.number);
+    queue.add(&"a", of("cloud/a"), Notified, T0);
+    queue.add(&"c", of("cloud/a"), Notified, T0);
+    assert_eq!((queue.next(T0), queue.next_due()), (None, Some(NOTIFIED_SPACING)));
+    let second = queue.next(NOTIFIED_SPACING).unwrap();
+    assert_eq!(second.keys, ["a", "c"]);
+    queue.finish(&"a", Some(When { at: at(2), lane: Notified }));
+    assert_eq!(queue.next(at(5)), None, "the second one still runs");
+    queue.ended(second.number);
+    assert_eq!(queue.take(at(5)), ["a"]);
+}
+
+#[test]
+fn a_notified_object_waits_for_no_poll_and_no_poll_has_the_last_worker() {
+    let mut queue = Queue::new(3);
+    for (key, scope) in [("a", "cloud/a"), ("b", "cloud/b"), ("c", "cloud/c")] {
+        queue.add(&key, of(scope), Poll, T0);
+    }
+    assert_eq!(queue.take_all(T0), [["a"], ["b"]]);
+    queue.add(&"d", of("cloud/a"), Notified, T0);
+    queue.add(&"e", of("cloud/a"), Fresh, T0);
+    assert_eq!(queue.take_all(T0), [["e"]], "new and changed objects come first");
+    queue.ended(3);
+    assert_eq!(queue.take_all(T0), [["d"]]);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Add { key: u8, scope: u8, lane: Lane, delay: u64 },
@@ -361,7 +396,7 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let lane = || prop_oneof![Just(Fresh), Just(Retry), Just(Poll)];
+    let lane = || prop_oneof![Just(Fresh), Just(Notified), Just(Retry), Just(Poll)];
     let step = prop_oneof![
         4 => (0..12u8, 0..4u8, lane(), 0..20u64)
             .prop_map(|(key, scope, lane, delay)| Step::Add { key, scope, lane, delay }),
@@ -385,6 +420,8 @@ struct Model {
     /// Added meanwhile, and whether it was removed and not added since.
     busy: BTreeMap<u8, (Option<Plan>, bool)>,
     passes: BTreeMap<u64, (Scope, Lane)>,
+    /// When the last Notified pass of each scope started.
+    notified: BTreeMap<Scope, Duration>,
 }
 
 impl Model {
@@ -418,9 +455,18 @@ impl Model {
         due.map(|(key, _)| *key).filter(|key| self.scopes[key] == *scope).collect()
     }
 
-    fn check(&self, workers: usize, pass: &NextPass<u8>) -> Result<(), TestCaseError> {
+    fn is_spaced(&self, now: Duration, scope: &Scope) -> bool {
+        self.notified.get(scope).is_none_or(|since| now >= *since + NOTIFIED_SPACING)
+    }
+
+    fn check(
+        &self,
+        now: Duration,
+        workers: usize,
+        pass: &NextPass<u8>,
+    ) -> Result<(), TestCaseError> {
         let polls =
-            |it: &&(Scope, Lane)| it.1 != Fresh && it.0.provider_id == pass.scope.provider_id;
+            |it: &&(Scope, Lane)| is_poll(it.1) && it.0.provider_id == pass.scope.provider_id;
         let of_cloud = self.passes.values().filter(|it| it.0.provider_id == pass.scope.provider_id);
         let clouds: BTreeSet<&String> =
             self.scopes.values().map(|scope| &scope.provider_id).collect();
@@ -428,7 +474,12 @@ impl Model {
         prop_assert!(self.passes.len() < workers && of_cloud.count() < share);
         if pass.lane != Fresh {
             let alike = (pass.scope.clone(), pass.lane);
-            prop_assert!(self.passes.values().all(|it| *it != alike), "two polls of a scope");
+            prop_assert!(self.passes.values().all(|it| *it != alike), "two passes of a scope");
+        }
+        if pass.lane == Notified {
+            prop_assert!(self.is_spaced(now, &pass.scope), "two Notified passes within a second");
+        }
+        if is_poll(pass.lane) {
             let polls = self.passes.values().filter(polls).count();
             prop_assert!(polls == 0 || polls + 1 < share);
         }
@@ -457,7 +508,10 @@ proptest! {
                 Step::Take => match queue.next(now) {
                     Some(pass) => {
                         prop_assert_eq!(&pass.keys, &model.due(now, &pass.scope, pass.lane));
-                        model.check(workers, &pass)?;
+                        model.check(now, workers, &pass)?;
+                        if pass.lane == Notified {
+                            model.notified.insert(pass.scope.clone(), now);
+                        }
                         for key in &pass.keys {
                             model.planned.remove(key);
                             prop_assert!(model.busy.insert(*key, (None, false)).is_none());
@@ -466,7 +520,11 @@ proptest! {
                     }
                     None => {
                         // With all workers idle, nothing that is due may be held back.
-                        let due = model.planned.values().any(|plan| plan.0 <= now);
+                        let may_start = |key: &u8, plan: &Plan| {
+                            plan.0 <= now
+                                && (plan.1 != Notified || model.is_spaced(now, &model.scopes[key]))
+                        };
+                        let due = model.planned.iter().any(|(key, plan)| may_start(key, plan));
                         prop_assert!(!(due && model.passes.is_empty()), "due work was held back");
                     }
                 },

@@ -49,6 +49,8 @@ impl Scope {
 pub enum Lane {
     /// New, changed or forced: cached failures don't count.
     Fresh,
+    /// OpenStack notified a change.
+    Notified,
     /// The last pass failed.
     Retry,
     /// By time.
