@@ -1,4 +1,5 @@
 //! OpenStack's notifications.
 
 pub mod connection;
+pub mod message;
 mod socket;
