@@ -19,6 +19,7 @@ mod clouds;
 mod clusters;
 mod inventory;
 pub mod kubernetes;
+mod notifications;
 pub mod report;
 
 use std::sync::Arc;

@@ -34,8 +34,8 @@ pub(crate) use parse::aes_key;
 use read::{Reader, SERVICE_HOST, SERVICE_PORT};
 use table::Process;
 pub use table::{
-    Contrabass, DeliverySettings, Intervals, Inventory, OpenStack, Policy, VARIABLES, Variable,
-    Viola,
+    Contrabass, DeliverySettings, Intervals, Inventory, Notifications, OpenStack, Policy,
+    VARIABLES, Variable, Viola,
 };
 
 /// Where a pod finds the name of its own namespace.
@@ -56,6 +56,8 @@ pub struct Config {
     pub delivery: DeliverySettings,
     /// What to trust where verification is on and no CA file is set.
     pub public_roots: Trust,
+    /// OpenStack's notifications.
+    pub notifications: Notifications,
     /// The inventory.
     pub inventory: Inventory,
     /// Where /healthz, /readyz and /metrics listen.
@@ -155,6 +157,7 @@ impl Config {
             notes: Vec::new(),
         });
         let policy = Policy::read(&mut reader);
+        let notifications = Notifications::read(&mut reader);
         let inventory = Inventory::read(&mut reader);
         // Without the Lease two replicas would write the same records.
         if inventory.in_kubernetes && reader.text("LEADER_ELECT").is_some() && !process.leader_elect
@@ -169,6 +172,7 @@ impl Config {
             policy,
             delivery: DeliverySettings::read(&mut reader),
             public_roots: reader.public_roots.clone(),
+            notifications,
             kubernetes: kubernetes(&process, Arc::clone(&proxies), &mut reader),
             leader_election: (process.leader_elect || inventory.in_kubernetes)
                 .then(|| leader_election(&process, own_namespace.clone())),

@@ -3,6 +3,7 @@
 //! Pure: [`Event`]s and the time go in, [`Effect`]s come out; nothing waits and nothing is asked. The queue
 //! decides what is next, [`crate::reconcile`] what a pass comes to, this file what follows from that.
 
+mod brokers;
 pub mod feedback;
 mod gauges;
 mod hearing;
@@ -16,15 +17,19 @@ use std::time::Duration;
 use crate::clock::Now;
 use crate::cloud::contrabass::RabbitMq;
 use crate::config::{Config, FoundSecrets, Intervals};
+use crate::inventory::contents::Inventory;
 use crate::metrics::{CONTROLLER, Metrics, QUEUE};
+use crate::notifications::message::Change;
 use crate::overview::Overview;
-use crate::queue::{Member, NextPass, Queue, When};
+use crate::queue::{NextPass, Queue, When};
 use crate::reconcile::memory::Memory;
 use crate::reconcile::ownership::Ownership;
 use crate::reconcile::report::Reason;
 use crate::reconcile::schedule::{Facts, next_due};
 use crate::reconcile::{Lane, Outcome, Pass, Scope, Work};
 use crate::resources::{ClusterRef, ObjectKey, OpenstackConfig, Status};
+pub use brokers::BrokerNews;
+use brokers::Brokers;
 use feedback::Heard;
 use hearing::Hearing;
 pub use hearing::Records;
@@ -96,6 +101,17 @@ pub enum Event {
         /// What became known.
         heard: Heard,
     },
+    /// OpenStack has notified a change.
+    Notified {
+        /// What has changed.
+        change: Change,
+        /// What was recorded then; says who had a port that is gone.
+        inventory: Arc<Inventory>,
+        /// The uptime at which the message came.
+        heard_at: Duration,
+    },
+    /// Something became of the connection to a broker.
+    Broker(Arc<RabbitMq>, BrokerNews),
 }
 
 /// Trouble with an object's Secret.
@@ -124,6 +140,10 @@ pub enum Effect {
     Forget(Arc<OpenstackConfig>),
     /// Read these clusters, and no others.
     ReadClusters(BTreeSet<ClusterRef>),
+    /// Listen to the notifications of this broker.
+    Listen(Arc<RabbitMq>),
+    /// No object has this broker any more.
+    StopListening(Arc<RabbitMq>),
 }
 
 /// What a Kubernetes Event says.
@@ -149,6 +169,8 @@ pub struct Controller {
     was_progress: bool,
     /// Objects of which the last pass left nodes to older ones.
     conflicting: BTreeSet<ObjectKey>,
+    /// None unless `OPENSTACK_NOTIFICATIONS` is set.
+    brokers: Brokers,
     /// Namespaces that have been listed; none stands for all of them in one list.
     listed: BTreeSet<Option<String>>,
     /// How many lists the first passes wait for.
@@ -180,6 +202,7 @@ impl Controller {
             blocked: BTreeSet::new(),
             was_progress: false,
             conflicting: BTreeSet::new(),
+            brokers: Brokers::default(),
             listed: BTreeSet::new(),
             lists: 0,
             lists_until: Duration::ZERO,
@@ -215,6 +238,10 @@ impl Controller {
             }
             Event::SecretChecked { key, uid, note } => self.secret_checked(now, &key, &uid, note),
             Event::Heard { cluster, heard } => self.heard(now, &cluster, heard),
+            Event::Notified { change, inventory, heard_at } => {
+                self.notified(now, &change, &inventory, heard_at);
+            }
+            Event::Broker(rabbitmq, news) => self.broker(now, &rabbitmq, news),
         }
     }
 
@@ -350,6 +377,7 @@ impl Controller {
             self.look_no_more(key);
             self.overview.remove(&key.namespace, &key.name);
             self.effects.push(Effect::Forget(tracked.object));
+            self.leave(tracked.broker);
             self.wake_conflicting(now, key);
             self.wake_blocked(now);
         }
@@ -359,10 +387,11 @@ impl Controller {
         let NextPass { number, scope, lane, keys } = next;
         let mut work = Vec::with_capacity(keys.len());
         for key in &keys {
-            let Some(tracked) = self.objects.get(key) else {
+            let Some(tracked) = self.objects.get_mut(key) else {
                 self.queue.finish(key, None);
                 continue;
             };
+            tracked.reacts_to = tracked.heard_at.take();
             self.blocked.remove(key);
             if let Some(waited) = self.queue.waited(key) {
                 self.metrics.observe("workqueue_queue_duration_seconds", QUEUE, waited);
@@ -383,6 +412,7 @@ impl Controller {
         let tracked = self.objects.get_mut(key).filter(|known| known.object.uid == work.object.uid);
         let Some(tracked) = tracked else { return self.queue.finish(key, None) };
         let is_paused = tracked.object.is_paused();
+        tracked.reacted(now, &outcome, &self.metrics);
         if outcome.aborted {
             let at = now.uptime + self.config.settings.intervals.error;
             let again = (!is_paused).then_some(When { at, lane: Lane::Retry });
@@ -390,6 +420,9 @@ impl Controller {
         }
         tracked.take_outcome(now, work, &outcome, &mut self.effects);
         self.look_after(now, work, &outcome);
+        if self.config.notifications.enabled {
+            self.note_broker(key, &outcome);
+        }
         if is_paused {
             self.queue.finish(key, None);
         } else if outcome.later {
@@ -420,6 +453,10 @@ impl Controller {
         let is_held = outcome.memory == Memory::Held;
         let is_waiting = is_held || outcome.ready.reason == Reason::ChangeHeld;
         let failed = !outcome.ready.reason.is_success() && !is_waiting;
+        let undelivered = [Reason::ViolaPostError, Reason::DeliveryError];
+        tracked.is_left_alone = failed
+            && (outcome.nodes.is_none() || undelivered.contains(&outcome.ready.reason))
+            || outcome.retry_after.is_some();
         let facts = Facts {
             took,
             failed,
@@ -466,12 +503,7 @@ impl Controller {
         if tracked.object.is_paused() {
             return self.pause(now, key);
         }
-        let object = &tracked.object;
-        let member = Member {
-            scope: Scope::of(object),
-            created: object.created,
-            vms: object.spec.as_ref().map_or(0, |spec| spec.vm_ids.len()),
-        };
+        let member = tracked.member();
         self.queue.add(key, member, lane, now.uptime);
     }
 
@@ -538,6 +570,7 @@ impl Controller {
         gauges::report(&self.metrics, objects);
         let unreadable = self.hearing.feedback.in_trouble();
         self.metrics.set("multinic_unreadable_clusters", &[], unreadable as f64);
+        self.brokers.publish_gauges(&self.metrics);
         let (mut longest, mut all) = (Duration::ZERO, Duration::ZERO);
         for running in self.queue.running_times(now.uptime) {
             (longest, all) = (longest.max(running), all + running);

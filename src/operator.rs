@@ -15,6 +15,7 @@
 mod clusters;
 mod effects;
 mod leadership;
+mod listeners;
 mod main_loop;
 
 use std::io;
@@ -56,6 +57,7 @@ use crate::targets::cluster::Clusters;
 use crate::{signals, worker};
 use clusters::ClusterReader;
 use leadership::LeaderStatus;
+use listeners::Listeners;
 use main_loop::{CHECKS_EVERY, MainLoop};
 
 /// A target that doesn't answer holds up no other.
@@ -318,6 +320,7 @@ impl Operator {
         )
         .expecting(watchers.len(), self.clock.now())
         .with_records(Box::new(move || records.state().remembers().then(|| records.snapshot())));
+        let listeners = self.listeners(&store, events);
         let main_loop = MainLoop {
             operator: self,
             controller,
@@ -328,6 +331,7 @@ impl Operator {
             writer,
             watchers,
             clusters,
+            listeners,
         };
         let result = main_loop.run(news);
         store.flush_and_close();
@@ -411,6 +415,17 @@ impl Operator {
             metrics: Arc::clone(&self.metrics),
             clock: self.clock.clone(),
             may_act: Arc::new(move || may_act.load(Ordering::SeqCst) && leader.is_leading()),
+        }
+    }
+
+    fn listeners(&self, store: &Arc<Store>, events: Sender<Event>) -> Listeners {
+        Listeners {
+            config: Arc::clone(&self.config),
+            store: Arc::clone(store),
+            clock: self.clock.clone(),
+            metrics: Arc::clone(&self.metrics),
+            events,
+            running: Vec::new(),
         }
     }
 

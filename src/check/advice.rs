@@ -26,6 +26,10 @@ pub(super) const RECORDS: &str = "nothing is sent until they can be read: instal
 pub(super) const RECORD: &str = "these nodes aren't sent: correct the record (kubectl edit nif) or restore it from a back-up; to \
      number the node as on first sight, delete it";
 pub(super) const OBJECT: &str = "correct the object: kubectl edit osc";
+pub(super) const RABBITMQ: &str =
+    "check RABBITMQ_VHOST, RABBITMQ_TLS, what Contrabass holds of RabbitMQ, and network policies";
+pub(super) const NO_EXCHANGE: &str = "404: the cloud doesn't notify, or RABBITMQ_VHOST is another; 403: grant the user's rights \
+     (docs/operations.md#notifications)";
 
 /// A failure about which a person can do something.
 pub(super) trait Advice: Display {

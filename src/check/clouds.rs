@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::report::Row;
-use super::{SIDE_BY_SIDE, advice};
+use super::{SIDE_BY_SIDE, advice, notifications};
+use crate::cloud::contrabass::RabbitMq;
 use crate::cloud::object_secrets::ObjectSecrets;
 use crate::cloud::session::{FoundProvider, Login};
 use crate::cloud::{Cloud, CloudError, Clouds};
@@ -118,7 +119,21 @@ pub(super) fn rows(
             rows.push(row);
         }
     }
+    if config.notifications.enabled && !projects.is_empty() {
+        rows.extend(notifications::rows(config, &brokers(clouds, &projects)));
+    }
     rows
+}
+
+/// Each broker once. The providers are known by now.
+fn brokers(clouds: &Clouds, projects: &[Project<'_>]) -> Vec<RabbitMq> {
+    let mut brokers = Vec::new();
+    for Project { provider_id, project_id, settings, .. } in projects {
+        let found = clouds.with(settings).provider(provider_id, project_id, None);
+        let rabbitmq = found.ok().and_then(|found| found.provider.rabbitmq.clone().ok()?);
+        brokers.extend(rabbitmq.filter(|rabbitmq| !brokers.contains(rabbitmq)));
+    }
+    brokers
 }
 
 /// No object names a provider, so all that can be seen of Contrabass is that it is there.

@@ -10,6 +10,7 @@ use ureq::http::Uri;
 use super::LogFormat;
 use crate::go_duration;
 use crate::http::url::has_bad_port;
+use crate::notifications::connection::UseTls;
 use crate::resources::OBJECT_CREATION;
 use crate::secret::Secret;
 
@@ -177,6 +178,20 @@ pub(super) fn log_filter(text: &str) -> Result<String, String> {
     let bad = bad.or(pattern.contains('/').then_some(text));
     let example = "info,multinic_operator=debug";
     valid(text, bad.is_none(), &format!("{:?} isn't a filter such as {example}", bad.unwrap_or("")))
+}
+
+/// AMQP has one byte for its length.
+pub(super) fn vhost(text: &str) -> Result<String, String> {
+    valid(text, text.len() <= 255, "is longer than 255 bytes")
+}
+
+pub(super) fn use_tls(text: &str) -> Result<UseTls, String> {
+    match (text, boolean(text)) {
+        ("auto", _) => Ok(UseTls::Auto),
+        (_, Ok(true)) => Ok(UseTls::Always),
+        (_, Ok(false)) => Ok(UseTls::Never),
+        _ => Err(format!("{text:?} is neither auto nor true nor false")),
+    }
 }
 
 pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {

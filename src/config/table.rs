@@ -14,12 +14,13 @@ use super::endpoints::AllowedEndpoints;
 use super::object::ObjectSettings;
 use super::parse::{
     address, aes_key, base_url, boolean, created_after, duration, interface, interval, log_filter,
-    log_format, namespace, namespaces, one_of, origin, percentage, port_statuses, text,
-    whole_number,
+    log_format, namespace, namespaces, one_of, origin, percentage, port_statuses, text, use_tls,
+    vhost, whole_number,
 };
 use super::read::{Reader, Setting};
 use super::{LogFormat, Required};
 use crate::http::trust::Trust;
+use crate::notifications::connection::UseTls;
 use crate::secret::Secret;
 
 /// One environment variable, for documents and `--help`.
@@ -130,6 +131,14 @@ settings! {
         by_kubernetes: bool = value(|text| one_of(text, &["viola", "kubernetes"]).map(|word| word == "kubernetes")), "DELIVERY", "viola", "who brings nodes to their cluster if objects don't say: viola or kubernetes";
         own_cluster: bool = value(boolean), "OWN_CLUSTER", "false", "deliver objects without a kubeconfig to the operator's own cluster";
         namespace: String = value(namespace), "TARGET_NAMESPACE", "multinic-system", "namespace of the MultiNicNodeConfigs";
+    }
+
+    /// OpenStack's notifications.
+    #[derive(Clone, Debug)]
+    pub struct Notifications {
+        enabled: bool = value(boolean), "OPENSTACK_NOTIFICATIONS", "false", "look at once when OpenStack notifies a change over RabbitMQ";
+        vhost: String = value(vhost), "RABBITMQ_VHOST", "/", "RabbitMQ's virtual host, the same for all clouds";
+        tls: UseTls = value(use_tls), "RABBITMQ_TLS", "auto", "true, false, or auto: with amqps:// and on port 5671";
     }
 
     /// The inventory, which is kept in any case, and its API.

@@ -3,6 +3,7 @@
 mod hearing;
 mod memory;
 mod metrics;
+mod notifications;
 mod paused;
 mod removals;
 
@@ -148,6 +149,8 @@ struct World {
     forgotten: Vec<String>,
     /// The clusters that are read.
     clusters: Vec<String>,
+    /// To whom a connection is wanted.
+    brokers: Vec<Arc<RabbitMq>>,
 }
 
 fn world() -> World {
@@ -155,8 +158,16 @@ fn world() -> World {
 }
 
 fn world_of(workers: usize) -> World {
-    let url = |name: &str| (name == "KUBE_API_URL").then(|| "http://kubernetes.test".to_owned());
-    let config = Arc::new(Config::read(url).unwrap());
+    world_with(workers, "false")
+}
+
+fn world_with(workers: usize, notifications: &str) -> World {
+    let config = Config::read(|name: &str| match name {
+        "KUBE_API_URL" => Some("http://kubernetes.test".to_owned()),
+        "OPENSTACK_NOTIFICATIONS" => Some(notifications.to_owned()),
+        _ => None,
+    });
+    let config = Arc::new(config.unwrap());
     let (ownership, overview) = (Arc::new(Ownership::default()), Arc::new(Overview::default()));
     let metrics = Arc::new(Metrics::default());
     let controller = Controller::new(config, workers, ownership, metrics, Arc::clone(&overview));
@@ -174,6 +185,7 @@ fn world_of(workers: usize) -> World {
         left: Vec::new(),
         forgotten: Vec::new(),
         clusters: Vec::new(),
+        brokers: Vec::new(),
     }
 }
 
@@ -209,6 +221,10 @@ impl World {
                 Effect::Forget(object) => self.forgotten.push(object.uid.clone()),
                 Effect::ReadClusters(clusters) => {
                     self.clusters = clusters.into_iter().map(|cluster| cluster.name).collect();
+                }
+                Effect::Listen(broker) => self.brokers.push(broker),
+                Effect::StopListening(broker) => {
+                    self.brokers.retain(|known| !Arc::ptr_eq(known, &broker));
                 }
             }
         }

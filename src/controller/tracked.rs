@@ -11,11 +11,14 @@ use super::feedback::Evaluation;
 use super::{Effect, Notice, SecretNote};
 use crate::agent::condition::{self, CONFIGURED, Configured, Known};
 use crate::clock::Now;
+use crate::cloud::contrabass::RabbitMq;
+use crate::metrics::Metrics;
 use crate::overview::ObjectState;
+use crate::queue::Member;
 use crate::reconcile::memory::{self, Memory};
 use crate::reconcile::removals;
 use crate::reconcile::report::{self, Ready, Reason, Report};
-use crate::reconcile::{Outcome, Work};
+use crate::reconcile::{Outcome, Scope, Work};
 use crate::resources::{Condition, DownPortRetry, Hold, OpenstackConfig, Status};
 
 #[derive(Debug)]
@@ -66,6 +69,14 @@ pub(super) struct Tracked {
     pub(super) known: Known,
     /// [`Work::drifted`].
     drifted: BTreeSet<String>,
+    /// The broker of its cloud, where notifications are listened to.
+    pub(super) broker: Option<Arc<RabbitMq>>,
+    /// The first notification about it since its last pass began: the uptime at which it came.
+    pub(super) heard_at: Option<Duration>,
+    /// The same of the pass that is under way.
+    pub(super) reacts_to: Option<Duration>,
+    /// Its cloud or target has failed, or asked for a pause: notifications don't hurry it.
+    pub(super) is_left_alone: bool,
 }
 
 impl Tracked {
@@ -95,9 +106,38 @@ impl Tracked {
             ready: None,
             known: Known::NotYet,
             drifted: BTreeSet::new(),
+            broker: None,
+            heard_at: None,
+            reacts_to: None,
+            is_left_alone: false,
         };
         tracked.note_approval();
         tracked
+    }
+
+    pub(super) fn has_broker(&self, broker: &Arc<RabbitMq>) -> bool {
+        self.broker.as_ref().is_some_and(|known| Arc::ptr_eq(known, broker))
+    }
+
+    /// The pass that a notification may have caused has ended. One that was in the way of another leaves
+    /// the notification to the next.
+    pub(super) fn reacted(&mut self, now: Now, outcome: &Outcome, metrics: &Metrics) {
+        let Some(heard_at) = self.reacts_to.take() else { return };
+        if outcome.later || outcome.aborted {
+            self.heard_at = Some(heard_at);
+        } else if !outcome.sent.is_empty() {
+            let took = now.uptime.saturating_sub(heard_at);
+            metrics.observe("multinic_notification_reaction_seconds", &[], took);
+        }
+    }
+
+    /// What the queue has to know of the object.
+    pub(super) fn member(&self) -> Member {
+        Member {
+            scope: Scope::of(&self.object),
+            created: self.object.created,
+            vms: self.object.spec.as_ref().map_or(0, |spec| spec.vm_ids.len()),
+        }
     }
 
     /// An approval that was seen counts, also if the annotation is taken off again before it is used.

@@ -90,6 +90,8 @@ pub const FAMILIES: &[Family] = &[
     family("multinic_kubernetes_write_failures_total", Counter, &["kind"], &[
         &["event"], &["secret"], &["status"],
     ], "Failed writes to the Kubernetes API, by kind."),
+    family("multinic_last_notification_timestamp_seconds", Gauge, &[], ALONE,
+        "When OpenStack last notified something, whatever it was; 0 before the first."),
     family("multinic_last_success_timestamp_seconds", Gauge, &[], ALONE,
         "When a sync last ended without error; 0 before the first."),
     family("multinic_memory_limit_bytes", Gauge, &[], &[],
@@ -98,6 +100,14 @@ pub const FAMILIES: &[Family] = &[
         "Nodes Viola accepted."),
     family("multinic_not_ready_since_timestamp_seconds", Gauge, &["reason"], &[],
         "Since when the longest not Ready object is not, by reason."),
+    family("multinic_notification_connections", Gauge, &["state"], &[
+        &["bound"], &["connected"], &["disconnected"],
+    ], "Connections to RabbitMQ; bound: notifications come, connected: no exchange is there yet."),
+    family("multinic_notification_reaction_seconds", Histogram, &[], ALONE,
+        "From a notification until what it changed was accepted."),
+    family("multinic_notifications_total", Counter, &["event"], &[
+        &["instance"], &["network"], &["other"], &["port"], &["subnet"], &["unreadable"],
+    ], "Messages of Neutron and Nova, by what they are about; other: nothing that counts."),
     family("multinic_objects", Gauge, &["ready", "reason"], &[],
         "OpenstackConfig objects, by status and reason of Ready."),
     family("multinic_unreadable_clusters", Gauge, &[], ALONE,

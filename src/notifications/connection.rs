@@ -86,6 +86,11 @@ impl Connection {
         Ok(Connection { stop: Some(stop), thread })
     }
 
+    /// Has its thread ended, though nobody stopped it?
+    pub(crate) fn has_ended(&self) -> bool {
+        self.thread.has_ended_within(Duration::ZERO)
+    }
+
     /// Stops it and waits for the end; says whether it came.
     pub fn stop_within(mut self, limit: Duration) -> bool {
         drop(self.stop.take());

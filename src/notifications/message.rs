@@ -123,7 +123,8 @@ pub fn read(body: &[u8]) -> Message {
         return Message::Unreadable;
     };
     let Some(read) = event_type.as_deref().and_then(reader) else { return Message::Other };
-    let payload = payload.and_then(|payload| serde_json::from_str::<Payload<'_>>(payload.get()).ok());
+    let payload =
+        payload.and_then(|payload| serde_json::from_str::<Payload<'_>>(payload.get()).ok());
     payload.and_then(read).map_or(Message::Unreadable, Message::Change)
 }
 
@@ -144,8 +145,8 @@ fn reader(event: &str) -> Option<Reader> {
         }),
         _ => {
             let event = event.strip_prefix("compute.").unwrap_or(event);
-            let counts =
-                event == "instance.update" || event.starts_with("instance.") && event.ends_with(".end");
+            let counts = event == "instance.update"
+                || event.starts_with("instance.") && event.ends_with(".end");
             counts.then_some(|payload| {
                 let versioned = payload.instance.and_then(|instance| instance.uuid);
                 Some(Change::Instance { vm: lower(&versioned.or(payload.instance_id)?)? })
@@ -160,7 +161,8 @@ fn ports(payload: Payload<'_>) -> Option<Change> {
     if items.is_empty() {
         items.push(Item { id: port_id, ..Item::default() });
     }
-    let project = |item: &Item<'_>| item.project_id.as_ref().or(item.tenant_id.as_ref()).and_then(lower);
+    let project =
+        |item: &Item<'_>| item.project_id.as_ref().or(item.tenant_id.as_ref()).and_then(lower);
     let projects: Option<BTreeSet<String>> = items.iter().map(project).collect();
     let ids: Option<BTreeSet<String>> =
         items.iter().map(|item| item.id.as_ref().and_then(lower)).collect();
@@ -178,6 +180,9 @@ mod tests {
     use std::collections::BTreeSet;
     use std::path::Path;
 
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::{Index, select};
     use serde_json::{Value, json};
 
     use super::{Change, Message, read};
@@ -191,13 +196,42 @@ mod tests {
     }
 
     fn ports(project: &str, ports: &[&str], devices: &[&str]) -> Message {
-        let set = |ids: &[&str]| -> BTreeSet<String> { ids.iter().map(|id| (*id).to_owned()).collect() };
+        let set =
+            |ids: &[&str]| -> BTreeSet<String> { ids.iter().map(|id| (*id).to_owned()).collect() };
         let projects = set(if project.is_empty() { &[] } else { std::slice::from_ref(&project) });
         Message::Change(Change::Ports { projects, ports: set(ports), devices: set(devices) })
     }
 
     fn instance(vm: &str) -> Message {
         Message::Change(Change::Instance { vm: vm.to_owned() })
+    }
+
+    proptest! {
+        #[test]
+        fn a_mangled_message_names_no_empty_id(
+            name in select(&["port.update.end-attached", "instance.update", "subnet.update.end"]),
+            cuts in vec((any::<Index>(), any::<u8>(), 0..3_u8), 1..6),
+        ) {
+            let mut body = recorded(name);
+            for (place, byte, act) in cuts {
+                let place = place.index(body.len());
+                match act {
+                    0 => body[place] = byte,
+                    1 => drop(body.remove(place)),
+                    _ => body.insert(place, byte),
+                }
+            }
+            let ids = match read(&body) {
+                Message::Change(Change::Ports { projects, ports, devices }) => {
+                    prop_assert!(!ports.is_empty());
+                    projects.into_iter().chain(ports).chain(devices).collect()
+                }
+                Message::Change(Change::Instance { vm }) => vec![vm],
+                Message::Change(Change::Network { id } | Change::Subnet { id }) => vec![id],
+                Message::Other | Message::Unreadable => Vec::new(),
+            };
+            prop_assert!(ids.iter().all(|id| !id.is_empty() && *id == id.to_ascii_lowercase()));
+        }
     }
 
     fn notification(event: &str, payload: Value) -> Vec<u8> {
@@ -213,7 +247,10 @@ mod tests {
         let made = "dc5e544d-64e1-4579-a286-eb3b29ecc42e";
         for (name, expected) in [
             ("port.create.end", ports(PROJECT, &[port], &[])),
-            ("port.create.end-by-nova", ports(PROJECT, &["289bd14c-4ac5-4e3e-a442-6fc0be9d6a9f"], &[VM])),
+            (
+                "port.create.end-by-nova",
+                ports(PROJECT, &["289bd14c-4ac5-4e3e-a442-6fc0be9d6a9f"], &[VM]),
+            ),
             ("port.update.end-attached", ports(PROJECT, &[port], &[VM])),
             ("port.update.end-detached", ports(PROJECT, &[port], &[])),
             ("port.delete.end", ports(PROJECT, &[port], &[])),

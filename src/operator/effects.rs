@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crossbeam_channel::Sender;
 
 use super::clusters::ClusterReader;
+use super::listeners::Listeners;
 use crate::cloud::contrabass::RabbitMq;
 use crate::config::DeliverySettings;
 use crate::controller::{Effect, Event, Notice, SecretNote};
@@ -75,6 +76,7 @@ pub(super) fn perform(
     passes: &Sender<Pass>,
     writer: &Writer,
     clusters: &ClusterReader,
+    listeners: &mut Listeners,
 ) {
     match effect {
         Effect::Start(pass) => {
@@ -105,6 +107,8 @@ pub(super) fn perform(
         }
         Effect::Forget(object) => writer.forget(&object.reference()),
         Effect::ReadClusters(wanted) => clusters.read(wanted),
+        Effect::Listen(rabbitmq) => listeners.listen(&rabbitmq),
+        Effect::StopListening(rabbitmq) => listeners.stop_listening(&rabbitmq),
     }
 }
 

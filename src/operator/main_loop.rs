@@ -8,6 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select};
 
 use super::clusters::ClusterReader;
+use super::listeners::Listeners;
 use super::{Operator, effects, thread_ended};
 use crate::controller::{Controller, Event};
 use crate::kube::lease::Leadership;
@@ -39,6 +40,7 @@ pub(super) struct MainLoop<'a> {
     pub(super) writer: Writer,
     pub(super) watchers: Vec<Watcher>,
     pub(super) clusters: ClusterReader,
+    pub(super) listeners: Listeners,
 }
 
 impl MainLoop<'_> {
@@ -89,6 +91,7 @@ impl MainLoop<'_> {
             ("clusters", self.clusters.has_lost_its_thread()),
             ("worker", self.workers.iter().any(JoinHandle::is_finished)),
             ("inventory-store", self.context.store.has_lost_its_thread()),
+            ("notifications", self.listeners.have_lost_a_thread()),
             ("kube-status, kube-secret or kube-event", self.writer.has_lost_a_thread()),
         ];
         let ended = threads.into_iter().find_map(|(name, is_ended)| is_ended.then_some(name));
@@ -107,7 +110,8 @@ impl MainLoop<'_> {
 
     fn dispatch(&mut self) {
         for effect in self.controller.dispatch(self.operator.clock.now()) {
-            effects::perform(effect, &self.passes, &self.writer, &self.clusters);
+            let (clusters, listeners) = (&self.clusters, &mut self.listeners);
+            effects::perform(effect, &self.passes, &self.writer, clusters, listeners);
         }
     }
 
@@ -117,6 +121,7 @@ impl MainLoop<'_> {
         log::info!("stopping");
         self.operator.health.stopping();
         self.controller.stop();
+        self.listeners.running.clear();
         let is_leading = self.operator.leader.is_leading();
         if !is_leading {
             // Another replica may be writing by now, so nothing is finished.

@@ -3,7 +3,7 @@
 use std::ops::Deref;
 
 use serde_json::{Value, json};
-use simulated_cloud::{Cloud, Scenario, Service};
+use simulated_cloud::{Cloud, RabbitMq, Scenario, Service};
 
 use super::process::{SOON, fixtures};
 
@@ -22,6 +22,21 @@ impl World {
     /// The cloud of a fixture.
     pub(crate) fn of(scenario: &str) -> World {
         World(Cloud::start(Scenario::load(&fixtures().join(scenario)).unwrap()).unwrap())
+    }
+
+    /// A broker that Contrabass names from now on, behind another address where nobody listens.
+    pub(crate) fn broker(&self) -> RabbitMq {
+        let broker = RabbitMq::start().unwrap();
+        self.edit(|state| {
+            for provider in &mut state.providers {
+                provider.rabbitmq = Some(simulated_cloud::state::RabbitMq {
+                    user: "openstack".to_owned(),
+                    password: "rabbit-0pen5tack".to_owned(),
+                    urls: vec!["127.0.0.1:1".to_owned(), broker.address()],
+                });
+            }
+        });
+        broker
     }
 
     /// The one object's key, for scenarios that have one.

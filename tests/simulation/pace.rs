@@ -71,11 +71,14 @@ impl Pace {
                 }
                 objects.iter().for_each(|object| self.seen(object));
             }
-            Event::Deleted { .. } | Event::RecordsRestored { .. } => self.wake_all(),
+            Event::Deleted { .. } | Event::RecordsRestored { .. } | Event::Notified { .. } => {
+                self.wake_all();
+            }
             Event::Finished { .. }
             | Event::PassEnded { .. }
             | Event::SecretChecked { .. }
-            | Event::Heard { .. } => {}
+            | Event::Heard { .. }
+            | Event::Broker(..) => {}
         }
     }
 

@@ -82,6 +82,8 @@ pub(crate) fn perform(simulation: &mut Simulation, effect: Effect) {
             writes.events.drop_where(|(key, _)| *key == object);
             writes.recent.forget(&object);
         }
+        // There is no broker: messages come as events.
+        Effect::Listen(_) | Effect::StopListening(_) => {}
     }
 }
 

@@ -330,3 +330,33 @@ fn a_file_that_is_mounted_by_itself_is_named() {
     only_failed(&finished, &["Inventory folder"], &[]);
     assert!(finished.output.contains("is mounted by itself (subPath)"), "{}", finished.output);
 }
+
+#[test]
+fn notifications_are_tried_over_a_connection_of_its_own() {
+    let world = World::of("three-nodes");
+    let on = [&QUICK[..], &[("OPENSTACK_NOTIFICATIONS", "true")]].concat();
+    let check = || {
+        let finished = run_alone(&world, &on, &["check"]);
+        let row = finished.output.lines().find(|line| line.starts_with("RabbitMQ ")).unwrap();
+        (finished.code, row.to_owned())
+    };
+    let broker = world.broker();
+    let (code, row) = check();
+    let bound = format!("connected to {}, bound to neutron and nova; ", broker.address());
+    assert!(code == 0 && row.contains(&format!("{bound}heard nothing in 5 s")), "{row}");
+    let (code, row) = std::thread::scope(|scope| {
+        let check = scope.spawn(check);
+        assert!(broker.wait_for_consumers(1, Duration::from_secs(20)));
+        broker.publish("neutron", "notifications.info", b"{}");
+        check.join().unwrap()
+    });
+    assert!(code == 0 && row.contains(&format!("{bound}heard a message within 1 s")), "{row}");
+    world.edit(|state| {
+        state.providers[0].rabbitmq.as_mut().unwrap().urls = vec!["127.0.0.1:1".to_owned()];
+    });
+    let (code, row) = check();
+    assert!(code == 1 && row.contains("FAILED   127.0.0.1:1: connection refused"), "{row}");
+    world.edit(|state| state.providers[0].rabbitmq = None);
+    let (code, row) = check();
+    assert!(code == 0 && row.contains("skipped  no answer of Contrabass names one"), "{row}");
+}

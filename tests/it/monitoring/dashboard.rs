@@ -74,6 +74,7 @@ fn there_is_a_row_for_each_part_and_every_panel_asks_the_chosen_source() {
             "Objects by reason",
             "Syncs",
             "Upstreams",
+            "Notifications",
             "Queue",
             "Inventory",
             "Kubernetes API",

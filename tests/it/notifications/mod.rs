@@ -1,3 +1,4 @@
 //! OpenStack's notifications, over a real RabbitMQ where one is installed.
 
 mod connection;
+mod reaction;

@@ -10,6 +10,7 @@ use crate::control::Control;
 use crate::faults::Faults;
 use crate::journal::{Journal, Service};
 use crate::kubernetes::Kubernetes;
+use crate::notifications::{self, Notification};
 use crate::openstack::{Keystone, Neutron, Nova};
 use crate::scenario::Scenario;
 use crate::state::{CloudState, SharedState};
@@ -135,6 +136,14 @@ impl Cloud {
     /// Changes the cloud; all services see the change at once.
     pub fn edit<T>(&self, change: impl FnOnce(&mut CloudState) -> T) -> T {
         change(&mut self.state.lock())
+    }
+
+    /// Changes the cloud, and gives what its services notify of that.
+    pub fn notified<T>(&self, change: impl FnOnce(&mut CloudState) -> T) -> Vec<Notification> {
+        let mut state = self.state.lock();
+        let before = state.clone();
+        change(&mut state);
+        notifications::between(&before, &state)
     }
 
     pub fn scenario(&self) -> &Scenario {
