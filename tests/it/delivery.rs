@@ -70,7 +70,8 @@ fn each_post_and_each_changed_node_is_a_log_line_also_when_the_cloud_is_register
     world.viola().refuse_node("worker-1", "no such node");
     let operator = Operator::start(&world, &QUICK);
     operator.line_with(
-        "POST to biz-1: 3 nodes, 2 accepted (3 changed, 0 for a resync, 0 with DOWN ports)",
+        "POST to biz-1: 3 nodes, 2 accepted (3 changed, 0 for a resync, 0 with DOWN ports, 0 for a \
+         drift)",
     );
     operator.line_with("node worker-0 accepted by biz-1: new, with 2 interfaces");
     operator.line_with("POST to biz-1: 1 node, 0 accepted (1 changed");

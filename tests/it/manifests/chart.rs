@@ -431,8 +431,11 @@ fn without_a_claim_the_records_are_kept_in_kubernetes() {
         let has = file.objects.iter().any(|object| object["metadata"]["name"] == name.as_str());
         assert_eq!(has, suffix == "leader-election");
     }
-    assert!(kubernetes.settings().inventory.in_kubernetes);
-    assert!(!file.settings().inventory.in_kubernetes);
+    for (release, store) in [(&kubernetes, "kubernetes"), (&file, "file")] {
+        let variable = json!({ "name": "INVENTORY_STORE", "value": store });
+        let variables = release.pod()["containers"][0]["env"].as_array().unwrap().clone();
+        assert!(variables.contains(&variable), "{variables:?}");
+    }
     let volumes = kubernetes.pod()["volumes"].to_string();
     assert!(!volumes.contains("emptyDir") && !volumes.contains("Claim"), "{volumes}");
 }

@@ -111,7 +111,8 @@ fn normalised(value: &Value) -> Value {
 
 /// The server before the recorded request.
 fn prepare(name: &str, kubernetes: &Kubernetes) {
-    // The recorded server had an OpenstackConfig of its own.
+    // The recorded server had an OpenstackConfig of its own, and no NodeInterfaces.
+    kubernetes.remove_kind("NodeInterfaces");
     kubernetes.register(ResourceKind::of_crd(&recorded_object("crd-200-established.http")));
     kubernetes.accept_token("<token of admin>", "admin");
     kubernetes.accept_token("<token of operator>", "operator");
