@@ -9,9 +9,10 @@ use crate::archive::Image;
 
 /// The operator's image may take this much: its layers as they travel, its files as they lie on a
 /// node. Bytes; what is asked for is 2 and 4 million, so whoever raises these says what for. They were
-/// 2.75 and 5.5 million before objects had settings and keys of their own, and holds.
-const PACKED: usize = 2_900_000;
-const UNPACKED: usize = 6_000_000;
+/// 2.9 and 6 million before records in Kubernetes, clouds.yaml, delivery to Kubernetes, the agents'
+/// statuses and notifications.
+const PACKED: usize = 3_450_000;
+const UNPACKED: usize = 7_000_000;
 
 const ROOT: (u64, u64) = (0, 0);
 /// As `USER` in the Dockerfile.
