@@ -188,7 +188,7 @@ fn run_slice(
         |item: &Item<'_>, told: Option<&Told>| plan_of(context, fetch, item, &inventory, told);
     let plans = each_plan(context, slice.iter().map(|item| (item, None)), &plan, &finish);
     let plans = adoption::adopt(context, plans, &inventory, &plan, &finish);
-    let (decided, in_flight) = decide(context, plans, version_before_fetch, &finish);
+    let (decided, in_flight, inventory) = decide(context, plans, version_before_fetch, &finish);
     let in_flight = Mutex::new(in_flight);
     let mut by_target: BTreeMap<(&str, &Destination), Vec<Decided<'_>>> = BTreeMap::new();
     for object in decided {
@@ -197,7 +197,9 @@ fn run_slice(
     }
     let mut sends: Vec<Task<'_, ()>> = Vec::new();
     for objects in by_target.values() {
-        sends.push(Box::new(|| send::send(context, objects, &in_flight, observer, &finish)));
+        sends.push(Box::new(|| {
+            send::send(context, objects, &inventory, &in_flight, observer, &finish);
+        }));
     }
     side_by_side(context.targets_side_by_side, sends);
 }
@@ -311,21 +313,22 @@ where
     plans
 }
 
-/// Step 10 for all objects of a slice together: which of the planned nodes each of them manages.
+/// Step 10 for all objects of a slice together: which of the planned nodes each of them manages, and
+/// the records by which that is so. Records that change afterwards are newer than the plans.
 fn decide<'a>(
     context: &Context,
     plans: Vec<(Item<'a>, Plan)>,
     version_before_fetch: u64,
     finish: Report<'_>,
-) -> (Vec<Decided<'a>>, InFlight) {
+) -> (Vec<Decided<'a>>, InFlight, Arc<Inventory>) {
     let planned: Vec<Planned<'_>> =
         plans.iter().map(|(item, plan)| Planned::of(&item.work.object, item.spec, plan)).collect();
-    let ownership = &context.ownership;
-    let (decisions, in_flight) =
-        ownership.decide(&planned, || context.store.snapshot(), version_before_fetch);
-    // The decisions come from a snapshot of their own, taken under the table's lock. This one only tells
-    // which VMs a conflict's message names.
-    let inventory = context.store.snapshot();
+    let mut inventory = Arc::default();
+    let snapshot = || {
+        inventory = context.store.snapshot();
+        Arc::clone(&inventory)
+    };
+    let (decisions, in_flight) = context.ownership.decide(&planned, snapshot, version_before_fetch);
     let split = decisions.into_iter().zip(&planned);
     let split: Vec<_> =
         split.map(|(decision, plan)| decision.split(plan, &planned, &inventory)).collect();
@@ -343,7 +346,7 @@ fn decide<'a>(
         let Item { work, spec, settings, .. } = item;
         decided.push(Decided { work, spec, settings, plan, own, conflicts, later });
     }
-    (decided, in_flight)
+    (decided, in_flight, inventory)
 }
 
 /// Why there is no access to the cloud. A key that doesn't fit may have been replaced.

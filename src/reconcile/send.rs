@@ -49,23 +49,24 @@ pub struct Sending<'a> {
 }
 
 /// Sends the nodes of these objects that differ to their target, in one delivery, and records what
-/// was accepted in one commit. Objects with nothing to send don't wait for it.
+/// was accepted in one commit. Objects with nothing to send don't wait for it. `inventory` is the one by
+/// which was decided whose the nodes are.
 pub(super) fn send(
     context: &Context,
     objects: &[Decided<'_>],
+    inventory: &Inventory,
     in_flight: &Mutex<InFlight>,
     observer: Option<Observer<'_>>,
     report: Report<'_>,
 ) {
-    let inventory = context.store.snapshot();
     let now = context.clock.now();
     let Some(Decided { settings, spec, .. }) = objects.first() else { return };
     let unconfirmed = context.target.unconfirmed(settings, spec);
     let limit = context.config.inventory.hold_removals_above;
     let sendings =
-        objects.iter().map(|object| Sending::of(object, &inventory, &unconfirmed, limit, now));
+        objects.iter().map(|object| Sending::of(object, inventory, &unconfirmed, limit, now));
     let sendings =
-        sendings.inspect(|sending| observer.iter().for_each(|see| see(sending, &inventory)));
+        sendings.inspect(|sending| observer.iter().for_each(|see| see(sending, inventory)));
     let (unchanged, due): (Vec<Sending<'_>>, Vec<Sending<'_>>) =
         sendings.partition(|sending| sending.due.is_empty());
     settle(context, &unchanged, &Delivery::default(), now.wall, report);
@@ -82,7 +83,7 @@ pub(super) fn send(
         let rules = Rules { may_act: &*context.may_act, keeps: &keeps };
         let delivery = context.target.deliver(settings, spec, &nodes, &rules);
         if observer.is_none() {
-            log_delivery(spec, &due, &delivery, &inventory);
+            log_delivery(spec, &due, &delivery, inventory);
         }
         settle(context, &due, &delivery, sent_at, report);
     }
