@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::state::{NodeState, State, in_words};
 use crate::clock::{Now, to_seconds_text};
 use crate::cloud::answer::shortened;
-use crate::reconcile::report::PAUSED;
+use crate::reconcile::report::{PAUSED, count, listed};
 use crate::resources::{Condition, Status};
 
 /// The type of the condition.
@@ -17,8 +17,6 @@ const OTHERS: [&str; 3] = ["Ready", "Degraded", PAUSED];
 /// So long after a delivery the agent must have said something about it.
 pub const REPORT_LIMIT: Duration = Duration::from_secs(600);
 
-/// Nodes named in a message before the rest is only counted.
-const NAMES_SHOWN: usize = 5;
 /// Characters of what is said of one node.
 const WORDS_LIMIT: usize = 200;
 
@@ -119,7 +117,7 @@ pub fn configured(
     let mut parts = Vec::new();
     let reason = if failed > 0 {
         let failures: Vec<String> = of(State::Failed).map(failure).collect();
-        parts.push(format!("the agent failed on {}: {}", count(failed), listed(&failures)));
+        parts.push(format!("the agent failed on {}: {}", count(failed, "node"), listed(&failures)));
         Reason::AgentFailed
     } else if trouble.is_some() {
         Reason::Unreachable
@@ -135,7 +133,7 @@ pub fn configured(
     }
     if !overdue.is_empty() {
         let names: Vec<String> = overdue.iter().map(|node| node.name.clone()).collect();
-        let nodes = count(names.len());
+        let nodes = count(names.len(), "node");
         parts.push(format!(
             "no word of the agent for ten minutes about {nodes} as sent: {} (does it run there, and \
              is the VM's id the node's systemUUID?)",
@@ -144,8 +142,8 @@ pub fn configured(
     }
     parts.push(match nodes {
         0 => "no node was accepted yet".to_owned(),
-        _ if configured == nodes => format!("{} configured", count(nodes)),
-        _ => format!("{configured} of {} configured", count(nodes)),
+        _ if configured == nodes => format!("{} configured", count(nodes, "node")),
+        _ => format!("{configured} of {} configured", count(nodes, "node")),
     });
     let drifts: Vec<String> = reports.iter().filter_map(drift).collect();
     if !drifts.is_empty() {
@@ -173,19 +171,6 @@ fn failure(node: &NodeReport) -> String {
 fn drift(node: &NodeReport) -> Option<String> {
     let text = format!("{} {}", node.name, node.drift);
     (!node.drift.is_empty()).then(|| shortened(&text, WORDS_LIMIT))
-}
-
-fn count(nodes: usize) -> String {
-    format!("{nodes} node{}", if nodes == 1 { "" } else { "s" })
-}
-
-fn listed(texts: &[String]) -> String {
-    let shown = texts.len().min(NAMES_SHOWN);
-    let mut list = texts[..shown].join(", ");
-    if texts.len() > shown {
-        list.push_str(&format!(", {} more", texts.len() - shown));
-    }
-    list
 }
 
 /// What is known of an object's agent.
