@@ -11,6 +11,7 @@ use crate::kube::client::KubeClient;
 use crate::kube::error::KubeError;
 use crate::kube::watch::{Observation, Timing};
 use crate::kube::watcher::{WatchSettings, Watcher};
+use crate::listing;
 use crate::metrics::Metrics;
 
 /// Objects in a page of a list.
@@ -60,23 +61,9 @@ pub(super) fn watch(
 
 /// All objects of a namespace, in pages.
 pub(super) fn list(client: &KubeClient, namespace: &str) -> Result<Listed, KubeError> {
-    let (mut limit, mut token, mut seen) = (Some(PAGE), None::<String>, Listed::default());
-    loop {
-        let page = client.list_page(&NODE_INTERFACES, Some(namespace), limit, token.as_deref());
-        match page {
-            Ok(page) => {
-                page.objects.iter().for_each(|object| seen.add(object));
-                seen.unnamed.extend(page.unreadable);
-                token = page.continue_token;
-                if token.is_none() {
-                    return Ok(seen);
-                }
-            }
-            // The token is too old: without pages nothing can become that.
-            Err(error) if error.status().is_expired() && token.is_some() => {
-                (limit, token, seen) = (None, None, Listed::default());
-            }
-            Err(error) => return Err(error),
-        }
-    }
+    let scope = Some(namespace);
+    listing::pages(client, &NODE_INTERFACES, scope, Some(PAGE), |listed: &mut Listed, page| {
+        page.objects.iter().for_each(|object| listed.add(object));
+        listed.unnamed.extend(page.unreadable);
+    })
 }
