@@ -1,6 +1,7 @@
 //! Secrets live in one type that can't be printed and is wiped when dropped. Texts of other programs
 //! that might quote one are redacted.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
@@ -18,6 +19,11 @@ const PLACEHOLDER: &str = "***";
 /// A password, token or key. `Debug` shows a placeholder, there is no `Display`, no `Serialize`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<String>);
+
+/// The entries of a Kubernetes Secret.
+pub type Entries = BTreeMap<String, Secret>;
+/// Reads a Kubernetes Secret by namespace and name; gives none if it isn't there.
+pub type ReadSecret = dyn Fn(&str, &str) -> Result<Option<Entries>, String> + Send + Sync;
 
 impl Secret {
     /// Takes the text over; the caller's copy is moved, not duplicated.

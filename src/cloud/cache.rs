@@ -9,10 +9,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::error::CloudError;
+use crate::clock::Clock;
+use crate::secret::Entries;
 use crate::threads::lock;
 
 /// Entries that weren't used for this long are dropped.
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
+
+/// For how long a Secret's content is used, and that there is none.
+const SECRET_LIFE: Duration = Duration::from_secs(300);
+/// A Secret that couldn't be read, or can't be used, is read again after this.
+pub(crate) const SECRET_FAILURE_LIFE: Duration = Duration::from_secs(10);
 
 /// Answers by key.
 pub(crate) struct Cache<K, V, E = CloudError> {
@@ -81,6 +88,27 @@ impl<K: Clone + Eq + Hash, V: Clone, E: Clone> Cache<K, V, E> {
         let known = Known { result, serial, fresh_until };
         *lock(&slot.known) = Some(known.clone());
         known
+    }
+
+    /// What `make` makes of a Secret that `read` reads. While the Secret can't be read, what was made of
+    /// it stays: an API server in trouble doesn't change credentials. `make` is given that, too.
+    pub(crate) fn of_secret(
+        &self,
+        key: &K,
+        clock: &Clock,
+        read: impl FnOnce() -> Result<Option<Entries>, String>,
+        make: impl FnOnce(Result<Option<Entries>, String>, Option<V>) -> Result<V, E>,
+    ) -> Result<V, E> {
+        let before = self.last(key).and_then(|known| known.result.ok());
+        let known = self.get(key, clock.now().uptime, None, || {
+            let result = match (read(), before) {
+                (Err(_), Some(before)) => Ok(before),
+                (read, before) => make(read, before),
+            };
+            let life = if result.is_ok() { SECRET_LIFE } else { SECRET_FAILURE_LIFE };
+            (result, clock.now().uptime + life)
+        });
+        known.result
     }
 
     /// The last answer, fresh or not.

@@ -4,11 +4,11 @@
 //! Who reads a Secret is the caller's business; here it is known when one is read again: every five
 //! minutes, after Contrabass' answer couldn't be decrypted, and after a login failed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::cache::Cache;
+use super::cache::{Cache, SECRET_FAILURE_LIFE};
 use super::error::{CloudError, Step};
 use crate::clock::Clock;
 use crate::config::{
@@ -16,7 +16,7 @@ use crate::config::{
 };
 use crate::http::trust::Trust;
 use crate::resources::{IdentityRef, Spec};
-use crate::secret::Secret;
+use crate::secret::{Entries, ReadSecret, Secret};
 use crate::threads::{Task, side_by_side};
 
 /// Keys of a Secret with a cloud: where it is, and root certificates in PEM.
@@ -26,17 +26,8 @@ const CACERT: &str = "cacert";
 const FIELD: &str = "spec.secrets.contrabassEncryptKeySecretRef";
 /// The Secret, and its key, of a namespace that has a key of its own; objects needn't name it.
 const DEFAULT: (&str, &str) = ("contrabass-encrypt-key", "CONTRABASS_ENCRYPT_KEY");
-/// For how long a Secret's content is used, and that there is none.
-const LIFE: Duration = Duration::from_secs(300);
-/// A Secret that couldn't be read, or that an object names and can't use, is read again after this.
-const FAILURE_LIFE: Duration = Duration::from_secs(10);
 /// Secrets that are read at the same time.
 const SIDE_BY_SIDE: usize = 8;
-
-/// The entries of a Secret.
-pub type Entries = BTreeMap<String, Secret>;
-/// Reads a Secret by namespace and name; gives none if it isn't there.
-pub type ReadSecret = dyn Fn(&str, &str) -> Result<Option<Entries>, String> + Send + Sync;
 
 /// What is in the Secrets of all namespaces.
 pub struct ObjectSecrets {
@@ -76,7 +67,7 @@ impl ObjectSecrets {
             let cloud = self.cloud(config, namespace, named).map_err(|error| error.message)?;
             let found = FoundSecrets { cloud: Some(cloud), ..FoundSecrets::default() };
             let settings = config.settings_of(spec, &found).inspect_err(|_| {
-                let until = self.clock.now().uptime + FAILURE_LIFE;
+                let until = self.clock.now().uptime + SECRET_FAILURE_LIFE;
                 self.clouds.shorten(&cloud_key(namespace, named), until);
             })?;
             return Ok((settings, None));
@@ -97,22 +88,16 @@ impl ObjectSecrets {
         namespace: &str,
         named: &IdentityRef,
     ) -> Result<Arc<FoundCloud>, CloudError> {
-        let (key, uptime) = (cloud_key(namespace, named), self.clock.now().uptime);
-        let before = self.clouds.last(&key).and_then(|known| known.result.ok());
         let secret = format!("Secret {namespace}/{}", named.secret);
-        let known = self.clouds.get(&key, uptime, None, || {
-            let cloud = match ((self.read)(namespace, &named.secret), before) {
-                (Ok(Some(entries)), _) => found_cloud(config, &secret, &entries, &named.cloud),
-                (Ok(None), _) => Err(format!("{secret} doesn't exist")),
-                // An API server in trouble doesn't change credentials.
-                (Err(_), Some(before)) => return (Ok(before), self.clock.now().uptime + LIFE),
-                (Err(error), None) => Err(format!("{secret} can't be read: {error}")),
+        let read = || (self.read)(namespace, &named.secret);
+        self.clouds.of_secret(&cloud_key(namespace, named), &self.clock, read, |read, _| {
+            let cloud = match read {
+                Ok(Some(entries)) => found_cloud(config, &secret, &entries, &named.cloud),
+                Ok(None) => Err(format!("{secret} doesn't exist")),
+                Err(error) => Err(format!("{secret} can't be read: {error}")),
             };
-            let life = if cloud.is_ok() { LIFE } else { FAILURE_LIFE };
-            let cloud = cloud.map(Arc::new).map_err(|what| CloudError::new(Step::Identity, what));
-            (cloud, self.clock.now().uptime + life)
-        });
-        known.result
+            cloud.map(Arc::new).map_err(|what| CloudError::new(Step::Identity, what))
+        })
     }
 
     /// The key of an object of this namespace, if a Secret has one: the one that it names, or else
@@ -140,7 +125,7 @@ impl ObjectSecrets {
         let (name, key) = named.map_or(DEFAULT, |named| (&named.name, &named.key));
         let source = format!("Secret {namespace}/{name}");
         let problem = |what: &str| {
-            let until = self.clock.now().uptime + FAILURE_LIFE;
+            let until = self.clock.now().uptime + SECRET_FAILURE_LIFE;
             self.secrets.shorten(&owned(namespace, name), until);
             let field = named.map(|_| format!("{FIELD}: ")).unwrap_or_default();
             format!("{field}{source} {what}")
@@ -209,21 +194,11 @@ impl ObjectSecrets {
     }
 
     fn entries(&self, namespace: &str, name: &str) -> Result<Option<Arc<Entries>>, CloudError> {
-        let (key, uptime) = (owned(namespace, name), self.clock.now().uptime);
-        let before = self.secrets.last(&key).and_then(|known| known.result.ok());
-        let known = self.secrets.get(&key, uptime, None, || {
-            let read = (self.read)(namespace, name);
-            let uptime = self.clock.now().uptime;
-            match (read, before) {
-                (Ok(entries), _) => (Ok(entries.map(Arc::new)), uptime + LIFE),
-                // An API server in trouble doesn't change keys.
-                (Err(_), Some(before)) => (Ok(before), uptime + LIFE),
-                (Err(error), None) => {
-                    (Err(CloudError::new(Step::Contrabass, error)), uptime + FAILURE_LIFE)
-                }
-            }
-        });
-        known.result
+        let read = || (self.read)(namespace, name);
+        self.secrets.of_secret(&owned(namespace, name), &self.clock, read, |read, _| {
+            let entries = read.map_err(|error| CloudError::new(Step::Contrabass, error))?;
+            Ok(entries.map(Arc::new))
+        })
     }
 }
 

@@ -1,6 +1,5 @@
 //! Reads a Secret by its name. Secrets are never listed.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -11,14 +10,10 @@ use super::client::KubeClient;
 use super::error::KubeError;
 use super::resource::Resource;
 use super::secret_writer::Existing;
-use crate::secret::Secret;
+use crate::secret::{Entries, ReadSecret, Secret};
 
 /// An API server that hangs must not hold up others for long.
 const LIMIT: Duration = Duration::from_secs(3);
-
-/// The entries of a Secret, by namespace and name; none if there is no such Secret.
-pub type ReadSecret =
-    dyn Fn(&str, &str) -> Result<Option<BTreeMap<String, Secret>>, String> + Send + Sync;
 
 /// Reads Secrets over connections of its own.
 pub fn by_name(client: &KubeClient) -> Box<ReadSecret> {
@@ -32,11 +27,7 @@ pub fn by_name(client: &KubeClient) -> Box<ReadSecret> {
 ///
 /// # Errors
 /// If the API server doesn't answer, or refuses.
-fn read(
-    client: &KubeClient,
-    namespace: &str,
-    name: &str,
-) -> Result<Option<BTreeMap<String, Secret>>, KubeError> {
+fn read(client: &KubeClient, namespace: &str, name: &str) -> Result<Option<Entries>, KubeError> {
     let existing = match client.get::<Existing>(&Resource::SECRETS.object(namespace, name)) {
         Ok(existing) => existing,
         Err(error) if error.status().is_not_found() => return Ok(None),

@@ -21,17 +21,13 @@ use crate::config::{Config, read_kubeconfig};
 use crate::kube::access::Access;
 use crate::kube::client::KubeClient;
 use crate::kube::error::KubeError;
-use crate::kube::secret_reader::{self, ReadSecret};
+use crate::kube::secret_reader;
 use crate::metrics::Metrics;
 use crate::node_config::NodeConfig;
 use crate::node_objects::{self, Existing, Node, NodeObjects, SIDE_BY_SIDE, until_trouble};
 use crate::resources::{ClusterRef, KubeconfigRef, NodeOwner};
+use crate::secret::{Entries, ReadSecret};
 use crate::threads::lock;
-
-/// For how long a kubeconfig is used before its Secret is read again.
-const LIFE: Duration = Duration::from_secs(300);
-/// A Secret that couldn't be read or used is read again after this.
-const FAILURE_LIFE: Duration = Duration::from_secs(10);
 
 /// All clusters, by the Secret that leads to them.
 pub struct Clusters {
@@ -120,33 +116,27 @@ impl Clusters {
     /// Why its kubeconfig can't be used, without a word of it.
     pub(crate) fn get(&self, named: &ClusterRef) -> Result<Arc<Cluster>, String> {
         let Some(secret) = &named.kubeconfig else { return Ok(Arc::clone(&self.own)) };
-        let before = self.known.last(secret).and_then(|known| known.result.ok());
-        let known = self.known.get(secret, self.clock.now().uptime, None, || {
-            let found = self.find(secret, before);
-            let life = if found.is_ok() { LIFE } else { FAILURE_LIFE };
-            (found, self.clock.now().uptime + life)
-        });
+        let read = || (self.read)(&secret.namespace, &secret.secret);
+        let make = |read, before| self.find(secret, read, before);
+        let found = self.known.of_secret(secret, &self.clock, read, make);
         if self.stopped.load(Ordering::SeqCst)
-            && let Ok(cluster) = &known.result
+            && let Ok(cluster) = &found
         {
             cluster.objects.client().shutdown();
         }
-        known.result
+        found
     }
 
     fn find(
         &self,
         at: &KubeconfigRef,
+        read: Result<Option<Entries>, String>,
         before: Option<Arc<Cluster>>,
     ) -> Result<Arc<Cluster>, String> {
         let KubeconfigRef { namespace, secret, key } = at;
         let place = format!("Secret {namespace}/{secret}");
-        let entries = match ((self.read)(namespace, secret), &before) {
-            (Ok(entries), _) => entries.ok_or_else(|| no_secret(at))?,
-            // An API server in trouble doesn't change credentials.
-            (Err(_), Some(before)) => return Ok(Arc::clone(before)),
-            (Err(error), None) => return Err(format!("{place} can't be read: {error}")),
-        };
+        let entries = read.map_err(|error| format!("{place} can't be read: {error}"))?;
+        let entries = entries.ok_or_else(|| no_secret(at))?;
         let text = entries.get(key).ok_or_else(|| format!("{place} has no key {key}"))?;
         let (roots, proxies) = (&self.config.public_roots, &self.config.proxies);
         let access = read_kubeconfig(text.expose(), &place, roots, proxies)

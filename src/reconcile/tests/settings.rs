@@ -9,13 +9,13 @@ use serde_json::json;
 use super::object;
 use super::passes::{context, outcomes, pass};
 use crate::cloud::Clouds;
-use crate::cloud::object_secrets::{Entries, ObjectSecrets, ReadSecret};
+use crate::cloud::object_secrets::ObjectSecrets;
 use crate::cloud::tests::{PROJECT, Stage, port, provider, refused, reply, stage, token};
 use crate::http::client::{Clients, Service};
 use crate::reconcile::report::{Ready, Reason};
 use crate::reconcile::{Context, Lane, Outcome};
 use crate::resources::{IdentityRef, OpenstackConfig, SecretKey, SettingValue};
-use crate::secret::Secret;
+use crate::secret::{Entries, ReadSecret, Secret};
 
 const SERVICES: [Service; 5] =
     [Service::Contrabass, Service::Keystone, Service::Neutron, Service::Nova, Service::Viola];
