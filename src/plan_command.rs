@@ -42,7 +42,7 @@ use crate::resources::{
 };
 use crate::targets::cluster::Clusters;
 use crate::targets::viola::bodies;
-use crate::targets::{Delivery, ObjectNodes, Rules, Target, Targets, Told, cluster};
+use crate::targets::{ClusterIds, Delivery, ObjectNodes, Rules, Target, Targets, cluster};
 use crate::threads::lock;
 
 /// Whose plan is made.
@@ -257,8 +257,12 @@ impl Target for Noted {
         self.targets.check(destination)
     }
 
-    fn told(&self, cluster: &ClusterRef, nodes: &BTreeSet<String>) -> Result<Told, String> {
-        self.targets.told(cluster, nodes)
+    fn interface_ids(
+        &self,
+        cluster: &ClusterRef,
+        nodes: &BTreeSet<String>,
+    ) -> Result<ClusterIds, String> {
+        self.targets.interface_ids(cluster, nodes)
     }
 
     fn deliver(

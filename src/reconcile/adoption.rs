@@ -14,7 +14,7 @@ use crate::cloud::fetch::Vm;
 use crate::inventory::contents::Inventory;
 use crate::node_config::NodeConfig;
 use crate::resources::{ClusterRef, Spec};
-use crate::targets::Told;
+use crate::targets::ClusterIds;
 use crate::threads::{Task, side_by_side};
 
 /// Asks clusters what they have of nodes without a record, and plans the objects of these nodes anew. An
@@ -39,21 +39,25 @@ pub(super) fn adopt<'a>(
         }
     }
     let answers = asked.iter().map(|(cluster, nodes)| {
-        Box::new(|| (*cluster, context.target.told(cluster, nodes)))
-            as Task<'_, (&ClusterRef, Result<Told, String>)>
+        Box::new(|| (*cluster, context.target.interface_ids(cluster, nodes)))
+            as Task<'_, (&ClusterRef, Result<ClusterIds, String>)>
     });
     let answers = side_by_side(context.targets_side_by_side, answers.collect());
-    let told: BTreeMap<&ClusterRef, Result<Told, String>> = answers.into_iter().collect();
+    let cluster_ids: BTreeMap<&ClusterRef, Result<ClusterIds, String>> =
+        answers.into_iter().collect();
     let (mut whole, mut again) = (Vec::new(), Vec::new());
     for (item, mut plan, nodes) in unknown {
         let Spec { destination, .. } = item.spec;
-        match destination.cluster().map(|cluster| told.get(cluster).filter(|_| !nodes.is_empty())) {
+        match destination
+            .cluster()
+            .map(|cluster| cluster_ids.get(cluster).filter(|_| !nodes.is_empty()))
+        {
             // Nothing had to be asked, so nothing is lost.
             Some(None) => {
                 plan.memory = Memory::Kept;
                 whole.push((item, plan));
             }
-            Some(Some(Ok(told))) => again.push((item, told)),
+            Some(Some(Ok(cluster_ids))) => again.push((item, cluster_ids)),
             Some(Some(Err(problem))) if destination.is_kubernetes() => {
                 let failed = Failed::new(Reason::DeliveryError, problem);
                 finish(item.work, failed_outcome(item.work, failed));
@@ -61,7 +65,7 @@ pub(super) fn adopt<'a>(
             Some(Some(Err(_))) | None => whole.push((item, plan)),
         }
     }
-    let again = again.iter().map(|(item, told)| (item, Some(*told)));
+    let again = again.iter().map(|(item, cluster_ids)| (item, Some(*cluster_ids)));
     whole.extend(each_plan(context, again, plan, finish));
     whole
 }
@@ -77,8 +81,8 @@ fn without_record(spec: &Spec, plan: &Plan, inventory: &Inventory) -> BTreeSet<S
 }
 
 /// The ids of the VM's ports by what the cluster has of its node.
-pub(super) fn ids<'a>(told: &BTreeMap<String, u8>, vm: &Vm<'a>) -> Vec<(&'a str, u8)> {
-    let id = |mac: &str| told.get(&mac.to_ascii_lowercase()).copied();
+pub(super) fn ids<'a>(cluster_ids: &BTreeMap<String, u8>, vm: &Vm<'a>) -> Vec<(&'a str, u8)> {
+    let id = |mac: &str| cluster_ids.get(&mac.to_ascii_lowercase()).copied();
     let ports = vm.ports.iter();
     ports.filter_map(|port| Some((port.id.as_str(), id(&port.mac_address)?))).collect()
 }

@@ -51,7 +51,7 @@ use crate::inventory::contents::Inventory;
 use crate::inventory::store::Store;
 use crate::metrics::{CONTROLLER, Metrics};
 use crate::resources::{Destination, PortFilter, Spec};
-use crate::targets::{Target, Told};
+use crate::targets::{ClusterIds, Target};
 use crate::threads::{Task, side_by_side};
 
 /// VMs whose ports are asked for together, and whose nodes are sent before the next are asked for.
@@ -184,8 +184,9 @@ fn run_slice(
         return;
     }
     let inventory = context.store.snapshot();
-    let plan =
-        |item: &Item<'_>, told: Option<&Told>| plan_of(context, fetch, item, &inventory, told);
+    let plan = |item: &Item<'_>, cluster_ids: Option<&ClusterIds>| {
+        plan_of(context, fetch, item, &inventory, cluster_ids)
+    };
     let plans = each_plan(context, slice.iter().map(|item| (item, None)), &plan, &finish);
     let plans = adoption::adopt(context, plans, &inventory, &plan, &finish);
     let (decided, in_flight, inventory) = decide(context, plans, version_before_fetch, &finish);
@@ -255,7 +256,7 @@ fn plan_of(
     fetch: &Fetch<'_>,
     item: &Item<'_>,
     inventory: &Inventory,
-    told: Option<&Told>,
+    cluster_ids: Option<&ClusterIds>,
 ) -> Result<Plan, Failed> {
     let Item { work, spec, settings, .. } = item;
     let answers = fetch.answers(spec)?;
@@ -271,14 +272,14 @@ fn plan_of(
             && !settings.openstack.ports_created_after_object)
             .then_some(work.object.created),
         inventory,
-        told: told.unwrap_or(&Told::new()),
+        cluster_ids: cluster_ids.unwrap_or(&ClusterIds::new()),
         building_since: &work.building_since,
         uptime: context.clock.now().uptime,
     })
     .without_unreadable(inventory);
     let may_renumber = work.is_loss_approved || context.config.inventory.renumber_lost;
     // What can't be read is not lost, and isn't sent in any case.
-    let memory = match work.was_planned || told.is_some() || !plan.unreadable.is_empty() {
+    let memory = match work.was_planned || cluster_ids.is_some() || !plan.unreadable.is_empty() {
         true => Memory::Kept,
         false => memory::of(work, &answers, inventory, may_renumber),
     };
@@ -287,12 +288,12 @@ fn plan_of(
 }
 
 /// Step 9 for one object, with what its cluster has of nodes without a record, if it was asked.
-type MakePlan<'a, 'b> = dyn Fn(&Item<'a>, Option<&Told>) -> Result<Plan, Failed> + 'b;
+type MakePlan<'a, 'b> = dyn Fn(&Item<'a>, Option<&ClusterIds>) -> Result<Plan, Failed> + 'b;
 
 /// The plans of a slice: a failure or a panic is one object's.
 fn each_plan<'a, 'b>(
     context: &Context,
-    items: impl Iterator<Item = (&'b Item<'a>, Option<&'b Told>)>,
+    items: impl Iterator<Item = (&'b Item<'a>, Option<&'b ClusterIds>)>,
     plan: &MakePlan<'a, '_>,
     finish: Report<'_>,
 ) -> Vec<(Item<'a>, Plan)>
@@ -300,11 +301,16 @@ where
     'a: 'b,
 {
     let mut plans = Vec::new();
-    for (item, told) in items {
-        let planned = catch_unwind(AssertUnwindSafe(|| plan(item, told))).unwrap_or_else(|_| {
-            context.metrics.add("controller_runtime_reconcile_panics_total", &[CONTROLLER], 1.0);
-            Err(Failed::new(Reason::ConfigError, PANICKED))
-        });
+    for (item, cluster_ids) in items {
+        let planned =
+            catch_unwind(AssertUnwindSafe(|| plan(item, cluster_ids))).unwrap_or_else(|_| {
+                context.metrics.add(
+                    "controller_runtime_reconcile_panics_total",
+                    &[CONTROLLER],
+                    1.0,
+                );
+                Err(Failed::new(Reason::ConfigError, PANICKED))
+            });
         match planned {
             Ok(plan) => plans.push((item.clone(), plan)),
             Err(failed) => finish(item.work, failed_outcome(item.work, failed)),

@@ -17,7 +17,7 @@ use crate::inventory::contents::Inventory;
 use crate::inventory::record::{Record, ReservedId};
 use crate::node_config::{Interface, NodeConfig, is_kubernetes_name};
 use crate::resources::Spec;
-use crate::targets::Told;
+use crate::targets::ClusterIds;
 
 /// A port that is BUILD for so long is named in the status.
 const STUCK_AFTER: Duration = Duration::from_secs(3600);
@@ -41,7 +41,7 @@ pub struct Sources<'a> {
     /// What was accepted before: keeps ids and names stable.
     pub inventory: &'a Inventory,
     /// What the cluster has of nodes without a record; empty where it can't be asked.
-    pub told: &'a Told,
+    pub cluster_ids: &'a ClusterIds,
     /// [`Work::building_since`](super::Work::building_since).
     pub building_since: &'a BTreeMap<String, Duration>,
     /// The time of the pass.
@@ -312,7 +312,7 @@ fn node(sources: &Sources<'_>, vm: &Vm<'_>, name: &str, plan: &mut Plan) -> Opti
     let assigned = assign(
         &all_attached,
         &left_out,
-        &remembered_ids(sources, vm, record, sources.told.get(name)),
+        &remembered_ids(sources, vm, record, sources.cluster_ids.get(name)),
     );
     let mut interfaces = assigned.interfaces();
     for interface in &mut interfaces {
@@ -473,12 +473,12 @@ fn remembered_ids<'a>(
     sources: &Sources<'a>,
     vm: &Vm<'a>,
     of_node: Option<&'a Record>,
-    told: Option<&BTreeMap<String, u8>>,
+    cluster_ids: Option<&BTreeMap<String, u8>>,
 ) -> Vec<(&'a str, u8)> {
     let mut records: Vec<&Record> =
         sources.inventory.by_vm(vm.id).into_iter().map(|stored| &stored.record).collect();
     if records.is_empty() && of_node.is_none() {
-        return told.map(|told| adoption::ids(told, vm)).unwrap_or_default();
+        return cluster_ids.map(|cluster_ids| adoption::ids(cluster_ids, vm)).unwrap_or_default();
     }
     records.extend(of_node.filter(|record| !record.instance_id.eq_ignore_ascii_case(vm.id)));
     records.retain(|record| record.config.ids_are_ours());

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::{Delivery, Kept, ObjectNodes, Post, Rules, Told};
+use super::{ClusterIds, Delivery, Kept, ObjectNodes, Post, Rules};
 use crate::clock::Clock;
 use crate::cloud::cache::Cache;
 use crate::config::{Config, read_kubeconfig};
@@ -192,19 +192,19 @@ impl Clusters {
     ///
     /// # Errors
     /// Why it can't be said.
-    pub(super) fn told(
+    pub(super) fn interface_ids(
         &self,
         named: &ClusterRef,
         nodes: &BTreeSet<String>,
-    ) -> Result<Told, String> {
+    ) -> Result<ClusterIds, String> {
         let cluster = self.get(named)?;
         let nodes: Vec<&String> = nodes.iter().collect();
-        let mut told = Told::new();
+        let mut cluster_ids = ClusterIds::new();
         for (node, found) in nodes.iter().zip(until_trouble(&nodes, &|node| cluster.get(node))) {
             let found = found.map_err(|error| self.failed(named, node, &error))?;
-            told.extend(found.map(|existing| (existing.name, existing.ids)));
+            cluster_ids.extend(found.map(|existing| (existing.name, existing.ids)));
         }
-        Ok(told)
+        Ok(cluster_ids)
     }
 
     /// All that the cluster has.

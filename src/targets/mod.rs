@@ -20,7 +20,7 @@ use viola::Viola;
 const SECRETS_SIDE_BY_SIDE: usize = 8;
 
 /// The interface ids of nodes, by MAC address in lower case. A node that isn't there has none.
-pub type Told = BTreeMap<String, BTreeMap<String, u8>>;
+pub type ClusterIds = BTreeMap<String, BTreeMap<String, u8>>;
 
 /// Takes node configurations and hands them to clusters.
 pub trait Target: Send + Sync {
@@ -38,7 +38,11 @@ pub trait Target: Send + Sync {
     ///
     /// # Errors
     /// Why it can't be said.
-    fn told(&self, cluster: &ClusterRef, nodes: &BTreeSet<String>) -> Result<Told, String>;
+    fn interface_ids(
+        &self,
+        cluster: &ClusterRef,
+        nodes: &BTreeSet<String>,
+    ) -> Result<ClusterIds, String>;
 
     /// Delivers the nodes of the objects of one pass to the target of `spec`, which is theirs too, by
     /// their settings. Names differ between all nodes.
@@ -116,8 +120,12 @@ impl Target for Targets {
         }
     }
 
-    fn told(&self, cluster: &ClusterRef, nodes: &BTreeSet<String>) -> Result<Told, String> {
-        self.clusters.told(cluster, nodes)
+    fn interface_ids(
+        &self,
+        cluster: &ClusterRef,
+        nodes: &BTreeSet<String>,
+    ) -> Result<ClusterIds, String> {
+        self.clusters.interface_ids(cluster, nodes)
     }
 
     fn deliver(

@@ -21,7 +21,7 @@ use crate::reconcile::report::Reason;
 use crate::reconcile::{Context, Item, Lane, Outcome, Pass, Scope, Work, each_plan, reconcile};
 use crate::resources::OpenstackConfig;
 use crate::targets::cluster::Clusters;
-use crate::targets::{Targets, Told};
+use crate::targets::{ClusterIds, Targets};
 
 /// An operator of one object, with one VM and one port.
 struct Operator {
@@ -234,7 +234,7 @@ fn a_panic_in_one_plan_is_that_objects_and_leaves_the_others_theirs() {
             Item { work, spec, settings, key_source: None }
         })
         .collect();
-    let plan = |item: &Item<'_>, _: Option<&Told>| match item.work.object.key.name.as_str() {
+    let plan = |item: &Item<'_>, _: Option<&ClusterIds>| match item.work.object.key.name.as_str() {
         "b" => panic!("on purpose"),
         _ => Ok(Plan::default()),
     };

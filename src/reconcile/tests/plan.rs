@@ -18,7 +18,7 @@ use crate::node_config::Interface;
 use crate::reconcile::changes::{SendContext, due};
 use crate::reconcile::plan::{Plan, PlannedNode, Sources, Unconfirmed, Unusable, attached, plan};
 use crate::resources::{ClusterRef, Destination, Spec};
-use crate::targets::Told;
+use crate::targets::ClusterIds;
 
 /// A cloud as one pass finds it.
 struct Scene {
@@ -29,7 +29,7 @@ struct Scene {
     subnets: Vec<FoundSubnet>,
     ports_created_after: Option<Timestamp>,
     held_before: Option<Timestamp>,
-    told: Told,
+    cluster_ids: ClusterIds,
 }
 
 /// VMs and what Nova calls them.
@@ -45,7 +45,7 @@ fn cloud(vms: &[(&str, &str)]) -> Scene {
         subnets: vec![subnet()],
         ports_created_after: None,
         held_before: None,
-        told: Told::new(),
+        cluster_ids: ClusterIds::new(),
     }
 }
 
@@ -96,7 +96,7 @@ impl Scene {
             ports_created_after: self.ports_created_after,
             held_before: self.held_before,
             inventory: &inventory(&self.records),
-            told: &self.told,
+            cluster_ids: &self.cluster_ids,
             building_since,
             uptime,
         })
@@ -849,7 +849,7 @@ fn ports_of_a_node_without_a_record_keep_the_ids_that_the_cluster_gives_their_ma
         let scene = scene.port("vm-1", port("p2", 2)).port("vm-1", port("p3", 3));
         let mac = |number| port("any", number).mac_address.to_ascii_lowercase();
         let told = BTreeMap::from([(mac(1), 4), (mac(2), 0), ("of another port".to_owned(), 1)]);
-        Scene { told: BTreeMap::from([("worker-1".to_owned(), told)]), ..scene }
+        Scene { cluster_ids: BTreeMap::from([("worker-1".to_owned(), told)]), ..scene }
     };
     assert_eq!(ids(&scene().plan_of(&in_cluster())), [("p2", 0), ("p3", 1), ("p1", 4)]);
     let recorded = scene().remembers(record("worker-1", "vm-1", &[("p1", 2)]));

@@ -167,7 +167,7 @@ pub fn run(data: &[u8]) {
         ports_created_after: None,
         held_before: None,
         inventory: &inventory,
-        told: &BTreeMap::new(),
+        cluster_ids: &BTreeMap::new(),
         building_since: &BTreeMap::new(),
         uptime: Duration::ZERO,
     });
