@@ -111,6 +111,12 @@ fn rights_that_another_overlay_has_left_are_taken_away() {
     let delete = format!("delete --ignore-not-found {cluster_wide}");
     assert_eq!(cluster.calls(), ["apply -f -", delete.as_str()]);
     assert!(answer.errors.contains("is of another overlay"), "{}", answer.errors);
+    let own = "multinic-operator-own-cluster-rolebinding";
+    let in_target = format!("-n multinic-system rolebinding.rbac.authorization.k8s.io {own}");
+    let with_own = Cluster::with(&[(&in_target, own)]);
+    assert!(with_own.deploy(&["OVERLAY=default"]).success);
+    let delete = format!("delete --ignore-not-found {in_target}");
+    assert_eq!(with_own.calls(), ["apply -f -", delete.as_str()]);
     // What the overlay itself brings stays.
     let answer = cluster.deploy(&["OVERLAY=default"]);
     assert!(answer.success, "{}", answer.errors);
